@@ -1,0 +1,63 @@
+# `make help` lists what this file can do. Needs Python 3.11 or newer, make, and the network for the first call.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# One run of the analysis: make report DATA=path PROFILE=quick RUN=name ARGS="--from 05"
+DATA ?=
+PROFILE ?= demo
+RUN ?= $(PROFILE)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report test lint unit smoke lab bench slides lock clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "facelib needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(VENV)/.installed  ## .venv with the locked packages (about 6 GB: the stock torch wheels carry CUDA)
+
+report: setup  ## the analysis into runs/RUN: synthetic faces, or DATA=path PROFILE=quick|full RUN=name
+	$(BIN)/facelib run $(if $(DATA),--data "$(DATA)") --profile $(PROFILE) --run $(RUN) $(ARGS)
+
+test: setup lint unit smoke  ## lint, unit tests, and every notebook in a small run
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: setup
+	$(BIN)/python -m pytest tests facelib --ignore tests/notebooks
+
+# nbval executes the sources in order; all of them meet in one throw-away run folder.
+smoke: setup
+	rm -rf runs/smoke
+	FACELIB_PROFILE=smoke FACELIB_RUN=smoke $(BIN)/python -m pytest -p no:doctest --nbval-lax --nbval-current-env notebooks
+	FACELIB_RUN=smoke $(BIN)/python -m pytest tests/notebooks
+
+lab: setup  ## JupyterLab on the notebooks
+	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks
+
+bench: setup  ## speed of the pixel cache and of a training step, on this machine
+	$(BIN)/python -m benchmarks.decode $(if $(DATA),"$(DATA)")
+	$(BIN)/python -m benchmarks.training_step
+
+slides: setup  ## presentation.pdf from RUN's results and figures
+	$(BIN)/facelib slides --run $(RUN)
+
+lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade --quiet -o requirements.lock
+
+clean:  ## remove what can be made again: caches, synthetic faces, the smoke run (other runs stay)
+	rm -rf data/cache data/synthetic runs/smoke .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

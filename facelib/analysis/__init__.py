@@ -1,0 +1,1 @@
+"""Evaluation, bias, error clusters, attribution and external photographs."""

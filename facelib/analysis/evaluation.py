@@ -1,0 +1,196 @@
+"""What a model is worth on one split: headline metrics, group tables and calibration, all with n and intervals."""
+
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import MetricFrame
+
+from facelib import metrics
+from facelib.metrics import Estimate
+from facelib.schema import ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band
+
+OLD_YEARS = 45  # source A reports the error above and up to this age
+
+
+def evaluation_frame(
+    faces: pd.DataFrame,
+    splits: pd.DataFrame,
+    predictions: pd.DataFrame,
+    used_splits: tuple[str, ...],
+    stages: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Labels beside predictions, one row per copy group of some splits.
+
+    Parameters
+    ----------
+    faces, splits : DataFrame
+        The tables of the run, in the same order.
+    predictions : DataFrame
+        Rows of one model.
+    used_splits : tuple of str
+        Such as ("validation",).
+    stages : DataFrame, optional
+        The age_stages table.
+
+    Returns
+    -------
+    DataFrame
+        The faces' columns, group_id, age_band, gender_pred, ethnicity_pred and the predictions' columns. Unknown labels
+        are nan.
+    """
+    rows = splits[splits["split"].isin(used_splits) & splits["kept"]][["image_id", "group_id"]]
+    frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")
+    if stages is not None:
+        frame = frame.merge(stages, on="image_id")
+    for attribute in ("gender", "ethnicity"):
+        frame[attribute] = frame[attribute].where(frame[attribute] != UNKNOWN).astype(float)
+    frame["age_band"] = age_band(frame["age"])
+    frame["gender_pred"] = (frame["p_female"] >= 0.5).astype(float)
+    frame["ethnicity_pred"] = frame[list(P_ETHNICITY)].to_numpy().argmax(axis=1).astype(float)
+    frame["gender_name"] = frame["gender"].map(dict(enumerate(GENDERS)))
+    frame["ethnicity_name"] = frame["ethnicity"].map(dict(enumerate(ETHNICITIES)))
+    return frame
+
+
+def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int) -> dict[str, Estimate]:
+    """All headline metrics of a frame, by flat key below `prefix`; those without a label are left out.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `evaluation_frame`.
+    prefix : str
+        `test`, `test_cleaned` or `validation`.
+    resamples, seed : int
+        Of the bootstrap over copy groups.
+    """
+    found: dict[str, Estimate] = {}
+
+    def add(key: str, statistic, rows: pd.DataFrame, columns: list[str], unit: str) -> None:
+        arrays = [rows[column].to_numpy(float) for column in columns]
+        found[f"{prefix}.{key}"] = metrics.bootstrap(
+            statistic, *arrays, groups=rows["group_id"].to_numpy(), resamples=resamples, seed=seed, unit=unit
+        )
+
+    aged, gendered = frame[frame["age"].notna()], frame[frame["gender"].notna()]
+    ethnic = frame[frame["ethnicity"].notna()]
+    if len(gendered):
+        gender = ["gender", "gender_pred"]
+        add("gender.accuracy", metrics.accuracy, gendered, gender, "share")
+        add("gender.accuracy_age5plus", metrics.accuracy, gendered[gendered["age"] >= 5], gender, "share")
+        add("gender.auc", metrics.auc, gendered, ["gender", "p_female"], "")
+    if len(ethnic):
+        ethnicity = ["ethnicity", "ethnicity_pred"]
+        add("ethnicity.accuracy", metrics.accuracy, ethnic, ethnicity, "share")
+        add("ethnicity.macro_f1", metrics.macro_f1, ethnic, ethnicity, "")
+    if len(aged):
+        age = ["age", "age_pred"]
+        add("age.mae", metrics.mae, aged, age, "years")
+        add("age.cs5", metrics.cs5, aged, age, "share")
+        add("age.bias", metrics.bias, aged, age, "years")
+        add("age.mae_le45", metrics.mae, aged[aged["age"] <= OLD_YEARS], age, "years")
+        add("age.mae_gt45", metrics.mae, aged[aged["age"] > OLD_YEARS], age, "years")
+        add("age.r2", metrics.r2, aged, age, "")
+    if len(aged) and "predicted_bin" in aged:
+        add("age_stages.bin_accuracy", metrics.accuracy, aged, ["true_bin", "predicted_bin"], "share")
+        for way in ("routed", "soft", "oracle_bin"):
+            add(f"age_stages.mae_{way}", metrics.mae, aged, ["age", f"age_{way}"], "years")
+    if len(aged) and aged["age_low"].notna().all():
+        covered = aged.assign(covered=aged["age"].between(aged["age_low"], aged["age_high"]).astype(float))
+        add("age.interval_coverage", np.mean, covered, ["covered"], "share")
+        width = aged.assign(width=aged["age_high"] - aged["age_low"])
+        add("age.interval_width", np.mean, width, ["width"], "years")
+    return found
+
+
+def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """What is reached without looking at a face: the training median age and the majority classes.
+
+    Returns
+    -------
+    DataFrame
+        metric, baseline, value, low, high, n, unit.
+    """
+    rows = []
+    for attribute, statistic in (("age", metrics.mae), ("gender", metrics.accuracy), ("ethnicity", metrics.accuracy)):
+        known, seen = frame[frame[attribute].notna()], train[attribute][train[attribute] != UNKNOWN].dropna()
+        if known.empty or seen.empty:
+            continue
+        constant = seen.median() if attribute == "age" else seen.mode().iloc[0]
+        guess = np.full(len(known), float(constant))
+        unit = "years" if attribute == "age" else "share"
+        groups = known["group_id"].to_numpy()
+        estimate = metrics.bootstrap(
+            statistic, known[attribute], guess, groups=groups, resamples=resamples, seed=seed, unit=unit
+        )
+        name = f"always {constant:g} years" if attribute == "age" else f"always class {constant:g}"
+        rows.append({"metric": f"{attribute}.{statistic.__name__}", "baseline": name, **estimate.to_dict()})
+    return pd.DataFrame(rows)
+
+
+def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, min_rows: int) -> pd.DataFrame:
+    """Age error, gender and ethnicity accuracy of each group, with counts and 95 % intervals.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `evaluation_frame`.
+    by : list of str
+        Columns such as age_band, gender_name, ethnicity_name; several mean their crossings.
+    resamples, seed : int
+    min_rows : int
+        Groups with fewer rows keep their count and have their metrics masked.
+
+    Returns
+    -------
+    DataFrame
+        One row per group: the columns of `by`, n, and mae, bias (years), gender_accuracy, ethnicity_accuracy, each with
+        _low and _high.
+    """
+    known = frame.dropna(subset=["age", "gender", "ethnicity", *by])
+    correct = {
+        "gender_accuracy": (known["gender"] == known["gender_pred"]).astype(float),
+        "ethnicity_accuracy": (known["ethnicity"] == known["ethnicity_pred"]).astype(float),
+    }
+    values = MetricFrame(
+        metrics={"n": lambda y_true, y_pred: len(y_true), "mae": metrics.mae, "bias": metrics.bias},
+        y_true=known["age"].to_numpy(),
+        y_pred=known["age_pred"].to_numpy(),
+        sensitive_features=known[by].astype(str).reset_index(drop=True),
+    ).by_group.dropna(subset=["n"])
+    members = known.assign(**correct).groupby([known[column].astype(str) for column in by])
+    rows = []
+    for key, value in values.iterrows():
+        group = members.get_group(key if isinstance(key, tuple) else (key,))
+        estimates = {
+            "mae": metrics.bootstrap(metrics.mae, group["age"], group["age_pred"], resamples=resamples, seed=seed),
+            "bias": metrics.bootstrap(metrics.bias, group["age"], group["age_pred"], resamples=resamples, seed=seed),
+            **{name: metrics.rate(int(group[name].sum()), len(group)) for name in correct},
+        }
+        row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)) | {"n": int(value["n"])}
+        for name, estimate in estimates.items():
+            shown = estimate if row["n"] >= min_rows else Estimate(np.nan, np.nan, np.nan, row["n"])
+            row |= {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if "age_band" in by:
+        order = pd.Categorical(table["age_band"], list(frame["age_band"].cat.categories), ordered=True)
+        table = table.assign(age_band=order).sort_values(by, ignore_index=True)
+    return table
+
+
+def widest_gap(table: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series] | None:
+    """The groups with the lowest and the highest value of a metric; None where every group is masked."""
+    shown = table.dropna(subset=[metric])
+    if shown.empty:
+        return None
+    return shown.loc[shown[metric].idxmin()], shown.loc[shown[metric].idxmax()]
+
+
+def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> pd.DataFrame:
+    """Accuracy against mean confidence over equal-count bins, with Wilson intervals: a reliability diagram's points."""
+    order = np.argsort(confidence, kind="stable")
+    rows = []
+    for part in np.array_split(order, min(bins, max(1, len(order) // 10))):
+        estimate = metrics.rate(int(correct[part].sum()), len(part))
+        rows.append({"confidence": confidence[part].mean(), "accuracy": estimate.value, **estimate.to_dict()})
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Duplicates, label issues, image quality and decisions: functions of tables and arrays."""

@@ -1,0 +1,99 @@
+"""Labels that a network which never saw them finds implausible, ranked for review and never deleted."""
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues
+from cleanlab.rank import get_label_quality_scores
+from scipy import ndimage, stats
+
+from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
+
+MAX_TAIL = 1e-3  # an age label further out in its predicted spread than this share is an issue
+SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
+
+
+def age_spread(age_pred: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """Standard deviation of residuals as it changes with the predicted age, from a running robust estimate.
+
+    Parameters
+    ----------
+    age_pred, residual : float arrays of shape (n,)
+        Years.
+
+    Returns
+    -------
+    float array of shape (n,), years
+        1.4826 times the running median absolute deviation over neighbours, a normal-consistent scale that a few wrong
+        labels do not inflate.
+    """
+    order = np.argsort(age_pred, kind="stable")
+    window = max(25, int(len(order) * SPREAD_ROWS)) | 1
+    running = ndimage.median_filter(np.abs(residual[order]), size=min(window, len(order)), mode="nearest")
+    spread = np.empty(len(order))
+    spread[order] = np.maximum(1.4826 * running, 0.5)
+    return spread
+
+
+def _age_issues(given: np.ndarray, age_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Score and flag of each age label, from its residual in units of the spread at that predicted age."""
+    residual = given - age_pred
+    residual = residual - np.median(residual)
+    # Residuals have heavier tails than a normal distribution; Student's t with 4 degrees of freedom fits them.
+    score = 2 * stats.t.sf(np.abs(residual) / age_spread(age_pred, residual), df=4)
+    return score, score < MAX_TAIL
+
+
+def _class_issues(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cleanlab's normalised margin, and its flags where two classes or more occur."""
+    score = get_label_quality_scores(given, probabilities, method="normalized_margin", adjust_pred_probs=False)
+    if len(np.unique(given)) < probabilities.shape[1]:
+        # cleanlab wants every class among the labels; without that, only the certain contradictions are flagged.
+        return score, score < 0.05
+    return score, find_label_issues(given, probabilities, filter_by="prune_by_noise_rate", min_examples_per_class=0)
+
+
+def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
+    """Score every known label against predictions of networks that never saw it.
+
+    Parameters
+    ----------
+    faces : DataFrame
+        The faces table.
+    scoring : DataFrame
+        In the order of `faces`: age_pred (years), p_female, p_ethnicity_0 to 4.
+
+    Returns
+    -------
+    DataFrame
+        image_id, attribute, given, suggested, score (0 worst to 1 best), is_issue; one row per known label.
+    """
+    tables = []
+    p_female = scoring["p_female"].to_numpy()
+    probabilities = {
+        "gender": np.column_stack([1 - p_female, p_female]),
+        "ethnicity": scoring[list(P_ETHNICITY)].to_numpy(),
+    }
+    for attribute in ATTRIBUTES:
+        known = (faces[attribute].notna() & (faces[attribute] != UNKNOWN)).to_numpy()
+        if not known.any():
+            continue
+        given = faces.loc[known, attribute].to_numpy()
+        if attribute == "age":
+            suggested = np.round(scoring["age_pred"].to_numpy()[known])
+            score, is_issue = _age_issues(given, scoring["age_pred"].to_numpy()[known])
+        else:
+            suggested = probabilities[attribute][known].argmax(axis=1)
+            score, is_issue = _class_issues(given.astype(int), probabilities[attribute][known])
+        tables.append(
+            pd.DataFrame(
+                {
+                    "image_id": faces.loc[known, "image_id"].to_numpy(),
+                    "attribute": attribute,
+                    "given": given.astype(float),
+                    "suggested": suggested.astype(float),
+                    "score": score,
+                    "is_issue": is_issue,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)

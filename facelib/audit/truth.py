@@ -1,0 +1,74 @@
+"""The audit scored against the truth that comes with synthetic faces."""
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score
+
+from facelib.data import synthetic_folder
+from facelib.metrics import rate
+from facelib.runs import RunFolder
+
+
+def score_audit(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame) -> pd.DataFrame:
+    """How much of what was planted the audit found, and how much of what it found was planted.
+
+    Parameters
+    ----------
+    run : RunFolder
+    faces : DataFrame
+    group_id : int array of shape (n,)
+        Groups of copies found by the audit.
+    issues : DataFrame
+        From `label_issues.find_issues`.
+
+    Returns
+    -------
+    DataFrame
+        measure, value, low, high, n; empty for data that the package did not draw.
+    """
+    columns = ["measure", "value", "low", "high", "n"]
+    if not run.is_synthetic:
+        return pd.DataFrame(columns=columns)
+    truth = pd.read_csv(
+        synthetic_folder(run) / "truth.csv", dtype={"mislabelled": str, "copy_of": str, "copy_kind": str}
+    )
+    truth = (
+        truth.set_index("image_id").loc[faces["image_id"]].fillna({"mislabelled": "", "copy_of": "", "copy_kind": ""})
+    )
+    group = pd.Series(group_id, index=faces["image_id"])
+    copies = truth[(truth["copy_of"] != "") & truth["copy_of"].isin(group.index)]
+    found = group.loc[copies.index].to_numpy() == group.loc[copies["copy_of"]].to_numpy()
+    rows = [
+        {"measure": f"{kind} copies found", **rate(int(found[part].sum()), len(part)).to_dict()}
+        for kind, part in copies.groupby("copy_kind").indices.items()
+    ]
+    people = truth.groupby(group.to_numpy())["person"].nunique()
+    grouped = truth.groupby(group.to_numpy()).size() > 1
+    rows.append(
+        {
+            "measure": "groups that hold one person only",
+            **rate(int((people[grouped] == 1).sum()), int(grouped.sum())).to_dict(),
+        }
+    )
+    for attribute, part in issues.groupby("attribute"):
+        wrong = (
+            truth.loc[part["image_id"], "mislabelled"]
+            .str.split(",")
+            .map(lambda names, a=attribute: a in names)
+            .to_numpy()
+        )
+        flagged = part["is_issue"].to_numpy()
+        rows += [
+            {
+                "measure": f"wrong {attribute} labels flagged",
+                **rate(int((wrong & flagged).sum()), int(wrong.sum())).to_dict(),
+            },
+            {
+                "measure": f"flagged {attribute} labels wrong",
+                **rate(int((wrong & flagged).sum()), int(flagged.sum())).to_dict(),
+            },
+        ]
+        if wrong.any():
+            ranking = average_precision_score(wrong, 1 - part["score"])
+            rows.append({"measure": f"{attribute} ranking, average precision", "value": ranking, "n": len(part)})
+    return pd.DataFrame(rows, columns=columns)

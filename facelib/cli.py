@@ -1,0 +1,199 @@
+"""The command `facelib`: run, audit, predict, report, slides, fetch."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facelib.errors import FacelibError, NotebookFailed
+
+app = typer.Typer(
+    help="A reference analysis of age, gender and ethnicity prediction from faces. For research on data sets and "
+    "models; not for deciding about a person.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/.")]
+
+
+@app.callback()
+def options(debug: Debug = False) -> None:
+    """Options of all commands."""
+    if debug:
+        os.environ["FACELIB_DEBUG"] = "1"
+
+
+def say(line: str) -> None:
+    """One line of progress, at once."""
+    print(line, flush=True)
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; none: synthetic faces.")] = "",
+    profile: Annotated[str, typer.Option(help="smoke, demo, quick or full.")] = "",
+    run: RunName = "",
+    first: Annotated[str, typer.Option("--from", help="Do this notebook and all later ones again.")] = "",
+    last: Annotated[str, typer.Option("--to", help="Stop after this notebook.")] = "",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin the run folder anew.")] = False,
+    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="KEY VALUE", help="A setting or notebook parameter; may be repeated."),
+    ] = None,
+) -> None:
+    """Run the notebooks into a run folder, going on where an earlier call stopped, and render the report."""
+    from facelib import pipeline, runs
+    from facelib.data import read_faces
+    from facelib.reporting.html import build_report
+
+    settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
+    name, _ = runs.run_name(run, profile)
+    if fresh:
+        pipeline.discard(runs.runs_root() / name)
+    if data and not (runs.runs_root() / name).exists():
+        read_faces(data, images or None)  # bad input is said in a second, not after the first notebook has started
+    folder = runs.start_run(run, profile, data, settings, images)
+    say(
+        f"run {folder.name}: profile {folder.profile.name}, {data or folder.params['data']['path'] or 'synthetic faces'}"
+    )
+    pipeline.execute(folder, first, last, parameters, say)
+    say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
+
+
+@app.command()
+def audit(
+    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table.")],
+    out: Annotated[Path, typer.Option(help="Folder for duplicates.csv, label_issues.csv, quality.csv, leaks.csv.")],
+    split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
+    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    profile: Annotated[
+        str, typer.Option(help="Size of the label-scoring networks: smoke, demo, quick or full.")
+    ] = "full",
+    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Score labels, which trains networks.")] = True,
+) -> None:
+    """Find copies, leaks, doubtful labels and poor images of any labelled faces, without a run."""
+    from facelib.audit.report import audit_data
+
+    for line in audit_data(data, images or None, out, split, profile, labels):
+        say(line)
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="Photographs.")],
+    run: RunName = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per face.")] = False,
+    ethnicity: Annotated[
+        bool, typer.Option("--ethnicity", help="Add the ethnicity label's probabilities, a guess at a sensitive trait.")
+    ] = False,
+) -> None:
+    """Age with a 90 % interval, gender with its probability and the face's box, for each face found.
+
+    For illustration and research; not for deciding about a person.
+    """
+    from facelib import runs
+    from facelib.analysis.external import predict_photo
+    from facelib.models.predictor import load_predictor
+
+    predictor = load_predictor(runs.published_run() if not run else runs.open_run(run).path)
+    if predictor.synthetic:
+        print("these weights learned from drawn faces: predictions for photographs mean nothing", file=sys.stderr)
+    for photo in photos:
+        for face in predict_photo(photo, predictor, ethnicity):
+            say(json.dumps(face) if as_json else describe_face(face))
+
+
+def describe_face(face: dict) -> str:
+    """One predicted face as a line of text."""
+    gender = "female" if face["p_female"] >= 0.5 else "male"
+    box = "left {left}, top {top}, edge {edge} px".format(**face["box"])
+    text = (
+        f"{face['photo']}: {face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f}), {gender} "
+        f"(p = {max(face['p_female'], 1 - face['p_female']):.2f}), {'face' if face['face_found'] else 'NO FACE FOUND, centre'} "
+        f"at {box}"
+    )
+    if "ethnicity" in face:
+        likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
+        text += f", ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})"
+    return text
+
+
+@app.command()
+def report(run: RunName = "") -> None:
+    """Rebuild a run's report from its tables and executed notebooks."""
+    from facelib import pipeline, runs
+    from facelib.reporting.html import build_report
+
+    folder = runs.open_run(run)
+    say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
+
+
+@app.command()
+def slides(
+    run: RunName = "",
+    out: Annotated[Path, typer.Option(help="The PDF to write.")] = Path("presentation.pdf"),
+) -> None:
+    """Typeset the slides from a run's results and figures."""
+    from facelib import runs
+    from facelib.reporting.slides import build_slides
+
+    say(f"slides: {build_slides(runs.open_run(run), out)}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="utkface or utkface-csv.")],
+    to: Annotated[Path | None, typer.Option(help="Folder to put it in; data/raw by default.")] = None,
+) -> None:
+    """Download a public data set from Kaggle; its own terms apply (non-commercial research)."""
+    from facelib.data.fetch import fetch_dataset
+    from facelib.runs import project_root
+
+    say(f"data: {fetch_dataset(name, to or project_root() / 'data' / 'raw')}")
+
+
+def join_pairs(arguments: list[str]) -> list[str]:
+    """`-p KEY VALUE` as `-p KEY=VALUE`, since typer's repeated options take one word each.
+
+    Raises
+    ------
+    FacelibError
+        If a key has no value.
+
+    Examples
+    --------
+    >>> join_pairs(["run", "-p", "epochs", "3", "--fresh"])
+    ['run', '-p', 'epochs=3', '--fresh']
+    """
+    words, joined = iter(arguments), []
+    for word in words:
+        joined.append(word)
+        if word == "-p":
+            key = next(words, "")
+            value = None if "=" in key else next(words, None)
+            if "=" not in key and value is None:
+                raise FacelibError("-p takes a key and a value")
+            joined.append(key if value is None else f"{key}={value}")
+    return joined
+
+
+def main() -> None:
+    """Entry point: an error that a user can mend is one line on stderr and exit code 2."""
+    try:
+        app(join_pairs(sys.argv[1:]))
+    except FacelibError as error:
+        if os.environ.get("FACELIB_DEBUG"):
+            raise
+        print(f"facelib: {' '.join(str(error).split())}", file=sys.stderr)
+        # A notebook that failed is not a wrong call.
+        sys.exit(1 if isinstance(error, NotebookFailed) else 2)
+
+
+if __name__ == "__main__":
+    main()

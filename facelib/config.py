@@ -1,0 +1,120 @@
+"""The profiles smoke, demo, quick and full: how large a run is and how long it trains."""
+
+import contextlib
+import dataclasses
+import typing
+from dataclasses import dataclass
+
+import yaml
+
+from facelib.errors import UnknownSetting
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that sets the size and the course of a run; one value per key, in the run's params.yaml."""
+
+    name: str
+    seed: int = 0
+    # Data
+    images: int | None = None  # faces used of a real data set; None: all
+    synthetic_images: int = 1600  # faces drawn where no data is given
+    image_px: int = 64  # edge of the cached, trained and explained image, pixels
+    # Multitask training
+    architecture: str = "resnet18"  # or resnet34
+    start_weights: str = "none"  # none, imagenet (torchvision's download) or a file
+    epochs: int = 30
+    head_epochs: int = 2  # with start weights: the output layers alone, before all layers
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_epochs: int = 2
+    patience: int = 8  # epochs without a better validation loss before training stops
+    # Networks that score labels (none scores a row it was trained on)
+    label_folds: int = 3
+    label_px: int = 48
+    label_epochs: int = 12
+    # Two-stage age
+    age_bins: int = 6
+    stage_epochs: int = 8
+    # Evaluation and explanation
+    resamples: int = 1000  # bootstrap samples behind an interval
+    min_group: int = 10  # groups with fewer rows are masked in tables
+    explained_images: int = 200
+    lime_images: int = 24
+    lime_samples: int = 400
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            "smoke",
+            synthetic_images=320,
+            images=320,
+            image_px=48,
+            epochs=2,
+            head_epochs=1,
+            warmup_epochs=1,
+            label_epochs=2,
+            label_px=32,
+            stage_epochs=1,
+            resamples=100,
+            min_group=3,
+            explained_images=16,
+            lime_images=4,
+            lime_samples=60,
+        ),
+        Profile("demo", epochs=24, images=1600, label_epochs=10, stage_epochs=6, explained_images=100, lime_images=16),
+        Profile("quick", images=4000, epochs=40, patience=10),
+        Profile("full", image_px=96, epochs=30, label_px=64, label_epochs=15, stage_epochs=5, resamples=2000),
+    )
+}
+
+
+def _parsed(key: str, value, kind: type):
+    """The value of a setting, read from text where it came from the command line."""
+    if isinstance(value, str) and kind is not str:
+        with contextlib.suppress(yaml.YAMLError):  # what is no YAML stays text, and is refused below
+            value = yaml.safe_load(value)
+    allowed = typing.get_args(kind) or (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if float in allowed and isinstance(value, str):  # YAML reads 1e-3 as text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        expected = " or ".join(t.__name__ for t in allowed)
+        raise UnknownSetting(f"setting {key} is {value!r}, and has to be of type {expected}")
+    return value
+
+
+def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
+    """A named profile with some settings replaced.
+
+    Parameters
+    ----------
+    name : str
+        One of `PROFILES`.
+    overrides : dict, optional
+        Settings by name; text values are read as YAML scalars.
+
+    Raises
+    ------
+    UnknownSetting
+        If the profile or a setting does not exist, or a value has the wrong type.
+
+    Examples
+    --------
+    >>> resolve_profile("quick", {"epochs": "3"}).epochs
+    3
+    """
+    if name not in PROFILES:
+        raise UnknownSetting(f"there is no profile {name!r}: choose one of {', '.join(PROFILES)}")
+    kinds = typing.get_type_hints(Profile)
+    for key in overrides or {}:
+        if key not in kinds or key == "name":
+            allowed = ", ".join(sorted(set(kinds) - {"name"}))
+            raise UnknownSetting(f"there is no setting {key!r}: choose one of {allowed}")
+    values = {key: _parsed(key, value, kinds[key]) for key, value in (overrides or {}).items()}
+    return dataclasses.replace(PROFILES[name], **values)

@@ -1,0 +1,46 @@
+"""Readers, synthetic faces, pixel cache and splits."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
+from facelib.data.readers import FaceSource, read_faces, read_utkface
+from facelib.data.synthetic import DRAWING_VERSION, write_synthetic_faces
+from facelib.runs import RunFolder, cache_root
+
+SYNTHETIC_PX = 128  # edge of the drawn files, pixels
+
+
+def synthetic_folder(run: RunFolder) -> Path:
+    """Where a run's synthetic faces and the truth about them are kept, beside the pixel caches."""
+    profile = run.profile
+    return cache_root() / f"synthetic-{profile.synthetic_images}-seed{profile.seed}-v{DRAWING_VERSION}"
+
+
+def read_source(run: RunFolder) -> FaceSource:
+    """The faces that a run is about: its data, sampled to the profile's size, or synthetic ones, drawn on first use."""
+    profile = run.profile
+    if run.is_synthetic:
+        folder = write_synthetic_faces(synthetic_folder(run), profile.synthetic_images, profile.seed, SYNTHETIC_PX)
+        return read_utkface(folder, source="synthetic")
+    data = run.params["data"]
+    return read_faces(data["path"], data["images"] or None).sample(profile.images, profile.seed)
+
+
+def ingest(run: RunFolder) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
+    """Read and decode a run's faces: images, faces table, rejected table (see `cache_faces`).
+
+    The digest of the contents goes into the run's params.yaml as the data's fingerprint.
+    """
+    source = read_source(run)
+    run.update_params(data={"fingerprint": cache_key(source.faces, run.profile.image_px)})
+    return cache_faces(source, run.profile.image_px, cache_root())
+
+
+def load_images(run: RunFolder, faces: pd.DataFrame) -> FaceImages:
+    """The images of a run's faces table, from the cache; decoded anew if the cache was removed."""
+    folder = cache_root() / run.params["data"]["fingerprint"]
+    if not is_cached(folder):
+        ingest(run)
+    return map_cached(folder, faces)

@@ -1,0 +1,301 @@
+"""Readers of a UTKFace folder, of the 48 x 48 grey CSV and of a generic table, to one faces table.
+
+Every file or row ends either as a row of the faces table or as a row of the rejected table with a reason.
+"""
+
+import hashlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from facelib.errors import UnreadableData
+from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, MAX_AGE, UNKNOWN
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# [age]_[gender]_[ethnicity]_[anything].jpg: a few published names have a blank, a missing dot or an odd timestamp.
+UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_.+$", re.DOTALL)
+CSV_EDGE = 48  # pixels
+CSV_COLUMNS = {"age", "gender", "ethnicity", "pixels"}
+
+
+@dataclass(frozen=True)
+class FaceSource:
+    """Labelled faces as read, before decoding.
+
+    Attributes
+    ----------
+    faces : DataFrame
+        image_id, path (below `root`), age (years, nan where missing), gender and ethnicity (codes, -1 where missing),
+        source, sha256. The index is the position in the source.
+    rejected : DataFrame
+        item, reason.
+    root : Path
+        The folder that paths are relative to.
+    grey : uint8 array of shape (n, 48, 48), optional
+        Pixels by position, where the source holds them itself.
+    """
+
+    faces: pd.DataFrame
+    rejected: pd.DataFrame
+    root: Path
+    grey: np.ndarray | None = None
+
+    def load(self, position: int) -> bytes | np.ndarray:
+        """The encoded file, or the grey pixels, of one row."""
+        if self.grey is not None:
+            return self.grey[position]
+        return (self.root / self.faces.loc[position, "path"]).read_bytes()
+
+    def sample(self, n: int | None, seed: int = 0) -> "FaceSource":
+        """About n faces drawn by their content, so that copies of one file stay together.
+
+        The draw depends on the content and the seed alone, not on names, labels or the order of files.
+        """
+        if n is None or n >= len(self.faces):
+            return self
+        salted = [hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest() for digest in self.faces["sha256"]]
+        limit = sorted(salted)[n - 1]
+        return FaceSource(self.faces[[digest <= limit for digest in salted]], self.rejected, self.root, self.grey)
+
+
+def _rejections(rows: list[tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["item", "reason"], dtype=str)
+
+
+def _faces(rows: list[dict], source: str) -> pd.DataFrame:
+    columns = ["image_id", "path", "age", "gender", "ethnicity", "sha256"]
+    faces = pd.DataFrame(rows, columns=columns)
+    faces.insert(5, "source", source)
+    return faces.astype({"age": "float64", "gender": "int8", "ethnicity": "int8"})
+
+
+def _regular_files(root: Path) -> list[str]:
+    """Paths below `root` of all files that are not hidden, sorted; links to folders are not followed."""
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [os.path.relpath(os.path.join(folder, name), root) for name in names if name[0] != "."]
+    return sorted(found)
+
+
+def _digest(root: Path, path: str) -> tuple[str, str]:
+    """SHA-256 of a file below the resolved `root`, or why it cannot be read."""
+    full = root / path
+    try:
+        if not full.resolve().is_relative_to(root):
+            return "", "is a link that leads out of the data folder"
+        if not full.is_file():
+            return "", "does not exist" if not full.exists() else "is not a regular file"
+        content = full.read_bytes()
+    except OSError as error:
+        return "", f"cannot be read: {error.strerror}"
+    except (RuntimeError, ValueError) as error:  # a link to itself before Python 3.13, a null character in a path
+        return "", f"cannot be read: {error}"
+    return (hashlib.sha256(content).hexdigest(), "") if content else ("", "is empty")
+
+
+def _with_digests(rows: list[dict], root: Path, rejected: list[tuple[str, str]]) -> list[dict]:
+    """The rows whose file can be read, with sha256; the others go to `rejected`."""
+    resolved = root.resolve()
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(lambda row: _digest(resolved, row["path"]), rows))
+    usable = []
+    for row, (digest, reason) in zip(rows, digests, strict=True):
+        if reason:
+            rejected.append((row["path"], reason))
+        else:
+            usable.append({**row, "sha256": digest})
+    return usable
+
+
+def parse_utkface_name(name: str) -> tuple[int, int, int]:
+    """Age in years, gender code and ethnicity code from a UTKFace file name.
+
+    Raises
+    ------
+    ValueError
+        If the name does not open with three labels, or the age is out of range.
+
+    Examples
+    --------
+    >>> parse_utkface_name("26_1_2_20170116184024662.jpg.chip.jpg")
+    (26, 1, 2)
+    """
+    match = UTKFACE_NAME.match(name)
+    if not match:
+        raise ValueError("name does not open with age_gender_ethnicity_")
+    age, gender, ethnicity = map(int, match.groups())
+    if age > MAX_AGE:
+        raise ValueError(f"age {age} is over {MAX_AGE} years")
+    return age, gender, ethnicity
+
+
+def read_utkface(folder: Path, source: str = "utkface") -> FaceSource:
+    """Read a folder of images with UTKFace's file names, at any depth."""
+    rows, rejected = [], []
+    for path in _regular_files(folder):
+        if not path.lower().endswith(IMAGE_SUFFIXES):
+            rejected.append((path, "is not an image file by its name"))
+            continue
+        try:
+            age, gender, ethnicity = parse_utkface_name(os.path.basename(path))
+        except ValueError as error:
+            rejected.append((path, str(error)))
+            continue
+        rows.append({"image_id": path, "path": path, "age": age, "gender": gender, "ethnicity": ethnicity})
+    rows = _with_digests(rows, folder, rejected)
+    return FaceSource(_faces(rows, source), _rejections(rejected), folder)
+
+
+def _parse_pixels(text) -> np.ndarray:
+    """48 x 48 grey values from their text; a ValueError says what is wrong."""
+    try:
+        values = np.array(str(text).split(), dtype=np.int32)
+    except (ValueError, OverflowError):
+        raise ValueError("pixels are not whole numbers") from None
+    if values.size != CSV_EDGE**2:
+        raise ValueError(f"has {values.size} pixels instead of {CSV_EDGE**2}")
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError("pixels are outside 0-255")
+    return values.astype(np.uint8).reshape(CSV_EDGE, CSV_EDGE)
+
+
+def read_grey_csv(path: Path) -> FaceSource:
+    """Read the 48 x 48 grey CSV: age, ethnicity, gender, img_name, pixels. Timestamps repeat, so a row is an identity."""
+    rows, rejected, grey = [], [], []
+    position = 0
+    for chunk in pd.read_csv(path, chunksize=2000, dtype=str):
+        for record in chunk.to_dict("records"):
+            item = f"{position:06d}_{record.get('img_name', '')}"
+            position += 1
+            try:
+                labels = _parse_labels(record)
+                pixels = _parse_pixels(record["pixels"])
+            except ValueError as error:
+                rejected.append((item, str(error)))
+                continue
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            rows.append({"image_id": item, "path": item, **labels, "sha256": digest})
+            grey.append(pixels)
+    pixels = np.stack(grey) if grey else None
+    return FaceSource(_faces(rows, "grey-csv"), _rejections(rejected), path.parent, pixels)
+
+
+def _parse_class(value, names: tuple[str, ...], what: str) -> int:
+    """Code of a class given as its code or its name; missing values are UNKNOWN."""
+    if value is None or pd.isna(value) or str(value).strip() == "":
+        return UNKNOWN
+    text = str(value).strip().lower()
+    by_name = {name.lower(): code for code, name in enumerate(names)}
+    by_code = {form: code for code in range(len(names)) for form in (str(code), f"{code}.0")}
+    if text in by_name:
+        return by_name[text]
+    if text in by_code:
+        return by_code[text]
+    raise ValueError(f"{what} {value!r} is none of {', '.join(f'{c} {n}' for c, n in enumerate(names))}")
+
+
+def _parse_labels(record: dict) -> dict:
+    """Age, gender and ethnicity of one row; a ValueError names the label that is wrong."""
+    age = record.get("age")
+    if age is None or pd.isna(age) or str(age).strip() == "":
+        age = float("nan")
+    else:
+        try:
+            age = float(age)
+        except ValueError:
+            raise ValueError(f"age {age!r} is not a number") from None
+        if not 0 <= age <= MAX_AGE:
+            raise ValueError(f"age {age:g} is outside 0-{MAX_AGE} years")
+    return {
+        "age": age,
+        "gender": _parse_class(record.get("gender"), GENDERS, "gender"),
+        "ethnicity": _parse_class(record.get("ethnicity"), ETHNICITIES, "ethnicity"),
+    }
+
+
+def _path_below(root: Path, path: str) -> str:
+    """A table's path relative to `root`; a ValueError if it leaves the folder or is no local path."""
+    if "://" in path:
+        raise ValueError("path is a URL; only local files are read")
+    relative = os.path.relpath(os.path.join(root, path), root)
+    if relative.split(os.sep)[0] == "..":
+        raise ValueError("path leads out of the image folder")
+    return relative
+
+
+def read_table(path: Path, images: Path | None = None) -> FaceSource:
+    """Read a CSV or parquet table with a column `path` and any of age, gender and ethnicity.
+
+    Parameters
+    ----------
+    path : Path
+        The table. Genders and ethnicities are codes or names of `schema`; empty labels are unknown.
+    images : Path, optional
+        The folder that paths are relative to and have to stay below; the table's own folder without it.
+
+    Raises
+    ------
+    UnreadableData
+        If the table has no column `path` or none of the label columns.
+    """
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    if "path" not in table or not set(ATTRIBUTES) & set(table.columns):
+        raise UnreadableData(
+            f"{path} has the columns {', '.join(table.columns)}: it needs `path` and at least one of "
+            f"{', '.join(ATTRIBUTES)}"
+        )
+    root = Path(images) if images else path.parent
+    rows, rejected, seen = [], [], set()
+    for number, record in enumerate(table.to_dict("records")):
+        item = f"row {number}: {record['path']}"
+        try:
+            if not isinstance(record["path"], str) or not record["path"]:
+                raise ValueError("path is empty")
+            below = _path_below(root, record["path"])
+            if below in seen:
+                raise ValueError("path was listed before")
+            labels = _parse_labels(record)
+        except ValueError as error:
+            rejected.append((item, str(error)))
+            continue
+        seen.add(below)
+        rows.append({"image_id": below, "path": below, **labels})
+    rows = _with_digests(rows, root, rejected)
+    return FaceSource(_faces(rows, "table"), _rejections(rejected), root)
+
+
+def read_faces(path: Path | str, images: Path | str | None = None) -> FaceSource:
+    """Read whatever `path` is: a UTKFace folder, the 48 x 48 grey CSV, or a table.
+
+    Raises
+    ------
+    UnreadableData
+        If nothing is there, or not one face in it can be used.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UnreadableData(f"there is nothing at {path}: give a UTKFace folder, a CSV or a parquet table")
+    try:
+        if path.is_dir():
+            source = read_utkface(path)
+        elif path.suffix == ".csv" and set(pd.read_csv(path, nrows=0).columns) >= CSV_COLUMNS:
+            source = read_grey_csv(path)
+        elif path.suffix in (".csv", ".parquet"):
+            source = read_table(path, Path(images) if images else None)
+        else:
+            raise UnreadableData(f"{path} is neither a folder nor a .csv or .parquet table")
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's parsing errors are ValueErrors
+        raise UnreadableData(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    if source.faces.empty:
+        hint = (
+            f", e.g. {source.rejected.item.iloc[0]!r} {source.rejected.reason.iloc[0]}" if len(source.rejected) else ""
+        )
+        raise UnreadableData(f"{path} holds no usable face ({len(source.rejected)} rejected{hint})")
+    return source

@@ -1,0 +1,1 @@
+"""Augmentation, network, training, out-of-fold prediction, calibration and age stages."""

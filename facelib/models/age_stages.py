@@ -1,0 +1,204 @@
+"""Two-stage age: a classifier of coarse age bins, then a regressor for each bin.
+
+Heads fitted to saved features of the training images see features that the network has memorised, which makes the
+second stage look better than it is. So both stages are fine-tuned together with the backbone, on augmented images.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facelib.config import Profile
+from facelib.data import FaceImages
+from facelib.errors import FacelibError
+from facelib.metrics import mae
+from facelib.models.network import Backbone, FaceNet, softmax
+from facelib.models.training import Batches, FaceModule, fit, known_mean
+from facelib.schema import MAX_AGE
+
+
+class TooFewAges(FacelibError):
+    """Training ages that cannot be cut into bins."""
+
+
+def age_bin_edges(ages: np.ndarray, bins: int) -> np.ndarray:
+    """Inner edges of equal-count bins; a bin holds ages from its lower edge up to below the next.
+
+    Whole-year labels tie, so counts are equal only as far as ties allow: an edge falls between two years, and edges
+    that coincide are merged.
+
+    Parameters
+    ----------
+    ages : float array of shape (n,)
+        Training ages, years.
+    bins : int
+        Number of bins wanted.
+
+    Returns
+    -------
+    float array of shape (at most bins - 1,), years
+
+    Raises
+    ------
+    TooFewAges
+        If fewer than two bins would be left.
+
+    Examples
+    --------
+    >>> age_bin_edges(np.array([1, 1, 1, 20, 30, 40]), 3).tolist()
+    [20.0, 40.0]
+    """
+    ages = np.asarray(ages, float)
+    edges = np.unique(np.ceil(np.quantile(ages, np.arange(1, bins) / bins, method="inverted_cdf") + 1e-9))
+    present = np.unique(ages)
+    # An edge inside a gap means the same as the next age that occurs; that name reads better.
+    edges = np.unique([present[present >= edge].min() for edge in edges if (present >= edge).any()])
+    edges = edges[edges > present.min()]
+    if len(edges) == 0:
+        raise TooFewAges(f"{len(present)} different training ages cannot be cut into {bins} bins")
+    return edges
+
+
+def to_bin(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Bin number of each age."""
+    return np.searchsorted(edges, ages, side="right")
+
+
+def bin_names(edges: np.ndarray) -> list[str]:
+    """Names such as `0-19`, `20-34`, `35+`."""
+    lows = [0, *map(int, edges)]
+    highs = [str(int(edge) - 1) for edge in edges]
+    return [f"{low}-{high}" for low, high in zip(lows, highs, strict=False)] + [f"{lows[-1]}+"]
+
+
+class AgeStagesNet(nn.Module):
+    """A backbone with a bin classifier and one age regressor per bin.
+
+    Parameters
+    ----------
+    architecture : str
+    edges : sequence of float
+        Inner bin edges, years.
+    medians : sequence of float
+        Median training age of each bin, years; where its regressor starts.
+    """
+
+    def __init__(self, architecture: str = "resnet18", edges=(30.0,), medians=(20.0, 45.0)):
+        super().__init__()
+        self.backbone = Backbone(architecture)
+        self.edges, self.medians = tuple(edges), tuple(medians)
+        self.dropout = nn.Dropout(0.2)
+        self.bins = nn.Linear(self.backbone.width, len(self.medians))
+        self.regressors = nn.ModuleList([nn.Linear(self.backbone.width, 1) for _ in self.medians])
+        lows, highs = np.r_[0.0, self.edges], np.r_[self.edges, MAX_AGE]
+        self.register_buffer("low", torch.tensor(lows, dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.tensor(highs, dtype=torch.float32), persistent=False)
+        self.register_buffer("centre", torch.tensor(self.medians, dtype=torch.float32), persistent=False)
+
+    def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Bin logits (n, k), and each bin's estimate (n, k) in years, within its bin."""
+        offset = torch.cat([regressor(features) for regressor in self.regressors], dim=1)
+        age = self.centre + offset * (self.high - self.low) / 4
+        return {"bin_logits": self.bins(features), "bin_ages": torch.clamp(age, self.low, self.high)}
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Outputs of images (n, 3, H, W), 0 to 1."""
+        return self.outputs(self.dropout(self.backbone(images)))
+
+    def config(self) -> dict:
+        """What the constructor needs to make this network again."""
+        return {"architecture": self.backbone.architecture, "edges": self.edges, "medians": self.medians}
+
+
+def stage_losses(outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
+    """Cross entropy of the bin, and absolute error of the true bin's regressor in units of 10 years."""
+    known = batch["bin"] >= 0
+    true_bin = batch["bin"].clamp(min=0).long()
+    own = outputs["bin_ages"].gather(1, true_bin[:, None])[:, 0]
+    error = (own - batch["age"].nan_to_num()).abs() / 10
+    return {
+        "bin": known_mean(F.cross_entropy(outputs["bin_logits"], true_bin, reduction="none"), known),
+        "regressor": known_mean(error, known),
+    }
+
+
+def train_age_stages(
+    start: FaceNet,
+    images: FaceImages,
+    ages: np.ndarray,
+    train_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    profile: Profile,
+    folder: Path,
+) -> tuple[AgeStagesNet, pd.DataFrame]:
+    """Fine-tune both stages from the multitask network's backbone.
+
+    Parameters
+    ----------
+    start : FaceNet
+        Its backbone is copied; the network itself stays as it is.
+    images : FaceImages
+    ages : float array of shape (n,)
+        Years by row of `images`, nan where unknown.
+    train_rows, validation_rows : int arrays
+    profile : Profile
+        age_bins, stage_epochs.
+    folder : Path
+        For checkpoints and log.
+
+    Returns
+    -------
+    AgeStagesNet
+        With the weights of the epoch with the lowest validation loss.
+    DataFrame
+        Losses by epoch.
+    """
+    training_ages = ages[train_rows][np.isfinite(ages[train_rows])]
+    edges = age_bin_edges(training_ages, profile.age_bins)
+    medians = bin_medians(training_ages, edges)
+    torch.manual_seed(profile.seed)
+    network = AgeStagesNet(start.backbone.architecture, edges.tolist(), medians.tolist())
+    network.backbone.load_state_dict(start.backbone.state_dict())
+    labels = pd.DataFrame({"age": ages, "bin": np.where(np.isfinite(ages), to_bin(ages, edges), -1)})
+    # A fifth of the full rate: the backbone is to adapt, not to start over.
+    module = FaceModule(network, stage_losses, profile, profile.stage_epochs, profile.learning_rate / 5)
+    history = fit(module, Batches(images, labels), train_rows, validation_rows, folder)
+    return network, history
+
+
+def bin_medians(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Median age of each bin, years."""
+    which = to_bin(ages, edges)
+    return np.array([np.median(ages[which == k]) for k in range(len(edges) + 1)])
+
+
+def route(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Estimates of a two-stage network from its outputs.
+
+    Returns
+    -------
+    DataFrame
+        p_bin_0 ..., predicted_bin, age_routed (the likeliest bin's regressor), age_soft (all, weighted by the bins'
+        probabilities); ages in years.
+    """
+    probabilities = softmax(outputs["bin_logits"].astype(float))
+    predicted = probabilities.argmax(axis=1)
+    table = pd.DataFrame(probabilities, columns=[f"p_bin_{k}" for k in range(probabilities.shape[1])])
+    table["predicted_bin"] = predicted
+    table["age_routed"] = outputs["bin_ages"][np.arange(len(predicted)), predicted].astype(float)
+    table["age_soft"] = (probabilities * outputs["bin_ages"]).sum(axis=1)
+    return table
+
+
+def oracle_ages(bin_ages: np.ndarray, y_true: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Each row's estimate by the regressor of its TRUE bin: not a prediction, since it looks at the label."""
+    return bin_ages[np.arange(len(y_true)), to_bin(y_true, edges)]
+
+
+def no_image_oracle_mae(y_true: np.ndarray, edges: np.ndarray, medians: np.ndarray) -> float:
+    """Error of the true bin's median training age, which looks at the label and at no image; years."""
+    return mae(y_true, np.asarray(medians)[to_bin(y_true, edges)])

@@ -1,0 +1,84 @@
+"""Temperatures of class probabilities and conformal age intervals, both fitted on the calibration split."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from crepes import ConformalRegressor
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from facelib.schema import MAX_AGE
+
+MONDRIAN_BINS = 3  # categories by predicted age; each needs enough calibration rows for its own quantile
+MIN_CATEGORY = 40
+COVERAGE = 0.90
+
+
+def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
+    """The temperature that minimises the log loss of softmax(logits / T) (Guo et al., ICML 2017).
+
+    Parameters
+    ----------
+    logits : float array of shape (n, k)
+    y_true : int array of shape (n,)
+    """
+    if len(y_true) == 0:
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        log_p = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -log_p[np.arange(len(y_true)), y_true].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def two_class(logit: np.ndarray) -> np.ndarray:
+    """A single logit for class 1 as logits (n, 2)."""
+    return np.column_stack([np.zeros_like(logit), logit])
+
+
+@dataclass(frozen=True)
+class AgeIntervals:
+    """Half-widths of conformal age intervals by category of predicted age.
+
+    Attributes
+    ----------
+    edges : tuple of float
+        Inner edges of the categories, in years of predicted age.
+    half_widths : tuple of float
+        Years, one per category.
+    """
+
+    edges: tuple[float, ...]
+    half_widths: tuple[float, ...]
+
+    def __call__(self, age_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends in years, clipped to 0-116."""
+        half = np.array(self.half_widths)[np.searchsorted(self.edges, age_pred, side="right")]
+        return np.clip(age_pred - half, 0, MAX_AGE), np.clip(age_pred + half, 0, MAX_AGE)
+
+
+def fit_age_intervals(y_true: np.ndarray, age_pred: np.ndarray, coverage: float = COVERAGE) -> AgeIntervals:
+    """Split-conformal intervals, Mondrian by predicted age where there are rows enough.
+
+    Parameters
+    ----------
+    y_true, age_pred : float arrays of shape (n,)
+        Years; of rows that no training saw.
+    coverage : float
+        Share of true ages that the intervals shall hold.
+
+    Returns
+    -------
+    AgeIntervals
+    """
+    if len(y_true) < 10:
+        return AgeIntervals((), (float(MAX_AGE),))  # too few rows to promise anything narrower
+    categories = max(1, min(MONDRIAN_BINS, len(y_true) // MIN_CATEGORY))
+    edges = np.quantile(age_pred, np.arange(1, categories) / categories)
+    category = np.searchsorted(edges, age_pred, side="right")
+    regressor = ConformalRegressor().fit(np.abs(y_true - age_pred), bins=category)
+    probe = np.arange(categories)
+    ends = regressor.predict_int(np.zeros(categories), bins=probe, confidence=coverage)
+    half_widths = np.minimum(ends[:, 1], MAX_AGE)
+    return AgeIntervals(tuple(map(float, edges)), tuple(map(float, half_widths)))

@@ -1,0 +1,58 @@
+"""Predictions of labels by networks that never saw the row they score."""
+
+import numpy as np
+import pandas as pd
+
+from facelib.config import Profile
+from facelib.data import FaceImages
+from facelib.data.pixels import resize
+from facelib.data.splits import fold_of_groups, stratum
+from facelib.models.network import predict_outputs, sigmoid, softmax
+from facelib.models.training import train_scorer
+from facelib.schema import P_ETHNICITY
+
+
+def predictions_table(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Network outputs as columns: age_pred (years), p_female, p_ethnicity_0 to 4."""
+    table = pd.DataFrame({"age_pred": outputs["age"], "p_female": sigmoid(outputs["gender"])})
+    table[list(P_ETHNICITY)] = softmax(outputs["ethnicity"])
+    return table.astype("float64")
+
+
+def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """Predict every label by networks that were trained without the row and without its copies.
+
+    Training rows are predicted by the network of the fold that holds them out. All other rows are predicted by the
+    mean of the fold networks, each trained within the training split.
+
+    Parameters
+    ----------
+    faces : DataFrame
+    images : FaceImages
+        By row of `faces`.
+    splits : DataFrame
+        From `split_faces`, in the order of `faces`.
+    profile : Profile
+        label_folds, label_epochs, label_px.
+
+    Returns
+    -------
+    DataFrame
+        In the order of `faces`: age_pred (years), p_female, p_ethnicity_0 to 4, fold (-1 outside training).
+    """
+    small = resize(images, profile.label_px)
+    train = np.flatnonzero(splits["split"] == "train")
+    kept = splits["kept"].to_numpy()
+    fold = np.full(len(faces), -1)
+    strata = stratum(faces).to_numpy()
+    fold[train] = fold_of_groups(splits["group_id"].to_numpy()[train], strata[train], profile.label_folds, profile.seed)
+    sums = np.zeros((len(faces), 2 + len(P_ETHNICITY)))
+    for held_out in range(profile.label_folds):
+        seen = np.flatnonzero((fold >= 0) & (fold != held_out) & kept)
+        network = train_scorer(small, faces, seen, profile)
+        scored = np.flatnonzero((fold == held_out) | (fold == -1))
+        share = np.where(fold[scored] == -1, 1 / profile.label_folds, 1.0)
+        predicted = predictions_table(predict_outputs(network, small.take(scored)))
+        sums[scored] += predicted.to_numpy() * share[:, None]
+    table = pd.DataFrame(sums, columns=["age_pred", "p_female", *P_ETHNICITY])
+    return table.assign(fold=fold)

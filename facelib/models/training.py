@@ -1,0 +1,333 @@
+"""Training with lightning: batches from the pixel cache, the loss, the schedule, checkpoints."""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from facelib.config import Profile
+from facelib.data import FaceImages
+from facelib.errors import FacelibError
+from facelib.models.augmentation import augment
+from facelib.models.network import FaceNet, as_tensor
+from facelib.schema import ATTRIBUTES, UNKNOWN
+
+
+class TrainingDiverged(FacelibError):
+    """A loss that is not finite."""
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 in hardware: a CUDA device, or a processor with AVX512-BF16 or AMX."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
+
+
+class Batches(Dataset):
+    """Whole batches by their rows: image, row, and each column of `labels`."""
+
+    def __init__(self, images: FaceImages, labels: pd.DataFrame):
+        self.images = images
+        self.labels = {name: torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in labels}
+
+    def __getitem__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """One batch; images float (n, 3, px, px), 0 to 1."""
+        index = torch.as_tensor(rows)
+        return {
+            "image": as_tensor(self.images[np.asarray(rows)]),
+            "row": index,
+            **{name: value[index] for name, value in self.labels.items()},
+        }
+
+
+class EpochBatches(Sampler):
+    """Rows of each batch, shuffled by seed and epoch, so that a resumed epoch sees the same order."""
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int | None):
+        self.rows, self.batch_size, self.seed, self.epoch = np.asarray(rows), batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        n = len(self.rows)
+        # A short last training batch would give batch normalisation a noisy estimate; its rows come next epoch.
+        return max(1, n // self.batch_size) if self.seed is not None else math.ceil(n / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = self.rows
+        if self.seed is not None:
+            rows = np.random.default_rng([self.seed, self.epoch]).permutation(rows)
+        for batch in range(len(self)):
+            yield rows[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
+
+
+def known_mean(loss: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean loss over rows with a known label; zero, with a gradient, where there is none."""
+    return (torch.where(known, loss, 0.0)).sum() / known.sum().clamp(min=1)
+
+
+def multitask_losses(outputs: dict, batch: dict, age_scale: float) -> dict[str, torch.Tensor]:
+    """Absolute error of age in units of `age_scale` years, and cross entropies; unknown labels count nothing."""
+    age_known = batch["age"].isfinite()
+    age_error = (outputs["age"] - batch["age"].nan_to_num()).abs() / age_scale
+    gender = F.binary_cross_entropy_with_logits(outputs["gender"], batch["gender"].clamp(min=0), reduction="none")
+    ethnicity = F.cross_entropy(outputs["ethnicity"], batch["ethnicity"].clamp(min=0).long(), reduction="none")
+    return {
+        "age": known_mean(age_error, age_known),
+        "gender": known_mean(gender, batch["gender"] != UNKNOWN),
+        "ethnicity": known_mean(ethnicity, batch["ethnicity"] != UNKNOWN),
+    }
+
+
+class FaceModule(lightning.LightningModule):
+    """One network in training: augmentation, the sum of its losses, AdamW, warm-up and cosine.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Called with images; has `backbone`.
+    losses : callable
+        Losses by name from outputs and batch; their sum is minimised.
+    profile : Profile
+    epochs, learning_rate
+        Of this training.
+    frozen_epochs : int
+        Epochs in which the backbone stays as it is.
+    """
+
+    def __init__(self, network, losses, profile: Profile, epochs: int, learning_rate: float, frozen_epochs: int = 0):
+        super().__init__()
+        self.network, self.losses, self.profile = network, losses, profile
+        self.epochs, self.learning_rate, self.frozen_epochs = epochs, learning_rate, frozen_epochs
+
+    def on_train_epoch_start(self) -> None:
+        """Hold the backbone, batch statistics included, while only the output layers learn."""
+        frozen = self.current_epoch < self.frozen_epochs
+        self.network.backbone.requires_grad_(not frozen)
+        self.network.backbone.train(not frozen)
+
+    def training_step(self, batch: dict, _) -> torch.Tensor:
+        """Loss of one augmented batch."""
+        generator = torch.Generator().manual_seed(self.profile.seed * 1_000_003 + self.global_step)
+        with torch.autocast(self.device.type, enabled=False):
+            images = augment(batch["image"], generator).contiguous(memory_format=torch.channels_last)
+        # Dropout draws from the global generator; tied to the step, it is the same after a resume.
+        torch.manual_seed(self.profile.seed * 1_000_003 + self.global_step)
+        losses = self.losses(self.network(images), batch)
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            raise TrainingDiverged(
+                f"the loss is not finite at step {self.global_step} (rows {batch['row'].tolist()[:8]} ...): "
+                f"use a learning_rate below {self.learning_rate:g}"
+            )
+        self._log("train", losses, total, len(images))
+        return total
+
+    def validation_step(self, batch: dict, _) -> None:
+        """Losses of one validation batch."""
+        losses = self.losses(self.network(batch["image"]), batch)
+        self._log("validation", losses, sum(losses.values()), len(batch["image"]))
+
+    def _log(self, stage: str, losses: dict, total: torch.Tensor, n: int) -> None:
+        values = {f"{stage}_{name}": loss for name, loss in losses.items()} | {f"{stage}_loss": total}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n)
+
+    def configure_optimizers(self) -> dict:
+        """AdamW without decay of biases and batch-norm scales; linear warm-up, then cosine to zero, by step."""
+        parameters = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.profile.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = max(1, total * min(self.profile.warmup_epochs, self.epochs // 2) // self.epochs)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / max(1, total - warmup))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class EpochLine(TQDMProgressBar):
+    """lightning's bar for the epochs alone: one bar with the time left, quiet inside an epoch and in logs."""
+
+    def init_sanity_tqdm(self):
+        """No bar for the sanity check."""
+        return self._silent(super().init_sanity_tqdm())
+
+    def init_validation_tqdm(self):
+        """No bar for validation."""
+        return self._silent(super().init_validation_tqdm())
+
+    @staticmethod
+    def _silent(bar):
+        bar.disable = True
+        return bar
+
+
+def fit(
+    module: FaceModule,
+    batches: Batches,
+    train_rows: np.ndarray,
+    validation_rows: np.ndarray | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Train a module in place; with validation rows and a folder, end with the best epoch's weights.
+
+    Parameters
+    ----------
+    module : FaceModule
+    batches : Batches
+    train_rows, validation_rows : int arrays
+        Rows of `batches`. Without validation rows all epochs are trained and the last weights stay.
+    folder : Path, optional
+        Where checkpoints and the log go; an unfinished training there is resumed from its last.ckpt.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        One row per epoch: epoch, train_<loss>, validation_<loss>. Empty without a folder.
+    """
+    profile, seed = module.profile, module.profile.seed
+    torch.manual_seed(seed)
+    # The step's speed-up is worth the lower precision of products; losses and weights stay in float32.
+    precision = "bf16-mixed" if has_fast_bfloat16() else "32-true"
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+    callbacks, best, last = [], None, None
+    if folder is not None:
+        best = ModelCheckpoint(folder, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
+        stopping = EarlyStopping("validation_loss", patience=profile.patience)
+        callbacks = [best, stopping]
+        last = folder / "last.ckpt"
+    if progress:
+        callbacks.append(EpochLine(refresh_rate=0 if not progress else 20))
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*(num_workers|log_every_n_steps|litmodels|exists and is not empty).*"
+        )
+        trainer = lightning.Trainer(
+            max_epochs=module.epochs,
+            precision=precision,
+            accelerator="auto",
+            devices="auto" if torch.cuda.is_available() else 1,
+            callbacks=callbacks,
+            logger=CSVLogger(folder, name="log", version="") if folder else False,
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            gradient_clip_val=1.0,
+        )
+
+        def loader(rows: np.ndarray, seed: int | None) -> DataLoader:
+            return DataLoader(batches, sampler=EpochBatches(rows, profile.batch_size, seed), batch_size=None)
+
+        module.network.to(memory_format=torch.channels_last)
+        trainer.fit(
+            module,
+            loader(train_rows, seed),
+            None if validation_rows is None else loader(validation_rows, None),
+            ckpt_path=str(last) if last and last.exists() else None,
+            weights_only=True,
+        )
+    module.network.eval()
+    if folder is None:
+        return pd.DataFrame()
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    module.network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
+    return read_history(folder)
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """One row per epoch of the training log in `folder`."""
+    log = pd.read_csv(folder / "log" / "metrics.csv")
+    return log.groupby("epoch", as_index=False).mean().drop(columns="step")
+
+
+def train_multitask(
+    images: FaceImages,
+    labels: pd.DataFrame,
+    train_rows: np.ndarray,
+    validation_rows: np.ndarray,
+    profile: Profile,
+    folder: Path,
+) -> tuple[FaceNet, pd.DataFrame]:
+    """Train the age, gender and ethnicity network.
+
+    With start weights the output layers learn first, for `profile.head_epochs`, then all layers.
+
+    Parameters
+    ----------
+    images : FaceImages
+    labels : DataFrame
+        age, gender and ethnicity by row of `images`.
+    train_rows, validation_rows : int arrays
+    profile : Profile
+    folder : Path
+        For checkpoints and log.
+
+    Returns
+    -------
+    FaceNet
+        With the weights of the epoch with the lowest validation loss.
+    DataFrame
+        Losses by epoch; age in years.
+    """
+    network = new_network(labels, train_rows, profile)
+    frozen = profile.head_epochs if profile.start_weights != "none" else 0
+    module = FaceModule(
+        network, _multitask_loss(network.age_std), profile, profile.epochs, profile.learning_rate, frozen
+    )
+    history = fit(module, Batches(images, labels[list(ATTRIBUTES)]), train_rows, validation_rows, folder)
+    for stage in ("train", "validation"):
+        history[f"{stage}_age"] *= network.age_std
+    return network, history
+
+
+def new_network(labels: pd.DataFrame, train_rows: np.ndarray, profile: Profile) -> FaceNet:
+    """A network with the profile's start weights, its age output centred on the training ages."""
+    torch.manual_seed(profile.seed)
+    ages = labels["age"].to_numpy()[train_rows]
+    known = ages[np.isfinite(ages)]
+    centre = {"age_mean": float(np.median(known)), "age_std": float(max(known.std(), 1.0))} if len(known) else {}
+    network = FaceNet(profile.architecture, **centre)
+    network.backbone.load_start_weights(profile.start_weights)
+    return network
+
+
+def _multitask_loss(age_std: float):
+    """The multitask losses with age in units of the training ages' standard deviation."""
+    return lambda outputs, batch: multitask_losses(outputs, batch, age_std)
+
+
+def train_scorer(images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, profile: Profile) -> FaceNet:
+    """A shorter training for label scoring: a fixed number of epochs, since no row may decide when it stops."""
+    network = new_network(labels, rows, profile)
+    losses = _multitask_loss(network.age_std)
+    module = FaceModule(network, losses, profile, profile.label_epochs, profile.learning_rate)
+    fit(module, Batches(images, labels[list(ATTRIBUTES)]), rows, progress=False)
+    return network

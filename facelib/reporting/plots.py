@@ -1,0 +1,433 @@
+"""Figures of one style: each function draws from tables and returns a matplotlib figure."""
+
+import textwrap
+import warnings
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython import get_ipython
+from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+from sklearn.metrics import roc_curve
+
+from facelib.runs import RunFolder
+from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#777777",
+)
+PALETTE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY]
+GENDER_COLOURS = dict(zip(GENDERS, (BLUE, ORANGE), strict=True))
+MIN_AVERAGED = 25  # groups of copies behind an average face, so that nobody is recognisable
+
+
+def use_style() -> None:
+    """Set the project's figure style for this process."""
+    sns.set_theme(
+        style="whitegrid",
+        palette=PALETTE,
+        rc={
+            "figure.dpi": 96,
+            "savefig.bbox": "tight",
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#e6e6e6",
+            "legend.frameon": False,
+            # Same bytes for the same figure, and text that can be searched.
+            "svg.hashsalt": "facelib",
+            "svg.fonttype": "none",
+        },
+    )
+    shell = get_ipython()
+    if shell is not None and hasattr(shell, "kernel"):
+        set_matplotlib_formats("svg")
+    # seaborn 0.13.2 passes a keyword to boxplot that matplotlib has renamed.
+    warnings.filterwarnings("ignore", message="vert: bool", category=PendingDeprecationWarning)
+
+
+def _figure(columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.6) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
+    return figure, axes
+
+
+def _finish(figure: Figure) -> Figure:
+    """Hand a figure over without leaving it open, so that notebooks show it once."""
+    plt.close(figure)
+    return figure
+
+
+def label_distributions(faces: pd.DataFrame, note: str = "") -> Figure:
+    """Ages by gender, and counts of gender and ethnicity."""
+    figure, axes = _figure(2, width=10)
+    known = faces.assign(Gender=faces["gender"].map(dict(enumerate(GENDERS))))
+    sns.histplot(
+        known, x="age", hue="Gender", multiple="stack", binwidth=2, palette=GENDER_COLOURS, ax=axes[0, 0], linewidth=0
+    )
+    axes[0, 0].set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces['age'].notna().sum():,}{note}")
+    counts = (
+        known.assign(Ethnicity=known["ethnicity"].map(dict(enumerate(ETHNICITIES))))
+        .groupby(["Ethnicity", "Gender"], observed=True)
+        .size()
+        .unstack(fill_value=0)
+        .reindex([name for name in ETHNICITIES if name in set(known["ethnicity"].map(dict(enumerate(ETHNICITIES))))])
+    )
+    counts.plot.barh(stacked=True, ax=axes[0, 1], color=[GENDER_COLOURS[name] for name in counts], width=0.75)
+    axes[0, 1].set(xlabel="Images", ylabel="Ethnicity label", title="Ethnicity and gender labels")
+    axes[0, 1].invert_yaxis()
+    return _finish(figure)
+
+
+def joint_imbalance(faces: pd.DataFrame) -> Figure:
+    """Counts of age band by ethnicity and gender: where the data are thin."""
+    known = faces[(faces["gender"] >= 0) & (faces["ethnicity"] >= 0)]
+    table = pd.crosstab(
+        [known["ethnicity"].map(dict(enumerate(ETHNICITIES))), known["gender"].map(dict(enumerate(GENDERS)))],
+        pd.Series(age_band(known["age"]), index=known.index, name="Age band"),
+        dropna=False,
+    ).reindex(columns=list(AGE_BANDS), fill_value=0)
+    figure, axes = _figure(height=4.2)
+    labels = [f"{ethnicity}, {gender}" for ethnicity, gender in table.index]
+    sns.heatmap(
+        np.log10(table.to_numpy() + 1), annot=table.to_numpy(), fmt=",d", cmap="viridis", cbar=False, ax=axes[0, 0],
+        xticklabels=list(table.columns), yticklabels=labels, linewidths=0.5,
+    )  # fmt: skip
+    axes[0, 0].set(
+        xlabel="Age band (years)", ylabel="", title=f"Images in each cell (colour: log count), n = {len(known):,}"
+    )
+    return _finish(figure)
+
+
+def image_grid(
+    images: list[np.ndarray], titles: list[str], columns: int = 7, size: float = 1.35, title: str = ""
+) -> Figure:
+    """Pictures with a short title each; a missing picture (None) leaves a grey field."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, (size + 0.3) * rows + 0.3), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, name in zip(axes.flat, images, titles, strict=False):
+        if image is None:
+            axis.add_patch(mpl.patches.Rectangle((0, 0), 1, 1, transform=axis.transAxes, color="#eeeeee"))
+        else:
+            axis.imshow(image, interpolation="bilinear")
+        axis.set_title(name, fontsize=8, loc="center", fontweight="normal")
+    if title:
+        figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return _finish(figure)
+
+
+def average_face(images: np.ndarray) -> np.ndarray | None:
+    """Mean of uint8 images (n, px, px, 3); None for fewer than `MIN_AVERAGED`, in which a person might be recognised."""
+    return None if len(images) < MIN_AVERAGED else images.astype(np.float32).mean(axis=0).round().astype(np.uint8)
+
+
+def quality_scores(quality: pd.DataFrame) -> Figure:
+    """Distribution of each quality score, with the share flagged."""
+    names = [column.removeprefix("is_") for column in quality if column.startswith("is_")]
+    figure, axes = _figure(len(names), width=12, height=2.4)
+    for axis, name in zip(axes.flat, names, strict=True):
+        sns.histplot(quality[name], bins=30, ax=axis, color=SKY, linewidth=0)
+        flagged = quality[f"is_{name}"]
+        axis.set(xlabel="Score", ylabel="", xlim=(0, 1), yticks=[])
+        axis.set_title(f"{name}\n{flagged.mean():.1%} flagged", fontsize=9)
+        if flagged.any():
+            axis.axvline(quality.loc[flagged, name].max(), color=RED, linewidth=1)
+    return _finish(figure)
+
+
+def label_issue_scores(issues: pd.DataFrame) -> Figure:
+    """Label scores of each attribute, with the flagged ones coloured."""
+    attributes = list(issues["attribute"].unique())
+    figure, axes = _figure(len(attributes), width=10, height=2.8)
+    for axis, attribute in zip(axes.flat, attributes, strict=True):
+        part = issues[issues["attribute"] == attribute].assign(
+            Flagged=lambda t: t["is_issue"].map({True: "yes", False: "no"})
+        )
+        sns.histplot(
+            part, x="score", hue="Flagged", hue_order=["no", "yes"], palette={"no": SKY, "yes": RED}, bins=40,
+            multiple="stack", linewidth=0, ax=axis,
+        )  # fmt: skip
+        axis.set_yscale("log")
+        axis.set(xlabel="Label score (0 worst)", ylabel="Images (log)")
+        axis.set_title(f"{attribute}: {int(part['is_issue'].sum()):,} of {len(part):,} flagged", fontsize=10)
+    return _finish(figure)
+
+
+def copies_disagree(contradictions: pd.DataFrame) -> Figure:
+    """How far the age labels of copies lie apart."""
+    figure, axes = _figure(width=7, height=3)
+    spread = contradictions["age_range"].dropna()
+    sns.histplot(spread, binwidth=1, ax=axes[0, 0], color=ORANGE, linewidth=0)
+    axes[0, 0].set(
+        xlabel="Years between the lowest and highest age label of one photograph",
+        ylabel="Groups of copies",
+        title=f"{len(spread):,} groups of copies; {(spread > 0).mean():.0%} disagree on age",
+    )
+    return _finish(figure)
+
+
+def training_curves(history: pd.DataFrame, losses: dict[str, str]) -> Figure:
+    """Training and validation losses by epoch; `losses` gives each one's name and axis label."""
+    figure, axes = _figure(len(losses), width=3.4 * len(losses), height=2.9)
+    best = history["epoch"][history["validation_loss"].idxmin()]
+    for axis, (name, label) in zip(axes.flat, losses.items(), strict=True):
+        for stage, colour in (("train", GREY), ("validation", BLUE)):
+            axis.plot(history["epoch"] + 1, history[f"{stage}_{name}"], color=colour, label=stage, marker=".")
+        axis.axvline(best + 1, color=ORANGE, linewidth=1, linestyle="--", label="kept")
+        axis.set(xlabel="Epoch", title=label)
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    axes[0, 0].legend()
+    return _finish(figure)
+
+
+def intervals(
+    table: pd.DataFrame, label: str, value: str, unit: str, title: str, reference: float | None = None
+) -> Figure:
+    """Values with their intervals, one row each, with counts where the table has n."""
+    shown = table.dropna(subset=[value]).reset_index(drop=True)
+    figure, axes = _figure(width=8, height=0.7 + 0.34 * len(shown))
+    axis = axes[0, 0]
+    low = shown[value] - shown.get(f"{value}_low", shown.get("low"))
+    high = shown.get(f"{value}_high", shown.get("high")) - shown[value]
+    axis.errorbar(
+        shown[value], shown.index, xerr=[low.clip(lower=0), high.clip(lower=0)], fmt="o", color=BLUE, capsize=3
+    )
+    names = [textwrap.shorten(str(name), 60) for name in shown[label]]
+    if "n" in shown:
+        names = [f"{name}  (n = {n:,})" for name, n in zip(names, shown["n"], strict=True)]
+    axis.set(yticks=shown.index, yticklabels=names, xlabel=unit, title=title, ylim=(len(shown) - 0.5, -0.5))
+    if reference is not None:
+        axis.axvline(reference, color=GREY, linestyle="--", linewidth=1)
+    return _finish(figure)
+
+
+def confusion(counts: np.ndarray, names: list[str], title: str) -> Figure:
+    """Confusion matrix: row shares as colour, counts as text."""
+    figure, axes = _figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    text = np.array(
+        [[f"{share:.0%}\n{n:,}" for share, n in zip(*row, strict=True)] for row in zip(shares, counts, strict=True)]
+    )
+    sns.heatmap(shares, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes[0, 0],
+                xticklabels=names, yticklabels=names, linewidths=0.5)  # fmt: skip
+    axes[0, 0].set(xlabel="Predicted", ylabel="Label", title=title)
+    axes[0, 0].tick_params(axis="y", rotation=0)
+    return _finish(figure)
+
+
+def roc_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], title: str) -> Figure:
+    """ROC curves of scores: name to (y_true, score, auc)."""
+    figure, axes = _figure(width=5, height=4)
+    for name, (y_true, score, area) in curves.items():
+        false_rate, true_rate, _ = roc_curve(y_true, score)
+        axes[0, 0].plot(false_rate, true_rate, label=f"{name}: {area:.3f}")
+    axes[0, 0].plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+    axes[0, 0].set(xlabel="False positive rate", ylabel="True positive rate", title=title, aspect="equal")
+    axes[0, 0].legend(title="Area under the curve", loc="lower right", fontsize=8)
+    return _finish(figure)
+
+
+def reliability_diagram(points: dict[str, pd.DataFrame], errors: dict[str, float]) -> Figure:
+    """Accuracy against confidence of each head, with its expected calibration error."""
+    figure, axes = _figure(len(points), width=4.2 * len(points), height=3.6)
+    for axis, (name, table) in zip(axes.flat, points.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+        bars = [(table["accuracy"] - table["low"]).clip(lower=0), (table["high"] - table["accuracy"]).clip(lower=0)]
+        axis.errorbar(table["confidence"], table["accuracy"], yerr=bars, fmt="o-", color=BLUE, capsize=2)
+        lowest = max(0, min(table["confidence"].min(), table["low"].min()) - 0.05)
+        axis.set(xlabel="Confidence", ylabel="Accuracy", xlim=(lowest, 1.02), ylim=(lowest, 1.02))
+        axis.set_title(f"{name}: calibration error {errors[name]:.3f}", fontsize=10)
+    return _finish(figure)
+
+
+def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """Predicted against labelled age, with the median and middle 80 % of predictions by label."""
+    figure, axes = _figure(width=6, height=4.8)
+    axis = axes[0, 0]
+    axis.scatter(frame["age"], frame["age_pred"], s=6, alpha=0.35, color=BLUE, linewidth=0)
+    axis.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1)
+    decade = (frame["age"] // 10 * 10 + 5).rename("decade")
+    running = frame.groupby(decade)["age_pred"].quantile([0.1, 0.5, 0.9]).unstack()
+    running = running[frame.groupby(decade).size() >= 10]
+    axis.plot(running.index, running[0.5], color=RED, label="median by decade")
+    axis.fill_between(running.index, running[0.1], running[0.9], color=RED, alpha=0.15, label="middle 80 %")
+    axis.set(xlabel="Age label (years)", ylabel="Predicted age (years)", title=title)
+    axis.legend(loc="upper left")
+    return _finish(figure)
+
+
+def group_errors(table: pd.DataFrame, metric: str, label: str, title: str, reference: float | None = None) -> Figure:
+    """A metric by age band (x) and a second grouping (colour), with intervals."""
+    hue = next((name for name in ("gender_name", "ethnicity_name") if name in table), None)
+    groups = [(None, table)] if hue is None else list(table.groupby(hue, observed=True))
+    figure, axes = _figure(width=9, height=3.6)
+    bands = [band for band in AGE_BANDS if band in set(table["age_band"].astype(str))]
+    for number, (name, part) in enumerate(groups):
+        shown = part.dropna(subset=[metric])
+        x = shown["age_band"].astype(str).map({band: at for at, band in enumerate(bands)}).astype(float)
+        x += (number - (len(groups) - 1) / 2) * 0.13
+        bars = [
+            (shown[metric] - shown[f"{metric}_low"]).clip(lower=0),
+            (shown[f"{metric}_high"] - shown[metric]).clip(lower=0),
+        ]
+        axes[0, 0].errorbar(x, shown[metric], yerr=bars, fmt="o", capsize=2, label=name, color=PALETTE[number])
+    if reference is not None:
+        axes[0, 0].axhline(reference, color=GREY, linestyle="--", linewidth=1)
+    axes[0, 0].set(xticks=range(len(bands)), xticklabels=bands, xlabel="Age band (years)", ylabel=label, title=title)
+    if hue is not None:
+        axes[0, 0].legend(ncols=min(5, len(groups)), loc="best", fontsize=8)
+    return _finish(figure)
+
+
+def error_map(positions: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """A 2-d map of errors coloured by cluster; noise is grey."""
+    figure, axes = _figure(width=7, height=5)
+    for number in sorted(set(labels)):
+        part = positions[labels == number]
+        name, colour = ("in no cluster", "#cccccc") if number < 0 else (f"cluster {number}", None)
+        axes[0, 0].scatter(
+            part[:, 0], part[:, 1], s=14, label=f"{name} ({len(part)})", color=colour, alpha=0.8, linewidth=0
+        )
+    axes[0, 0].set(xticks=[], yticks=[], title=title, xlabel="t-SNE; only neighbourhoods have a meaning")
+    axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    return _finish(figure)
+
+
+def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str) -> Figure:
+    """Mean attribution maps over one background picture: a row per head, a column per method.
+
+    Signed maps (LIME's) are green where they support and red where they oppose the output, as in source A.
+    """
+    heads = list(dict.fromkeys(head for head, _ in maps))
+    methods = list(dict.fromkeys(method for _, method in maps))
+    figure, axes = plt.subplots(
+        len(heads),
+        len(methods),
+        figsize=(2.1 * len(methods), 2.25 * len(heads) + 0.4),
+        squeeze=False,
+        layout="constrained",
+    )
+    grey = background.mean(axis=2)
+    for row, head in zip(axes, heads, strict=True):
+        for axis, method in zip(row, methods, strict=True):
+            saliency = maps[head, method]
+            axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
+            signed = saliency.min() < 0
+            limit = np.abs(saliency).max() or 1
+            low = -limit if signed else saliency.min()
+            axis.imshow(saliency, cmap="PiYG" if signed else "magma", alpha=0.55, vmin=low, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+            axis.set_title(f"{head}, {method.replace('_', ' ')}", fontsize=9, loc="center", fontweight="normal")
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return _finish(figure)
+
+
+def region_outline(background: np.ndarray, regions: np.ndarray, names: tuple[str, ...]) -> Figure:
+    """The region map over one picture, so that a reader can check where each region lies."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3.4), layout="constrained")
+    colours = mpl.colors.ListedColormap([*PALETTE, "#F0E442", "#DDDDDD"][: len(names)])
+    axes[0].imshow(background)
+    axes[1].imshow(background.mean(axis=2), cmap="gray")
+    axes[1].imshow(regions, cmap=colours, alpha=0.5, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
+    for axis in axes:
+        axis.axis("off")
+    handles = [
+        mpl.patches.Patch(color=colours(code), label=name.replace("_", " and ")) for code, name in enumerate(names)
+    ]
+    figure.legend(handles=handles, loc="outside right center", fontsize=8)
+    return _finish(figure)
+
+
+def region_bars(table: pd.DataFrame, regions: tuple[str, ...]) -> Figure:
+    """Mean share of attribution per region, by head and method."""
+    shares = table.melt(
+        ["head", "method"], [f"share_{name}" for name in regions], var_name="region", value_name="share"
+    )
+    shares["region"] = shares["region"].str.removeprefix("share_").str.replace("_", " and ")
+    shares["method"] = shares["method"].str.replace("_", " ")
+    heads = list(table["head"].unique())
+    figure, axes = _figure(len(heads), width=11, height=4)
+    for axis, head in zip(axes.flat, heads, strict=True):
+        sns.barplot(
+            shares[shares["head"] == head], y="region", x="share", hue="method", errorbar=("ci", 95), n_boot=200, seed=0,
+            ax=axis, err_kws={"linewidth": 1},
+        )  # fmt: skip
+        axis.set(xlabel="Share of attribution", ylabel="", title=head)
+        if axis is not axes[0, 0]:
+            axis.set_yticklabels([])
+        axis.legend().set_visible(axis is axes[0, -1])
+    axes[0, -1].legend(fontsize=8)
+    return _finish(figure)
+
+
+def photo_with_boxes(photo: np.ndarray, boxes: list[tuple[int, int, int]], texts: list[str]) -> Figure:
+    """A photograph with its face crops and what was predicted for each."""
+    figure, axes = _figure(width=5, height=5)
+    axes[0, 0].imshow(photo)
+    for (left, top, edge), text in zip(boxes, texts, strict=True):
+        axes[0, 0].add_patch(mpl.patches.Rectangle((left, top), edge, edge, fill=False, color=ORANGE, linewidth=2))
+        axes[0, 0].text(left, top - 6, text, color="white", fontsize=9, va="bottom",
+                        bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none"})  # fmt: skip
+    axes[0, 0].axis("off")
+    return _finish(figure)
+
+
+def zoom_curve(table: pd.DataFrame, title: str) -> Figure:
+    """Predicted age with its interval, and the probability of female, by the width of the crop."""
+    figure, axes = _figure(2, width=9, height=3)
+    axes[0, 0].fill_between(
+        table["zoom"], table["age_low"], table["age_high"], color=SKY, alpha=0.3, label="90 % interval"
+    )
+    axes[0, 0].plot(table["zoom"], table["age_pred"], "o-", color=BLUE, label="predicted age")
+    axes[0, 0].set(ylabel="Age (years)", title=title)
+    axes[0, 0].legend()
+    axes[0, 1].plot(table["zoom"], table["p_female"], "o-", color=ORANGE)
+    axes[0, 1].set(ylabel="p(female)", ylim=(-0.02, 1.02))
+    for axis in axes.flat:
+        axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        axis.set_xlabel("Crop width, 1 = as in training")
+    return _finish(figure)
+
+
+def may_show(run: RunFolder, show_faces: bool) -> bool:
+    """Whether single faces of a run may be drawn: synthetic ones always, real ones only where the reader asked."""
+    return run.is_synthetic or show_faces
+
+
+def face_gallery(images: np.ndarray, faces: pd.DataFrame, title: str) -> Figure:
+    """Single faces with their labels; only behind `may_show`."""
+    titles = [
+        f"{row.age:.0f}, {GENDERS[row.gender] if row.gender >= 0 else '?'}\n"
+        f"{ETHNICITIES[row.ethnicity] if row.ethnicity >= 0 else '?'}"
+        for row in faces.itertuples()
+    ]
+    return image_grid(list(images), titles, title=title)
+
+
+def doubted_gallery(images: np.ndarray, issues: pd.DataFrame, title: str) -> Figure:
+    """Single faces with the label given and the one suggested; only behind `may_show`."""
+    names = {"gender": GENDERS, "ethnicity": ETHNICITIES}
+
+    def text(attribute: str, value: float) -> str:
+        return names[attribute][int(value)] if attribute in names else f"{value:.0f} y"
+
+    titles = [
+        f"{text(row.attribute, row.given)},\nnot {text(row.attribute, row.suggested)}?" for row in issues.itertuples()
+    ]
+    return image_grid(list(images), titles, title=title)

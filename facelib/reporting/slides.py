@@ -1,0 +1,1 @@
+"""The slides: typeset with typst from a run's results and figures."""

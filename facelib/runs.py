@@ -1,0 +1,363 @@
+"""The run folder: the one contract between notebooks.
+
+A run folder carries tables, arrays, checkpoints, metrics and figures from one notebook to the next. Every file is
+written whole or not at all.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from facelib import schema
+from facelib.config import Profile, resolve_profile
+from facelib.errors import MissingFromRun, RunConflict
+from facelib.metrics import Estimate
+
+VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
+
+
+def project_root() -> Path:
+    """The checkout that this package is installed from, or else the working directory."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+
+
+def runs_root() -> Path:
+    """Where run folders live: FACELIB_RUNS, else `runs/` of the project."""
+    return Path(os.environ.get("FACELIB_RUNS") or project_root() / "runs")
+
+
+def cache_root() -> Path:
+    """Where decoded photographs are kept: FACELIB_CACHE, else `data/cache/` of the project."""
+    return Path(os.environ.get("FACELIB_CACHE") or project_root() / "data" / "cache")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        # mkstemp makes files for the owner alone; these are ordinary files.
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _plain(value):
+    """A value that JSON can hold: numpy types unpacked, estimates as dictionaries, non-finite numbers as null."""
+    if isinstance(value, Estimate):
+        return _plain(value.to_dict())
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, pd.Series | pd.DataFrame):
+        return _plain(value.reset_index().to_dict("records"))
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, content) -> None:
+    """Write JSON atomically, keys in the order given."""
+    write_text(path, json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+
+
+def git_commit() -> str:
+    """The commit of the checkout, with `+` where files differ from it; `unknown` outside a git checkout."""
+    try:
+        git = ["git", "-C", str(project_root())]
+        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def package_fingerprint() -> str:
+    """A digest of the package's source, to tell whether a finished notebook ran on the same code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def processor() -> str:
+    """The processor's name and the number of cores."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = models[0] if models else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+class RunFolder:
+    """One run's tables, arrays, checkpoints, metrics and figures.
+
+    Use `start_run` or `open_run` rather than the constructor.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.params = yaml.safe_load((path / "params.yaml").read_text(encoding="utf-8"))
+        settings = dict(self.params["profile"])
+        self.profile: Profile = resolve_profile(settings.pop("name"), settings)
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the run's faces were drawn by the package."""
+        return not self.params["data"]["path"]
+
+    @property
+    def label(self) -> str:
+        """What a figure or table of this run has to say about its data; empty for real photographs."""
+        return "synthetic faces" if self.is_synthetic else ""
+
+    def require(self, name: str) -> Path:
+        """The path of a file of this run.
+
+        Raises
+        ------
+        MissingFromRun
+            If it is not there; the message names the notebook that makes it.
+        """
+        path = self.path / name
+        if not path.exists():
+            maker = schema.MADE_BY.get(name, "an earlier notebook")
+            raise MissingFromRun(f"run {self.name!r} has no {name} yet: run notebook {maker} first")
+        return path
+
+    def update_params(self, **values) -> None:
+        """Merge values into params.yaml, one level deep."""
+        for key, value in values.items():
+            known = self.params.get(key)
+            self.params[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
+        write_text(self.path / "params.yaml", yaml.safe_dump(_plain(self.params), sort_keys=False))
+
+    def save_table(self, table: pd.DataFrame, name: str) -> None:
+        """Save a table below tables/: CSV if the name ends so, else parquet."""
+        path = self.path / "tables" / (name if "." in name else f"{name}.parquet")
+        with atomic_path(path) as partial:
+            if path.suffix == ".csv":
+                table.to_csv(partial, index=False)
+            else:
+                table.to_parquet(partial, index=False)
+
+    def load_table(self, name: str) -> pd.DataFrame:
+        """Load a table saved by `save_table`.
+
+        Raises
+        ------
+        MissingFromRun
+            If no notebook has made it yet.
+        """
+        path = self.require(f"tables/{name if '.' in name else f'{name}.parquet'}")
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+    def has_table(self, name: str) -> bool:
+        """Whether a table exists already."""
+        return (self.path / "tables" / (name if "." in name else f"{name}.parquet")).exists()
+
+    def save_array(self, array: np.ndarray, name: str) -> None:
+        """Save an array as tables/<name>.npy."""
+        with atomic_path(self.path / "tables" / f"{name}.npy") as partial:
+            np.save(partial, array)
+
+    def load_array(self, name: str) -> np.ndarray:
+        """Load an array saved by `save_array`."""
+        return np.load(self.require(f"tables/{name}.npy"), allow_pickle=False)
+
+    def save_checkpoint(self, write, name: str) -> Path:
+        """Let `write(path)` make checkpoints/<name>, atomically."""
+        path = self.path / "checkpoints" / name
+        with atomic_path(path) as partial:
+            write(partial)
+        return path
+
+    def save_figure(self, figure, notebook: str, name: str, raster: bool = False) -> None:
+        """Save a figure as figures/<NN>_<name>.svg, or .png where it holds pictures."""
+        suffix = "png" if raster else "svg"
+        with atomic_path(self.path / "figures" / f"{notebook[:2]}_{name}.{suffix}") as partial:
+            metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+            figure.savefig(partial, dpi=144, bbox_inches="tight", metadata=metadata)
+
+    def save_metrics(self, notebook: str, headline: dict[str, Estimate], **details) -> None:
+        """Save what a notebook measured, and gather all notebooks' headline keys into results.json.
+
+        Parameters
+        ----------
+        notebook : str
+            Name of the notebook, such as `05_evaluate_bias`.
+        headline : dict of Estimate
+            Flat keys such as `test.age.mae`.
+        **details
+            Anything else that JSON can hold.
+        """
+        write_json(self.path / "metrics" / f"{notebook}.json", {"headline": headline, "details": details})
+        results = {}
+        for path in sorted((self.path / "metrics").glob("*.json")):
+            results |= json.loads(path.read_text(encoding="utf-8"))["headline"]
+        write_json(self.path / "results.json", results)
+
+    def load_metrics(self, notebook: str) -> dict:
+        """What a notebook measured: a dictionary with `headline` and `details`."""
+        path = self.path / "metrics" / f"{notebook}.json"
+        if not path.exists():
+            raise MissingFromRun(f"run {self.name!r} has no metrics of {notebook} yet: run that notebook first")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def results(self) -> dict[str, dict]:
+        """All headline metrics measured so far, by flat key."""
+        path = self.path / "results.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @contextlib.contextmanager
+    def timed(self, key: str, images: int | None = None) -> Iterator[None]:
+        """Record the seconds that a block takes, and images per second, in timings.json."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        path = self.path / "timings.json"
+        timings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        timings[key] = {"seconds": round(seconds, 2), "device": self.params.get("device")}
+        if images:
+            timings[key]["images_per_second"] = round(images / seconds, 1)
+        write_json(path, timings)
+
+    def log_test_read(self, notebook: str) -> None:
+        """Note in test_reads.csv that the labels of the test split were read, when, and by which commit."""
+        path = self.path / "test_reads.csv"
+        if not path.exists():
+            write_text(path, "date,notebook,commit,profile\n")
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"{date},{notebook},{git_commit()},{self.profile.name}\n")
+
+
+def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
+    """The names of the run and its profile: as given, else from FACELIB_RUN and FACELIB_PROFILE, else demo."""
+    profile = profile or os.environ.get("FACELIB_PROFILE") or "demo"
+    return name or os.environ.get("FACELIB_RUN") or profile, profile
+
+
+def published_run() -> Path:
+    """The folder of the published reference weights, laid out like a run folder.
+
+    Raises
+    ------
+    MissingFromRun
+        If this checkout has none.
+    """
+    path = project_root() / "reports" / "utkface"
+    if not (path / "checkpoints" / "predictor.json").exists():
+        raise MissingFromRun("no reference weights are published here: name a finished run with --run")
+    return path
+
+
+def start_run(
+    name: str = "", profile: str = "", data: str = "", overrides: dict | None = None, images: str = ""
+) -> RunFolder:
+    """Open a run folder, or make it with its resolved parameters where it does not exist.
+
+    Parameters
+    ----------
+    name, profile : str
+        Empty: see `run_name`.
+    data : str
+        A UTKFace folder, a 48 x 48 CSV or a table; empty for synthetic faces.
+    overrides : dict, optional
+        Settings of the profile to replace.
+    images : str
+        Folder that a table's paths are relative to; empty for the table's own.
+
+    Raises
+    ------
+    RunConflict
+        If the folder exists with other parameters.
+    """
+    asked_profile = profile or os.environ.get("FACELIB_PROFILE")
+    name, profile = run_name(name, profile)
+    path = runs_root() / name
+    source = str(Path(data).resolve()) if data else ""
+    if (path / "params.yaml").exists():
+        run = RunFolder(path)
+        changed = []
+        if source and source != run.params["data"]["path"]:
+            changed.append("data")
+        if (asked_profile or overrides) and resolve_profile(profile, overrides) != run.profile:
+            changed.append("profile or settings")
+        if changed:
+            raise RunConflict(
+                f"run {name!r} exists with other {' and '.join(changed)}: choose another --run name, "
+                "or pass --fresh to begin it anew"
+            )
+        return run
+    settings = resolve_profile(profile, overrides)
+    versions = {package: importlib.metadata.version(package) for package in VERSIONED}
+    params = {
+        "profile": dataclasses.asdict(settings),
+        "data": {"path": source, "images": str(Path(images).resolve()) if images else ""},
+        "commit": git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": processor(),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+    write_text(path / "params.yaml", yaml.safe_dump(params, sort_keys=False))
+    return RunFolder(path)
+
+
+def open_run(name: str = "", profile: str = "") -> RunFolder:
+    """Open the run folder that earlier notebooks wrote.
+
+    Raises
+    ------
+    MissingFromRun
+        If there is none.
+    RunConflict
+        If it was made with another profile.
+    """
+    name, resolved = run_name(name, profile)
+    path = runs_root() / name
+    if not (path / "params.yaml").exists():
+        raise MissingFromRun(f"there is no run {name!r} yet: run notebook {schema.NOTEBOOKS[0]} first")
+    run = RunFolder(path)
+    if profile and run.profile.name != resolved:
+        raise RunConflict(f"run {name!r} was made with profile {run.profile.name!r}, not {resolved!r}")
+    return run

@@ -1,0 +1,101 @@
+"""Label tables, column names and age bands: each constant once.
+
+Labels are what annotators saw, not what people are. The names below are those of the UTKFace data set.
+"""
+
+import pandas as pd
+
+GENDERS = ("male", "female")
+ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
+ATTRIBUTES = ("age", "gender", "ethnicity")
+MAX_AGE = 116  # the oldest label in UTKFace
+UNKNOWN = -1  # an integer code for a label that is missing
+
+# Lower edges of the age bands, in years; the last band is open. Children are split finely because gender errors
+# concentrate there, and 45 is where source A's age error changes.
+AGE_BAND_EDGES = (0, 5, 18, 30, 46, 60, 75)
+AGE_BANDS = ("0-4", "5-17", "18-29", "30-45", "46-59", "60-74", "75+")
+
+SPLITS = {"train": 0.75, "validation": 0.08, "calibration": 0.05, "test": 0.12}
+
+FACES_COLUMNS = ("image_id", "path", "age", "gender", "ethnicity", "source", "sha256", "width", "height", "mode")
+P_ETHNICITY = tuple(f"p_ethnicity_{code}" for code in range(len(ETHNICITIES)))
+
+# The notebooks, in the order in which they run.
+NOTEBOOKS = (
+    "01_explore",
+    "02_clean",
+    "03_train_multitask",
+    "04_age_two_stage",
+    "05_evaluate_bias",
+    "06_error_clusters",
+    "07_explain",
+    "08_external_photos",
+)
+
+# Which notebook writes which file of a run folder, so that a missing one can be asked for by name.
+MADE_BY = {
+    "tables/faces.parquet": "01_explore",
+    "tables/rejected.csv": "01_explore",
+    "tables/duplicates.parquet": "02_clean",
+    "tables/splits.parquet": "02_clean",
+    "tables/label_issues.parquet": "02_clean",
+    "tables/quality.parquet": "02_clean",
+    "tables/decisions.csv": "02_clean",
+    "tables/predictions.parquet": "03_train_multitask",
+    "tables/embeddings.npy": "03_train_multitask",
+    "checkpoints/model.safetensors": "03_train_multitask",
+    "tables/age_stages.parquet": "04_age_two_stage",
+    "checkpoints/predictor.json": "04_age_two_stage",
+    "tables/error_clusters.parquet": "06_error_clusters",
+    "tables/attributions.parquet": "07_explain",
+}
+
+# Keys that the results of every complete run hold (tests check that each is there and finite).
+HEADLINE_KEYS = (
+    "data.images",
+    "data.rejected",
+    "audit.duplicates.exact_groups",
+    "audit.duplicates.near_groups",
+    "audit.label_issues.age",
+    "audit.label_issues.gender",
+    "audit.label_issues.ethnicity",
+    "splits.leaking_pairs",
+)
+TEST_KEYS = (
+    "gender.accuracy",
+    "gender.accuracy_age5plus",
+    "gender.auc",
+    "ethnicity.accuracy",
+    "ethnicity.macro_f1",
+    "age.mae",
+    "age.cs5",
+    "age.bias",
+    "age.mae_le45",
+    "age.mae_gt45",
+    "age.r2",
+    "age_stages.bin_accuracy",
+    "age_stages.mae_routed",
+    "age_stages.mae_soft",
+    "age_stages.mae_oracle_bin",
+    "age.interval_coverage",
+    "age.interval_width",
+)
+HEADLINE_KEYS += tuple(f"{test}.{key}" for test in ("test", "test_cleaned") for key in TEST_KEYS)
+
+
+def age_band(age_years) -> pd.Categorical:
+    """Age band of each age, as an ordered categorical.
+
+    Parameters
+    ----------
+    age_years : array-like of float, shape (n,)
+        Ages in years; missing ages give a missing band.
+
+    Examples
+    --------
+    >>> list(age_band([0, 4.9, 5, 45, 46, 116]))
+    ['0-4', '0-4', '5-17', '30-45', '46-59', '75+']
+    """
+    edges = [*AGE_BAND_EDGES, float("inf")]
+    return pd.cut(pd.Series(age_years, dtype=float), edges, right=False, labels=list(AGE_BANDS)).array

@@ -1,0 +1,214 @@
+"""The pixel cache: keyed by content, aligned with its rows, and upright square RGB whatever the file."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from facelib.data import pixels
+from facelib.data.pixels import FaceImages, cache_faces, cache_key, decode, is_cached, map_cached, resize
+from facelib.data.readers import read_faces
+from facelib.errors import UnreadableData
+
+RED, BLUE = (220, 20, 20), (20, 20, 220)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_shades(folder: Path, shades, name="20_0_0_{:03d}.png") -> Path:
+    """One plain grey picture per shade, named by it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shade in shades:
+        (folder / name.format(shade)).write_bytes(encode(Image.new("RGB", (20, 20), (shade,) * 3)))
+    return folder
+
+
+def cached(folder: Path, root: Path, px: int = 16):
+    return cache_faces(read_faces(folder), px, root)
+
+
+# --- decoding ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "mode", "colour"),
+    [
+        (Image.new("RGB", (40, 40), RED), "PNG", "RGB", RED),
+        (Image.new("L", (40, 40), 90), "JPEG", "L", (90, 90, 90)),
+        (Image.new("1", (40, 40), 1), "PNG", "1", (255, 255, 255)),
+        (Image.new("RGB", (40, 40), BLUE).quantize(4), "PNG", "P", BLUE),
+        (Image.new("RGB", (40, 40), BLUE).quantize(4), "GIF", "P", BLUE),
+        (Image.new("RGBA", (40, 40), (*RED, 255)), "PNG", "RGBA", RED),
+        (Image.new("RGBA", (40, 40), (*RED, 128)), "WEBP", "RGBA", RED),
+        (Image.new("LA", (40, 40), (70, 255)), "PNG", "LA", (70, 70, 70)),
+        (Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "JPEG", "CMYK", (255, 0, 0)),
+        (Image.fromarray(np.full((40, 40), 100 * 256, np.uint16)), "PNG", "I;16", (100, 100, 100)),
+        (Image.fromarray(np.full((40, 40), 100 * 256, np.uint16)), "TIFF", "I;16", (100, 100, 100)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_mode_becomes_rgb(image, kind, mode, colour):
+    picture, width, height, found = decode(encode(image, kind), 16)
+    assert picture.shape == (16, 16, 3) and picture.dtype == np.uint8
+    assert (width, height, found) == (40, 40, mode)
+    np.testing.assert_allclose(picture.reshape(-1, 3), [colour] * 256, atol=6)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, lambda upright: upright),
+        (2, ImageOps.mirror),
+        (3, lambda upright: upright.rotate(180)),
+        (6, lambda upright: upright.rotate(90)),  # the camera was turned: shown, it turns back clockwise
+        (8, lambda upright: upright.rotate(-90)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pictures_are_turned_upright(orientation, stored, kind):
+    upright = Image.new("RGB", (64, 64), (128, 128, 128))
+    upright.paste(RED, (0, 0, 32, 32))
+    upright.paste(BLUE, (32, 0, 64, 32))
+    exif = Image.Exif()
+    exif[274] = orientation
+    picture = decode(encode(stored(upright), kind, exif=exif), 16)[0]
+    np.testing.assert_allclose(picture[3, 3], RED, atol=25)
+    np.testing.assert_allclose(picture[3, 12], BLUE, atol=25)
+    np.testing.assert_allclose(picture[12, 8], (128, 128, 128), atol=25)
+
+
+@pytest.mark.parametrize("portrait", [False, True])
+def test_what_is_not_square_is_cut_at_its_centre(portrait):
+    wide = Image.new("RGB", (120, 40), RED)
+    wide.paste(BLUE, (40, 0, 80, 40))
+    picture, width, height, _ = decode(encode(wide.rotate(90, expand=True) if portrait else wide), 20)
+    assert (width, height) == ((40, 120) if portrait else (120, 40))
+    np.testing.assert_allclose(picture.reshape(-1, 3), [BLUE] * 400, atol=2)
+
+
+def test_grey_pixels_are_decoded_like_a_file():
+    grey = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
+    picture, width, height, mode = decode(grey, 48)
+    assert (picture == grey[..., None]).all() and (width, height, mode) == (48, 48, "L")
+
+
+@pytest.mark.parametrize("px", [16, 40, 64])
+def test_a_plain_picture_stays_plain_at_any_size(px):
+    assert (decode(encode(Image.new("RGB", (40, 40), RED)), px)[0] == RED).all()
+
+
+def test_what_cannot_be_decoded_says_why():
+    with pytest.raises(ValueError, match="is no image"):
+        decode(b"this is text", 16)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))
+    for kind in ("JPEG", "PNG"):
+        with pytest.raises(ValueError, match="cannot be decoded: "):
+            decode(encode(noise, kind)[:1500], 16)
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    large = encode(Image.new("RGB", (40, 40)))
+    for most in (1500, 100):  # just too many, and far too many
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+        with pytest.raises(ValueError, match="too many pixels"):
+            decode(large, 16)
+
+
+# --- the cache --------------------------------------------------------------------------------------------
+
+
+def test_rows_and_images_stay_aligned_when_one_cannot_be_decoded(tmp_path):
+    folder = write_shades(tmp_path / "faces", [10, 60, 110, 160, 210])
+    (folder / "20_0_0_110.png").write_bytes(encode(Image.new("RGB", (20, 20)))[:60])
+    (folder / "20_0_0_120.png").write_text("not a picture")
+    (folder / "20_0_0_130.png").touch()
+    images, faces, rejected = cached(folder, tmp_path / "cache")
+    assert faces["image_id"].tolist() == [f"20_0_0_{shade:03d}.png" for shade in (10, 60, 160, 210)]
+    assert images[np.arange(4)].mean(axis=(1, 2, 3)).tolist() == [10, 60, 160, 210]
+    assert images[2].mean() == 160 and len(images) == 4 and images.px == 16
+    assert images.take(np.array([3, 0]))[1].mean() == 10
+    assert rejected["item"].tolist() == ["20_0_0_130.png", "20_0_0_110.png", "20_0_0_120.png"]
+    reasons = rejected["reason"].tolist()
+    assert reasons[0] == "is empty" and reasons[1].startswith("cannot be decoded: ") and reasons[2] == "is no image"
+    assert (faces[["width", "height"]] == 20).all(axis=None) and (faces["mode"] == "RGB").all()
+
+
+def test_alignment_holds_over_many_tasks_and_copies(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "CHUNK", 3)
+    folder = write_shades(tmp_path / "faces", range(0, 250, 13))
+    write_shades(folder, range(0, 250, 26), name="19_0_0_{:03d}.png")  # copies that come first
+    images, faces, _ = cached(folder, tmp_path / "cache")
+    shades = faces["image_id"].str.extract(r"_(\d{3})\.")[0].astype(int)
+    assert images[np.arange(len(faces))].mean(axis=(1, 2, 3)).tolist() == shades.tolist()
+    assert len(images.pixels) == 20 and len(images) == 30  # a copy shares the original's place
+
+
+def test_a_sample_decodes_its_own_rows(tmp_path):
+    folder = write_shades(tmp_path / "faces", range(0, 250, 10))
+    images, faces, _ = cache_faces(read_faces(folder).sample(6), 16, tmp_path / "cache")
+    shades = faces["image_id"].str.extract(r"_(\d{3})\.")[0].astype(int)
+    assert images[np.arange(6)].mean(axis=(1, 2, 3)).tolist() == shades.tolist()
+    assert faces.index.tolist() == list(range(6))
+
+
+def test_a_renamed_file_hits_the_cache_and_a_changed_byte_does_not(tmp_path):
+    root = tmp_path / "cache"
+    cached(write_shades(tmp_path / "a", [50, 100]), root)
+    (folder,) = root.iterdir()
+    marked = np.load(folder / "pixels.npy", mmap_mode="r+")
+    marked[:] = 77  # whoever sees this shade was served from the cache
+    marked.flush()
+    renamed = write_shades(tmp_path / "b", [50, 100], name="65_1_3_new_{}.png")
+    images, faces, _ = cached(renamed, root)
+    assert (images[[0, 1]] == 77).all() and faces["age"].tolist() == [65, 65]
+
+    changed = renamed / "65_1_3_new_50.png"
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    images, _, _ = cached(renamed, root)
+    assert sorted(images[[0, 1]].mean(axis=(1, 2, 3))) == [50, 100]
+    assert len(list(root.iterdir())) == 2
+
+
+def test_the_key_depends_on_size_and_contents_but_not_on_their_order(tmp_path):
+    faces = read_faces(write_shades(tmp_path, [1, 2, 3])).faces
+    assert cache_key(faces, 16) == cache_key(faces[::-1], 16) == cache_key(faces.assign(age=99.0), 16)
+    assert len({cache_key(faces, 16), cache_key(faces, 32), cache_key(faces[:2], 16)}) == 3
+
+
+def test_a_stopped_build_leaves_no_cache(tmp_path, monkeypatch):
+    folder, root = write_shades(tmp_path / "faces", [1, 2]), tmp_path / "cache"
+
+    def stop_midway(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels, "_decode_chunk", stop_midway)
+        with pytest.raises(KeyboardInterrupt):
+            cached(folder, root)
+    assert list(root.iterdir()) == []
+    _, faces, _ = cached(folder, root)
+    (whole,) = root.iterdir()
+    assert is_cached(whole) and len(map_cached(whole, faces[1:])) == 1
+
+
+def test_a_source_of_which_nothing_can_be_decoded_is_refused(tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    (folder / "20_0_0_a.jpg").write_text("not a picture")
+    with pytest.raises(UnreadableData, match="not one of 1 images .* '20_0_0_a.jpg' is no image"):
+        cached(folder, tmp_path / "cache")
+
+
+def test_resizing_averages_blocks_and_keeps_the_rows():
+    stack = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
+    small = resize(FaceImages(stack, np.array([2, 0])), 4)
+    blocks = stack[[2, 0]].reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+    assert len(small) == 2 and np.abs(small[[0, 1]] - blocks).max() <= 0.5
+    same = FaceImages(stack, np.arange(3))
+    assert resize(same, 8) is same

@@ -1,0 +1,251 @@
+"""The run folder: files whole or absent, results gathered, missing files asked for by their notebook's name."""
+
+import json
+import stat
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from facelib import runs, schema
+from facelib.errors import MissingFromRun, RunConflict
+from facelib.metrics import Estimate
+from facelib.runs import atomic_path, open_run, start_run, write_json, write_text
+
+HALF = Estimate(0.5, 0.4, 0.6, 10)
+
+
+@pytest.fixture(autouse=True)
+def runs_folder(tmp_path, monkeypatch):
+    """An empty folder of runs, and no run or profile named by the environment."""
+    monkeypatch.setenv("FACELIB_RUNS", str(tmp_path / "runs"))
+    for name in ("FACELIB_RUN", "FACELIB_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "runs"
+
+
+def files(folder) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# --- whole or not at all ----------------------------------------------------------------------------------
+
+
+def test_a_writer_that_raises_leaves_no_file(tmp_path):
+    with pytest.raises(RuntimeError, match="midway"), atomic_path(tmp_path / "deep" / "new.txt") as partial:
+        partial.write_text("half")
+        raise RuntimeError("midway")
+    assert files(tmp_path) == []
+
+
+def test_a_writer_that_raises_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "old.txt", "whole")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "old.txt") as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert files(tmp_path) == ["old.txt"] and (tmp_path / "old.txt").read_text() == "whole"
+
+
+def test_tables_figures_and_checkpoints_are_whole_or_absent():
+    run = start_run("r", "smoke")
+    before = files(run.path)
+
+    def stop_midway(path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run.save_checkpoint(stop_midway, "model.safetensors")
+    with pytest.raises(Exception, match="mixed"):  # a column that parquet cannot hold
+        run.save_table(pd.DataFrame({"mixed": [1, "text", {2}]}), "faces")
+    with pytest.raises(AttributeError):
+        run.save_figure(None, "01_explore", "ages")
+    assert files(run.path) == before
+
+
+def test_written_files_are_readable_as_the_umask_allows(tmp_path):
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "atomic", "")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "atomic")]
+    assert modes[0] == modes[1]
+
+
+def test_json_holds_what_measurements_are_made_of(tmp_path):
+    content = {
+        "estimate": Estimate(np.float64(1.5), 1.0, float("nan"), np.int64(3), "years"),
+        "flags": np.array([True, False]),
+        "by_code": {0: np.int8(4)},
+        "text": "naïve",
+    }
+    write_json(tmp_path / "x.json", content)
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {
+        "estimate": {"value": 1.5, "low": 1.0, "high": None, "n": 3, "unit": "years"},
+        "flags": [True, False],
+        "by_code": {"0": 4},
+        "text": "naïve",
+    }
+
+
+# --- what goes in comes out -------------------------------------------------------------------------------
+
+
+def test_tables_arrays_and_checkpoints_round_trip():
+    run = start_run("r", "smoke")
+    table = pd.DataFrame({"image_id": ["a", "b"], "age": [1.5, np.nan], "gender": np.array([0, -1], "int8")})
+    assert not run.has_table("faces")
+    run.save_table(table, "faces")
+    run.save_table(table[["image_id"]], "rejected.csv")
+    run.save_array(np.arange(6.0).reshape(2, 3), "embeddings")
+    run.save_checkpoint(lambda path: path.write_bytes(b"weights"), "model.safetensors")
+    pd.testing.assert_frame_equal(run.load_table("faces"), table)
+    assert run.load_table("rejected.csv")["image_id"].tolist() == ["a", "b"]
+    assert run.load_array("embeddings").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert run.require("checkpoints/model.safetensors").read_bytes() == b"weights"
+    assert run.has_table("faces") and run.has_table("rejected.csv")
+
+
+def test_a_figure_is_named_by_its_notebook_and_repeats_bit_for_bit():
+    run = start_run("r", "smoke")
+    figure = matplotlib.figure.Figure(figsize=(1, 1))
+    figure.subplots().imshow(np.eye(3))
+    written = []
+    for _ in range(2):
+        run.save_figure(figure, "01_explore", "pixels", raster=True)
+        written.append((run.path / "figures" / "01_pixels.png").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_results_gather_every_notebooks_headline_and_take_the_latest():
+    run = start_run("r", "smoke")
+    assert run.results() == {}
+    run.save_metrics("02_clean", {"splits.leaking_pairs": Estimate(0, 0, 0, 300)}, by_kind={"exact": 4})
+    run.save_metrics("05_evaluate_bias", {"test.age.mae": HALF, "test.gender.auc": HALF})
+    run.save_metrics("05_evaluate_bias", {"test.age.mae": Estimate(5.0, 4.0, 6.0, 36, "years")})
+    assert set(run.results()) == {"splits.leaking_pairs", "test.age.mae"}
+    assert run.results()["test.age.mae"] == {"value": 5.0, "low": 4.0, "high": 6.0, "n": 36, "unit": "years"}
+    assert run.load_metrics("02_clean")["details"] == {"by_kind": {"exact": 4}}
+
+
+def test_results_hold_no_time_so_that_they_repeat_bit_for_bit():
+    run = start_run("r", "smoke")
+    run.save_metrics("02_clean", {"data.images": HALF})
+    before = (run.path / "results.json").read_bytes()
+    with run.timed("training", images=100):
+        pass
+    run.save_metrics("02_clean", {"data.images": HALF})
+    assert (run.path / "results.json").read_bytes() == before
+    timing = json.loads((run.path / "timings.json").read_text())["training"]
+    assert timing["seconds"] >= 0 and timing["images_per_second"] > 100
+
+
+def test_each_reading_of_the_test_split_is_logged():
+    run = start_run("r", "smoke")
+    run.log_test_read("05_evaluate_bias")
+    run.log_test_read("05_evaluate_bias")
+    log = pd.read_csv(run.path / "test_reads.csv", dtype=str)
+    assert log["notebook"].tolist() == ["05_evaluate_bias"] * 2
+    assert log["profile"].tolist() == ["smoke"] * 2 and log["commit"].notna().all()
+    assert pd.to_datetime(log["date"]).dt.tz is not None
+
+
+# --- what is missing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "notebook"), schema.MADE_BY.items())
+def test_a_missing_file_is_asked_for_by_the_notebook_that_makes_it(name, notebook):
+    with pytest.raises(MissingFromRun, match=f"'r' has no {name} yet: run notebook {notebook} first"):
+        start_run("r", "smoke").require(name)
+
+
+def test_loading_what_is_missing_says_so():
+    run = start_run("r", "smoke")
+    with pytest.raises(MissingFromRun, match=r"splits\.parquet.*02_clean"):
+        run.load_table("splits")
+    with pytest.raises(MissingFromRun, match=r"embeddings\.npy.*03_train"):
+        run.load_array("embeddings")
+    with pytest.raises(MissingFromRun, match="05_evaluate_bias"):
+        run.load_metrics("05_evaluate_bias")
+
+
+def test_opening_a_run_that_is_not_there_names_the_first_notebook(runs_folder):
+    with pytest.raises(MissingFromRun, match="no run 'nowhere'.*01_explore"):
+        open_run("nowhere")
+    assert not runs_folder.exists()
+
+
+# --- parameters -------------------------------------------------------------------------------------------
+
+
+def test_runs_live_where_the_environment_says(runs_folder, tmp_path, monkeypatch):
+    assert start_run("here", "smoke").path == runs_folder / "here"
+    monkeypatch.setenv("FACELIB_RUNS", str(tmp_path / "elsewhere"))
+    assert start_run("there", "smoke").path == tmp_path / "elsewhere" / "there"
+    monkeypatch.setenv("FACELIB_RUNS", "")
+    assert runs.runs_root() == runs.project_root() / "runs"
+
+
+def test_run_and_profile_come_from_the_call_then_the_environment_then_demo(monkeypatch):
+    assert runs.run_name() == ("demo", "demo")
+    monkeypatch.setenv("FACELIB_PROFILE", "smoke")
+    assert runs.run_name() == ("smoke", "smoke")
+    monkeypatch.setenv("FACELIB_RUN", "trial")
+    assert runs.run_name() == ("trial", "smoke")
+    assert runs.run_name("mine", "full") == ("mine", "full")
+
+
+def test_a_run_remembers_its_resolved_parameters(tmp_path):
+    run = start_run("r", "smoke", str(tmp_path / "faces"), {"epochs": "3", "learning_rate": "1e-5"})
+    stored = yaml.safe_load((run.path / "params.yaml").read_text())
+    assert stored["profile"]["epochs"] == 3 and stored["profile"]["name"] == "smoke"
+    assert stored["data"]["path"] == str((tmp_path / "faces").resolve())
+    assert set(stored["versions"]) == {"python", *runs.VERSIONED}
+    assert open_run("r").profile == run.profile and open_run("r").profile.learning_rate == 1e-5
+    assert not run.is_synthetic and run.label == ""
+    assert start_run("drawn", "smoke").label == "synthetic faces"
+
+
+def test_parameters_are_merged_one_level_deep():
+    run = start_run("r", "smoke")
+    before = run.params["data"] | {}
+    run.update_params(data={"fingerprint": "abc"}, protocol="folder")
+    stored = open_run("r").params
+    assert stored["data"] == before | {"fingerprint": "abc"} and stored["protocol"] == "folder"
+
+
+def test_the_same_call_opens_the_same_run(tmp_path):
+    made = start_run("r", "smoke", str(tmp_path), {"epochs": 3})
+    again = start_run("r", "smoke", str(tmp_path), {"epochs": "3"})
+    assert again.params == made.params
+    assert start_run("r").params == made.params  # nothing asked, nothing to conflict with
+
+
+@pytest.mark.parametrize(
+    ("profile", "data", "overrides", "what"),
+    [
+        ("demo", "", None, "profile or settings"),
+        ("smoke", "", {"epochs": 5}, "profile or settings"),
+        ("smoke", "other", {"epochs": 3}, "data"),
+        ("smoke", "other", None, "data and profile or settings"),
+    ],
+)
+def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data, overrides, what):
+    made = start_run("r", "smoke", str(tmp_path), {"epochs": 3})
+    with pytest.raises(RunConflict, match=f"'r' exists with other {what}: .*--fresh"):
+        start_run("r", profile, data, overrides)
+    assert open_run("r").params == made.params
+
+
+def test_a_profile_from_the_environment_can_conflict_too(monkeypatch):
+    start_run("r", "smoke")
+    monkeypatch.setenv("FACELIB_PROFILE", "demo")
+    with pytest.raises(RunConflict):
+        start_run("r")
+
+
+def test_opening_with_another_profile_conflicts():
+    start_run("r", "smoke")
+    assert open_run("r", "smoke").name == "r"
+    with pytest.raises(RunConflict, match="'smoke', not 'demo'"):
+        open_run("r", "demo")
