@@ -11,7 +11,7 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lint unit smoke lab bench slides lock clean
+.PHONY: help setup report test lint unit smoke lab bench slides figures lock clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -53,6 +53,12 @@ bench: setup  ## speed of the pixel cache and of a training step, on this machin
 
 slides: setup  ## presentation.pdf from RUN's results and figures
 	$(BIN)/facelib slides --run $(RUN)
+
+# The README's figures: the drawn faces, and RUN's plots, which show no single real face.
+FIGURES := 02_copies_disagree.svg 04_two_stage_errors.svg 05_age_bias.svg 05_gender_by_age.svg 07_mean_maps.png
+figures: setup  ## figures/ from RUN, for the README
+	$(BIN)/python -m facelib.reporting.showcase figures/synthetic_faces.png
+	cp $(FIGURES:%=runs/$(RUN)/figures/%) figures/
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \

@@ -59,9 +59,7 @@ def run(
     if data and not (runs.runs_root() / name).exists():
         read_faces(data, images or None)  # bad input is said in a second, not after the first notebook has started
     folder = runs.start_run(run, profile, data, settings, images)
-    say(
-        f"run {folder.name}: profile {folder.profile.name}, {data or folder.params['data']['path'] or 'synthetic faces'}"
-    )
+    say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
     pipeline.execute(folder, first, last, parameters, say)
     say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
 
@@ -113,10 +111,10 @@ def describe_face(face: dict) -> str:
     """One predicted face as a line of text."""
     gender = "female" if face["p_female"] >= 0.5 else "male"
     box = "left {left}, top {top}, edge {edge} px".format(**face["box"])
+    found = "face" if face["face_found"] else "NO FACE FOUND, centre"
     text = (
         f"{face['photo']}: {face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f}), {gender} "
-        f"(p = {max(face['p_female'], 1 - face['p_female']):.2f}), {'face' if face['face_found'] else 'NO FACE FOUND, centre'} "
-        f"at {box}"
+        f"(p = {max(face['p_female'], 1 - face['p_female']):.2f}), {found} at {box}"
     )
     if "ethnicity" in face:
         likeliest = max(face["ethnicity"], key=face["ethnicity"].get)

@@ -25,7 +25,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """Value and interval, for one line of prose."""
-        return f"{format_value(self.value, self.unit)} ({format_value(self.low)}-{format_value(self.high)})"
+        return f"{format_value(self.value, self.unit)} ({format_value(self.low)} to {format_value(self.high)})"
 
     def to_dict(self) -> dict:
         """The same as a plain dictionary, for JSON."""

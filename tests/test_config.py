@@ -22,7 +22,7 @@ def test_profiles_grow_from_smoke_to_full():
 
 
 def test_an_unknown_profile_names_the_known_ones():
-    with pytest.raises(UnknownSetting, match="'large'.*smoke, demo, quick, full"):
+    with pytest.raises(UnknownSetting, match=r"'large'.*smoke, demo, quick, full"):
         resolve_profile("large")
 
 

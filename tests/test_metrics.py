@@ -60,7 +60,8 @@ def test_calibration_error_weighs_each_bins_gap_by_its_count():
     correct, confidence = [True, True, True, False], [0.95, 0.95, 0.95, 0.65]
     expected = 3 / 4 * 0.05 + 1 / 4 * 0.65
     assert metrics.expected_calibration_error(correct, confidence, bins=10) == pytest.approx(expected)
-    assert metrics.expected_calibration_error([True], [1.0]) == 0  # a confidence of 1 has a bin
+    # A confidence of 1 shares the last bin: one of two is right, at a mean confidence of 0.975.
+    assert metrics.expected_calibration_error([False, True], [1.0, 0.95], bins=10) == pytest.approx(0.475)
 
 
 # --- proportions ------------------------------------------------------------------------------------------
@@ -145,6 +146,7 @@ def test_bootstrap_repeats_with_its_seed_and_only_then():
     assert first == again and first.low != other.low and first.value == other.value
 
 
+@pytest.mark.filterwarnings("ignore::scipy.stats.DegenerateDataWarning")
 def test_undefined_resamples_are_left_out_of_the_interval():
     y_true = np.array([0, 0, 0, 0, 1, 0, 0, 0])  # a third of the resamples hold no positive
     estimate = bootstrap(metrics.auc, y_true, np.arange(8.0), resamples=200)
@@ -162,12 +164,13 @@ def test_nothing_and_one_group_have_no_interval():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(4.857, "4.86"), (0.9123, "0.912"), (1.0, "1"), (123.4, "123"), (-2.5, "-2.50"), (math.nan, "n/a")]
+    ("value", "text"),
+    [(4.857, "4.86"), (0.9123, "0.912"), (1.0, "1"), (123.4, "123"), (-2.5, "-2.50"), (math.nan, "n/a")],
 )
 def test_numbers_are_rounded_for_reading(value, text):
     assert metrics.format_value(value) == text
 
 
 def test_an_estimate_reads_as_value_unit_and_interval():
-    assert str(Estimate(4.857, 4.7, 5.01, 2301, "years")) == "4.86 years (4.70-5.01)"
+    assert str(Estimate(4.857, 4.7, 5.01, 2301, "years")) == "4.86 years (4.70 to 5.01)"
     assert Estimate(0.5, 0.4, 0.6, 9).to_dict() == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "unit": ""}

@@ -170,7 +170,7 @@ def test_loading_what_is_missing_says_so():
 
 
 def test_opening_a_run_that_is_not_there_names_the_first_notebook(runs_folder):
-    with pytest.raises(MissingFromRun, match="no run 'nowhere'.*01_explore"):
+    with pytest.raises(MissingFromRun, match=r"no run 'nowhere'.*01_explore"):
         open_run("nowhere")
     assert not runs_folder.exists()
 

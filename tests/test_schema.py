@@ -46,5 +46,5 @@ def test_headline_keys_come_once_and_in_pairs_for_the_cleaned_test_set():
 
 
 def test_one_probability_column_for_each_ethnicity_code():
-    assert schema.P_ETHNICITY == tuple(f"p_ethnicity_{code}" for code in range(5))
+    assert list(schema.P_ETHNICITY) == [f"p_ethnicity_{code}" for code in range(len(schema.ETHNICITIES))]
     assert len(schema.ETHNICITIES) == 5 and schema.GENDERS == ("male", "female")

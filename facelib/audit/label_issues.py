@@ -8,7 +8,7 @@ from scipy import ndimage, stats
 
 from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
 
-MAX_TAIL = 1e-3  # an age label further out in its predicted spread than this share is an issue
+MAX_TAIL = 0.01  # an age label further out in its predicted spread than this share is an issue
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
@@ -49,7 +49,7 @@ def _class_issues(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndar
     if len(np.unique(given)) < probabilities.shape[1]:
         # cleanlab wants every class among the labels; without that, only the certain contradictions are flagged.
         return score, score < 0.05
-    return score, find_label_issues(given, probabilities, filter_by="prune_by_noise_rate", min_examples_per_class=0)
+    return score, find_label_issues(given, probabilities, filter_by="both", min_examples_per_class=0)
 
 
 def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:

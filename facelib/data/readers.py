@@ -166,7 +166,7 @@ def _parse_pixels(text) -> np.ndarray:
 
 
 def read_grey_csv(path: Path) -> FaceSource:
-    """Read the 48 x 48 grey CSV: age, ethnicity, gender, img_name, pixels. Timestamps repeat, so a row is an identity."""
+    """Read the 48 x 48 grey CSV: age, ethnicity, gender, img_name, pixels. Timestamps repeat; rows do not."""
     rows, rejected, grey = [], [], []
     position = 0
     for chunk in pd.read_csv(path, chunksize=2000, dtype=str):

@@ -1,7 +1,9 @@
 """Training with lightning: batches from the pixel cache, the loss, the schedule, checkpoints."""
 
+import hashlib
 import logging
 import math
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +13,16 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
 
 from facelib.config import Profile
 from facelib.data import FaceImages
 from facelib.errors import FacelibError
 from facelib.models.augmentation import augment
 from facelib.models.network import FaceNet, as_tensor
+from facelib.runs import atomic_path, write_text
 from facelib.schema import ATTRIBUTES, UNKNOWN
 
 
@@ -166,21 +169,48 @@ class FaceModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class EpochLine(TQDMProgressBar):
-    """lightning's bar for the epochs alone: one bar with the time left, quiet inside an epoch and in logs."""
+class Epochs(lightning.Callback):
+    """Losses of every epoch, kept in the checkpoint so that a resumed training knows them all, and a progress bar."""
 
-    def init_sanity_tqdm(self):
-        """No bar for the sanity check."""
-        return self._silent(super().init_sanity_tqdm())
+    def __init__(self, log_path: Path):
+        self.log_path, self.rows, self.bar = log_path, [], None
 
-    def init_validation_tqdm(self):
-        """No bar for validation."""
-        return self._silent(super().init_validation_tqdm())
+    def state_dict(self) -> dict:
+        """What the checkpoint keeps."""
+        return {"rows": self.rows}
 
-    @staticmethod
-    def _silent(bar):
-        bar.disable = True
-        return bar
+    def load_state_dict(self, state: dict) -> None:
+        """Take up the epochs of a checkpoint."""
+        self.rows = state["rows"]
+
+    def on_train_start(self, trainer, module) -> None:
+        """Begin the bar where a resumed training goes on."""
+        self.bar = tqdm(total=trainer.max_epochs, initial=len(self.rows), unit="epoch", mininterval=1)
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        """Note the epoch's losses."""
+        losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows = [*self.rows, {"epoch": trainer.current_epoch, **losses}]
+        with atomic_path(self.log_path) as partial:
+            self.table().to_csv(partial, index=False)
+        self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in losses if name.endswith("_loss")})
+        self.bar.update()
+
+    def on_train_end(self, trainer, module) -> None:
+        """Leave the finished bar."""
+        self.bar.close()
+
+    def table(self) -> pd.DataFrame:
+        """One row per epoch: epoch, train_<loss>, validation_<loss>."""
+        return pd.DataFrame(self.rows)
+
+
+def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None) -> str:
+    """A digest of what a training is made of, so that a checkpoint of another one is not resumed."""
+    digest = hashlib.sha256(repr((module.profile, module.epochs, module.learning_rate, module.frozen_epochs)).encode())
+    for values in [*batches.labels.values(), *rows]:
+        digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def fit(
@@ -189,83 +219,87 @@ def fit(
     train_rows: np.ndarray,
     validation_rows: np.ndarray | None = None,
     folder: Path | None = None,
-    progress: bool = True,
 ) -> pd.DataFrame:
-    """Train a module in place; with validation rows and a folder, end with the best epoch's weights.
+    """Train a module in place.
 
     Parameters
     ----------
     module : FaceModule
     batches : Batches
     train_rows, validation_rows : int arrays
-        Rows of `batches`. Without validation rows all epochs are trained and the last weights stay.
+        Rows of `batches`.
     folder : Path, optional
-        Where checkpoints and the log go; an unfinished training there is resumed from its last.ckpt.
-    progress : bool
-        Show a progress bar.
+        Where an unfinished training keeps its checkpoints; called again with the same labels, rows and settings it
+        goes on from there. With a folder, validation rows are needed, training stops early, and the weights of the
+        epoch with the lowest validation loss are kept. Without one, all epochs are trained, silently, and the last
+        weights stay.
 
     Returns
     -------
     DataFrame
         One row per epoch: epoch, train_<loss>, validation_<loss>. Empty without a folder.
     """
-    profile, seed = module.profile, module.profile.seed
-    torch.manual_seed(seed)
-    # The step's speed-up is worth the lower precision of products; losses and weights stay in float32.
-    precision = "bf16-mixed" if has_fast_bfloat16() else "32-true"
+    torch.manual_seed(module.profile.seed)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
-    callbacks, best, last = [], None, None
-    if folder is not None:
-        best = ModelCheckpoint(folder, "best", monitor="validation_loss", save_last=True, enable_version_counter=False)
-        stopping = EarlyStopping("validation_loss", patience=profile.patience)
-        callbacks = [best, stopping]
-        last = folder / "last.ckpt"
-    if progress:
-        callbacks.append(EpochLine(refresh_rate=0 if not progress else 20))
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*(num_workers|log_every_n_steps|litmodels|exists and is not empty).*"
-        )
-        trainer = lightning.Trainer(
-            max_epochs=module.epochs,
-            precision=precision,
-            accelerator="auto",
-            devices="auto" if torch.cuda.is_available() else 1,
-            callbacks=callbacks,
-            logger=CSVLogger(folder, name="log", version="") if folder else False,
-            enable_checkpointing=folder is not None,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            gradient_clip_val=1.0,
-        )
-
-        def loader(rows: np.ndarray, seed: int | None) -> DataLoader:
-            return DataLoader(batches, sampler=EpochBatches(rows, profile.batch_size, seed), batch_size=None)
-
-        module.network.to(memory_format=torch.channels_last)
-        trainer.fit(
-            module,
-            loader(train_rows, seed),
-            None if validation_rows is None else loader(validation_rows, None),
-            ckpt_path=str(last) if last and last.exists() else None,
-            weights_only=True,
-        )
-    module.network.eval()
+    module.network.to(memory_format=torch.channels_last)
+    loaders = [_loader(batches, train_rows, module.profile.batch_size, module.profile.seed)]
     if folder is None:
+        _trainer(module, []).fit(module, *loaders)
+        module.network.eval()
         return pd.DataFrame()
+    loaders.append(_loader(batches, validation_rows, module.profile.batch_size, None))
+    key = training_key(module, batches, train_rows, validation_rows)
+    if folder.exists() and (not (folder / "key").exists() or (folder / "key").read_text() != key):
+        shutil.rmtree(folder)
+    write_text(folder / "key", key)
+    best = ModelCheckpoint(
+        folder,
+        "best",
+        monitor="validation_loss",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    epochs = Epochs(folder.parent / f"{folder.name}_log.csv")
+    stopping = EarlyStopping("validation_loss", patience=module.profile.patience)
+    last = folder / "last.ckpt"
+    _trainer(module, [epochs, stopping, best]).fit(
+        module, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True
+    )
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.network.load_state_dict({key.removeprefix("network."): value for key, value in state.items()})
-    return read_history(folder)
+    module.network.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
+    module.network.eval()
+    shutil.rmtree(folder)  # a training that is finished has nothing to resume
+    return epochs.table()
 
 
-def read_history(folder: Path) -> pd.DataFrame:
-    """One row per epoch of the training log in `folder`."""
-    log = pd.read_csv(folder / "log" / "metrics.csv")
-    return log.groupby("epoch", as_index=False).mean().drop(columns="step")
+def _loader(batches: Batches, rows: np.ndarray, batch_size: int, seed: int | None) -> DataLoader:
+    """Batches of some rows: shuffled by the seed for training, in order without one."""
+    return DataLoader(batches, sampler=EpochBatches(rows, batch_size, seed), batch_size=None)
+
+
+def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    """A trainer without the messages that would only litter a notebook."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    # Batches are made whole, and scorers do without validation: no news.
+    no_news = "num_workers|log_every_n_steps|litmodels|exists and is not empty|define a `val|defined a `val|treespec"
+    warnings.filterwarnings("ignore", message=f".*({no_news}).*")
+    return lightning.Trainer(
+        max_epochs=module.epochs,
+        # bfloat16 products are worth their lower precision in speed; losses and weights stay in float32.
+        precision="bf16-mixed" if has_fast_bfloat16() else "32-true",
+        accelerator="auto",
+        devices="auto" if torch.cuda.is_available() else 1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        gradient_clip_val=1.0,
+    )
 
 
 def train_multitask(
@@ -329,5 +363,5 @@ def train_scorer(images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, pro
     network = new_network(labels, rows, profile)
     losses = _multitask_loss(network.age_std)
     module = FaceModule(network, losses, profile, profile.label_epochs, profile.learning_rate)
-    fit(module, Batches(images, labels[list(ATTRIBUTES)]), rows, progress=False)
+    fit(module, Batches(images, labels[list(ATTRIBUTES)]), rows)
     return network

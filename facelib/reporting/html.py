@@ -62,7 +62,7 @@ FRONT_FIGURES = {
 }
 
 
-def _shown(estimate: dict | None) -> dict[str, str]:
+def shown(estimate: dict | None) -> dict[str, str]:
     """An estimate as text: shares in percent, everything else with its unit."""
     if estimate is None or estimate["value"] is None:
         return {"value": "", "interval": "", "n": ""}
@@ -80,13 +80,13 @@ def _headline_rows(results: dict, baselines: list[dict]) -> list[dict]:
     rows = []
     for key, (name, baseline) in HEADLINE.items():
         if f"test.{key}" in results:
-            cleaned = _shown(results.get(f"test_cleaned.{key}"))["value"]
-            without = _shown(constant.get(baseline))["value"]
-            rows.append({"name": name, **_shown(results[f"test.{key}"]), "cleaned": cleaned, "baseline": without})
+            cleaned = shown(results.get(f"test_cleaned.{key}"))["value"]
+            without = shown(constant.get(baseline))["value"]
+            rows.append({"name": name, **shown(results[f"test.{key}"]), "cleaned": cleaned, "baseline": without})
     return rows
 
 
-def _claim_rows(claims: list[dict]) -> list[dict]:
+def claim_rows(claims: list[dict]) -> list[dict]:
     rows = []
     for claim in claims:
         texts = {key: format_value(np.nan if claim[key] is None else claim[key]) for key in ("value", "low", "high")}
@@ -173,8 +173,10 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
         profile=run.profile.name,
         images=results.get("data.images", {"value": 0})["value"],
         headline=_headline_rows(results, details["baselines"]),
-        claims=_claim_rows(details["claims"]),
-        data_rows=[{"name": name, "value": _shown(results[key])["value"]} for key, name in DATA_ROWS.items() if key in results],
+        claims=claim_rows(details["claims"]),
+        data_rows=[
+            {"name": name, "value": shown(results[key])["value"]} for key, name in DATA_ROWS.items() if key in results
+        ],
         figures=figures,
         provenance=_provenance(run),
     )

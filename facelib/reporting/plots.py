@@ -133,7 +133,7 @@ def image_grid(
 
 
 def average_face(images: np.ndarray) -> np.ndarray | None:
-    """Mean of uint8 images (n, px, px, 3); None for fewer than `MIN_AVERAGED`, in which a person might be recognised."""
+    """Mean of uint8 images (n, px, px, 3); None for fewer than `MIN_AVERAGED`, which might show a person."""
     return None if len(images) < MIN_AVERAGED else images.astype(np.float32).mean(axis=0).round().astype(np.uint8)
 
 
@@ -365,8 +365,8 @@ def region_bars(table: pd.DataFrame, regions: tuple[str, ...]) -> Figure:
     figure, axes = _figure(len(heads), width=11, height=4)
     for axis, head in zip(axes.flat, heads, strict=True):
         sns.barplot(
-            shares[shares["head"] == head], y="region", x="share", hue="method", errorbar=("ci", 95), n_boot=200, seed=0,
-            ax=axis, err_kws={"linewidth": 1},
+            shares[shares["head"] == head], y="region", x="share", hue="method", errorbar=("ci", 95), n_boot=200,
+            seed=0, ax=axis, err_kws={"linewidth": 1},
         )  # fmt: skip
         axis.set(xlabel="Share of attribution", ylabel="", title=head)
         if axis is not axes[0, 0]:

@@ -112,6 +112,7 @@ def test_what_cannot_be_decoded_says_why():
             decode(encode(noise, kind)[:1500], 16)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
     large = encode(Image.new("RGB", (40, 40)))
     for most in (1500, 100):  # just too many, and far too many
@@ -125,7 +126,7 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypa
 
 def test_rows_and_images_stay_aligned_when_one_cannot_be_decoded(tmp_path):
     folder = write_shades(tmp_path / "faces", [10, 60, 110, 160, 210])
-    (folder / "20_0_0_110.png").write_bytes(encode(Image.new("RGB", (20, 20)))[:60])
+    (folder / "20_0_0_110.png").write_bytes(encode(Image.new("RGB", (20, 20)))[:45])
     (folder / "20_0_0_120.png").write_text("not a picture")
     (folder / "20_0_0_130.png").touch()
     images, faces, rejected = cached(folder, tmp_path / "cache")
@@ -201,7 +202,7 @@ def test_a_source_of_which_nothing_can_be_decoded_is_refused(tmp_path):
     folder = tmp_path / "faces"
     folder.mkdir()
     (folder / "20_0_0_a.jpg").write_text("not a picture")
-    with pytest.raises(UnreadableData, match="not one of 1 images .* '20_0_0_a.jpg' is no image"):
+    with pytest.raises(UnreadableData, match=r"not one of 1 images .* '20_0_0_a.jpg' is no image"):
         cached(folder, tmp_path / "cache")
 
 
@@ -209,6 +210,6 @@ def test_resizing_averages_blocks_and_keeps_the_rows():
     stack = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 3), np.uint8)
     small = resize(FaceImages(stack, np.array([2, 0])), 4)
     blocks = stack[[2, 0]].reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
-    assert len(small) == 2 and np.abs(small[[0, 1]] - blocks).max() <= 0.5
+    assert len(small) == 2 and np.abs(small[[0, 1]] - blocks).max() <= 1  # Pillow rounds twice
     same = FaceImages(stack, np.arange(3))
     assert resize(same, 8) is same

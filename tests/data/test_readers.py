@@ -128,7 +128,7 @@ def test_a_file_without_read_permission_is_rejected(tmp_path):
 
 
 def test_a_missing_or_faceless_source_says_what_to_give(tmp_path):
-    with pytest.raises(UnreadableData, match="nothing at .*absent: give a UTKFace folder"):
+    with pytest.raises(UnreadableData, match=r"nothing at .*absent: give a UTKFace folder"):
         read_faces(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableData, match=r"no usable face \(0 rejected\)"):

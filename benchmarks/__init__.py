@@ -1,0 +1,1 @@
+"""Side-by-side measurements of speed and memory; run as modules from the project's root."""

@@ -1,0 +1,195 @@
+"""Copies: planted ones are found, different people are not, and groups are the closure of the pairs."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from facelib.audit.duplicates import (
+    HASH_RADIUS,
+    candidate_pairs,
+    contradictions,
+    duplicates_table,
+    find_copies,
+    group_copies,
+    perceptual_hashes,
+    pixel_correlation,
+)
+from facelib.data import FaceImages, cache_faces, read_utkface, write_synthetic_faces
+from facelib.data.drawing import draw_face
+
+
+def stack(images) -> FaceImages:
+    images = np.stack([np.asarray(image) for image in images])
+    return FaceImages(images, np.arange(len(images)))
+
+
+def portrait(seed: int, px: int = 64) -> np.ndarray:
+    return draw_face(30, 1, 0, np.random.default_rng([77, seed]), px)
+
+
+# --- planted copies ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """150 synthetic faces: the table, the copies found, and the pairs that truth.csv knows, with their kind."""
+    folder = tmp_path_factory.mktemp("planted")
+    source = read_utkface(write_synthetic_faces(folder, 150, seed=8, px=96, n_jobs=1))
+    images, faces, _ = cache_faces(source, 64, folder / "cache")
+    found = find_copies(faces, images, perceptual_hashes(images, n_jobs=1))
+    truth = pd.read_csv(folder / "truth.csv", keep_default_na=False).set_index("image_id").loc[faces["image_id"]]
+    true = {}
+    for rows in pd.Series(range(len(truth))).groupby(truth["person"].to_numpy()).groups.values():
+        for first, second in itertools.combinations(sorted(rows), 2):
+            kinds = {truth["copy_kind"].iloc[first], truth["copy_kind"].iloc[second]} - {""}
+            true[first, second] = "exact" if kinds == {"exact"} else "near"
+    return faces, found, true
+
+
+def pairs_of(found: pd.DataFrame, kind: str) -> set[tuple[int, int]]:
+    return set(found.loc[found["kind"] == kind, ["first", "second"]].itertuples(index=False, name=None))
+
+
+def test_every_exact_copy_is_found_at_distance_zero(planted):
+    _, found, true = planted
+    exact = {pair for pair, kind in true.items() if kind == "exact"}
+    assert len(exact) >= 4 and pairs_of(found, "exact") == exact
+    assert (found.loc[found["kind"] == "exact", "distance"] == 0).all()
+
+
+def test_most_near_copies_are_found_and_nothing_else(planted):
+    faces, found, true = planted
+    near = {pair for pair, kind in true.items() if kind == "near"}
+    assert len(near) >= 6
+    hits = pairs_of(found, "near") & near
+    assert len(hits) >= 0.8 * len(near)
+    assert not pairs_of(found, "near") - set(true)  # no two people are called one
+    group_id = group_copies(len(faces), found)
+    assert len(np.unique(group_id)) <= len(faces) - 4 - 0.8 * 6
+
+
+def test_pairs_are_ordered_unique_and_no_row_pairs_with_itself(planted):
+    _, found, _ = planted
+    assert (found["first"] < found["second"]).all()
+    assert not found.duplicated(["first", "second"]).any()
+    assert found["distance"].between(0, 0.03).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "mirrored"),
+    [
+        (lambda image: image, False),
+        (lambda image: np.clip(image * 0.7, 0, 255).astype(np.uint8), False),
+        (lambda image: np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8), False),
+        (lambda image: np.asarray(Image.fromarray(image).resize((40, 40)).resize((64, 64))), False),
+        (lambda image: image[:, ::-1], True),
+    ],
+    ids=["reencoded", "darker", "grey", "resized", "mirrored"],
+)
+def test_each_kind_of_copy_is_told_from_other_people(change, mirrored):
+    images = [portrait(k) for k in range(6)]
+    images.append(np.ascontiguousarray(change(images[2])))
+    images = stack(images)
+    faces = pd.DataFrame({"sha256": [f"{k:064x}" for k in range(7)]})
+    found = find_copies(faces, images, perceptual_hashes(images, n_jobs=1))
+    assert found[["first", "second", "kind", "mirrored"]].to_numpy().tolist() == [[2, 6, "near", mirrored]]
+
+
+def test_copies_of_a_copy_are_found_through_one_row_of_each_content():
+    images = stack([portrait(0), portrait(1), portrait(0), portrait(1)])
+    faces = pd.DataFrame({"sha256": ["a", "b", "a", "b"]})
+    found = find_copies(faces, images, perceptual_hashes(images, n_jobs=1))
+    assert pairs_of(found, "exact") == {(0, 2), (1, 3)} and pairs_of(found, "near") == set()
+    nothing = find_copies(faces[:2], images, perceptual_hashes(images, n_jobs=1)[:2])
+    assert nothing.empty and list(nothing.columns) == list(found.columns)
+
+
+def test_a_symmetric_copy_makes_one_pair_although_its_mirror_image_fits_too():
+    half = portrait(2)[:, :32]
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
+    images = stack([image, np.clip(image * 0.8, 0, 255).astype(np.uint8)])
+    hashes = perceptual_hashes(images, n_jobs=1)
+    assert len(candidate_pairs(hashes)) == 2
+    assert len(find_copies(pd.DataFrame({"sha256": ["a", "b"]}), images, hashes)) == 1
+
+
+# --- hashes and pixels ------------------------------------------------------------------------------------
+
+
+def test_candidates_equal_brute_force():
+    rng = np.random.default_rng(0)
+    families = rng.integers(0, 2**63, (50, 2), dtype=np.uint64)
+    hashes = families[rng.integers(0, 50, 600)]  # more rows than a block
+    swapped = rng.random(600) < 0.3
+    hashes[swapped] = hashes[swapped][:, ::-1]
+    for row, column in itertools.product(range(600), range(2)):
+        for bit in rng.choice(64, rng.integers(0, 9), replace=False):
+            hashes[row, column] ^= np.uint64(1) << np.uint64(bit)
+    plain = hashes.tolist()
+    expected = set()
+    for first, second in itertools.combinations(range(600), 2):
+        for mirrored in (False, True):
+            bits = (plain[first][0] ^ plain[second][mirrored]).bit_count()
+            if bits <= HASH_RADIUS:
+                expected.add((first, second, bits, mirrored))
+    found = candidate_pairs(hashes)
+    assert set(found.itertuples(index=False, name=None)) == expected and len(found) == len(expected)
+    assert found["mirrored"].nunique() == 2 and {9, 10} <= set(found["bits"])
+
+
+def test_the_second_hash_is_that_of_the_mirror_image():
+    image = portrait(3)
+    there, back = perceptual_hashes(stack([image, image[:, ::-1]]), n_jobs=1)
+    assert there.tolist() == back[::-1].tolist() and there[0] != there[1]
+
+
+def test_correlation_ignores_brightness_and_small_shifts_but_not_the_person():
+    image = portrait(4, px=32)
+    shifted = np.roll(image, (2, -1), axis=(0, 1))
+    images = stack([image, image // 2 + 40, shifted, portrait(5, px=32), np.full_like(image, 90)])
+    pairs = pd.DataFrame({"first": 0, "second": [1, 2, 3, 4], "mirrored": False})
+    darker, moved, other, flat = pixel_correlation(images, pairs)
+    assert darker > 0.999 and moved == pytest.approx(1, abs=1e-5) and other < 0.95 and flat == 0
+    unmoved = pixel_correlation(images, pairs, max_shift=0)
+    assert unmoved[1] < 0.97
+    assert pixel_correlation(images, pairs[:0]).shape == (0,)
+
+
+# --- groups -----------------------------------------------------------------------------------------------
+
+
+def test_groups_are_the_transitive_closure_of_pairs():
+    pairs = pd.DataFrame({"first": [5, 0, 3, 1], "second": [6, 3, 5, 2]})
+    group_id = group_copies(8, pairs)
+    sets = {frozenset(np.flatnonzero(group_id == group).tolist()) for group in set(group_id)}
+    assert sets == {frozenset({0, 3, 5, 6}), frozenset({1, 2}), frozenset({4}), frozenset({7})}
+    assert group_copies(3, pairs[:0]).tolist() == [0, 1, 2]
+
+
+def test_the_table_lists_members_with_their_closest_copy():
+    faces = pd.DataFrame({"image_id": list("abcde")})
+    pairs = pd.DataFrame(
+        {"first": [0, 0, 2], "second": [2, 4, 4], "kind": ["near", "exact", "near"], "distance": [0.02, 0.0, 0.01]}
+    )
+    table = duplicates_table(faces, np.array([7, 1, 7, 2, 7]), pairs)
+    assert table.to_numpy().tolist() == [["a", 7, "exact", 0.0], ["c", 7, "near", 0.01], ["e", 7, "exact", 0.0]]
+
+
+def test_contradictions_of_groups_leave_unknown_labels_out():
+    faces = pd.DataFrame(
+        {
+            "age": [20, 25, np.nan, 40, 40, 7, 60, 61],
+            "gender": [0, 1, 0, 1, -1, 0, 1, 1],
+            "ethnicity": [2, 2, -1, 0, 3, 1, 4, 4],
+        },
+        index=range(10, 18),
+    )
+    table = contradictions(faces, np.array([0, 0, 0, 1, 1, 2, 3, 3])).set_index("group_id")
+    assert table.index.tolist() == [0, 1, 3]  # the single row of group 2 cannot contradict itself
+    assert table["size"].tolist() == [3, 2, 2]
+    assert table["age_range"].tolist() == [5, 0, 1]
+    assert table["gender_disagrees"].tolist() == [True, False, False]
+    assert table["ethnicity_disagrees"].tolist() == [False, True, False]

@@ -1,0 +1,116 @@
+"""Label issues: planted wrong labels rank first, clean ones are left in peace."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from facelib.audit.label_issues import MAX_TAIL, age_spread, find_issues
+from facelib.schema import P_ETHNICITY
+
+N, PLANTED = 1200, 30
+
+
+def simulate(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, np.ndarray]]:
+    """Faces with planted wrong labels, predictions that know the true ones roughly, and which rows are wrong."""
+    rng = np.random.default_rng(seed)
+    age, gender, ethnicity = rng.uniform(1, 90, N).round(), rng.integers(0, 2, N), rng.integers(0, 5, N)
+    p_female = 1 / (1 + np.exp(-rng.normal(4.0 * (2 * gender - 1), 1.5)))
+    logits = rng.normal(0, 1, (N, 5)) + 4.5 * np.eye(5)[ethnicity]
+    p_ethnicity = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    scoring = pd.DataFrame({"age_pred": age + rng.normal(0, 1 + age / 40), "p_female": p_female})
+    scoring[list(P_ETHNICITY)] = p_ethnicity
+    wrong = {name: rng.choice(N, PLANTED, replace=False) for name in ("age", "gender", "ethnicity")}
+    age[wrong["age"]] = np.where(age[wrong["age"]] > 45, age[wrong["age"]] - 40, age[wrong["age"]] + 40)
+    gender[wrong["gender"]] = 1 - gender[wrong["gender"]]
+    ethnicity[wrong["ethnicity"]] = (ethnicity[wrong["ethnicity"]] + 2) % 5
+    faces = pd.DataFrame(
+        {"image_id": [f"{k}.jpg" for k in range(N)], "age": age, "gender": gender, "ethnicity": ethnicity}
+    )
+    return faces, scoring, wrong
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    faces, scoring, wrong = simulate()
+    return faces, scoring, wrong, find_issues(faces, scoring)
+
+
+@pytest.mark.parametrize("attribute", ["age", "gender", "ethnicity"])
+def test_planted_wrong_labels_rank_first_and_are_flagged(simulated, attribute):
+    faces, _, wrong, issues = simulated
+    of = issues[issues["attribute"] == attribute]
+    planted = set(faces["image_id"].iloc[wrong[attribute]])
+    worst = set(of.sort_values("score")["image_id"].head(PLANTED))
+    assert len(worst & planted) >= 0.9 * PLANTED
+    flagged = set(of.loc[of["is_issue"], "image_id"])
+    assert len(flagged & planted) >= 0.9 * PLANTED
+    assert len(flagged - planted) <= 0.02 * N
+
+
+def test_scores_run_from_zero_to_one_and_tables_say_what_was_given(simulated):
+    faces, scoring, _, issues = simulated
+    assert list(issues.columns) == ["image_id", "attribute", "given", "suggested", "score", "is_issue"]
+    assert issues["score"].between(0, 1).all() and len(issues) == 3 * N
+    age = issues[issues["attribute"] == "age"]
+    assert (age["given"].to_numpy() == faces["age"]).all()
+    assert (age["suggested"].to_numpy() == scoring["age_pred"].round()).all()
+    gender = issues[issues["attribute"] == "gender"]
+    assert (gender["suggested"].to_numpy() == (scoring["p_female"] > 0.5)).all()
+
+
+def test_unknown_labels_have_no_row(simulated):
+    faces, scoring, _, issues = simulated
+    partly = faces.copy()
+    partly.loc[::3, "age"] = np.nan
+    partly.loc[1::3, "gender"] = -1
+    partly["ethnicity"] = -1
+    found = find_issues(partly, scoring)
+    assert found["attribute"].value_counts().to_dict() == {"age": 2 * N // 3, "gender": 2 * N // 3}
+    assert set(found.loc[found["attribute"] == "gender", "given"]) == {0, 1}
+    same = found[found["attribute"] == "gender"].merge(issues, on=["image_id", "attribute"])
+    assert (same["given_x"] == same["given_y"]).all() and (same["suggested_x"] == same["suggested_y"]).all()
+
+
+def test_absent_classes_flag_only_certain_contradictions(simulated):
+    faces, scoring, wrong, _ = simulated
+    two = faces["ethnicity"].isin([0, 1]).to_numpy()
+    found = find_issues(faces[two].assign(age=np.nan, gender=-1), scoring[two])
+    assert len(found) == two.sum()
+    assert (found["is_issue"] == (found["score"] < 0.05)).all()
+    planted = set(faces["image_id"].iloc[wrong["ethnicity"]]) & set(found["image_id"])
+    flagged = found[found["is_issue"]]
+    assert (flagged["given"] != flagged["suggested"]).all()
+    assert len(planted & set(flagged["image_id"])) > len(planted) / 2
+
+
+def test_one_class_alone_can_be_scored():
+    faces = pd.DataFrame({"image_id": list("abc"), "age": np.nan, "gender": 1, "ethnicity": -1})
+    scoring = pd.DataFrame({"age_pred": 30.0, "p_female": [0.9, 0.6, 0.01], **dict.fromkeys(P_ETHNICITY, 0.2)})
+    found = find_issues(faces, scoring)
+    assert found["is_issue"].tolist() == [False, False, True]
+    assert found["score"].is_monotonic_decreasing and found["suggested"].tolist() == [1, 1, 0]
+
+
+def test_the_age_score_is_a_tail_of_students_t_in_units_of_the_spread():
+    age_pred = np.linspace(20, 60, 400)
+    residual = np.tile([1.5, -1.5], 200)  # years; their median is 0, that of their size 1.5
+    residual[100:104] = 3, -3, 12, -30
+    faces = pd.DataFrame({"image_id": [str(k) for k in range(400)], "gender": -1, "ethnicity": -1})
+    scoring = pd.DataFrame({"age_pred": age_pred, "p_female": 0.5, **dict.fromkeys(P_ETHNICITY, 0.2)})
+    found = find_issues(faces.assign(age=age_pred + residual), scoring)
+    expected = 2 * stats.t.sf(np.abs(residual) / (1.4826 * 1.5), df=4)
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-6)
+    assert (found["is_issue"] == (expected < MAX_TAIL)).all() and found["is_issue"].iloc[103]
+
+
+def test_the_spread_of_ages_follows_the_noise_and_not_a_few_wrong_labels():
+    rng = np.random.default_rng(0)
+    age_pred = rng.uniform(0, 80, 4000)
+    sd_years = np.where(age_pred < 40, 2.0, 8.0)
+    residual = rng.normal(0, sd_years)
+    residual[rng.choice(4000, 100, replace=False)] += 60
+    spread = age_spread(age_pred, residual)
+    assert np.median(spread[age_pred < 35]) == pytest.approx(2, rel=0.15)
+    assert np.median(spread[age_pred > 45]) == pytest.approx(8, rel=0.15)
+    assert (age_spread(age_pred, np.zeros(4000)) == 0.5).all()  # never so small that every residual is an issue

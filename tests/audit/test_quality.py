@@ -1,0 +1,102 @@
+"""Image quality: a spoilt picture scores below the original, and its flag says what is wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageFilter
+
+from facelib.audit.quality import THRESHOLDS, score_quality
+from facelib.data import FaceImages
+from facelib.data.drawing import draw_face
+
+# Drawn without one of the camera's faults.
+GOOD = [draw_face(30, seed % 2, seed % 5, np.random.default_rng([21, seed]), 64) for seed in (2, 3, 4, 5)]
+
+
+def score(images, width: int = 200, height: int = 200, index=None) -> pd.DataFrame:
+    pixels = np.stack(images)
+    faces = pd.DataFrame(
+        {"image_id": [f"{k}.jpg" for k in range(len(images))], "width": width, "height": height}, index=index
+    )
+    return score_quality(faces, FaceImages(pixels, np.arange(len(images))))
+
+
+def darken(image):
+    return (image * 0.1).astype(np.uint8)
+
+
+def brighten(image):
+    return (255 - (255 - image) * 0.05).astype(np.uint8)
+
+
+def blur(image):
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(3)))
+
+
+def flatten(image):
+    return (100 + image * 0.1).astype(np.uint8)
+
+
+def frame(image):
+    framed = image.copy()
+    framed[:10] = framed[-10:] = 3
+    return framed
+
+
+def frame_sides(image):
+    return np.ascontiguousarray(frame(image).transpose(1, 0, 2))
+
+
+def bleach(image):
+    return np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+
+
+def test_good_pictures_raise_no_flag():
+    table = score(GOOD)
+    assert not table[[f"is_{name}" for name in THRESHOLDS]].any(axis=None)
+    assert table["image_id"].tolist() == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [(darken, "dark"), (brighten, "bright"), (blur, "blur"), (flatten, "contrast"), (frame, "border"),
+     (frame_sides, "border"), (bleach, "grey")],
+    ids=lambda value: getattr(value, "__name__", value),
+)  # fmt: skip
+def test_a_spoilt_picture_scores_below_the_original_and_is_flagged(spoil, name):
+    before, after = score(GOOD), score([spoil(image) for image in GOOD])
+    assert (after[name] < before[name]).all()
+    assert after[f"is_{name}"].all()
+
+
+def test_scores_run_from_zero_to_one_even_for_blank_pictures():
+    blank = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 128, 255)]
+    noise = np.random.default_rng(0).choice([0, 255], (32, 32, 3)).astype(np.uint8)
+    scores = score([*blank, noise])[list(THRESHOLDS)]
+    assert scores.notna().all(axis=None) and (scores >= 0).all(axis=None) and (scores <= 1).all(axis=None)
+
+
+def test_scores_by_hand():
+    half = np.zeros((10, 10, 3), np.uint8)
+    half[:, 5:] = 255  # five of ten columns are black
+    table = score([half], width=50, height=400).iloc[0]
+    assert (table["dark"], table["bright"], table["contrast"]) == (1, 1, 1)
+    assert table["border"] == 0.5 and table["grey"] == 0
+    assert table["tiny"] == 50 / 200  # the shorter edge of the original
+
+
+def test_an_original_that_was_too_small_is_flagged_whatever_its_cached_size():
+    assert score(GOOD, width=48, height=48)["is_tiny"].all()
+    assert not score(GOOD, width=51, height=300)["is_tiny"].any()
+
+
+def test_a_flag_is_a_score_below_its_threshold():
+    table = score([*GOOD, *map(darken, GOOD), *map(blur, GOOD)])
+    for name, threshold in THRESHOLDS.items():
+        assert (table[f"is_{name}"] == (table[name] < threshold)).all()
+
+
+def test_rows_stay_together_when_the_table_was_filtered_before():
+    table = score([GOOD[0], darken(GOOD[1])], index=[5, 2])
+    assert len(table) == 2 and table["is_dark"].tolist() == [False, True]
+    assert table["image_id"].tolist() == ["0.jpg", "1.jpg"]

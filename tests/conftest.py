@@ -1,0 +1,96 @@
+"""Small faces, a small architecture and an empty folder of runs, for the tests of several rooms."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SMALL_PX = 32
+
+
+@pytest.fixture(scope="session")
+def faces_folder(tmp_path_factory) -> Path:
+    """96 synthetic faces of 48 px, with copies and wrong labels among them; truth.csv lies beside the folder."""
+    from facelib.data import write_synthetic_faces
+
+    return write_synthetic_faces(tmp_path_factory.mktemp("synthetic"), 96, seed=1, px=48, n_jobs=1)
+
+
+@pytest.fixture(scope="session")
+def small_faces(faces_folder, tmp_path_factory) -> tuple:
+    """The images (32 px) and the faces table of `faces_folder`."""
+    from facelib.data import cache_faces, read_utkface
+
+    images, faces, rejected = cache_faces(read_utkface(faces_folder), SMALL_PX, tmp_path_factory.mktemp("cache"))
+    assert len(rejected) == 0
+    return images, faces
+
+
+@pytest.fixture(scope="session")
+def small_truth(faces_folder, small_faces) -> pd.DataFrame:
+    """truth.csv of `small_faces`, in the same order."""
+    truth = pd.read_csv(faces_folder.parent / "truth.csv", keep_default_na=False).set_index("image_id")
+    return truth.loc[small_faces[1]["image_id"]].reset_index()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[str]:
+    """The name of an architecture with resnet18's stages and strides, a thousandth of its size."""
+    from torch import nn
+
+    from facelib.models import network
+
+    def stage(inward: int, outward: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(inward, outward, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outward), nn.ReLU()
+        )
+
+    class TinyResNet(nn.Module):
+        def __init__(self, weights=None):
+            super().__init__()
+            self.stem = stage(3, 8, 4)
+            self.layer1, self.layer2 = stage(8, 8, 1), stage(8, 16, 2)
+            self.layer3, self.layer4 = stage(16, 16, 2), stage(16, 24, 2)
+            self.fc = nn.Linear(24, 1000)
+
+        def forward(self, images):
+            return self.fc(self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images))))).mean((2, 3)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(network.ARCHITECTURES, "tiny", (TinyResNet, None))
+        yield "tiny"
+
+
+@pytest.fixture
+def tiny_network(tiny):
+    """An untrained network of the tiny architecture, in evaluation mode; the same for every test."""
+    import torch
+
+    from facelib.models.network import FaceNet
+
+    torch.manual_seed(0)
+    network = FaceNet(tiny)
+    network.backbone.train()
+    with torch.no_grad():  # batch statistics near those of images, so that the outputs are of ordinary size
+        for _ in range(30):
+            network.backbone(torch.rand(32, 3, SMALL_PX, SMALL_PX))
+    return network.eval()
+
+
+@pytest.fixture
+def noise_images() -> np.ndarray:
+    """Ten pictures of coarse coloured noise: uint8 (10, 32, 32, 3)."""
+    coarse = np.random.default_rng(7).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    return coarse.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@pytest.fixture
+def empty_runs(tmp_path, monkeypatch) -> Path:
+    """An empty folder of runs and of caches, and no run or profile named by the environment."""
+    monkeypatch.setenv("FACELIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "cache"))
+    for name in ("FACELIB_RUN", "FACELIB_PROFILE", "FACELIB_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "runs"

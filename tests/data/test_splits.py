@@ -1,0 +1,146 @@
+"""Splits: groups whole, shares and strata in proportion, repeatable, blind to labels where they must be."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelib import schema
+from facelib.data.splits import fold_of_groups, keep_one, leaking_pairs, split_faces, stratum
+
+
+def make_faces(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """A faces table with some labels missing, and groups of one to three rows in no order."""
+    rng = np.random.default_rng(seed)
+    faces = pd.DataFrame(
+        {
+            "image_id": [f"face_{k:05d}.jpg" for k in range(n)],
+            "age": np.where(rng.random(n) < 0.1, np.nan, rng.integers(0, 100, n)),
+            "gender": rng.integers(-1, 2, n),
+            "ethnicity": rng.integers(0, 5, n),
+            "width": 200,
+            "height": rng.choice([100, 200], n),
+        }
+    )
+    return faces, rng.integers(0, n // 2, n)
+
+
+def test_a_stratum_is_band_gender_and_ethnicity_and_knows_missing_ages():
+    faces = pd.DataFrame({"age": [4.0, 45.0, np.nan], "gender": [0, 1, -1], "ethnicity": [2, -1, 4]})
+    assert stratum(faces).tolist() == ["0-4|0|2", "30-45|1|-1", "unknown|-1|4"]
+
+
+# --- the row that stands for its group --------------------------------------------------------------------
+
+
+def test_the_row_with_most_pixels_is_kept_then_the_first_by_digest():
+    faces = pd.DataFrame(
+        {"image_id": list("abcdef"), "width": [10, 20, 5, 8, 8, 8], "height": [10, 6, 5, 8, 8, 8]},
+        index=[9, 4, 7, 1, 0, 3],
+    )
+    kept = keep_one(faces, np.array([0, 0, 1, 2, 2, 2]))  # 100 or 120 pixels; alone; three of 64
+    first = min("def", key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert kept.tolist() == [False, True, True, *(name == first for name in "def")]
+
+
+def test_one_row_of_each_group_is_kept_whatever_the_labels_and_the_order():
+    faces, group_id = make_faces(500)
+    kept = keep_one(faces, group_id)
+    assert pd.Series(group_id[kept]).is_unique and set(group_id[kept]) == set(group_id)
+    relabelled = faces.assign(age=100 - faces["age"], gender=0, ethnicity=4)
+    assert (keep_one(relabelled, group_id) == kept).all()
+    order = np.random.default_rng(1).permutation(500)
+    assert (keep_one(faces.iloc[order], group_id[order]) == kept[order]).all()
+
+
+# --- train, validation, calibration, test -----------------------------------------------------------------
+
+
+def test_groups_lie_in_one_split_and_keep_their_rows():
+    faces, group_id = make_faces(2000)
+    splits = split_faces(faces, group_id, seed=0)
+    assert splits["image_id"].tolist() == faces["image_id"].tolist()
+    assert (splits["group_id"] == group_id).all()
+    assert splits.groupby("group_id")["split"].nunique().max() == 1
+    assert leaking_pairs(splits) == 0
+    assert (splits["kept"] == keep_one(faces, group_id)).all()
+
+
+def test_shares_are_those_of_the_schema_over_all_and_in_each_stratum():
+    faces, group_id = make_faces(6000)
+    splits = split_faces(faces, group_id, seed=0)
+    heads = splits[splits["kept"]].assign(stratum=stratum(faces))
+    for name, share in schema.SPLITS.items():
+        assert (heads["split"] == name).mean() == pytest.approx(share, abs=0.01)
+    counts = pd.crosstab(heads["stratum"], heads["split"])
+    assert len(counts) > 100  # with the unknown ages and genders
+    for name, share in schema.SPLITS.items():
+        assert (counts[name] - share * counts.sum(axis=1)).abs().max() <= 1  # one group
+
+
+def test_faces_without_an_age_are_spread_like_any_others():
+    faces, group_id = make_faces(1000)
+    splits = split_faces(faces.assign(age=np.nan), group_id, seed=0)
+    heads = splits[splits["kept"]]
+    assert (heads["split"] == "train").mean() == pytest.approx(0.75, abs=0.02)
+
+
+def test_the_seed_and_nothing_else_fixes_the_draw():
+    faces, group_id = make_faces(600)
+    first, again, other = (split_faces(faces, group_id, seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert 0.2 < (first["split"] != other["split"]).mean() < 0.6
+
+
+def test_the_draw_depends_on_group_numbers_but_not_on_the_order_of_rows():
+    faces, group_id = make_faces(600)
+    split_of = split_faces(faces, group_id, seed=1).set_index("image_id")["split"]
+    order = np.random.default_rng(3).permutation(600)
+    shuffled = split_faces(faces.iloc[order], group_id[order], seed=1).set_index("image_id")["split"]
+    assert (shuffled == split_of[shuffled.index]).all()
+    # Numbers given in the order of rows, as `group_copies` does, are therefore part of what is fixed.
+    renumbered = split_faces(faces, group_id.max() - group_id, seed=1).set_index("image_id")["split"]
+    assert (renumbered != split_of).any()
+
+
+def test_tiny_sets_can_be_split():
+    for n in (1, 2, 5):
+        faces, _ = make_faces(n + 2)
+        assert split_faces(faces[:n], np.arange(n), seed=0)["split"].isin(schema.SPLITS).all()
+
+
+def test_leaking_pairs_are_counted():
+    splits = pd.DataFrame(
+        {
+            "group_id": [0, 0, 0, 0, 1, 1, 2, 3, 3],
+            # group 0: 2 x 1 + 2 x 1 + 1 x 1 pairs; group 1: 1; the rest none
+            "split": ["train", "train", "test", "validation", "train", "test", "test", "test", "test"],
+        }
+    )
+    assert leaking_pairs(splits) == 6
+    assert leaking_pairs(splits[splits["group_id"] >= 2]) == 0
+
+
+# --- folds ------------------------------------------------------------------------------------------------
+
+
+def test_folds_hold_whole_groups_and_even_strata():
+    rng = np.random.default_rng(0)
+    group_id = rng.permutation(np.repeat(np.arange(400), 2))
+    strata_of_group = rng.choice(["a", "b", "c", "d"], 400)
+    fold = fold_of_groups(group_id, strata_of_group[group_id], folds=3, seed=0)
+    by_group = pd.DataFrame({"group": group_id, "fold": fold, "stratum": strata_of_group[group_id]})
+    assert by_group.groupby("group")["fold"].nunique().max() == 1
+    heads = by_group.drop_duplicates("group")
+    counts = pd.crosstab(heads["stratum"], heads["fold"])
+    assert counts.shape == (4, 3)
+    assert (counts.max(axis=1) - counts.min(axis=1)).max() <= 1
+    assert heads["fold"].value_counts().max() - heads["fold"].value_counts().min() <= 1
+
+
+def test_folds_repeat_with_their_seed_and_only_then():
+    group_id, strata = np.arange(90), np.repeat(["a", "b", "c"], 30)
+    first, again, other = (fold_of_groups(group_id, strata, 3, seed) for seed in (5, 5, 6))
+    assert (first == again).all() and (first != other).any()
+    assert set(first) == {0, 1, 2}

@@ -1,0 +1,279 @@
+"""The multitask network: layout, units, weights that go out and come back, and files that are refused."""
+
+import json
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+from facelib.data import FaceImages
+from facelib.errors import FacelibError
+from facelib.models import network as network_module
+from facelib.models.age_stages import AgeStagesNet
+from facelib.models.network import (
+    Backbone,
+    FaceNet,
+    StartWeightsError,
+    as_tensor,
+    load_network,
+    predict_outputs,
+    save_network,
+    sigmoid,
+    softmax,
+)
+
+
+class Touch:
+    """An object whose unpickling makes a file: code that a weights file must not run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture(scope="module")
+def resnet18_state() -> dict[str, torch.Tensor]:
+    """What torchvision would publish: the weights of its own network, classifier included."""
+    torch.manual_seed(5)
+    return torchvision.models.resnet18().state_dict()
+
+
+# --- layout and units -------------------------------------------------------------------------------------
+
+
+def test_pixels_go_from_rows_of_colours_to_colour_planes():
+    images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    tensor = as_tensor(images)
+    assert tensor.shape == (2, 3, 4, 5) and tensor.dtype == torch.float32
+    assert tensor[1, 2, 3, 4].item() * 255 == pytest.approx(images[1, 3, 4, 2])
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert as_tensor(np.full((1, 2, 2, 3), 255, np.uint8)).max() == 1
+
+
+@pytest.mark.parametrize(("architecture", "width"), [("resnet18", 512), ("resnet34", 512)])
+def test_features_are_those_of_torchvisions_network_after_its_own_normalisation(architecture, width):
+    backbone = Backbone(architecture).eval()
+    images = torch.rand(2, 3, 32, 32)
+    normalised = torchvision.transforms.functional.normalize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        features = backbone(images)
+        assert features.shape == (2, width) and backbone.width == width
+        torch.testing.assert_close(features, backbone.resnet(normalised))
+
+
+def test_outputs_have_the_shapes_and_units_that_they_say(tiny):
+    network = FaceNet(tiny, age_mean=30, age_std=20).eval()
+    outputs = network(torch.rand(4, 3, 32, 32))
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "age": (4,),
+        "gender": (4,),
+        "ethnicity": (4, 5),
+    }
+    torch.nn.init.zeros_(network.heads["age"].weight)
+    torch.nn.init.constant_(network.heads["age"].bias, -0.5)
+    assert network(torch.rand(4, 3, 32, 32))["age"].tolist() == [20.0] * 4  # years: 30 - 0.5 * 20
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(StartWeightsError, match="'vgg16': choose resnet18 or resnet34"):
+        FaceNet("vgg16")
+
+
+def test_sigmoid_and_softmax_by_hand():
+    assert sigmoid(np.array([0.0, np.log(3)])) == pytest.approx([0.5, 0.75])
+    assert softmax(np.log([[1.0, 2.0, 5.0]])) == pytest.approx(np.array([[0.125, 0.25, 0.625]]))
+    assert softmax(np.array([[1000.0, 1000.0]])) == pytest.approx(np.array([[0.5, 0.5]]))  # no overflow
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def test_a_network_comes_back_with_its_weights_shape_and_facts(tiny_network, noise_images, tmp_path):
+    tiny_network.age_mean, tiny_network.age_std = 31.5, 18.25
+    save_network(tiny_network, tmp_path / "model.safetensors", image_px=64, note="naïve")
+    loaded, facts = load_network(tmp_path / "model.safetensors")
+    assert facts == {"image_px": 64, "note": "naïve"}
+    assert loaded.config() == {"architecture": "tiny", "age_mean": 31.5, "age_std": 18.25}
+    assert not loaded.training
+    before, after = (predict_outputs(net, noise_images) for net in (tiny_network, loaded))
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_half_precision_weights_come_back_in_full_precision(tiny_network, tmp_path):
+    path = tmp_path / "model.safetensors"
+    halves = {
+        name: value.half() if value.is_floating_point() else value for name, value in tiny_network.state_dict().items()
+    }
+    save_file(halves, path, metadata={"config": json.dumps(tiny_network.config())})
+    loaded, _ = load_network(path)
+    weight = loaded.heads["ethnicity"].weight
+    assert weight.dtype == torch.float32
+    torch.testing.assert_close(weight, tiny_network.heads["ethnicity"].weight, atol=1e-3, rtol=1e-3)
+
+
+def make_bad_file(path: Path, kind: str, state: dict) -> None:
+    if kind == "random bytes":
+        path.write_bytes(np.random.default_rng(0).bytes(5000))
+    elif kind == "empty":
+        path.touch()
+    elif kind == "pickle":
+        torch.save(state, path)
+    elif kind == "no header":
+        save_file(state, path)
+    elif kind == "other configuration":
+        save_file(state, path, metadata={"config": json.dumps({"width": 3})})
+    elif kind == "header without names":
+        save_file(state, path, metadata={"config": "3"})
+    elif kind == "other tensors":
+        config = {"architecture": "resnet18", "age_mean": 1, "age_std": 1}
+        save_file({"x": torch.zeros(2)}, path, metadata={"config": json.dumps(config)})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "random bytes",
+        "empty",
+        "pickle",
+        "no header",
+        "other configuration",
+        "header without names",
+        "other tensors",
+        "missing",
+    ],
+)
+def test_a_file_that_is_no_network_is_refused_by_its_name(kind, tiny_network, tmp_path):
+    make_bad_file(tmp_path / "model.safetensors", kind, tiny_network.state_dict())
+    with pytest.raises(FacelibError, match=r"model\.safetensors is not a network saved by facelib"):
+        load_network(tmp_path / "model.safetensors")
+
+
+def test_a_network_of_another_kind_is_refused(tiny, tmp_path):
+    save_network(AgeStagesNet(tiny), tmp_path / "stages.safetensors")
+    with pytest.raises(FacelibError, match="is not a network saved by facelib"):
+        load_network(tmp_path / "stages.safetensors")
+
+
+def test_no_code_in_a_weights_file_is_run(tmp_path):
+    torch.save({"conv1.weight": Touch(tmp_path / "ran")}, tmp_path / "weights.pt")
+    with pytest.raises(FacelibError):
+        load_network(tmp_path / "weights.pt")
+    with pytest.raises(StartWeightsError):
+        Backbone().load_start_weights(str(tmp_path / "weights.pt"))
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "weights.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()  # the trap works
+
+
+# --- start weights ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors", "a network of ours"])
+def test_start_weights_from_a_file_are_really_in_the_backbone(kind, resnet18_state, tmp_path):
+    path = tmp_path / ("weights.pt" if kind == "pt" else "weights.safetensors")
+    if kind == "pt":
+        torch.save(resnet18_state, path)
+    elif kind == "safetensors":
+        save_file(resnet18_state, path)
+    else:
+        donor = FaceNet()
+        donor.backbone.resnet.load_state_dict(resnet18_state, strict=False)
+        save_network(donor, path)
+    backbone = Backbone("resnet18")
+    assert not torch.equal(backbone.resnet.conv1.weight, resnet18_state["conv1.weight"])
+    backbone.load_start_weights(str(path))
+    loaded = backbone.resnet.state_dict()
+    assert len(loaded) == len(resnet18_state) - 2  # all but the classifier's weight and bias
+    assert all(torch.equal(value, resnet18_state[name]) for name, value in loaded.items())
+
+
+def test_no_start_weights_leave_the_backbone_as_it_is(tiny_network):
+    before = {name: value.clone() for name, value in tiny_network.state_dict().items()}
+    tiny_network.backbone.load_start_weights("none")
+    assert all(torch.equal(value, before[name]) for name, value in tiny_network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("resnet18", "resnet34"), ("resnet34", "resnet18"), ("resnet50", "resnet18")]
+)
+def test_start_weights_of_another_architecture_are_refused(given, wanted, tmp_path):
+    torch.save(getattr(torchvision.models, given)().state_dict(), tmp_path / "weights.pt")
+    backbone = Backbone(wanted)
+    before = backbone.resnet.conv1.weight.clone()
+    with pytest.raises(StartWeightsError, match=f"{wanted}.*another architecture"):
+        backbone.load_start_weights(str(tmp_path / "weights.pt"))
+    assert torch.equal(backbone.resnet.conv1.weight, before)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "list", "broken safetensors"])
+def test_a_start_file_that_cannot_be_read_says_how_to_go_on_without(kind, tmp_path):
+    path = tmp_path / ("weights.safetensors" if kind == "broken safetensors" else "weights.pt")
+    if kind == "list":
+        torch.save([1, 2], path)
+    elif kind != "missing":
+        path.write_text("" if kind == "empty" else "no weights at all")
+    with pytest.raises(
+        StartWeightsError, match="give a local file, or start_weights none to train from scratch"
+    ) as error:
+        Backbone().load_start_weights(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_a_failed_download_says_how_to_go_on_without(monkeypatch):
+    def unreachable(*_, **__):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    with pytest.raises(StartWeightsError, match=r"'imagenet' .*URLError.*not known.*start_weights none"):
+        Backbone().load_start_weights("imagenet")
+
+
+# --- prediction -------------------------------------------------------------------------------------------
+
+
+def test_an_image_and_its_mirror_image_are_predicted_alike(tiny_network, noise_images):
+    mirrored = noise_images[:, :, ::-1]
+    as_is, flipped = (predict_outputs(tiny_network, images) for images in (noise_images, mirrored))
+    assert set(as_is) == {"features", "age", "gender", "ethnicity"}
+    for name in as_is:
+        np.testing.assert_allclose(as_is[name], flipped[name], rtol=1e-4, atol=1e-5)
+    once = predict_outputs(tiny_network, noise_images, flip=False)
+    twice = predict_outputs(tiny_network, mirrored, flip=False)
+    assert np.abs(once["age"] - twice["age"]).max() > 0.01  # without averaging they differ
+    np.testing.assert_allclose(as_is["features"], (once["features"] + twice["features"]) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_predictions_do_not_depend_on_the_batch_size(tiny_network, noise_images, monkeypatch):
+    whole = predict_outputs(tiny_network, noise_images)
+    monkeypatch.setattr(network_module, "PREDICT_BATCH", 3)
+    parts = predict_outputs(tiny_network, FaceImages(noise_images, np.arange(10)))
+    for name in whole:
+        assert len(parts[name]) == 10
+        np.testing.assert_allclose(whole[name], parts[name], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_follow_the_places_of_the_cache(tiny_network, noise_images):
+    whole = predict_outputs(tiny_network, noise_images)["age"]
+    turned = predict_outputs(tiny_network, FaceImages(noise_images, np.array([9, 0, 9])))["age"]
+    np.testing.assert_allclose(turned, whole[[9, 0, 9]], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("bias", "clipped"), [(100.0, 116.0), (-100.0, 0.0)])
+def test_ages_are_clipped_to_the_range_of_labels(bias, clipped, tiny_network, noise_images):
+    torch.nn.init.constant_(tiny_network.heads["age"].bias, bias)
+    assert predict_outputs(tiny_network, noise_images)["age"].tolist() == [clipped] * 10
+
+
+def test_saved_weights_are_contiguous_whatever_their_memory_format(tiny_network, tmp_path):
+    tiny_network.to(memory_format=torch.channels_last)
+    save_network(tiny_network, tmp_path / "model.safetensors")
+    saved = load_file(tmp_path / "model.safetensors")
+    name = "backbone.resnet.layer2.0.weight"
+    assert torch.equal(saved[name], tiny_network.state_dict()[name])

@@ -1,0 +1,74 @@
+"""The predictor of a run: saved, loaded, and the same."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from facelib.errors import MissingFromRun
+from facelib.models.age_stages import AgeStagesNet, route
+from facelib.models.calibration import AgeIntervals
+from facelib.models.network import predict_outputs, save_network
+from facelib.models.predictor import (
+    AGE_METHODS,
+    Predictor,
+    Temperatures,
+    class_probabilities,
+    load_predictor,
+    save_predictor,
+)
+from facelib.schema import P_ETHNICITY
+
+INTERVALS = AgeIntervals((30.0,), (4.5, 9.0))
+
+
+def saved_predictor(folder, network, age_method: str) -> Predictor:
+    """A predictor, and the same one below `folder`/checkpoints."""
+    torch.manual_seed(2)
+    stages = AgeStagesNet("tiny", (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
+    temperatures = Temperatures(gender=1.7, ethnicity=0.8)
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir()
+    save_network(network, checkpoints / "model.safetensors", image_px=32)
+    if age_method != "direct":
+        save_network(stages, checkpoints / "age_stages.safetensors")
+    save_predictor(checkpoints / "predictor.json", age_method, temperatures, INTERVALS, synthetic=True)
+    return Predictor(network, stages, age_method, temperatures, INTERVALS, 32, True)
+
+
+@pytest.mark.parametrize("age_method", AGE_METHODS)
+def test_a_saved_predictor_predicts_the_same(age_method, tiny_network, noise_images, tmp_path):
+    made = saved_predictor(tmp_path, tiny_network, age_method)
+    loaded = load_predictor(tmp_path)
+    pd.testing.assert_frame_equal(loaded(noise_images), made(noise_images))
+    assert loaded.temperatures == made.temperatures and loaded.intervals == made.intervals
+    assert (loaded.age_method, loaded.image_px, loaded.synthetic) == (age_method, 32, True)
+
+
+@pytest.mark.parametrize("age_method", AGE_METHODS)
+def test_the_age_comes_from_the_chosen_method_and_carries_its_interval(
+    age_method, tiny_network, noise_images, tmp_path
+):
+    predictor = saved_predictor(tmp_path, tiny_network, age_method)
+    table = predictor(noise_images)
+    assert list(table) == ["age_pred", "age_low", "age_high", "p_female", *P_ETHNICITY]
+    if age_method == "direct":
+        expected = predict_outputs(tiny_network, noise_images)["age"]
+    else:
+        expected = route(predict_outputs(predictor.stages, noise_images))[f"age_{age_method}"]
+    np.testing.assert_allclose(table["age_pred"], expected, rtol=1e-6)
+    half = np.where(table["age_pred"] < 30, 4.5, 9.0)
+    np.testing.assert_allclose(table["age_low"], np.clip(table["age_pred"] - half, 0, 116))
+    np.testing.assert_allclose(table["age_high"], np.clip(table["age_pred"] + half, 0, 116))
+
+
+def test_temperatures_divide_the_logits_by_hand():
+    outputs = {"gender": np.array([2 * np.log(3)], np.float32), "ethnicity": 0.5 * np.log([[1.0, 1.0, 2.0, 3.0, 1.0]])}
+    table = class_probabilities(outputs, Temperatures(gender=2.0, ethnicity=0.5))
+    assert table["p_female"].tolist() == pytest.approx([0.75])
+    assert table[list(P_ETHNICITY)].to_numpy()[0] == pytest.approx([0.125, 0.125, 0.25, 0.375, 0.125])
+
+
+def test_a_run_that_has_not_got_so_far_says_which_notebooks_are_missing(tmp_path):
+    with pytest.raises(MissingFromRun, match="no trained predictor: run notebooks 01 to 04 first"):
+        load_predictor(tmp_path)

@@ -1,0 +1,329 @@
+"""Training: losses by hand, batches by epoch, a network that learns, stops, resumes and keeps its best epoch."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from facelib.config import Profile
+from facelib.models import training
+from facelib.models.network import FaceNet, predict_outputs
+from facelib.models.training import (
+    Batches,
+    EpochBatches,
+    FaceModule,
+    TrainingDiverged,
+    fit,
+    known_mean,
+    multitask_losses,
+    new_network,
+    train_multitask,
+    train_scorer,
+)
+
+ROWS = np.arange(16)
+COLUMNS = ["age", "gender", "ethnicity"]
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    """Numbers that can be recomputed, on any processor."""
+    monkeypatch.setattr(training, "has_fast_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def profile(tiny) -> Profile:
+    return Profile("test", architecture=tiny, batch_size=8, epochs=4, head_epochs=1, learning_rate=3e-3, patience=20)
+
+
+def losses(outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
+    return multitask_losses(outputs, batch, 20.0)
+
+
+def module_of(profile: Profile, epochs: int = 4, frozen_epochs: int = 0, losses=losses) -> FaceModule:
+    torch.manual_seed(1)
+    return FaceModule(FaceNet(profile.architecture), losses, profile, epochs, profile.learning_rate, frozen_epochs)
+
+
+def state_of(network) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+# --- losses -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outputs() -> dict[str, torch.Tensor]:
+    return {
+        "age": torch.tensor([30.0, 50.0, 10.0], requires_grad=True),
+        "gender": torch.tensor([0.0, 2.0, -1.0], requires_grad=True),
+        "ethnicity": torch.tensor([[0.0] * 5, [0.0, math.log(6), 0.0, 0.0, 0.0], [9.0] * 5], requires_grad=True),
+    }
+
+
+def test_losses_by_hand_without_the_unknown_labels(outputs):
+    batch = {
+        "age": torch.tensor([40.0, math.nan, 7.0]),
+        "gender": torch.tensor([1.0, -1.0, 0.0]),
+        "ethnicity": torch.tensor([3.0, 1.0, -1.0]),
+    }
+    found = multitask_losses(outputs, batch, age_scale=20.0)
+    assert found["age"].item() == pytest.approx((10 + 3) / 2 / 20)
+    assert found["gender"].item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-1))) / 2)
+    assert found["ethnicity"].item() == pytest.approx((math.log(5) + math.log(10 / 6)) / 2)
+    sum(found.values()).backward()
+    assert outputs["age"].grad.tolist() == pytest.approx([-1 / 40, 0, 1 / 40])  # no pull from an unknown age
+    assert outputs["gender"].grad[1] == 0 and outputs["ethnicity"].grad[2].abs().sum() == 0
+
+
+def test_a_batch_without_any_known_label_has_a_loss_of_zero(outputs):
+    unknown = {"age": torch.full((3,), math.nan), "gender": torch.full((3,), -1.0), "ethnicity": torch.full((3,), -1.0)}
+    found = multitask_losses(outputs, unknown, 20.0)
+    assert [loss.item() for loss in found.values()] == [0, 0, 0]
+    sum(found.values()).backward()
+    assert all(value.grad.abs().sum() == 0 for value in outputs.values())
+
+
+def test_the_mean_is_over_known_rows_alone():
+    assert known_mean(torch.tensor([1.0, 100.0, 3.0]), torch.tensor([True, False, True])) == 2
+    assert known_mean(torch.tensor([1.0]), torch.tensor([False])) == 0
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+def batches_of(sampler: EpochBatches, epoch: int) -> list[list[int]]:
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_an_epoch_has_every_row_at_most_once_and_only_whole_batches():
+    rows = np.arange(100, 121)
+    sampler = EpochBatches(rows, batch_size=4, seed=3)
+    drawn = batches_of(sampler, 0)
+    assert len(drawn) == len(sampler) == 5 and {len(batch) for batch in drawn} == {4}
+    flat = sum(drawn, [])
+    assert len(set(flat)) == 20 and set(flat) <= set(rows.tolist())
+
+
+def test_the_left_out_row_comes_in_another_epoch():
+    sampler = EpochBatches(np.arange(21), 4, seed=3)
+    left_out = [set(range(21)) - set(sum(batches_of(sampler, epoch), [])) for epoch in range(12)]
+    assert all(len(rows) == 1 for rows in left_out) and len(set.union(*left_out)) > 5
+
+
+def test_the_order_changes_with_epoch_and_seed_and_repeats_with_both():
+    sampler = EpochBatches(np.arange(32), 8, seed=3)
+    first, second, again = (batches_of(sampler, epoch) for epoch in (0, 1, 0))
+    assert first == again != second
+    assert batches_of(EpochBatches(np.arange(32), 8, seed=3), 1) == second
+    assert batches_of(EpochBatches(np.arange(32), 8, seed=4), 0) != first
+
+
+def test_without_a_seed_all_rows_come_in_order():
+    sampler = EpochBatches(np.array([5, 3, 9]), 2, seed=None)
+    assert batches_of(sampler, 0) == batches_of(sampler, 1) == [[5, 3], [9]]
+    assert len(sampler) == 2
+
+
+def test_fewer_rows_than_a_batch_make_one_batch():
+    assert [sorted(batch) for batch in EpochBatches(np.arange(3), 8, seed=0)] == [[0, 1, 2]]
+
+
+def test_a_batch_holds_images_and_labels_of_its_rows(small_faces):
+    images, faces = small_faces
+    batch = Batches(images, faces[COLUMNS])[[4, 2]]
+    assert batch["row"].tolist() == [4, 2]
+    assert batch["age"].tolist() == faces["age"].iloc[[4, 2]].tolist()
+    assert batch["ethnicity"].tolist() == faces["ethnicity"].iloc[[4, 2]].tolist()
+    np.testing.assert_array_equal((batch["image"] * 255).round().permute(0, 2, 3, 1).numpy(), images[np.array([4, 2])])
+
+
+# --- learning ---------------------------------------------------------------------------------------------
+
+
+def test_sixteen_images_can_be_learned_by_heart(small_faces, tmp_path):
+    images, faces = small_faces
+    profile = Profile("test", batch_size=16, epochs=14, learning_rate=1e-3, warmup_epochs=1)
+    module = module_of(profile, epochs=14)
+    batches = Batches(images, faces[COLUMNS])
+    batch = batches[ROWS.tolist()]
+
+    def loss() -> float:
+        with torch.no_grad():
+            return sum(losses(module.network.eval()(batch["image"]), batch).values()).item()
+
+    before = loss()
+    assert fit(module, batches, ROWS).empty  # no folder, no history
+    assert not module.network.training
+    assert loss() < 0.7 * before
+
+
+@pytest.mark.parametrize(("epochs", "thawed"), [(1, False), (2, True)])
+def test_the_backbone_is_held_in_the_first_epochs_alone(epochs, thawed, profile, small_faces):
+    images, faces = small_faces
+    module = module_of(profile, epochs=epochs, frozen_epochs=1)
+    before = state_of(module.network)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS, ROWS)
+    moved = changed(before, state_of(module.network))
+    assert {f"heads.{head}.{part}" for head in COLUMNS for part in ("weight", "bias")} <= moved
+    backbone = {name for name in moved if name.startswith("backbone.")}
+    assert bool(backbone) == thawed  # neither weights nor batch statistics move while it is held
+    if thawed:
+        assert "backbone.resnet.layer4.1.running_mean" in backbone and "backbone.resnet.layer4.0.weight" in backbone
+
+
+def test_biases_and_batch_norm_scales_do_not_decay(profile, small_faces):
+    images, faces = small_faces
+    module = module_of(profile, epochs=1)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
+    decaying, free = module.trainer.optimizers[0].param_groups
+    assert decaying["weight_decay"] == profile.weight_decay and free["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in decaying["params"]) and all(p.ndim == 1 for p in free["params"])
+    assert len(decaying["params"]) + len(free["params"]) == len(list(module.network.parameters()))
+
+
+def test_the_rate_warms_up_then_falls_to_nothing(profile, small_faces):
+    images, faces = small_faces
+    rates = []
+
+    def watched(outputs, batch):
+        if outputs["age"].requires_grad:
+            rates.append(module.trainer.optimizers[0].param_groups[0]["lr"] / profile.learning_rate)
+        return losses(outputs, batch)
+
+    module = module_of(profile, epochs=4, losses=watched)  # 2 epochs of warm-up, 2 steps each
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
+    half_cosine = [(1 + math.cos(math.pi * done / 4)) / 2 for done in range(4)]
+    assert rates == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5, *half_cosine])
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, profile, small_faces):
+    images, faces = small_faces
+    calls = []
+
+    def diverging(outputs, batch):
+        calls.append(batch)
+        scale = math.nan if len(calls) == step + 1 else 1.0
+        return {name: loss * scale for name, loss in losses(outputs, batch).items()}
+
+    module = module_of(profile, losses=diverging)
+    with pytest.raises(TrainingDiverged, match=rf"not finite at step {step} \(rows .*learning_rate below 0\.003"):
+        fit(module, Batches(images, faces[COLUMNS]), ROWS)
+
+
+# --- resuming ---------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
+    straight = module_of(profile)
+    whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
+    assert whole["epoch"].tolist() == [0, 1, 2, 3]
+
+    steps = []
+
+    def killed(outputs, batch):
+        steps.append(module.global_step)
+        if module.current_epoch == 2:
+            raise RuntimeError("power cut")
+        return losses(outputs, batch)
+
+    module = module_of(profile, losses=killed)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(module, batches, ROWS, validation, tmp_path / "cut")
+    assert (tmp_path / "cut" / "last.ckpt").exists()
+
+    epochs = []
+
+    def watched(outputs, batch):
+        epochs.append(module.current_epoch)
+        return losses(outputs, batch)
+
+    torch.manual_seed(99)  # the state of the new process says nothing about the old one's
+    module = FaceModule(FaceNet(profile.architecture), watched, profile, 4, profile.learning_rate)
+    history = fit(module, batches, ROWS, validation, tmp_path / "cut")
+    assert sorted(set(epochs)) == [2, 3] and module.trainer.current_epoch == 4
+    assert not changed(state_of(straight.network), state_of(module.network))
+    pd.testing.assert_frame_equal(history, whole)
+
+
+def test_a_finished_training_is_not_done_again(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
+    first = module_of(profile, epochs=2)
+    history = fit(first, batches, ROWS, validation, tmp_path)
+
+    def never(*_):
+        raise AssertionError("trained again")
+
+    second = module_of(profile, epochs=2, losses=never)
+    again = fit(second, batches, ROWS, validation, tmp_path)
+    assert not changed(state_of(first.network), state_of(second.network))
+    pd.testing.assert_frame_equal(again, history)
+
+
+def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improves(tiny, small_faces, tmp_path):
+    images, _ = small_faces
+    profile = Profile("test", architecture=tiny, batch_size=8, learning_rate=3e-2, patience=2, warmup_epochs=0)
+    # What is learned from the first sixteen rows is wrong for the others: 90 years against 10.
+    ages = np.where(np.arange(len(images)) < 16, 90.0, 10.0)
+    labels = pd.DataFrame({"age": ages, "gender": -1, "ethnicity": -1})
+    module, validation = module_of(profile, epochs=12), np.arange(16, 40)
+    history = fit(module, Batches(images, labels), ROWS, validation, tmp_path)
+    best = int(history["validation_loss"].idxmin())
+    assert best < len(history) - 1 and len(history) == best + 1 + profile.patience < 12
+    batch = Batches(images, labels)[validation.tolist()]
+    with torch.no_grad():
+        kept = sum(losses(module.network(batch["image"]), batch).values()).item()
+    assert kept == pytest.approx(history["validation_loss"].min(), rel=1e-4)
+    assert kept < 0.99 * history["validation_loss"].iloc[-1]
+
+
+# --- whole trainings --------------------------------------------------------------------------------------
+
+
+def test_the_multitask_history_is_in_years_and_belongs_to_the_network_returned(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    train, validation = np.arange(64), np.arange(64, 96)
+    network, history = train_multitask(images, faces, train, validation, profile, tmp_path)
+    assert history["epoch"].tolist() == [0, 1, 2, 3]
+    best = history.loc[history["validation_loss"].idxmin()]
+    with torch.no_grad():
+        predicted = network(Batches(images, faces[COLUMNS])[validation.tolist()]["image"])["age"].numpy()
+    error_years = np.abs(predicted - faces["age"].to_numpy()[validation])
+    assert best["validation_age"] == pytest.approx(error_years.mean(), rel=1e-3)
+    assert (tmp_path / "last.ckpt").exists()
+    torch.load(tmp_path / "last.ckpt", map_location="cpu", weights_only=True)  # nothing in it has to be trusted
+
+
+def test_a_new_network_starts_at_the_training_ages(profile, small_faces):
+    labels = pd.DataFrame({"age": [10.0, 20.0, math.nan, 90.0, 116.0], "gender": 0, "ethnicity": 0})
+    network = new_network(labels, np.array([0, 1, 2, 3]), profile)
+    assert network.age_mean == 20 and network.age_std == pytest.approx(np.std([10, 20, 90]))
+    assert new_network(labels, np.array([0]), profile).age_std == 1  # a spread of nothing is no unit
+    unknown = new_network(labels, np.array([2]), profile)
+    assert (unknown.age_mean, unknown.age_std) == (FaceNet("tiny").age_mean, FaceNet("tiny").age_std)
+    again = new_network(labels, np.array([0, 1, 2, 3]), profile)
+    assert not changed(state_of(network), state_of(again))
+
+
+def test_a_scorer_learns_from_its_rows_alone_and_repeats(profile, small_faces):
+    images, faces = small_faces
+    ruined = faces.copy()
+    ruined.loc[ROWS.max() + 1 :, ["age", "gender", "ethnicity"]] = [math.nan, -1, -1]
+    scorers = [
+        train_scorer(images, labels, ROWS, Profile("test", architecture="tiny", batch_size=8, label_epochs=2))
+        for labels in (faces, ruined)
+    ]
+    first, second = (predict_outputs(scorer, images)["age"] for scorer in scorers)
+    np.testing.assert_array_equal(first, second)
+    assert np.isfinite(first).all()

@@ -1,0 +1,64 @@
+"""What the smoke run of the notebooks left behind; `make smoke` runs them first."""
+
+import json
+import math
+import os
+
+import pytest
+
+from facelib import runs, schema
+from facelib.reporting.html import build_report
+from facelib.reporting.slides import build_slides
+
+RUN = os.environ.get("FACELIB_RUN", "smoke")
+
+
+@pytest.fixture(scope="module")
+def folder():
+    if not (runs.runs_root() / RUN / "params.yaml").exists():
+        pytest.skip(f"there is no run {RUN!r}: `make smoke` makes it")
+    return runs.open_run(RUN)
+
+
+@pytest.mark.parametrize("key", schema.HEADLINE_KEYS)
+def test_every_headline_key_is_there_and_finite(folder, key):
+    entry = folder.results()[key]
+    assert set(entry) == {"value", "low", "high", "n", "unit"}
+    assert entry["n"] >= 0 and all(math.isfinite(entry[name]) for name in ("value", "low", "high"))
+    assert entry["low"] <= entry["value"] <= entry["high"]
+
+
+def test_no_pair_of_copies_crosses_the_split(folder):
+    assert folder.results()["splits.leaking_pairs"]["value"] == 0
+    splits = folder.load_table("splits")
+    assert splits.groupby("group_id")["split"].nunique().max() == 1
+
+
+def test_every_promised_file_is_there(folder):
+    missing = [name for name in schema.MADE_BY if not (folder.path / name).exists()]
+    assert not missing
+
+
+def test_only_notebook_05_read_the_test_split(folder):
+    lines = (folder.path / "test_reads.csv").read_text().splitlines()[1:]
+    assert lines and {line.split(",")[1] for line in lines} == {"05_evaluate_bias"}
+
+
+def test_the_two_stage_errors_are_ordered(folder):
+    values = {key: entry["value"] for key, entry in folder.results().items()}
+    assert values["test.age_stages.mae_oracle_bin"] < values["test.age_stages.mae_routed"]
+
+
+def test_metrics_are_valid_json_without_nan(folder):
+    for path in (folder.path / "metrics").glob("*.json"):
+        json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in a metrics file"))
+
+
+def test_the_slides_are_the_same_bytes_twice(folder, tmp_path):
+    first, second = (build_slides(folder, tmp_path / name).read_bytes() for name in ("one.pdf", "two.pdf"))
+    assert first.startswith(b"%PDF") and first == second
+
+
+def test_the_report_can_be_built_without_executed_notebooks(folder):
+    front = build_report(folder, []).read_text()
+    assert "Gender accuracy" in front and "Synthetic faces" in front

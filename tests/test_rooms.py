@@ -1,0 +1,93 @@
+"""The package's rooms: imports run one way only, and what needs no network loads no network library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import facelib
+
+PACKAGE = Path(facelib.__file__).parent
+# Each room may enter those before it; errors and schema enter nothing of ours.
+ROOMS = ("errors", "schema", "metrics", "config", "runs", "data", "models", "audit", "analysis", "reporting")
+ROOMS += ("pipeline", "cli")
+GROUND = {"errors", "schema"}
+
+
+def rooms_entered(source: str, parents: tuple[str, ...]) -> set[str]:
+    """Rooms that a module's source imports, at any depth; `parents` are its packages below facelib."""
+    entered = set()
+    for node in ast.walk(ast.parse(source)):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ["facelib", *parents][: len(parents) + 2 - node.level] if node.level else []
+            stem = ".".join([*base, *filter(None, [node.module])])
+            modules = [f"{stem}.{alias.name}" for alias in node.names] if stem == "facelib" else [stem]
+        entered |= {module.split(".")[1] for module in modules if module.startswith("facelib.")}
+    return entered
+
+
+def trespasses(package: Path) -> list[str]:
+    """Imports that run against the order of rooms, and modules that belong to no room."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        room, parents = parts[0], parts[:-1]
+        if room == "__init__":
+            allowed = set()
+        elif room in ROOMS:
+            allowed = set() if room in GROUND else {room, *ROOMS[: ROOMS.index(room)]}
+        else:
+            found.append(f"{path.relative_to(package)} is in no room")
+            continue
+        entered = rooms_entered(path.read_text(encoding="utf-8"), parents)
+        found += [f"{path.relative_to(package)} imports {other}" for other in sorted(entered - allowed)]
+    return found
+
+
+def test_imports_run_one_way_only():
+    assert trespasses(PACKAGE) == []
+
+
+def test_a_planted_trespass_is_found(tmp_path):
+    (tmp_path / "data").mkdir()
+    planted = {
+        "__init__.py": "",
+        "schema.py": "from facelib.errors import FacelibError",
+        "metrics.py": "import numpy, facelib.schema",
+        "runs.py": "def later():\n    import facelib.models.network",
+        "data/__init__.py": "from facelib.data.readers import x\nfrom facelib import schema, audit",
+        "data/readers.py": "from ..reporting import plots\nfrom . import pixels\nfrom facelib.runs import y",
+        "helpers.py": "",
+    }
+    for name, source in planted.items():
+        (tmp_path / name).write_text(source)
+    assert trespasses(tmp_path) == [
+        "data/__init__.py imports audit",
+        "data/readers.py imports reporting",
+        "helpers.py is in no room",
+        "runs.py imports models",
+        "schema.py imports errors",
+    ]
+
+
+@pytest.mark.parametrize("name", ["utils", "util", "helpers", "helper", "common", "misc"])
+def test_no_module_is_named_for_nothing(name):
+    assert not list(PACKAGE.rglob(f"{name}.py")) and not list(PACKAGE.rglob(f"{name}/"))
+
+
+def test_every_module_says_what_it_is():
+    modules = {path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in PACKAGE.rglob("*.py")}
+    assert [path.relative_to(PACKAGE).as_posix() for path, docstring in modules.items() if not docstring] == []
+
+
+def test_what_needs_no_network_loads_no_network_library():
+    modules = ["schema", "metrics", "config", "runs", "data"]
+    modules += [f"audit.{name}" for name in ("duplicates", "quality", "decisions")]
+    code = f"import sys, {', '.join(f'facelib.{name}' for name in modules)}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
