@@ -41,7 +41,7 @@ unit: setup
 # nbval executes the sources in order; all of them meet in one throw-away run folder.
 smoke: setup
 	rm -rf runs/smoke
-	FACELIB_PROFILE=smoke FACELIB_RUN=smoke $(BIN)/python -m pytest -p no:doctest --nbval-lax --nbval-current-env notebooks
+	FACELIB_PROFILE=smoke FACELIB_RUN=smoke $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env notebooks
 	FACELIB_RUN=smoke $(BIN)/python -m pytest tests/notebooks
 
 lab: setup  ## JupyterLab on the notebooks

@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Run the notebooks into a run folder, going on where an earlier call stopped, and render the report."""
     from facelib import pipeline, runs
-    from facelib.data import read_faces
+    from facelib.data import read_labelled
     from facelib.reporting.html import build_report
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
@@ -57,7 +57,7 @@ def run(
     if fresh:
         pipeline.discard(runs.runs_root() / name)
     if data and not (runs.runs_root() / name).exists():
-        read_faces(data, images or None)  # bad input is said in a second, not after the first notebook has started
+        read_labelled(data, images)  # bad input is said in a second, not after the first notebook has started
     folder = runs.start_run(run, profile, data, settings, images)
     say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
     pipeline.execute(folder, first, last, parameters, say)

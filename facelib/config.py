@@ -65,8 +65,17 @@ PROFILES = {
             lime_images=4,
             lime_samples=60,
         ),
-        Profile("demo", epochs=24, images=1600, label_epochs=10, stage_epochs=6, explained_images=100, lime_images=16),
-        Profile("quick", images=4000, epochs=40, patience=10),
+        Profile(
+            "demo",
+            epochs=24,
+            batch_size=32,
+            images=1600,
+            label_epochs=10,
+            stage_epochs=6,
+            explained_images=100,
+            lime_images=16,
+        ),
+        Profile("quick", images=4000, epochs=40, batch_size=32, patience=10),
         Profile("full", image_px=96, epochs=30, label_px=64, label_epochs=15, stage_epochs=5, resamples=2000),
     )
 }

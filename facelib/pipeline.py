@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import yaml
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -40,7 +41,7 @@ def notebook_parameters() -> dict[str, set[str]]:
     return {name: set(papermill.inspect_notebook(str(notebook_path(name)))) for name in NOTEBOOKS}
 
 
-def split_parameters(given: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def split_parameters(given: dict[str, str]) -> tuple[dict[str, str], dict]:
     """Settings of the profile and parameters of notebooks among `-p KEY VALUE` pairs.
 
     Raises
@@ -53,7 +54,8 @@ def split_parameters(given: dict[str, str]) -> tuple[dict[str, str], dict[str, s
     for key in given.keys() - settings.keys() - known:
         allowed = ", ".join(sorted((known | set(Profile.__dataclass_fields__)) - {"name"}))
         raise UnknownSetting(f"there is no setting or notebook parameter {key!r}: choose one of {allowed}")
-    return settings, {key: value for key, value in given.items() if key in known and key not in settings}
+    # Read as YAML, so that `false` is no text that counts as true.
+    return settings, {key: yaml.safe_load(value) for key, value in given.items() if key not in settings}
 
 
 def numbered(number: str) -> str:

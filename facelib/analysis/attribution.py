@@ -251,11 +251,10 @@ def faithfulness(
     px = images.shape[1]
     blurred = ndimage.gaussian_filter(images.astype(float), (0, px / 10, px / 10, 0))
     flat = saliency.reshape(len(saliency), -1)
-    limit = np.quantile(flat, 1 - REMOVED, axis=1)[:, None, None]
-    # Ties (whole superpixels, flat maps) are broken at random so that every map removes the same area.
-    jitter = np.random.default_rng(0).random(saliency.shape) * 1e-9 * (np.ptp(flat, axis=1)[:, None, None] + 1e-12)
-    order = np.argsort(np.argsort(-(saliency + jitter).reshape(len(flat), -1), axis=1), axis=1)
-    removed = (order < REMOVED * flat.shape[1]).reshape(saliency.shape) if len(flat) else saliency >= limit
+    # Ties (whole superpixels, flat maps) are broken at random, so that every map removes the same area.
+    ties = np.random.default_rng(0).random(flat.shape)
+    rank = np.lexsort((ties, -flat), axis=1).argsort(axis=1)
+    removed = (rank < REMOVED * flat.shape[1]).reshape(saliency.shape)
     changed = np.where(removed[..., None], blurred, images).astype(np.uint8)
     before, after = (_explained(network, pictures, head, targets) for pictures in (images, changed))
     return np.abs(before - after) if head == "age" else before - after

@@ -8,6 +8,7 @@ from scipy import ndimage, stats
 
 from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
 
+MAX_PROBABILITY = 0.05  # a gender or ethnicity label that the networks give more chance is no issue
 MAX_TAIL = 0.01  # an age label further out in its predicted spread than this share is an issue
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
@@ -44,12 +45,16 @@ def _age_issues(given: np.ndarray, age_pred: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _class_issues(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cleanlab's normalised margin, and its flags where two classes or more occur."""
+    """Cleanlab's normalised margin, and its flags where the networks give the label little chance.
+
+    A network that is often unsure makes cleanlab's estimate of the noise large: what it cannot tell, it calls noise.
+    So a flag also asks for a probability of the given label below `MAX_PROBABILITY`.
+    """
     score = get_label_quality_scores(given, probabilities, method="normalized_margin", adjust_pred_probs=False)
+    unlikely = probabilities[np.arange(len(given)), given] < MAX_PROBABILITY
     if len(np.unique(given)) < probabilities.shape[1]:
-        # cleanlab wants every class among the labels; without that, only the certain contradictions are flagged.
-        return score, score < 0.05
-    return score, find_label_issues(given, probabilities, filter_by="both", min_examples_per_class=0)
+        return score, unlikely  # cleanlab wants every class among the labels
+    return score, unlikely & find_label_issues(given, probabilities, filter_by="both", min_examples_per_class=0)
 
 
 def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,9 @@ import pandas as pd
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
 from facelib.data.readers import FaceSource, read_faces, read_utkface
 from facelib.data.synthetic import DRAWING_VERSION, write_synthetic_faces
+from facelib.errors import UnreadableData
 from facelib.runs import RunFolder, cache_root
+from facelib.schema import ATTRIBUTES, UNKNOWN
 
 SYNTHETIC_PX = 128  # edge of the drawn files, pixels
 
@@ -25,7 +27,26 @@ def read_source(run: RunFolder) -> FaceSource:
         folder = write_synthetic_faces(synthetic_folder(run), profile.synthetic_images, profile.seed, SYNTHETIC_PX)
         return read_utkface(folder, source="synthetic")
     data = run.params["data"]
-    return read_faces(data["path"], data["images"] or None).sample(profile.images, profile.seed)
+    return read_labelled(data["path"], data["images"]).sample(profile.images, profile.seed)
+
+
+def read_labelled(path: str, images: str = "") -> FaceSource:
+    """Read real data for the notebooks, which compare all three attributes.
+
+    Raises
+    ------
+    UnreadableData
+        If nothing can be read, or a label is missing throughout.
+    """
+    source = read_faces(path, images or None)
+    missing = [
+        name for name in ATTRIBUTES if source.faces[name].isin([UNKNOWN]).all() or source.faces[name].isna().all()
+    ]
+    if missing:
+        raise UnreadableData(
+            f"{path} has no {' and no '.join(missing)} labels, which the notebooks need: `facelib audit` works without"
+        )
+    return source
 
 
 def ingest(run: RunFolder) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from facelib.errors import FacelibError
 
-DATASETS = {"utkface": "jangedoo/utkface-new", "utkface-csv": "nipunarora8/age-gender-and-ethnicity-face-data-csv"}
+# The Kaggle data set of each name, and the part of it that is wanted: the first one holds the same faces several times.
+DATASETS = {
+    "utkface": ("jangedoo/utkface-new", "UTKFace"),
+    "utkface-csv": ("nipunarora8/age-gender-and-ethnicity-face-data-csv", "age_gender.csv"),
+}
 
 
 class FetchFailed(FacelibError):
@@ -13,7 +17,7 @@ class FetchFailed(FacelibError):
 
 
 def fetch_dataset(name: str, to: Path) -> Path:
-    """Download a data set into a folder of its name.
+    """Download a data set into a folder of its name, and return what `--data` takes.
 
     Parameters
     ----------
@@ -29,18 +33,24 @@ def fetch_dataset(name: str, to: Path) -> Path:
     """
     if name not in DATASETS:
         raise FetchFailed(f"there is no data set {name!r}: choose {' or '.join(DATASETS)}")
-    target = to / name
+    handle, part = DATASETS[name]
+    target = to / name / part
     if target.exists():
         return target
     import kagglehub
 
     try:
-        downloaded = Path(kagglehub.dataset_download(DATASETS[name]))
+        downloaded = Path(kagglehub.dataset_download(handle)) / part
     except Exception as error:  # kagglehub passes on whatever its transport raises
         raise FetchFailed(
-            f"{DATASETS[name]} could not be downloaded from Kaggle ({type(error).__name__}): download it in a browser, "
-            f"unpack it into {target}, and pass that folder as --data"
+            f"{handle} could not be downloaded from Kaggle ({type(error).__name__}): download it in a browser, "
+            f"unpack {part} to {target}, and pass that as --data"
         ) from error
-    to.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(downloaded, target)
+    if not downloaded.exists():
+        raise FetchFailed(f"the download of {handle} holds no {part}: look into {downloaded.parent}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if downloaded.is_dir():
+        shutil.copytree(downloaded, target)
+    else:
+        shutil.copy(downloaded, target)
     return target

@@ -50,14 +50,14 @@ def age_bin_edges(ages: np.ndarray, bins: int) -> np.ndarray:
     Examples
     --------
     >>> age_bin_edges(np.array([1, 1, 1, 20, 30, 40]), 3).tolist()
-    [20.0, 40.0]
+    [20.0, 30.0]
     """
     ages = np.asarray(ages, float)
     edges = np.unique(np.ceil(np.quantile(ages, np.arange(1, bins) / bins, method="inverted_cdf") + 1e-9))
     present = np.unique(ages)
     # An edge inside a gap means the same as the next age that occurs; that name reads better.
-    edges = np.unique([present[present >= edge].min() for edge in edges if (present >= edge).any()])
-    edges = edges[edges > present.min()]
+    edges = present[np.searchsorted(present, np.minimum(edges, present[-1]))]
+    edges = np.unique(edges[edges > present[0]])
     if len(edges) == 0:
         raise TooFewAges(f"{len(present)} different training ages cannot be cut into {bins} bins")
     return edges

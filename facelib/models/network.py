@@ -73,18 +73,21 @@ class Backbone(nn.Module):
                 state = load_file(start)
             else:
                 state = torch.load(start, map_location="cpu", weights_only=True)
+            state = {key.removeprefix("backbone.resnet."): value for key, value in state.items()}
         except Exception as error:
+            reason = str(error).partition("\n")[0]
             raise StartWeightsError(
-                f"start weights {start!r} cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}): "
+                f"start weights {start!r} cannot be loaded ({type(error).__name__}: {reason}): "
                 "give a local file, or start_weights none to train from scratch"
             ) from error
-        state = {key.removeprefix("backbone.resnet."): value for key, value in state.items()}
         own = self.resnet.state_dict()
         fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
-        if set(fitting) != set(own):
+        # A deeper network's first blocks would fit a shallower one's.
+        surplus = {key for key in state if key.startswith("layer")} - set(own)
+        if set(fitting) != set(own) or surplus:
             raise StartWeightsError(
-                f"start weights {start!r} fit {len(fitting)} of {len(own)} tensors of {self.architecture}: "
-                "they belong to another architecture"
+                f"start weights {start!r} fit {len(fitting)} of {len(own)} tensors of {self.architecture}, with "
+                f"{len(surplus)} to spare: they belong to another architecture"
             )
         self.resnet.load_state_dict(fitting)
 
@@ -146,14 +149,15 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
     """
     try:
         with safe_open(path, framework="pt") as opened:
-            facts = json.loads((opened.metadata() or {})["config"])
+            facts = dict(json.loads((opened.metadata() or {})["config"]))
         shape = {key: facts.pop(key) for key in list(make().config())}
         network = make(**shape)
         network.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
         )
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
-        raise FacelibError(f"{path} is not a network saved by facelib: {str(error).splitlines()[0]}") from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FacelibError(f"{path} is not a network saved by facelib: {reason}") from error
     return network.eval(), facts
 
 

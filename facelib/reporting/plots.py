@@ -144,7 +144,7 @@ def quality_scores(quality: pd.DataFrame) -> Figure:
     for axis, name in zip(axes.flat, names, strict=True):
         sns.histplot(quality[name], bins=30, ax=axis, color=SKY, linewidth=0)
         flagged = quality[f"is_{name}"]
-        axis.set(xlabel="Score", ylabel="", xlim=(0, 1), yticks=[])
+        axis.set(xlabel="Score", ylabel="", xlim=(-0.03, 1.03), yticks=[])
         axis.set_title(f"{name}\n{flagged.mean():.1%} flagged", fontsize=9)
         if flagged.any():
             axis.axvline(quality.loc[flagged, name].max(), color=RED, linewidth=1)
@@ -164,6 +164,7 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
             multiple="stack", linewidth=0, ax=axis,
         )  # fmt: skip
         axis.set_yscale("log")
+        axis.set_ylim(top=axis.get_ylim()[1] * 8)  # room for the legend above the bars
         axis.set(xlabel="Label score (0 worst)", ylabel="Images (log)")
         axis.set_title(f"{attribute}: {int(part['is_issue'].sum()):,} of {len(part):,} flagged", fontsize=10)
     return _finish(figure)

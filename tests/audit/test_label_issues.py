@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from facelib.audit.label_issues import MAX_TAIL, age_spread, find_issues
+from facelib.audit.label_issues import MAX_PROBABILITY, MAX_TAIL, age_spread, find_issues
 from facelib.schema import P_ETHNICITY
 
 N, PLANTED = 1200, 30
@@ -15,8 +15,8 @@ def simulate(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, np.nd
     """Faces with planted wrong labels, predictions that know the true ones roughly, and which rows are wrong."""
     rng = np.random.default_rng(seed)
     age, gender, ethnicity = rng.uniform(1, 90, N).round(), rng.integers(0, 2, N), rng.integers(0, 5, N)
-    p_female = 1 / (1 + np.exp(-rng.normal(4.0 * (2 * gender - 1), 1.5)))
-    logits = rng.normal(0, 1, (N, 5)) + 4.5 * np.eye(5)[ethnicity]
+    p_female = 1 / (1 + np.exp(-rng.normal(5.0 * (2 * gender - 1), 1.2)))
+    logits = rng.normal(0, 1, (N, 5)) + 7 * np.eye(5)[ethnicity]
     p_ethnicity = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     scoring = pd.DataFrame({"age_pred": age + rng.normal(0, 1 + age / 40), "p_female": p_female})
     scoring[list(P_ETHNICITY)] = p_ethnicity
@@ -77,11 +77,24 @@ def test_absent_classes_flag_only_certain_contradictions(simulated):
     two = faces["ethnicity"].isin([0, 1]).to_numpy()
     found = find_issues(faces[two].assign(age=np.nan, gender=-1), scoring[two])
     assert len(found) == two.sum()
-    assert (found["is_issue"] == (found["score"] < 0.05)).all()
+    given = scoring.loc[two, list(P_ETHNICITY)].to_numpy()[np.arange(two.sum()), found["given"].astype(int)]
+    assert (found["is_issue"] == (given < MAX_PROBABILITY)).all()
     planted = set(faces["image_id"].iloc[wrong["ethnicity"]]) & set(found["image_id"])
     flagged = found[found["is_issue"]]
     assert (flagged["given"] != flagged["suggested"]).all()
     assert len(planted & set(flagged["image_id"])) > len(planted) / 2
+
+
+def test_an_unsure_network_flags_nothing():
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 2, 400)
+    faces = pd.DataFrame(
+        {"image_id": [f"{k}.jpg" for k in range(400)], "age": np.nan, "gender": given, "ethnicity": -1}
+    )
+    scoring = pd.DataFrame(
+        {"age_pred": 30.0, "p_female": rng.uniform(0.2, 0.8, 400), **dict.fromkeys(P_ETHNICITY, 0.2)}
+    )
+    assert not find_issues(faces, scoring)["is_issue"].any()
 
 
 def test_one_class_alone_can_be_scored():

@@ -80,10 +80,9 @@ def test_one_width_for_all_would_fail_the_oldest():
 
 
 def test_the_half_width_is_the_conformal_quantile_by_hand():
-    age_pred = np.full(19, 50.0)
-    y_true = age_pred + np.array([(-1) ** k * k for k in range(1, 20)])  # errors of 1 to 19 years
-    intervals = fit_age_intervals(y_true, age_pred)
-    assert intervals == AgeIntervals((), (18.0,))  # the 18th of 19: 0.9 * (19 + 1)
+    age_pred = np.full(24, 50.0)
+    y_true = age_pred + np.array([(-1) ** k * k for k in range(1, 25)])  # errors of 1 to 24 years
+    assert fit_age_intervals(y_true, age_pred) == AgeIntervals((), (23.0,))  # the 23rd: 0.9 * (24 + 1), rounded up
 
 
 def test_too_few_rows_promise_the_whole_range_of_ages():

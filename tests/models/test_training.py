@@ -229,10 +229,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(profile, small
     whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
     assert whole["epoch"].tolist() == [0, 1, 2, 3]
 
-    steps = []
-
     def killed(outputs, batch):
-        steps.append(module.global_step)
         if module.current_epoch == 2:
             raise RuntimeError("power cut")
         return losses(outputs, batch)
@@ -240,7 +237,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(profile, small
     module = module_of(profile, losses=killed)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(module, batches, ROWS, validation, tmp_path / "cut")
-    assert (tmp_path / "cut" / "last.ckpt").exists()
+    torch.load(tmp_path / "cut" / "last.ckpt", map_location="cpu", weights_only=True)  # nothing has to be trusted
 
     epochs = []
 
@@ -256,19 +253,37 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(profile, small
     pd.testing.assert_frame_equal(history, whole)
 
 
-def test_a_finished_training_is_not_done_again(profile, small_faces, tmp_path):
+def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, tmp_path):
     images, faces = small_faces
-    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    first = module_of(profile, epochs=2)
-    history = fit(first, batches, ROWS, validation, tmp_path)
+    validation = np.arange(16, 24)
 
-    def never(*_):
-        raise AssertionError("trained again")
+    def killed(outputs, batch):
+        if module.current_epoch == 1:
+            raise RuntimeError("power cut")
+        return losses(outputs, batch)
 
-    second = module_of(profile, epochs=2, losses=never)
-    again = fit(second, batches, ROWS, validation, tmp_path)
-    assert not changed(state_of(first.network), state_of(second.network))
-    pd.testing.assert_frame_equal(again, history)
+    module = module_of(profile, losses=killed)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(module, Batches(images, faces[COLUMNS]), ROWS, validation, tmp_path / "cut")
+    assert (tmp_path / "cut" / "last.ckpt").exists()
+
+    corrected = faces[COLUMNS].copy()
+    corrected.loc[3, "age"] += 1
+    results = []
+    for name in ("cut", "fresh"):
+        module = module_of(profile)
+        history = fit(module, Batches(images, corrected), ROWS, validation, tmp_path / name)
+        results.append((history, state_of(module.network)))
+    pd.testing.assert_frame_equal(results[0][0], results[1][0])
+    assert not changed(results[0][1], results[1][1])
+
+
+def test_a_finished_training_leaves_its_log_and_nothing_to_resume(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    history = fit(module_of(profile, epochs=2), Batches(images, faces[COLUMNS]), ROWS, ROWS, tmp_path / "training")
+    assert [path.name for path in tmp_path.iterdir()] == ["training_log.csv"]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "training_log.csv"), history)
+    assert {"epoch", "train_loss", "validation_loss", "train_age", "validation_ethnicity"} <= set(history)
 
 
 def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improves(tiny, small_faces, tmp_path):
@@ -278,7 +293,7 @@ def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improv
     ages = np.where(np.arange(len(images)) < 16, 90.0, 10.0)
     labels = pd.DataFrame({"age": ages, "gender": -1, "ethnicity": -1})
     module, validation = module_of(profile, epochs=12), np.arange(16, 40)
-    history = fit(module, Batches(images, labels), ROWS, validation, tmp_path)
+    history = fit(module, Batches(images, labels), ROWS, validation, tmp_path / "training")
     best = int(history["validation_loss"].idxmin())
     assert best < len(history) - 1 and len(history) == best + 1 + profile.patience < 12
     batch = Batches(images, labels)[validation.tolist()]
@@ -294,15 +309,13 @@ def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improv
 def test_the_multitask_history_is_in_years_and_belongs_to_the_network_returned(profile, small_faces, tmp_path):
     images, faces = small_faces
     train, validation = np.arange(64), np.arange(64, 96)
-    network, history = train_multitask(images, faces, train, validation, profile, tmp_path)
+    network, history = train_multitask(images, faces, train, validation, profile, tmp_path / "training")
     assert history["epoch"].tolist() == [0, 1, 2, 3]
     best = history.loc[history["validation_loss"].idxmin()]
     with torch.no_grad():
         predicted = network(Batches(images, faces[COLUMNS])[validation.tolist()]["image"])["age"].numpy()
     error_years = np.abs(predicted - faces["age"].to_numpy()[validation])
     assert best["validation_age"] == pytest.approx(error_years.mean(), rel=1e-3)
-    assert (tmp_path / "last.ckpt").exists()
-    torch.load(tmp_path / "last.ckpt", map_location="cpu", weights_only=True)  # nothing in it has to be trusted
 
 
 def test_a_new_network_starts_at_the_training_ages(profile, small_faces):
