@@ -53,6 +53,8 @@ def run(
     from facelib.reporting.html import build_report
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
+    for number in filter(None, (first, last)):
+        pipeline.numbered(number)  # refused before anything is made or removed
     name, _ = runs.run_name(run, profile)
     if fresh:
         pipeline.discard(runs.runs_root() / name)

@@ -321,11 +321,14 @@ def start_run(
         changed = []
         if source and source != run.params["data"]["path"]:
             changed.append("data")
-        if (asked_profile or overrides) and resolve_profile(profile, overrides) != run.profile:
-            changed.append("profile or settings")
+        if asked_profile or overrides:
+            wanted = dataclasses.asdict(resolve_profile(profile, overrides))
+            changed += [
+                f"{key} ({getattr(run.profile, key)})" for key in wanted if wanted[key] != getattr(run.profile, key)
+            ]
         if changed:
             raise RunConflict(
-                f"run {name!r} exists with other {' and '.join(changed)}: choose another --run name, "
+                f"run {name!r} exists with other {', '.join(changed)}: choose another --run name, "
                 "or pass --fresh to begin it anew"
             )
         return run

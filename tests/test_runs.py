@@ -224,10 +224,10 @@ def test_the_same_call_opens_the_same_run(tmp_path):
 @pytest.mark.parametrize(
     ("profile", "data", "overrides", "what"),
     [
-        ("demo", "", None, "profile or settings"),
-        ("smoke", "", {"epochs": 5}, "profile or settings"),
+        ("demo", "", None, r"name \(smoke\).*"),
+        ("smoke", "", {"epochs": 5}, r"epochs \(3\)"),
         ("smoke", "other", {"epochs": 3}, "data"),
-        ("smoke", "other", None, "data and profile or settings"),
+        ("smoke", "other", None, r"data, epochs \(3\)"),
     ],
 )
 def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data, overrides, what):

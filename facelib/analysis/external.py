@@ -16,8 +16,9 @@ from facelib.schema import ETHNICITIES
 # The frontal detector's box within an aligned 200 px chip, median of what it finds on padded UTKFace chips
 # (benchmarks/face_box.py): left, top and edge as shares of the chip's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
-DETECT_PX = 640  # longest edge of the searched image; faces below a tenth of it are not looked for
-PAD = 0.25  # of the edge, around the photograph: tight crops are found only with room around them
+DETECT_PX = 640  # longest edge of the searched image
+SMALLEST_PX = 40  # smallest face looked for in it
+MIN_NEIGHBOURS = 12  # overlapping detections behind a find; with fewer, patterns are taken for faces
 
 
 class UnreadablePhoto(FacelibError):
@@ -63,6 +64,37 @@ def example_photo() -> np.ndarray:
     return data.astronaut()
 
 
+def find_faces(photo: np.ndarray) -> list[tuple[float, float, float]]:
+    """Boxes (left, top, edge) of frontal faces in pixels of the photograph, largest first.
+
+    A tight crop leaves the detector no room, so a photograph without a find is searched again with a border around it.
+    Without need the border is left out: it invites finds that are no faces.
+
+    Parameters
+    ----------
+    photo : uint8 array (h, w, 3)
+    """
+    height, width = photo.shape[:2]
+    scale = min(1.0, DETECT_PX / max(height, width))
+    small = np.asarray(Image.fromarray(photo).resize((max(1, round(width * scale)), max(1, round(height * scale)))))
+    smallest = min(SMALLEST_PX, *small.shape[:2])
+    detector = Cascade(data.lbp_frontal_face_cascade_filename())
+    for pad in (0, max(small.shape) // 2):
+        padded = np.pad(small, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
+        found = detector.detect_multi_scale(
+            padded,
+            scale_factor=1.1,
+            step_ratio=1,
+            min_size=(smallest, smallest),
+            max_size=padded.shape[:2],
+            min_neighbor_number=MIN_NEIGHBOURS,
+        )
+        if found:
+            boxes = [((box["c"] - pad) / scale, (box["r"] - pad) / scale, box["width"] / scale) for box in found]
+            return sorted(boxes, key=lambda box: -box[2])
+    return []
+
+
 def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
     """All frontal faces of a photograph, largest first, or its centre where none is found.
 
@@ -72,29 +104,15 @@ def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
     px : int
         Edge of the crops in pixels.
     """
-    height, width = photo.shape[:2]
-    scale = min(1.0, DETECT_PX / max(height, width))
-    pad = round(PAD * max(height, width) * scale)
-    small = np.asarray(Image.fromarray(photo).resize((max(1, round(width * scale)), max(1, round(height * scale)))))
-    padded = np.pad(small, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
-    smallest = max(40, DETECT_PX // 10)
-    found = Cascade(data.lbp_frontal_face_cascade_filename()).detect_multi_scale(
-        padded,
-        scale_factor=1.1,
-        step_ratio=1,
-        min_size=(smallest, smallest),
-        max_size=padded.shape[:2],
-    )
-    boxes = sorted(found, key=lambda box: -box["width"])
+    boxes = find_faces(photo)
     if not boxes:
+        height, width = photo.shape[:2]
         edge = min(height, width)
         return [_crop(photo, ((width - edge) / 2, (height - edge) / 2, edge), px, found=False)]
     crops = []
-    for box in boxes:
-        edge = box["width"] / scale / BOX_EDGE
-        left = (box["c"] - pad) / scale - BOX_LEFT * edge
-        top = (box["r"] - pad) / scale - BOX_TOP * edge
-        crops.append(_crop(photo, (left, top, edge), px, found=True))
+    for left, top, width in boxes:
+        edge = width / BOX_EDGE
+        crops.append(_crop(photo, (left - BOX_LEFT * edge, top - BOX_TOP * edge, edge), px, found=True))
     return crops
 
 

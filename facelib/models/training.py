@@ -289,8 +289,8 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
         max_epochs=module.epochs,
         # bfloat16 products are worth their lower precision in speed; losses and weights stay in float32.
         precision="bf16-mixed" if has_fast_bfloat16() else "32-true",
-        accelerator="auto",
-        devices="auto" if torch.cuda.is_available() else 1,
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=1,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=bool(callbacks),

@@ -52,6 +52,13 @@ def textures() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, PX, PX, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def patches(textures) -> np.ndarray:
+    """Fine texture on patches of different colours, which superpixels follow."""
+    colours = np.random.default_rng(1).integers(30, 190, (4, PX // 8, PX // 8, 3))
+    return (colours.repeat(8, axis=1).repeat(8, axis=2) + textures // 4).astype(np.uint8)
+
+
 def map_on(rows: slice, columns: slice, n: int = 4) -> np.ndarray:
     saliency = np.zeros((n, PX, PX))
     saliency[:, rows, columns] = 1
@@ -144,7 +151,9 @@ def test_maps_have_the_images_shape_and_a_range_of_0_to_1(head, method, network,
     targets = explained_target(predict_outputs(network, pictures), head)
     maps = cam_maps(network, pictures, head, targets, method)
     assert maps.shape == (5, 64, 64) and np.isfinite(maps).all()
-    assert maps.min() >= 0 and maps.max() <= 1 and maps.max() > 0.5
+    assert maps.min() >= 0 and maps.max() <= 1
+    largest = maps.max(axis=(1, 2))
+    assert ((largest == 0) | (largest > 0.5)).all()  # nothing speaks for the output, or something does most
     parts = cam_maps(network, pictures, head, targets, method, batch=2)
     np.testing.assert_allclose(parts, maps, atol=1e-3)  # each image is explained by its own target
 
@@ -257,27 +266,27 @@ def test_the_most_salient_pixels_go_first(textures):
 # --- LIME -------------------------------------------------------------------------------------------------
 
 
-def test_lime_supports_what_raises_the_output_and_opposes_what_lowers_it(textures):
+def test_lime_supports_what_raises_the_output_and_opposes_what_lowers_it(patches):
     network = Planted(slice(0, PX), slice(0, PX // 2))
     kept, other = slice(0, PX // 2 - 8), slice(PX // 2 + 8, PX)
     for sign in (1.0, -1.0):
-        weights, fit = lime_map(network, textures[0], "gender", sign, samples=300, seed=0)
+        weights, fit = lime_map(network, patches[0], "gender", sign, samples=300, seed=0)
         assert weights.shape == (PX, PX) and fit > 0.5
         assert sign * weights[:, kept].mean() > 5 * np.abs(weights[:, other]).mean()
 
 
-def test_lime_weighs_whole_superpixels_and_repeats_with_its_seed(textures):
+def test_lime_weighs_whole_superpixels_and_repeats_with_its_seed(patches):
     network = Planted(*TOP_LEFT)
-    first, again, other = (lime_map(network, textures[0], "age", None, 80, seed)[0] for seed in (0, 0, 1))
+    first, again, other = (lime_map(network, patches[0], "age", None, 80, seed)[0] for seed in (0, 0, 1))
     assert (first == again).all() and (first != other).any()
     assert 4 <= len(np.unique(first)) <= attribution.LIME_SEGMENTS + 10
     assert first[TOP_LEFT].mean() > 0
 
 
-def test_several_images_are_explained_one_by_one(textures):
+def test_several_images_are_explained_one_by_one(patches):
     network = Planted(*TOP_LEFT)
     targets = np.array([0, 2])
-    maps, fits = lime_maps(network, textures[:2], "ethnicity", targets, 60, seed=4)
+    maps, fits = lime_maps(network, patches[:2], "ethnicity", targets, 60, seed=4)
     assert maps.shape == (2, PX, PX) and fits.shape == (2,)
-    single, fit = lime_map(network, textures[1], "ethnicity", 2, 60, seed=4)
+    single, fit = lime_map(network, patches[1], "ethnicity", 2, 60, seed=4)
     assert (maps[1] == single).all() and fits[1] == fit

@@ -98,6 +98,10 @@ def test_the_mean_is_over_known_rows_alone():
 # --- batches ----------------------------------------------------------------------------------------------
 
 
+def flat(batches: list[list[int]]) -> list[int]:
+    return [row for batch in batches for row in batch]
+
+
 def batches_of(sampler: EpochBatches, epoch: int) -> list[list[int]]:
     sampler.set_epoch(epoch)
     return list(sampler)
@@ -108,13 +112,12 @@ def test_an_epoch_has_every_row_at_most_once_and_only_whole_batches():
     sampler = EpochBatches(rows, batch_size=4, seed=3)
     drawn = batches_of(sampler, 0)
     assert len(drawn) == len(sampler) == 5 and {len(batch) for batch in drawn} == {4}
-    flat = sum(drawn, [])
-    assert len(set(flat)) == 20 and set(flat) <= set(rows.tolist())
+    assert len(set(flat(drawn))) == 20 and set(flat(drawn)) <= set(rows.tolist())
 
 
 def test_the_left_out_row_comes_in_another_epoch():
     sampler = EpochBatches(np.arange(21), 4, seed=3)
-    left_out = [set(range(21)) - set(sum(batches_of(sampler, epoch), [])) for epoch in range(12)]
+    left_out = [set(range(21)) - set(flat(batches_of(sampler, epoch))) for epoch in range(12)]
     assert all(len(rows) == 1 for rows in left_out) and len(set.union(*left_out)) > 5
 
 

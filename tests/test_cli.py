@@ -1,0 +1,221 @@
+"""The command line: what it prints, what it exits with, and one line for what a user can mend."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from facelib import cli
+from facelib.cli import describe_face, join_pairs
+from facelib.errors import FacelibError, NotebookFailed
+from facelib.schema import ETHNICITIES
+
+
+@pytest.fixture
+def facelib(empty_runs, monkeypatch, capsys):
+    """Call the command in this process: exit code, stdout and stderr."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["facelib", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def trained_run(empty_runs, tiny_network) -> str:
+    """The name of a run that holds an untrained predictor for 32 px images."""
+    from facelib.models.calibration import AgeIntervals
+    from facelib.models.network import save_network
+    from facelib.models.predictor import Temperatures, save_predictor
+    from facelib.runs import start_run
+
+    checkpoints = start_run("tiny", "smoke").path / "checkpoints"
+    checkpoints.mkdir()
+    save_network(tiny_network, checkpoints / "model.safetensors", image_px=32)
+    save_predictor(checkpoints / "predictor.json", "direct", Temperatures(), AgeIntervals((), (5.0,)), synthetic=True)
+    return "tiny"
+
+
+@pytest.fixture
+def blank_photo(tmp_path) -> Path:
+    Image.new("RGB", (80, 60), "grey").save(tmp_path / "blank.png")
+    return tmp_path / "blank.png"
+
+
+# --- help and usage ---------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_without_loading_the_networks():
+    code = "import sys; sys.argv = ['facelib', '--help']\nfrom facelib import cli\ntry: cli.main()\n" \
+           "finally: print('TORCH', 'torch' in sys.modules)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("run", "audit", "predict", "report", "slides", "fetch"):
+        assert f" {command} " in done.stdout
+    assert "TORCH False" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["run", "audit", "predict", "report", "slides", "fetch"])
+def test_every_command_has_help(command, facelib):
+    code, out, err = facelib(command, "--help")
+    assert code == 0 and command in out and err == ""
+
+
+@pytest.mark.parametrize("arguments", [["dance"], ["audit"], ["predict"], ["run", "--nonsense"]])
+def test_wrong_usage_exits_with_2(arguments, facelib):
+    code, out, err = facelib(*arguments)
+    assert code == 2 and out == "" and err
+
+
+def test_pairs_are_joined_for_the_parser():
+    assert join_pairs(["run", "-p", "epochs", "3", "--fresh"]) == ["run", "-p", "epochs=3", "--fresh"]
+    assert join_pairs(["-p", "a", "-1", "-p", "b", "x y"]) == ["-p", "a=-1", "-p", "b=x y"]
+    assert join_pairs(["-p", "epochs=3", "--fresh"]) == ["-p", "epochs=3", "--fresh"]
+    assert join_pairs(["-p", "photos", "a=b.jpg"]) == ["-p", "photos=a=b.jpg"]
+    assert join_pairs(["predict", "photo.jpg"]) == ["predict", "photo.jpg"]
+
+
+@pytest.mark.parametrize("arguments", [["-p"], ["run", "-p", "epochs"]])
+def test_a_pair_without_its_value_is_refused(arguments):
+    with pytest.raises(FacelibError, match="-p takes a key and a value"):
+        join_pairs(arguments)
+
+
+# --- bad input --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["run", "--data", "{tmp}/nowhere", "--profile", "smoke"],
+            "there is nothing at .*nowhere: give a UTKFace folder",
+        ),
+        (["run", "--data", "{tmp}/empty", "--profile", "smoke"], "empty holds no usable face"),
+        (["run", "--profile", "huge"], "no profile 'huge': choose one of smoke, demo, quick, full"),
+        (
+            ["run", "--profile", "smoke", "-p", "epoch", "3"],
+            "no setting or notebook parameter 'epoch': choose one of .*epochs",
+        ),
+        (["run", "--profile", "smoke", "-p", "epochs", "many"], "setting epochs is 'many', and has to be of type int"),
+        (["run", "--profile", "smoke", "-p", "epochs"], "-p takes a key and a value"),
+        (["run", "--profile", "smoke", "--to", "9"], "no notebook '9'"),
+        (["audit", "--data", "{tmp}/nowhere", "--out", "{tmp}/out"], "there is nothing at .*nowhere"),
+        (["audit", "--data", "{tmp}/empty", "--out", "{tmp}/out"], "empty holds no usable face"),
+        (["report", "--run", "nowhere"], "there is no run 'nowhere' yet: run notebook 01_explore first"),
+        (["predict", "x.jpg", "--run", "nowhere"], "there is no run 'nowhere' yet"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, facelib, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, err = facelib(*(word.format(tmp=tmp_path) for word in arguments))
+    assert code == 2 and out == ""
+    assert err.startswith("facelib: ") and err.count("\n") == 1
+    assert pd.Series([err]).str.contains(message).all(), err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--data", "{tmp}/nowhere"], ["--profile", "huge"], ["-p", "epoch", "3"]])
+def test_a_refused_run_leaves_no_folder(arguments, facelib, empty_runs, tmp_path):
+    assert facelib("run", "--run", "mine", *(word.format(tmp=tmp_path) for word in arguments))[0] == 2
+    assert not (empty_runs / "mine").exists()
+
+
+def test_a_notebook_that_failed_exits_with_1(facelib, monkeypatch):
+    from facelib import pipeline
+
+    def fail(*_):
+        raise NotebookFailed("02_clean, cell 3: ValueError: two\nlines")
+
+    monkeypatch.setattr(pipeline, "execute", fail)
+    code, out, err = facelib("run", "--profile", "smoke", "--run", "mine")
+    assert code == 1 and out.startswith("run mine: profile smoke, synthetic faces")
+    assert err == "facelib: 02_clean, cell 3: ValueError: two lines\n"
+
+
+def test_debug_shows_the_traceback(facelib, monkeypatch, tmp_path):
+    monkeypatch.setenv("FACELIB_DEBUG", "")  # restored after the test
+    with pytest.raises(FacelibError, match="nothing at"):
+        facelib("--debug", "audit", "--data", tmp_path / "nowhere", "--out", tmp_path / "out")
+
+
+# --- predict ----------------------------------------------------------------------------------------------
+
+
+def test_a_text_file_is_no_photograph(facelib, trained_run, tmp_path):
+    (tmp_path / "notes.txt").write_text("not a picture")
+    code, out, err = facelib("predict", tmp_path / "notes.txt", "--run", trained_run)
+    assert code == 2 and out == ""
+    assert err.splitlines()[-1] == f"facelib: {tmp_path / 'notes.txt'} is no photograph that can be read"
+
+
+def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_nothing(facelib, trained_run, blank_photo):
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run)
+    assert code == 0 and out.count("\n") == 1
+    assert "NO FACE FOUND, centre at left 10, top 0, edge 60 px" in out and "ethnicity" not in out
+    assert "predictions for photographs mean nothing" in err
+
+
+def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_photo):
+    code, out, _ = facelib("predict", blank_photo, blank_photo, "--run", trained_run, "--json", "--ethnicity")
+    faces = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(faces) == 2 and faces[0] == faces[1]
+    assert faces[0]["box"] == {"left": 10, "top": 0, "edge": 60} and faces[0]["face_found"] is False
+    assert faces[0]["age_low"] <= faces[0]["age_years"] <= faces[0]["age_high"]
+    assert list(faces[0]["ethnicity"]) == list(ETHNICITIES)
+
+
+def test_a_run_without_a_model_says_what_to_do(facelib, blank_photo):
+    from facelib.runs import start_run
+
+    start_run("begun", "smoke")
+    code, _, err = facelib("predict", blank_photo, "--run", "begun")
+    assert code == 2 and "holds no trained predictor: run notebooks 01 to 04 first" in err
+
+
+def test_a_face_reads_as_one_line():
+    face = {"photo": "a.jpg", "face_found": True, "box": {"left": 1, "top": 2, "edge": 3}, "age_years": 26.4,
+            "age_low": 20.0, "age_high": 33.0, "p_female": 0.1}  # fmt: skip
+    assert describe_face(face) == "a.jpg: 26 years (20-33), male (p = 0.90), face at left 1, top 2, edge 3 px"
+    asked = face | {"p_female": 0.5, "ethnicity": {"White": 0.2, "Asian": 0.8}}
+    assert "female (p = 0.50)" in describe_face(asked)
+    assert describe_face(asked).endswith(", ethnicity label Asian (p = 0.80)")
+
+
+# --- audit ------------------------------------------------------------------------------------------------
+
+
+def test_an_audit_finds_the_planted_leak(facelib, faces_folder, tmp_path):
+    data, split, out = tmp_path / "faces", tmp_path / "split", tmp_path / "audit"
+    shutil.copytree(faces_folder, data)
+    split.mkdir()
+    truth = pd.read_csv(faces_folder.parent / "truth.csv", keep_default_na=False)
+    singles = truth[~truth["person"].duplicated(keep=False)]["image_id"]
+    originals, copied = singles.iloc[:20], singles.iloc[0]
+    leak = f"{copied.split('_2017')[0]}_20990101000000000.jpg"
+    shutil.copy(data / copied, data / leak)
+    pd.DataFrame({"filename": originals}).to_csv(split / "train.csv", index=False)
+    pd.DataFrame({"filename": [*singles.iloc[20:40], leak, "9_0_0_lost.jpg"]}).to_csv(split / "test.csv", index=False)
+
+    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-labels")
+    assert code == 0 and err == ""
+    assert "97 faces, 0 rejected" in said
+    assert "1 of 21 test images have a copy in training (1 exact); 1 names of the split match no file" in said
+    assert sorted(path.name for path in out.iterdir()) == ["duplicates.csv", "leaks.csv", "quality.csv"]
+    leaks = pd.read_csv(out / "leaks.csv")
+    assert leaks.to_dict("records") == [{"test_image": leak, "train_image": copied, "kind": "exact", "distance": 0.0}]
+    assert len(pd.read_csv(out / "quality.csv")) == 97
+    duplicates = pd.read_csv(out / "duplicates.csv").set_index("image_id")
+    assert duplicates.loc[leak, "group_id"] == duplicates.loc[copied, "group_id"]
+    assert np.isin(truth[truth["copy_kind"] == "exact"]["image_id"], duplicates.index).all()

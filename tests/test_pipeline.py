@@ -1,0 +1,236 @@
+"""The pipeline: notebooks in order, stopped at the first failure, gone on with after it is mended."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from facelib import pipeline
+from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
+from facelib.pipeline import discard, executed_notebooks, locked, notebook_parameters, numbered, split_parameters
+from facelib.runs import RunFolder, project_root, start_run
+from facelib.schema import NOTEBOOKS
+
+PARAMETERS = 'run = ""  # name of the run folder'
+
+
+@pytest.fixture
+def run(empty_runs) -> RunFolder:
+    return start_run("small", "smoke")
+
+
+# --- names and parameters ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("3", "03_train_multitask"), ("03", "03_train_multitask"), ("08_external_photos", "08_external_photos")],
+)
+def test_a_notebook_is_known_by_its_number_or_name(given, name):
+    assert numbered(given) == name
+
+
+@pytest.mark.parametrize("given", ["0", "9", "12", "03_train", "train", "-1"])
+def test_an_unknown_number_says_which_there_are(given):
+    with pytest.raises(UnknownSetting, match=f"no notebook '{given}': choose 01 to 08"):
+        numbered(given)
+
+
+def test_pairs_are_split_into_settings_and_notebook_parameters():
+    given = {"epochs": "3", "show_faces": "true", "seed": "1", "photos": "x.jpg"}
+    assert split_parameters(given) == ({"epochs": "3", "seed": "1"}, {"show_faces": True, "photos": "x.jpg"})
+    assert split_parameters({}) == ({}, {})
+
+
+@pytest.mark.parametrize("key", ["epoch", "run", "profile", "data", "Epochs", ""])
+def test_an_unknown_key_is_refused_with_those_that_exist(key):
+    with pytest.raises(UnknownSetting, match=rf"parameter '{key}': choose one of .*epochs.*photos"):
+        split_parameters({key: "3"})
+
+
+# --- the notebooks as they are kept -----------------------------------------------------------------------
+
+
+def cells_of(name: str) -> list:
+    notebook = nbformat.read(project_root() / "notebooks" / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    return notebook.cells
+
+
+def test_the_folder_holds_the_notebooks_that_run_and_no_others():
+    assert sorted(path.stem for path in (project_root() / "notebooks").glob("*.ipynb")) == sorted(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_has_one_cell_of_parameters_which_names_the_run(name):
+    tagged = [cell for cell in cells_of(name) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and tagged[0].cell_type == "code"
+    values = {}
+    exec(tagged[0].source, values)
+    assert values["run"] == ""
+    assert "run" in notebook_parameters()[name]
+    # IPython takes a first line such as `run: str` for its command %run.
+    assert not any(cell.source.startswith(("run:", "run ?")) for cell in cells_of(name))
+    first = tagged[0].source.splitlines()[0]
+    assert ":" not in first.partition("=")[0]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_parameter_has_a_comment(name):
+    (cell,) = (cell for cell in cells_of(name) if "parameters" in cell.metadata.get("tags", []))
+    assert all("  # " in line for line in cell.source.splitlines() if line.strip())
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_kept_without_outputs(name):
+    for cell in cells_of(name):
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_has_short_cells_without_classes_and_opens_with_a_title(name):
+    cells = cells_of(name)
+    assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
+    for cell in cells:
+        if cell.cell_type == "code":
+            lines = cell.source.splitlines()
+            assert len(lines) <= 25, lines[0]
+            assert not any(line.startswith("class ") for line in lines)
+
+
+# --- the lock ---------------------------------------------------------------------------------------------
+
+HOLD = """
+import fcntl, sys
+handle = open(sys.argv[1], "a+")
+fcntl.flock(handle, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_no_obstacle(run):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.path / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunConflict, match="'small' is being written by another process"), locked(run):
+            pass
+        with pytest.raises(RunConflict, match="another process"):
+            pipeline.execute(run)
+        with pytest.raises(RunConflict, match="another process"):
+            discard(run.path)
+        assert (run.path / "params.yaml").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdin.close()
+        holder.stdout.close()
+    with locked(run):
+        assert (run.path / ".lock").exists()
+
+
+def test_the_lock_is_let_go_after_an_error(run):
+    with pytest.raises(ZeroDivisionError), locked(run):
+        raise ZeroDivisionError
+    with locked(run):
+        pass
+
+
+def test_only_run_folders_are_discarded(run, tmp_path):
+    precious = tmp_path / "photographs"
+    precious.mkdir()
+    (precious / "a.jpg").touch()
+    with pytest.raises(RunConflict, match="is not a run folder and is not removed"):
+        discard(precious)
+    assert (precious / "a.jpg").exists()
+    discard(run.path)
+    assert not run.path.exists()
+    discard(run.path)  # nothing there, nothing to do
+
+
+# --- running and resuming ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch) -> Path:
+    """A folder of two small notebooks that take the place of the project's."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", ("01_first", "02_second"))
+    monkeypatch.setattr(pipeline, "notebook_path", lambda name: folder / f"{name}.ipynb")
+    return folder
+
+
+def write_notebook(path: Path, parameters: str, *codes: str) -> None:
+    """A notebook that notes each of its runs in a file below the run folder."""
+    note = (
+        "import os\nfrom pathlib import Path\nfolder = Path(os.environ['FACELIB_RUNS']) / run\n"
+        f"with (folder / 'log.txt').open('a') as log:\n    log.write('{path.stem[:2]} ' + run + '\\n')"
+    )
+    cells = [v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}), v4.new_code_cell(note)]
+    notebook = v4.new_notebook(cells=cells + [v4.new_code_cell(code) for code in codes])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+
+
+def log_of(run: RunFolder) -> list[str]:
+    return (run.path / "log.txt").read_text().split("\n")[:-1]
+
+
+def test_a_failure_stops_the_run_and_after_mending_only_the_rest_is_run(run, sources):
+    write_notebook(sources / "01_first.ipynb", PARAMETERS, "1 + 1")
+    write_notebook(sources / "02_second.ipynb", PARAMETERS, "answer = 1\nanswer / 0")
+    said = []
+    # The fourth that was executed: the run's own parameters are a cell of their own.
+    message = r"02_second, cell 4, which begins 'answer = 1': ZeroDivisionError: division by zero"
+    with pytest.raises(NotebookFailed, match=message):
+        pipeline.execute(run, say=said.append)
+    assert log_of(run) == ["01 small", "02 small"]
+    assert len(said) == 1 and said[0].startswith("01_first  4 cells")
+    failed = nbformat.read(run.path / "notebooks" / "02_second.ipynb", as_version=4)
+    assert any(output.output_type == "error" for cell in failed.cells for output in cell.get("outputs", []))
+
+    write_notebook(sources / "02_second.ipynb", PARAMETERS, "answer = 1")
+    said.clear()
+    pipeline.execute(run, say=said.append)
+    assert log_of(run) == ["01 small", "02 small", "02 small"]  # the first is not run again
+    assert said[0] == "01_first  done before" and said[1].startswith("02_second")
+    assert [path.stem for path in executed_notebooks(run)] == ["01_first", "02_second"]
+
+    said.clear()
+    pipeline.execute(run, say=said.append)
+    assert len(log_of(run)) == 3 and all("done before" in line for line in said)
+
+    pipeline.execute(run, first="1", last="1", say=said.append)  # what follows is unfinished again
+    assert log_of(run)[3:] == ["01 small"]
+    pipeline.execute(run, say=said.append)
+    assert log_of(run)[3:] == ["01 small", "02 small"]
+
+
+def test_a_changed_package_is_said_and_parameters_reach_the_notebooks_that_have_them(run, sources, monkeypatch):
+    write_notebook(sources / "01_first.ipynb", PARAMETERS)
+    write_notebook(
+        sources / "02_second.ipynb",
+        PARAMETERS + "\nproposals = 500  # at most",
+        "(folder / 'proposals.txt').write_text(repr(proposals))",
+    )
+    pipeline.execute(run, parameters={"proposals": 7}, say=lambda line: None)
+    assert (run.path / "proposals.txt").read_text() == "7"
+    monkeypatch.setattr(pipeline, "package_fingerprint", lambda: "another")
+    said = []
+    pipeline.execute(run, say=said.append)
+    assert said == [
+        f"{name}  done before; the package changed since: --from {name[:2]} redoes it"
+        for name in ("01_first", "02_second")
+    ]
+
+
+def test_a_run_without_notebooks_says_how_to_make_them(run):
+    with pytest.raises(FacelibError, match="'small' has no executed notebook: run `facelib run --run small` first"):
+        executed_notebooks(run)
