@@ -63,6 +63,7 @@ def run(
     folder = runs.start_run(run, profile, data, settings, images)
     say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
     pipeline.execute(folder, first, last, parameters, say)
+    folder = runs.open_run(folder.name)  # the notebooks have added to its parameters
     say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
 
 

@@ -41,7 +41,7 @@ class Profile:
     resamples: int = 1000  # bootstrap samples behind an interval
     min_group: int = 10  # groups with fewer rows are masked in tables
     explained_images: int = 200
-    lime_images: int = 24
+    lime_images: int = 25  # an average over fewer real faces is not shown
     lime_samples: int = 400
 
 
@@ -73,7 +73,6 @@ PROFILES = {
             label_epochs=10,
             stage_epochs=6,
             explained_images=100,
-            lime_images=16,
         ),
         Profile("quick", images=4000, epochs=40, batch_size=32, patience=10),
         Profile("full", image_px=96, epochs=30, label_px=64, label_epochs=15, stage_epochs=5, resamples=2000),

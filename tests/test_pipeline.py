@@ -164,6 +164,7 @@ def sources(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(pipeline, "NOTEBOOKS", ("01_first", "02_second"))
     monkeypatch.setattr(pipeline, "notebook_path", lambda name: folder / f"{name}.ipynb")
+    monkeypatch.setattr(pipeline, "package_fingerprint", lambda: "unchanged")
     return folder
 
 

@@ -28,8 +28,8 @@ class TooFewAges(FacelibError):
 def age_bin_edges(ages: np.ndarray, bins: int) -> np.ndarray:
     """Inner edges of equal-count bins; a bin holds ages from its lower edge up to below the next.
 
-    Whole-year labels tie, so counts are equal only as far as ties allow: an edge falls between two years, and edges
-    that coincide are merged.
+    Whole-year labels tie, so counts are equal only as far as ties allow: each edge is the age that comes closest to its
+    share, and edges that coincide are merged.
 
     Parameters
     ----------
@@ -52,15 +52,12 @@ def age_bin_edges(ages: np.ndarray, bins: int) -> np.ndarray:
     >>> age_bin_edges(np.array([1, 1, 1, 20, 30, 40]), 3).tolist()
     [20.0, 30.0]
     """
-    ages = np.asarray(ages, float)
-    edges = np.unique(np.ceil(np.quantile(ages, np.arange(1, bins) / bins, method="inverted_cdf") + 1e-9))
-    present = np.unique(ages)
-    # An edge inside a gap means the same as the next age that occurs; that name reads better.
-    edges = present[np.searchsorted(present, np.minimum(edges, present[-1]))]
-    edges = np.unique(edges[edges > present[0]])
-    if len(edges) == 0:
+    present, counts = np.unique(np.asarray(ages, float), return_counts=True)
+    if len(present) < 2:
         raise TooFewAges(f"{len(present)} different training ages cannot be cut into {bins} bins")
-    return edges
+    below = np.cumsum(counts)[:-1] / counts.sum()  # share of ages below each later age, the possible edges
+    wanted = np.arange(1, bins) / bins
+    return np.unique(present[1:][np.abs(below[:, None] - wanted).argmin(axis=0)])
 
 
 def to_bin(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -164,7 +164,7 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
     for file, alt in FRONT_FIGURES.items():
         if (run.path / "figures" / file).exists():
             shutil.copy(run.path / "figures" / file, site / "figures" / file)
-            page = next(page["file"] for page in pages if page["number"] == file[:2])
+            page = next((page["file"] for page in pages if page["number"] == file[:2]), f"figures/{file}")
             figures.append({"file": file, "alt": alt, "page": page})
     front = environment.get_template("front.html.j2").render(
         **common,

@@ -21,9 +21,7 @@ from facelib.schema import ETHNICITIES
 
 @pytest.fixture(scope="module")
 def astronaut() -> FaceCrop:
-    crops = crop_faces(example_photo(), 64)
-    assert len(crops) == 1
-    return crops[0]
+    return crop_faces(example_photo(), 64)[0]
 
 
 @pytest.fixture
@@ -79,6 +77,10 @@ def test_a_photograph_without_a_face_gives_its_centre(height, width, box):
 def test_odd_shapes_are_no_obstacle(size):
     crops = crop_faces(np.full((*size, 3), 128, np.uint8), 32)
     assert crops[0].image.shape == (32, 32, 3) and not crops[0].found
+
+
+def test_the_portrait_holds_one_face():
+    assert [crop.found for crop in crop_faces(example_photo(), 32)] == [True]
 
 
 # --- cropping ---------------------------------------------------------------------------------------------
@@ -154,13 +156,13 @@ def test_a_folder_without_photographs_is_refused(tmp_path):
 
 def test_each_face_of_a_photograph_is_predicted(tmp_path, predictor, astronaut):
     Image.fromarray(example_photo()).save(tmp_path / "astronaut.png")
-    (face,) = predict_photo(tmp_path / "astronaut.png", predictor)
+    face = predict_photo(tmp_path / "astronaut.png", predictor)[0]
     assert face["photo"].endswith("astronaut.png") and face["face_found"]
     assert tuple(face["box"].values()) == astronaut.box and list(face["box"]) == ["left", "top", "edge"]
     row = predictor(crop_faces(example_photo(), 32)[0].image[None]).iloc[0]
     assert face["age_years"] == pytest.approx(row["age_pred"], abs=0.06)
     assert face["age_low"] <= face["age_years"] <= face["age_high"]
     assert "ethnicity" not in face  # only where asked for
-    (asked,) = predict_photo(tmp_path / "astronaut.png", predictor, ethnicity=True)
+    asked = predict_photo(tmp_path / "astronaut.png", predictor, ethnicity=True)[0]
     assert list(asked["ethnicity"]) == list(ETHNICITIES)
     assert sum(asked["ethnicity"].values()) == pytest.approx(1, abs=1e-3)

@@ -31,7 +31,7 @@ from facelib.models.network import load_network, predict_outputs, save_network
         (np.arange(1, 13), 4, [4, 7, 10]),  # no ties: three ages each
         ([1, 1, 1, 20, 30, 40], 3, [20, 30]),
         ([26] * 8 + [30, 40], 4, [30]),  # three edges that coincide are one
-        ([1, 2, 2, 2, 2, 3], 2, [3]),  # the half lies within the twos, which stay together
+        ([1, 2, 2, 2, 2, 3, 3], 2, [3]),  # the half lies within the twos, which stay together
         ([5, 5, 9], 6, [9]),  # two different ages are two bins
         ([5, 9, 9, 9], 2, [9]),
         ([0, 116], 2, [116]),
