@@ -196,7 +196,7 @@ def test_a_face_reads_as_one_line():
 # --- audit ------------------------------------------------------------------------------------------------
 
 
-def test_an_audit_finds_the_planted_leak(facelib, faces_folder, tmp_path):
+def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     data, split, out = tmp_path / "faces", tmp_path / "split", tmp_path / "audit"
     shutil.copytree(faces_folder, data)
     split.mkdir()
@@ -205,16 +205,21 @@ def test_an_audit_finds_the_planted_leak(facelib, faces_folder, tmp_path):
     originals, copied = singles.iloc[:20], singles.iloc[0]
     leak = f"{copied.split('_2017')[0]}_20990101000000000.jpg"
     shutil.copy(data / copied, data / leak)
-    pd.DataFrame({"filename": originals}).to_csv(split / "train.csv", index=False)
-    pd.DataFrame({"filename": [*singles.iloc[20:40], leak, "9_0_0_lost.jpg"]}).to_csv(split / "test.csv", index=False)
+    near = truth[truth["copy_kind"] == "reencoded"].iloc[0]
+    pd.DataFrame({"filename": [*originals, near["copy_of"]]}).to_csv(split / "train.csv", index=False)
+    tested = [*singles.iloc[20:40], leak, near["image_id"], "9_0_0_lost.jpg"]
+    pd.DataFrame({"filename": tested}).to_csv(split / "test.csv", index=False)
 
     code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-labels")
     assert code == 0 and err == ""
     assert "97 faces, 0 rejected" in said
-    assert "1 of 21 test images have a copy in training (1 exact); 1 names of the split match no file" in said
+    assert "2 of 22 test images have a copy in training" in said and "1 near" in said and "1 exact" in said
+    assert "1 names of the split match no file" in said
     assert sorted(path.name for path in out.iterdir()) == ["duplicates.csv", "leaks.csv", "quality.csv"]
-    leaks = pd.read_csv(out / "leaks.csv")
-    assert leaks.to_dict("records") == [{"test_image": leak, "train_image": copied, "kind": "exact", "distance": 0.0}]
+    leaks = pd.read_csv(out / "leaks.csv").set_index("test_image")
+    assert leaks.loc[leak, ["train_image", "kind", "distance"]].tolist() == [copied, "exact", 0.0]
+    assert leaks.loc[near["image_id"], ["train_image", "kind"]].tolist() == [near["copy_of"], "near"]
+    assert 0 < leaks.loc[near["image_id"], "distance"] < 0.03
     assert len(pd.read_csv(out / "quality.csv")) == 97
     duplicates = pd.read_csv(out / "duplicates.csv").set_index("image_id")
     assert duplicates.loc[leak, "group_id"] == duplicates.loc[copied, "group_id"]

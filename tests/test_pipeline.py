@@ -135,6 +135,11 @@ def test_a_second_process_is_refused_and_a_dead_one_is_no_obstacle(run):
         assert (run.path / ".lock").exists()
 
 
+def test_whoever_holds_the_lock_holds_it_alone(run):
+    with locked(run), pytest.raises(RunConflict, match="another process"), locked(run):
+        pass
+
+
 def test_the_lock_is_let_go_after_an_error(run):
     with pytest.raises(ZeroDivisionError), locked(run):
         raise ZeroDivisionError

@@ -253,18 +253,14 @@ def fit(
     if folder.exists() and (not (folder / "key").exists() or (folder / "key").read_text() != key):
         shutil.rmtree(folder)
     write_text(folder / "key", key)
-    best = ModelCheckpoint(
-        folder,
-        "best",
-        monitor="validation_loss",
-        save_last=True,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )
+    settings = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+    best = ModelCheckpoint(folder, "best", monitor="validation_loss", **settings)
+    # A callback of its own: with `save_last` an epoch that is not the best so far would leave nothing to resume.
+    latest = ModelCheckpoint(folder, "last", **settings)
     epochs = Epochs(folder.parent / f"{folder.name}_log.csv")
     stopping = EarlyStopping("validation_loss", patience=module.profile.patience)
     last = folder / "last.ckpt"
-    _trainer(module, [epochs, stopping, best]).fit(
+    _trainer(module, [epochs, stopping, best, latest]).fit(
         module, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True
     )
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]

@@ -47,6 +47,11 @@ def module_of(profile: Profile, epochs: int = 4, frozen_epochs: int = 0, losses=
     return FaceModule(FaceNet(profile.architecture), losses, profile, epochs, profile.learning_rate, frozen_epochs)
 
 
+def contrary_labels(n: int) -> pd.DataFrame:
+    """What is learned from the first sixteen rows is wrong for the others: 90 years against 10."""
+    return pd.DataFrame({"age": np.where(np.arange(n) < 16, 90.0, 10.0), "gender": -1, "ethnicity": -1})
+
+
 def state_of(network) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
@@ -163,6 +168,7 @@ def test_sixteen_images_can_be_learned_by_heart(small_faces, tmp_path):
             return sum(losses(module.network.eval()(batch["image"]), batch).values()).item()
 
     before = loss()
+    module.network.train()
     assert fit(module, batches, ROWS).empty  # no folder, no history
     assert not module.network.training
     assert loss() < 0.7 * before
@@ -256,6 +262,36 @@ def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(profile, small
     pd.testing.assert_frame_equal(history, whole)
 
 
+def test_the_last_epoch_is_resumed_although_it_was_not_the_best(tiny, small_faces, tmp_path):
+    images, _ = small_faces
+    batches, validation = Batches(images, contrary_labels(len(images))), np.arange(16, 40)
+    profile = Profile("test", architecture=tiny, batch_size=8, learning_rate=3e-2, patience=3, warmup_epochs=0)
+    straight = module_of(profile, epochs=12)
+    whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
+    assert whole["validation_loss"].idxmin() == 0
+
+    def killed(outputs, batch):
+        if module.current_epoch == 2:
+            raise RuntimeError("power cut")
+        return losses(outputs, batch)
+
+    module = module_of(profile, epochs=12, losses=killed)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(module, batches, ROWS, validation, tmp_path / "cut")
+
+    epochs = set()
+
+    def watched(outputs, batch):
+        epochs.add(module.current_epoch)
+        return losses(outputs, batch)
+
+    module = module_of(profile, epochs=12, losses=watched)
+    history = fit(module, batches, ROWS, validation, tmp_path / "cut")
+    assert min(epochs) == 2
+    pd.testing.assert_frame_equal(history, whole)  # patience counts the epochs before the interruption, too
+    assert not changed(state_of(straight.network), state_of(module.network))
+
+
 def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, tmp_path):
     images, faces = small_faces
     validation = np.arange(16, 24)
@@ -292,9 +328,7 @@ def test_a_finished_training_leaves_its_log_and_nothing_to_resume(profile, small
 def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improves(tiny, small_faces, tmp_path):
     images, _ = small_faces
     profile = Profile("test", architecture=tiny, batch_size=8, learning_rate=3e-2, patience=2, warmup_epochs=0)
-    # What is learned from the first sixteen rows is wrong for the others: 90 years against 10.
-    ages = np.where(np.arange(len(images)) < 16, 90.0, 10.0)
-    labels = pd.DataFrame({"age": ages, "gender": -1, "ethnicity": -1})
+    labels = contrary_labels(len(images))
     module, validation = module_of(profile, epochs=12), np.arange(16, 40)
     history = fit(module, Batches(images, labels), ROWS, validation, tmp_path / "training")
     best = int(history["validation_loss"].idxmin())
