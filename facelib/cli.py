@@ -49,6 +49,7 @@ def run(
 ) -> None:
     """Run the notebooks into a run folder, going on where an earlier call stopped, and render the report."""
     from facelib import pipeline, runs
+    from facelib.config import resolve_profile
     from facelib.data import read_labelled
     from facelib.reporting.html import build_report
 
@@ -56,10 +57,13 @@ def run(
     for number in filter(None, (first, last)):
         pipeline.numbered(number)  # refused before anything is made or removed
     name, _ = runs.run_name(run, profile)
+    path = runs.runs_root() / name
+    begins = fresh or not (path / "params.yaml").exists()
+    resolve_profile(runs.run_name(run, profile)[1], settings)
+    if data and begins:
+        read_labelled(data, images)  # bad input is said before anything is removed or started
     if fresh:
-        pipeline.discard(runs.runs_root() / name)
-    if data and not (runs.runs_root() / name).exists():
-        read_labelled(data, images)  # bad input is said in a second, not after the first notebook has started
+        pipeline.discard(path)
     folder = runs.start_run(run, profile, data, settings, images)
     say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
     pipeline.execute(folder, first, last, parameters, say)

@@ -45,6 +45,8 @@ class Profile:
     lime_samples: int = 400
 
 
+MIN_PX = 32  # the smallest edge of an image that is trained on, pixels
+
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -125,4 +127,9 @@ def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
             allowed = ", ".join(sorted(set(kinds) - {"name"}))
             raise UnknownSetting(f"there is no setting {key!r}: choose one of {allowed}")
     values = {key: _parsed(key, value, kinds[key]) for key, value in (overrides or {}).items()}
-    return dataclasses.replace(PROFILES[name], **values)
+    profile = dataclasses.replace(PROFILES[name], **values)
+    for key in ("image_px", "label_px"):
+        # Far below, a ResNet's last maps are 1 x 1, where bfloat16 gradients of strided convolutions are garbage.
+        if getattr(profile, key) < MIN_PX:
+            raise UnknownSetting(f"setting {key} is {getattr(profile, key)}, and has to be {MIN_PX} or more")
+    return profile

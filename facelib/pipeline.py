@@ -24,9 +24,10 @@ from facelib.schema import NOTEBOOKS
 
 @dataclass(frozen=True)
 class Finished:
-    """What is remembered of a finished notebook: the code it ran on, its cells and its time."""
+    """What is remembered of a finished notebook: its code, the parameters given, its cells and its time."""
 
     package: str
+    parameters: dict
     cells: int
     seconds: float
 
@@ -92,7 +93,9 @@ def locked(run: RunFolder):
 
 
 def discard(path: Path) -> None:
-    """Remove a run folder so that it can begin anew; anything that is not a run folder is left alone.
+    """Remove a run folder, but for a person's decisions, so that it can begin anew.
+
+    Anything that is not a run folder is left alone.
 
     Raises
     ------
@@ -103,8 +106,13 @@ def discard(path: Path) -> None:
         return
     if not (path / "params.yaml").exists():
         raise RunConflict(f"{path} is not a run folder and is not removed: choose another --run name")
+    decided = path / "tables" / "decisions.csv"
     with locked(RunFolder(path)):
+        kept = decided.read_bytes() if decided.exists() else None
         shutil.rmtree(path)
+        if kept is not None:
+            decided.parent.mkdir(parents=True)
+            decided.write_bytes(kept)
 
 
 def _load_finished(run: RunFolder) -> dict[str, Finished]:
@@ -141,12 +149,11 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     with locked(run):
         finished = _load_finished(run)
         if first:
-            # What follows a notebook was made from what it wrote.
             finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
-            _save_finished(run, finished)
         package, accepted = package_fingerprint(), notebook_parameters()
-        for name in names[: stop + 1]:
-            if name in finished:
+        for number, name in enumerate(names[: stop + 1]):
+            chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
+            if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
                 stale = (
                     ""
                     if finished[name].package == package
@@ -154,7 +161,10 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
                 )
                 say(f"{name}  done before{stale}")
                 continue
-            chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
+            # What follows was made from what this one wrote.
+            finished = {done: finished[done] for done in names[:number]}
+            _save_finished(run, finished)
+            run.forget(names[number:])
             finished[name] = _execute_one(run, name, chosen, package)
             _save_finished(run, finished)
             minutes, seconds = divmod(round(finished[name].seconds), 60)
@@ -175,7 +185,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             parameters={"run": run.name, **parameters},
             progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
             kernel_name="python3",
-            cwd=str(project_root()),
+            cwd=str(Path.cwd()),  # where a caller's relative paths begin
             config=Config({"KernelManager": {"transport": "ipc"}}),  # the kernel listens to this user alone
         )
     except PapermillExecutionError as error:
@@ -185,7 +195,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             f"{error.ename}: {error.evalue} (executed so far: {output})"
         ) from error
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
-    return Finished(package, cells, round(time.perf_counter() - start, 2))
+    return Finished(package, parameters, cells, round(time.perf_counter() - start, 2))
 
 
 def executed_notebooks(run: RunFolder) -> list[Path]:

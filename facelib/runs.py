@@ -231,10 +231,22 @@ class RunFolder:
             Anything else that JSON can hold.
         """
         write_json(self.path / "metrics" / f"{notebook}.json", {"headline": headline, "details": details})
+        self._gather_results()
+
+    def _gather_results(self) -> None:
         results = {}
         for path in sorted((self.path / "metrics").glob("*.json")):
             results |= json.loads(path.read_text(encoding="utf-8"))["headline"]
         write_json(self.path / "results.json", results)
+
+    def forget(self, notebooks: list[str]) -> None:
+        """Remove what notebooks measured, drew and printed, so that nothing old stands beside what is made anew."""
+        for name in notebooks:
+            (self.path / "metrics" / f"{name}.json").unlink(missing_ok=True)
+            (self.path / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
+            for figure in (self.path / "figures").glob(f"{name[:2]}_*"):
+                figure.unlink()
+        self._gather_results()
 
     def load_metrics(self, notebook: str) -> dict:
         """What a notebook measured: a dictionary with `headline` and `details`."""
@@ -312,31 +324,30 @@ def start_run(
     RunConflict
         If the folder exists with other parameters.
     """
-    asked_profile = profile or os.environ.get("FACELIB_PROFILE")
-    name, profile = run_name(name, profile)
+    asked, (name, profile) = profile, run_name(name, profile)
     path = runs_root() / name
-    source = str(Path(data).resolve()) if data else ""
+    settings = resolve_profile(profile, overrides)
+    sources = {
+        "path": str(Path(data).resolve()) if data else "",
+        "images": str(Path(images).resolve()) if images else "",
+    }
     if (path / "params.yaml").exists():
         run = RunFolder(path)
-        changed = []
-        if source and source != run.params["data"]["path"]:
-            changed.append("data")
-        if asked_profile or overrides:
-            wanted = dataclasses.asdict(resolve_profile(profile, overrides))
-            changed += [
-                f"{key} ({getattr(run.profile, key)})" for key in wanted if wanted[key] != getattr(run.profile, key)
-            ]
-        if changed:
+        # Only what is asked for can conflict: a variable of the shell, or a default that changed since, does not.
+        wanted = {key: getattr(settings, key) for key in (overrides or {})} | ({"name": asked} if asked else {})
+        other = [f"{key} ({getattr(run.profile, key)})" for key in wanted if wanted[key] != getattr(run.profile, key)]
+        if any(value and value != run.params["data"][key] for key, value in sources.items()):
+            other.insert(0, "data")
+        if other:
             raise RunConflict(
-                f"run {name!r} exists with other {', '.join(changed)}: choose another --run name, "
+                f"run {name!r} exists with other {', '.join(other)}: choose another --run name, "
                 "or pass --fresh to begin it anew"
             )
         return run
-    settings = resolve_profile(profile, overrides)
     versions = {package: importlib.metadata.version(package) for package in VERSIONED}
     params = {
         "profile": dataclasses.asdict(settings),
-        "data": {"path": source, "images": str(Path(images).resolve()) if images else ""},
+        "data": sources,
         "commit": git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": processor(),

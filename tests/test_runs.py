@@ -227,7 +227,7 @@ def test_the_same_call_opens_the_same_run(tmp_path):
         ("demo", "", None, r"name \(smoke\).*"),
         ("smoke", "", {"epochs": 5}, r"epochs \(3\)"),
         ("smoke", "other", {"epochs": 3}, "data"),
-        ("smoke", "other", None, r"data, epochs \(3\)"),
+        ("demo", "other", None, r"data, name \(smoke\)"),
     ],
 )
 def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data, overrides, what):
@@ -237,11 +237,11 @@ def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data,
     assert open_run("r").params == made.params
 
 
-def test_a_profile_from_the_environment_can_conflict_too(monkeypatch):
-    start_run("r", "smoke")
+def test_a_profile_from_the_environment_does_not_conflict(monkeypatch):
+    start_run("r", "smoke", overrides={"epochs": 3})
     monkeypatch.setenv("FACELIB_PROFILE", "demo")
-    with pytest.raises(RunConflict):
-        start_run("r")
+    assert start_run("r").profile.name == "smoke"
+    assert start_run("r", "smoke").profile.epochs == 3  # the settings of the run, not the profile's defaults
 
 
 def test_opening_with_another_profile_conflicts():

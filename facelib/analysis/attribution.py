@@ -16,6 +16,7 @@ from skimage.draw import disk, ellipse
 from skimage.segmentation import slic
 from torch import nn
 
+from facelib.metrics import bootstrap
 from facelib.models.network import FaceNet, as_tensor, sigmoid, softmax
 
 HEADS = ("age", "gender", "ethnicity")
@@ -290,3 +291,33 @@ def lime_maps(
         for row, image in enumerate(images)
     ]
     return np.stack([weights for weights, _ in pairs]), np.array([fit for _, fit in pairs])
+
+
+def against_baselines(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """Is a method more faithful than edges and noise, on the same faces?
+
+    Parameters
+    ----------
+    table : DataFrame
+        The attributions table.
+    resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        head, method, baseline, value (mean paired difference of faithfulness), low, high, n, better (the whole interval
+        is above 0).
+    """
+    wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
+    rows = []
+    for head, part in wide.groupby("head", sort=False):
+        for method in METHODS[:3]:
+            for baseline in METHODS[3:]:
+                gain = (part[method] - part[baseline]).dropna()
+                estimate = bootstrap(np.mean, gain, resamples=resamples, seed=seed)
+                better = bool(estimate.low > 0)
+                rows.append(
+                    {"head": head, "method": method, "baseline": baseline, **estimate.to_dict(), "better": better}
+                )
+    return pd.DataFrame(rows).drop(columns="unit")

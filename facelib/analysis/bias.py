@@ -1,6 +1,6 @@
 """The bias claims of source A, each tested on this run: found, not found, or cannot tell."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from facelib.metrics import CONFIDENCE, Estimate
 from facelib.schema import ETHNICITIES
 
 POWER = 0.80
+NO_SPREAD = 0.5  # years; a range certainly below half a year is not "about a year"
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def test_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     claims = [
         _babies(known, confidence),
         _boys(known, confidence),
-        _asian_men(known, confidence),
+        _asian_men(known, confidence, resamples, seed),
         _older(known, confidence, resamples, seed),
-        _spread(known, confidence, resamples, seed),
+        _spread(known, confidence, seed),
     ]
     return pd.DataFrame([asdict(claim) for claim in claims])
 
@@ -103,74 +104,87 @@ def _babies(known: pd.DataFrame, confidence: float) -> Claim:
 
 
 def _boys(known: pd.DataFrame, confidence: float) -> Claim:
-    boys = (known["age"] <= 17) & (known["gender"] == 0)
-    estimate = metrics.rate_difference(*_wrong_gender(known[boys]), *_wrong_gender(known[~boys]), confidence)
-    text = "Boys up to 17 are called female more often than others are misgendered"
-    return judge(text, "gender error rate, boys up to 17 minus all others", estimate, confidence)
+    # Against girls of the same ages: against everybody it would only say again that children are hard.
+    minors = known[known["age"] <= 17]
+    boys, girls = minors[minors["gender"] == 0], minors[minors["gender"] == 1]
+    estimate = metrics.rate_difference(*_wrong_gender(boys), *_wrong_gender(girls), confidence)
+    text = "Boys up to 17 are called female more often than girls are called male"
+    return judge(text, "gender error rate up to 17 years, boys minus girls", estimate, confidence)
 
 
-def _asian_men(known: pd.DataFrame, confidence: float) -> Claim:
+def _asian_men(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
+    text = "Asian men are called female more often than any other group of men (in source A almost twice as often)"
+    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
     men = known[(known["gender"] == 0) & (known["age"] >= 18)]
-    rates = {code: _wrong_gender(men[men["ethnicity"] == code]) for code in range(len(ETHNICITIES))}
+    counts = men["ethnicity"].value_counts()
+    men = men[men["ethnicity"].isin(counts[counts >= 10].index)]
     asian = ETHNICITIES.index("Asian")
-    others = {code: wrong / n for code, (wrong, n) in rates.items() if code != asian and n >= 10}
-    text = "Asian men are called female almost twice as often as the next group of men"
-    if not others or not rates[asian][1]:
-        nothing = Estimate(np.nan, np.nan, np.nan, rates[asian][1])
-        return judge(text, "gender error rate of men, Asian minus the next group", nothing, confidence)
-    following = max(others, key=others.get)
-    estimate = metrics.rate_difference(*rates[asian], *rates[following], confidence)
-    return judge(text, f"gender error rate of men, Asian minus {ETHNICITIES[following]}", estimate, confidence)
+    codes = set(men["ethnicity"].astype(int))
+    if asian not in codes or len(codes) < 2:
+        return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(men)), confidence)
+
+    def log_ratio(wrong: np.ndarray, ethnicity: np.ndarray) -> float:
+        # Half an error more in each group keeps a group without errors from making the ratio infinite. The next group
+        # is found anew in each sample, since which one it is depends on chance too.
+        rates = {code: (wrong[ethnicity == code].sum() + 0.5) / ((ethnicity == code).sum() + 1) for code in codes}
+        return float(np.log(rates.pop(asian) / max(rates.values())))
+
+    wrong = (men["gender"] != men["gender_pred"]).to_numpy()
+    columns = (wrong, men["ethnicity"].to_numpy())
+    options = {"groups": men["group_id"], "resamples": resamples, "seed": seed, "confidence": confidence}
+    claim = judge(text, measure, metrics.bootstrap(log_ratio, *columns, **options), confidence)
+    numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
+    return replace(claim, **numbers)
 
 
 def _older(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
     old = known[known["age"] > 60]
-    cells = [cell for _, cell in old.groupby(["gender", "ethnicity"]) if len(cell) >= 10]
+    groups = [group for _, group in old.groupby(["gender", "ethnicity"])]
+    large = [group for group in groups if len(group) >= 10]
     text = "People over 60 are under-predicted for every gender and ethnicity"
-    measure = f"smallest mean under-prediction among {len(cells)} groups of 10 and more, years"
-    if not cells:
+    measure = f"least mean under-prediction in {len(large)} groups of 10 and more, of {len(groups)}, years"
+    if not large:
         return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(old)), confidence)
-    # All groups have to show it, so the least of them decides (an intersection-union test).
     estimates = [
         metrics.bootstrap(
             lambda y_true, y_pred: -metrics.bias(y_true, y_pred),
-            cell["age"],
-            cell["age_pred"],
-            groups=cell["group_id"],
+            group["age"],
+            group["age_pred"],
+            groups=group["group_id"],
             resamples=resamples,
             seed=seed,
             confidence=confidence,
         )
-        for cell in cells
+        for group in large
     ]
-    least = min(estimates, key=lambda estimate: estimate.low)
-    return judge(text, measure, Estimate(least.value, least.low, least.high, len(old)), confidence)
+    # Every group has to show it, and one that shows the opposite refutes it (an intersection-union test).
+    refuting = [estimate for estimate in estimates if estimate.high < 0]
+    least = min(refuting or estimates, key=lambda estimate: estimate.low)
+    claim = judge(text, measure, replace(least, n=sum(map(len, large))), confidence)
+    too_small = claim.answer == "found" and len(large) < len(groups)
+    return replace(claim, answer="cannot tell") if too_small else claim
 
 
-def _spread(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
-    text = "Age error varies by about a year across gender and ethnicity groups"
+def _spread(known: pd.DataFrame, confidence: float, seed: int) -> Claim:
+    text = "Age error differs across gender and ethnicity groups (in source A by about a year)"
     counts = known.groupby(["gender", "ethnicity"])["age"].transform("size")
     large = known[counts >= 20]
-    cell = large["gender"] * len(ETHNICITIES) + large["ethnicity"]
-    measure = f"largest minus smallest MAE over {cell.nunique()} groups of 20 and more, less what chance makes, years"
-    if cell.nunique() < 2:
+    cell = (large["gender"] * len(ETHNICITIES) + large["ethnicity"]).to_numpy()
+    measure = f"largest minus smallest MAE of {len(np.unique(cell))} groups of 20 and more, beyond chance, years"
+    if len(np.unique(cell)) < 2:
         return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(large)), confidence)
     error = (large["age_pred"] - large["age"]).abs().to_numpy()
 
-    def spread(error: np.ndarray, cell: np.ndarray) -> float:
+    def spread(cell: np.ndarray) -> float:
         means = pd.Series(error).groupby(cell).mean()
         return means.max() - means.min()
 
-    # A range of noisy means is never 0: what shuffled groups show is subtracted.
+    # A range of noisy means is never 0. What groups drawn at random show is subtracted, and how much it varies is the
+    # error: a bootstrap would add the noise of the means a second time.
     rng = np.random.default_rng(seed)
-    by_chance = np.mean([spread(error, rng.permutation(cell.to_numpy())) for _ in range(200)])
-    estimate = metrics.bootstrap(
-        lambda error, cell: spread(error, cell) - by_chance,
-        error,
-        cell.to_numpy(),
-        groups=large["group_id"],
-        resamples=resamples,
-        seed=seed,
-        confidence=confidence,
-    )
-    return judge(text, measure, estimate, confidence)
+    by_chance = np.array([spread(rng.permutation(cell)) for _ in range(1000)])
+    value = spread(cell) - by_chance.mean()
+    reach = stats.norm.ppf(0.5 + confidence / 2) * by_chance.std()
+    claim = judge(text, measure, Estimate(value, value - reach, value + reach, len(large)), confidence)
+    small = claim.answer == "cannot tell" and claim.high < NO_SPREAD
+    return replace(claim, answer="not found") if small else claim

@@ -53,6 +53,9 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
         method, clusters, noise (share), stability (mean adjusted Rand index of clusterings of halves of the rows
         against this one).
     """
+    if len(embeddings) < MIN_CLUSTER:
+        labels = np.full(len(embeddings), -1)
+        return labels, {"method": "none: too few errors", "clusters": 0, "noise": 1.0, "stability": float("nan")}
     reduced = reduce(embeddings, seed)
     labels, method = _cluster_once(reduced, seed)
     rng = np.random.default_rng(seed)
@@ -98,6 +101,8 @@ def _cluster_once(reduced: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
 
 def map_2d(embeddings: np.ndarray, seed: int) -> np.ndarray:
     """Positions (n, 2) for a picture, by t-SNE; distances between far clusters mean nothing."""
+    if len(embeddings) < MIN_CLUSTER:
+        return np.zeros((len(embeddings), 2))
     reduced = reduce(embeddings, seed)
     perplexity = float(np.clip(len(reduced) / 4, 2, 30))
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)

@@ -6,6 +6,7 @@ from fairlearn.metrics import MetricFrame
 
 from facelib import metrics
 from facelib.metrics import Estimate
+from facelib.models.age_stages import oracle_ages, to_bin
 from facelib.schema import ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band
 
 OLD_YEARS = 45  # source A reports the error above and up to this age
@@ -17,6 +18,7 @@ def evaluation_frame(
     predictions: pd.DataFrame,
     used_splits: tuple[str, ...],
     stages: pd.DataFrame | None = None,
+    bin_edges: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Labels beside predictions, one row per copy group of some splits.
 
@@ -28,8 +30,8 @@ def evaluation_frame(
         Rows of one model.
     used_splits : tuple of str
         Such as ("validation",).
-    stages : DataFrame, optional
-        The age_stages table.
+    stages, bin_edges : DataFrame and float array, optional
+        The age_stages table and the inner edges of its bins, years; gives true_bin and age_oracle_bin too.
 
     Returns
     -------
@@ -41,6 +43,9 @@ def evaluation_frame(
     frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")
     if stages is not None:
         frame = frame.merge(stages, on="image_id")
+        frame["true_bin"] = to_bin(frame["age"], bin_edges)
+        bin_ages = frame[[f"age_bin_{k}" for k in range(len(bin_edges) + 1)]].to_numpy()
+        frame["age_oracle_bin"] = oracle_ages(bin_ages, frame["age"], bin_edges)
     for attribute in ("gender", "ethnicity"):
         frame[attribute] = frame[attribute].where(frame[attribute] != UNKNOWN).astype(float)
     frame["age_band"] = age_band(frame["age"])

@@ -131,23 +131,33 @@ def rezoom(photo: np.ndarray, crop: FaceCrop, zoom: float, px: int) -> np.ndarra
     return _crop(photo, box, px, crop.found).image
 
 
-def collect_photos(path: Path) -> dict[str, np.ndarray]:
-    """The photographs at a path, by name: one file, or every readable image directly in a folder.
+def collect_photos(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The photographs at a path: one file, or every image directly in a folder.
+
+    Returns
+    -------
+    photos : dict
+        uint8 (h, w, 3) by file name.
+    unreadable : list of str
+        What could not be read, a sentence each.
 
     Raises
     ------
     UnreadablePhoto
-        If there is none.
+        If not one photograph can be read.
     """
     if not path.is_dir():
-        return {path.name: read_photo(path)}
-    photos = {}
+        return {path.name: read_photo(path)}, []
+    photos, unreadable = {}, []
     for file in sorted(path.iterdir()):
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            photos[file.name] = read_photo(file)
+            try:
+                photos[file.name] = read_photo(file)
+            except UnreadablePhoto as error:
+                unreadable.append(str(error))
     if not photos:
         raise UnreadablePhoto(f"{path} holds no photograph ({', '.join(IMAGE_SUFFIXES)})")
-    return photos
+    return photos, unreadable
 
 
 def predict_photo(path: Path, predictor: Predictor, ethnicity: bool = False) -> list[dict]:

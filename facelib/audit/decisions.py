@@ -36,7 +36,9 @@ def propose(label_issues: pd.DataFrame, quality: pd.DataFrame, limit: int = 500)
         }
     )
     flags = [column for column in quality if column.startswith("is_")]
-    poor = quality[quality[flags].any(axis=1)]
+    # A flag on most images is a property of the source (48 px, grey) and nothing to decide about image by image.
+    flags = [flag for flag in flags if quality[flag].mean() <= 0.5]
+    poor = quality[quality[flags].any(axis=1)].head(limit)
     images = pd.DataFrame(
         {
             "image_id": poor["image_id"],
@@ -124,6 +126,28 @@ def apply(faces: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, n
         elif decision.action == "relabel" and attribute in ATTRIBUTES:
             faces.loc[faces.index[row], attribute] = _new_label(decision, attribute)
     return faces, used
+
+
+def training_labels(
+    faces: pd.DataFrame, splits: pd.DataFrame, decisions: pd.DataFrame
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Labels to train on, and the rows to use: decisions and agreement change the training split alone.
+
+    The other splits keep their labels as given, one row per group, so that what is fitted and chosen on them holds for
+    the test set.
+
+    Returns
+    -------
+    labels : DataFrame
+        age, gender, ethnicity.
+    used : bool array of shape (n,)
+    """
+    training = (splits["split"] == "train").to_numpy()
+    relabelled, undropped = apply(faces, decisions)
+    agreed = agreed_labels(relabelled, splits["group_id"].to_numpy())
+    labels = faces[list(ATTRIBUTES)].copy()
+    labels.loc[training] = agreed.loc[training]
+    return labels, splits["kept"].to_numpy() & (undropped | ~training)
 
 
 def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:

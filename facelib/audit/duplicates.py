@@ -183,17 +183,19 @@ def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        group_id, size, age_range (years between the lowest and highest label), gender_disagrees, ethnicity_disagrees;
-        one row per group of two and more, unknown labels left out.
+        group_id, size, age_range (years between the lowest and highest label), gender_disagrees, ethnicity_disagrees,
+        contradicts (any of them); one row per group of two and more, unknown labels left out.
     """
     groups = faces.assign(group_id=group_id).groupby("group_id").filter(lambda members: len(members) > 1)
     known = groups.assign(**{name: groups[name].where(groups[name] != UNKNOWN) for name in ATTRIBUTES[1:]})
     by_group = known.groupby("group_id")
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "size": by_group.size(),
             "age_range": by_group["age"].max() - by_group["age"].min(),
-            "gender_disagrees": by_group["gender"].min() != by_group["gender"].max(),
-            "ethnicity_disagrees": by_group["ethnicity"].min() != by_group["ethnicity"].max(),
+            "gender_disagrees": by_group["gender"].max() > by_group["gender"].min(),
+            "ethnicity_disagrees": by_group["ethnicity"].max() > by_group["ethnicity"].min(),
         }
-    ).reset_index()
+    )
+    table["contradicts"] = (table["age_range"] > 0) | table["gender_disagrees"] | table["ethnicity_disagrees"]
+    return table.reset_index()

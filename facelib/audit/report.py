@@ -86,8 +86,7 @@ def audit_data(
     copies = duplicates.duplicates_table(faces, group_id, pairs)
     contradict = duplicates.contradictions(faces, group_id)
     yield _save(copies.merge(contradict, on="group_id"), out / "duplicates.csv")
-    conflicting = contradict[["gender_disagrees", "ethnicity_disagrees"]].any(axis=1) | (contradict["age_range"] > 0)
-    yield f"{len(contradict):,} groups of copies, {int(conflicting.sum()):,} of them contradict themselves"
+    yield f"{len(contradict):,} groups of copies, {contradict['contradicts'].sum():,} of them contradict themselves"
     if split is not None:
         part, unmatched = read_protocol(split, faces)
         leaks = leaks_table(faces, part, group_id, pairs)

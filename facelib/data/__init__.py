@@ -11,6 +11,7 @@ from facelib.errors import UnreadableData
 from facelib.runs import RunFolder, cache_root
 from facelib.schema import ATTRIBUTES, UNKNOWN
 
+MIN_FACES = 200  # with fewer, a split may be left empty
 SYNTHETIC_PX = 128  # edge of the drawn files, pixels
 
 
@@ -46,6 +47,8 @@ def read_labelled(path: str, images: str = "") -> FaceSource:
         raise UnreadableData(
             f"{path} has no {' and no '.join(missing)} labels, which the notebooks need: `facelib audit` works without"
         )
+    if len(source.faces) < MIN_FACES:
+        raise UnreadableData(f"{path} holds {len(source.faces)} usable faces: four splits need {MIN_FACES}")
     return source
 
 

@@ -15,7 +15,6 @@ from torch import nn
 from facelib.config import Profile
 from facelib.data import FaceImages
 from facelib.errors import FacelibError
-from facelib.metrics import mae
 from facelib.models.network import Backbone, FaceNet, softmax
 from facelib.models.training import Batches, FaceModule, fit, known_mean
 from facelib.schema import MAX_AGE
@@ -179,12 +178,14 @@ def route(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        p_bin_0 ..., predicted_bin, age_routed (the likeliest bin's regressor), age_soft (all, weighted by the bins'
-        probabilities); ages in years.
+        p_bin_0 ..., age_bin_0 ... (each bin's regressor), predicted_bin, age_routed (the likeliest bin's regressor),
+        age_soft (all, weighted by the bins' probabilities); ages in years.
     """
     probabilities = softmax(outputs["bin_logits"].astype(float))
     predicted = probabilities.argmax(axis=1)
     table = pd.DataFrame(probabilities, columns=[f"p_bin_{k}" for k in range(probabilities.shape[1])])
+    for k, ages in enumerate(outputs["bin_ages"].T):
+        table[f"age_bin_{k}"] = ages.astype(float)
     table["predicted_bin"] = predicted
     table["age_routed"] = outputs["bin_ages"][np.arange(len(predicted)), predicted].astype(float)
     table["age_soft"] = (probabilities * outputs["bin_ages"]).sum(axis=1)
@@ -196,6 +197,6 @@ def oracle_ages(bin_ages: np.ndarray, y_true: np.ndarray, edges: np.ndarray) -> 
     return bin_ages[np.arange(len(y_true)), to_bin(y_true, edges)]
 
 
-def no_image_oracle_mae(y_true: np.ndarray, edges: np.ndarray, medians: np.ndarray) -> float:
-    """Error of the true bin's median training age, which looks at the label and at no image; years."""
-    return mae(y_true, np.asarray(medians)[to_bin(y_true, edges)])
+def no_image_oracle_ages(y_true: np.ndarray, edges: np.ndarray, medians: np.ndarray) -> np.ndarray:
+    """The median training age of each row's TRUE bin, years: it looks at the label and at no image."""
+    return np.asarray(medians)[to_bin(y_true, edges)]

@@ -279,7 +279,7 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     """A trainer without the messages that would only litter a notebook."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Batches are made whole, and scorers do without validation: no news.
-    no_news = "num_workers|log_every_n_steps|litmodels|exists and is not empty|define a `val|defined a `val|treespec"
+    no_news = "num_workers|log_every_n_steps|litmodels|exists and is not empty|defined a `val|treespec"
     warnings.filterwarnings("ignore", message=f".*({no_news}).*")
     return lightning.Trainer(
         max_epochs=module.epochs,

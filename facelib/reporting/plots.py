@@ -132,9 +132,9 @@ def image_grid(
     return _finish(figure)
 
 
-def average_face(images: np.ndarray) -> np.ndarray | None:
-    """Mean of uint8 images (n, px, px, 3); None for fewer than `MIN_AVERAGED`, which might show a person."""
-    return None if len(images) < MIN_AVERAGED else images.astype(np.float32).mean(axis=0).round().astype(np.uint8)
+def average_face(images: np.ndarray, least: int = MIN_AVERAGED) -> np.ndarray | None:
+    """Mean of uint8 images (n, px, px, 3); None for fewer than `least`, which might show a person."""
+    return None if len(images) < least else images.mean(axis=0).round().astype(np.uint8)
 
 
 def quality_scores(quality: pd.DataFrame) -> Figure:
@@ -313,7 +313,8 @@ def error_map(positions: np.ndarray, labels: np.ndarray, title: str) -> Figure:
 def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str) -> Figure:
     """Mean attribution maps over one background picture: a row per head, a column per method.
 
-    Signed maps (LIME's) are green where they support and red where they oppose the output, as in source A.
+    LIME's are green where they support and pink where they oppose the output, as in source A but told apart by
+    colour-blind readers.
     """
     heads = list(dict.fromkeys(head for head, _ in maps))
     methods = list(dict.fromkeys(method for _, method in maps))
@@ -329,7 +330,7 @@ def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndar
         for axis, method in zip(row, methods, strict=True):
             saliency = maps[head, method]
             axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
-            signed = saliency.min() < 0
+            signed = method == "lime"
             limit = np.abs(saliency).max() or 1
             low = -limit if signed else saliency.min()
             axis.imshow(saliency, cmap="PiYG" if signed else "magma", alpha=0.55, vmin=low, vmax=limit)

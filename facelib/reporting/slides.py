@@ -68,6 +68,14 @@ def _slide(title: str, points=(), figures=(), table=(), height: float = 8.4, sta
     }
 
 
+def _with_figures(run: RunFolder, slides: list[dict]) -> list[dict]:
+    """The slides whose figures the run has kept: a picture that might show a reader's own face is not."""
+    for slide in slides:
+        slide["wanted"] = len(slide["figures"])
+        slide["figures"] = [name for name in slide["figures"] if (run.path / "figures" / name).exists()]
+    return [slide for slide in slides if slide["figures"] or not slide.pop("wanted")]
+
+
 def _deck(run: RunFolder) -> dict:
     """Titles, points, tables and figures of all slides."""
     results = run.results()
@@ -152,5 +160,5 @@ def _deck(run: RunFolder) -> dict:
         "subtitle": f"{value['data.images']} {kind}, profile {run.profile.name}",
         "warning": warning,
         "footer": f"run {run.name}, commit {run.params['commit']}, data {run.params['data']['fingerprint']}",
-        "slides": slides,
+        "slides": _with_figures(run, slides),
     }

@@ -149,11 +149,13 @@ def test_error_rates_are_recomputed_on_masks():
     wrong = frame["gender"] != frame["gender_pred"]
     baby, boy = frame["age"] < 5, (frame["age"] <= 17) & (frame["gender"] == 0)
     assert table.loc[BABIES, "value"] == pytest.approx(wrong[baby].mean() - wrong[~baby].mean())
-    assert table.loc[BOYS, "value"] == pytest.approx(wrong[boy].mean() - wrong[~boy].mean())
+    girl = (frame["age"] <= 17) & (frame["gender"] == 1)
+    assert table.loc[BOYS, "value"] == pytest.approx(wrong[boy].mean() - wrong[girl].mean())
     men = frame[(frame["gender"] == 0) & (frame["age"] >= 18)]
-    rates = (men["gender"] != men["gender_pred"]).groupby(men["ethnicity"]).mean()
-    assert table.loc[ASIAN_MEN, "value"] == pytest.approx(rates[2.0] - rates.drop(2.0).max())
-    assert table["n"].tolist()[:2] == [len(frame)] * 2
+    called_female = (men["gender"] != men["gender_pred"]).groupby(men["ethnicity"])
+    rates = (called_female.sum() + 0.5) / (called_female.size() + 1)
+    assert table.loc[ASIAN_MEN, "value"] == pytest.approx(rates[2.0] / rates.drop(2.0).max())
+    assert table["n"].tolist()[:2] == [len(frame), (boy | girl).sum()]
 
 
 def test_one_group_that_is_not_under_predicted_decides_about_all():
@@ -163,7 +165,14 @@ def test_one_group_that_is_not_under_predicted_decides_about_all():
     claim = bias.test_claims(frame, resamples=200, seed=0).loc[OLDER]
     assert claim["answer"] != "found"
     error = (frame["age"] - frame["age_pred"])[spared]
-    assert claim["value"] == pytest.approx(error.mean())
+    assert claim["value"] == pytest.approx(error.mean()) and claim["answer"] == "cannot tell"
+
+
+def test_a_group_too_small_to_judge_keeps_the_claim_open():
+    frame = plant(simulate(), OLDER)
+    few = (frame["age"] > 60) & (frame["gender"] == 1) & (frame["ethnicity"] == 4)
+    frame = frame.drop(frame.index[few][5:])
+    assert bias.test_claims(frame, resamples=200, seed=0).loc[OLDER, "answer"] == "cannot tell"
 
 
 def test_unknown_labels_are_left_out():

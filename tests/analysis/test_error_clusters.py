@@ -63,10 +63,12 @@ def test_clusters_repeat_with_their_seed():
     assert first[0].tolist() == again[0].tolist() and first[1] == again[1]
 
 
-@pytest.mark.parametrize("n", [3, 5, 12])
-def test_a_few_errors_are_no_obstacle(n):
-    labels, facts = cluster(np.random.default_rng(0).normal(size=(n, 64)), seed=0)
-    assert len(labels) == n and facts["clusters"] >= 1
+@pytest.mark.parametrize(("n", "some"), [(0, False), (1, False), (5, False), (8, True), (12, True)])
+def test_a_few_errors_are_no_obstacle(n, some):
+    embeddings = np.random.default_rng(0).normal(size=(n, 64))
+    labels, facts = cluster(embeddings, seed=0)
+    assert len(labels) == n and (facts["clusters"] >= 1) == some
+    assert map_2d(embeddings, seed=0).shape == (n, 2)
 
 
 def test_the_length_of_an_embedding_does_not_count():

@@ -19,6 +19,7 @@ from facelib.analysis.evaluation import (
 from facelib.schema import HEADLINE_KEYS, P_ETHNICITY, TEST_KEYS
 
 N = 300
+EDGES = np.array([30.0, 60.0])  # of three age bins, years
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +42,16 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     predictions[list(P_ETHNICITY)] = rng.dirichlet(np.ones(5), N)
     predictions["age_pred"] = (age + rng.normal(0, 8, N)).clip(0, 116)
     predictions["age_low"], predictions["age_high"] = predictions["age_pred"] - 10, predictions["age_pred"] + 12
-    stages = pd.DataFrame({"image_id": ids, "predicted_bin": rng.integers(0, 3, N), "true_bin": rng.integers(0, 3, N)})
-    for way in ("routed", "soft", "oracle_bin"):
-        stages[f"age_{way}"] = age + rng.normal(0, 5, N)
+    stages = pd.DataFrame({"image_id": ids, "predicted_bin": rng.integers(0, 3, N)})
+    for column in ("age_routed", "age_soft", "age_bin_0", "age_bin_1", "age_bin_2"):
+        stages[column] = age + rng.normal(0, 5, N)
     return faces, splits, predictions.sample(frac=1, random_state=1), stages
 
 
 @pytest.fixture(scope="module")
 def frame(tables) -> pd.DataFrame:
     faces, splits, predictions, stages = tables
-    return evaluation_frame(faces, splits, predictions, ("test",), stages)
+    return evaluation_frame(faces, splits, predictions, ("test",), stages, EDGES)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,14 @@ def test_a_frame_has_one_row_per_group_of_the_asked_splits(frame, tables):
     assert frame["image_id"].tolist() == expected.tolist()
     both = evaluation_frame(*tables[:3], ("train", "test"))
     assert len(both) == N // 2 and "predicted_bin" not in both
+
+
+def test_the_oracle_looks_at_the_labels_it_is_given(tables):
+    faces, splits, predictions, stages = tables
+    older = evaluation_frame(faces.assign(age=75.0), splits, predictions, ("test",), stages, EDGES)
+    assert (older["true_bin"] == 2).all() and (older["age_oracle_bin"] == older["age_bin_2"]).all()
+    younger = evaluation_frame(faces.assign(age=30.0), splits, predictions, ("test",), stages, EDGES)
+    assert (younger["true_bin"] == 1).all() and (younger["age_oracle_bin"] == younger["age_bin_1"]).all()
 
 
 def test_predictions_join_their_own_image_whatever_their_order(frame, tables):

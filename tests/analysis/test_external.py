@@ -139,8 +139,11 @@ def test_the_photographs_of_a_folder_come_by_name(tmp_path):
     for name in ("b.png", "a.JPG", "c.txt"):
         Image.new("RGB", (4, 4)).save(tmp_path / name, format="PNG")
     (tmp_path / "deeper").mkdir()
-    assert list(collect_photos(tmp_path)) == ["a.JPG", "b.png"]
-    assert list(collect_photos(tmp_path / "b.png")) == ["b.png"]
+    (tmp_path / "broken.jpg").write_text("no picture")
+    photos, unreadable = collect_photos(tmp_path)
+    assert list(photos) == ["a.JPG", "b.png"]
+    assert len(unreadable) == 1 and "broken.jpg is no photograph" in unreadable[0]
+    assert list(collect_photos(tmp_path / "b.png")[0]) == ["b.png"]
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):

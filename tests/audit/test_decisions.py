@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.audit.decisions import COLUMNS, agreed_labels, apply, merge, propose
+from facelib.audit.decisions import COLUMNS, agreed_labels, apply, merge, propose, training_labels
 from facelib.errors import InvalidDecision
 
 
@@ -79,7 +79,7 @@ def test_no_more_labels_are_proposed_than_a_person_can_look_at():
         {"image_id": [str(k) for k in range(9)], "attribute": "age", "given": 1.0, "suggested": 2.0,
          "score": np.arange(9, 0, -1) / 10, "is_issue": True}
     )  # fmt: skip
-    quality = pd.DataFrame({"image_id": ["0"], "is_dark": [True]})
+    quality = pd.DataFrame({"image_id": list("012"), "is_dark": [True, False, False], "is_grey": True})
     assert propose(issues, quality, limit=2)["image_id"].tolist() == ["8", "7", "0"]
 
 
@@ -170,3 +170,29 @@ def test_copies_agree_or_get_the_median_age_and_unknown_classes():
         [30, -1, 3], [30, -1, 3],
         [7, 1, 4],
     ]  # fmt: skip
+
+
+def test_decisions_change_the_training_split_alone():
+    faces = pd.DataFrame(
+        {
+            "image_id": list("abcdef"),
+            "age": [20.0, 30.0, 40.0, 50.0, 60.0, 70.0],
+            "gender": [0, 1, 1, 0, 1, 0],
+            "ethnicity": [0, 0, 1, 1, 2, 3],
+        }
+    )
+    splits = pd.DataFrame(
+        {
+            "split": ["train", "train", "test", "test", "train", "calibration"],
+            "group_id": [0, 0, 1, 1, 2, 3],
+            "kept": [True, False, True, False, True, True],
+        }
+    )
+    decided = pd.DataFrame(
+        {"image_id": ["e", "f", "c"], "issue": ["label:age", "quality", "label:age"], "value": ["65", "", "41"],
+         "action": ["relabel", "drop", "relabel"], "reason": ""}
+    )  # fmt: skip
+    labels, used = training_labels(faces, splits, decided)
+    assert labels["age"].tolist() == [25, 25, 40, 50, 65, 70]
+    assert labels["gender"].tolist() == [-1, -1, 1, 0, 1, 0]
+    assert used.tolist() == [True, False, True, False, True, True]
