@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-INTERVAL = 0.5  # seconds between two looks
+INTERVAL = 2  # seconds between two looks
 
 
 def tree_bytes(root: psutil.Process) -> int:

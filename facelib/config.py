@@ -32,7 +32,7 @@ class Profile:
     patience: int = 8  # epochs without a better validation loss before training stops
     # Networks that score labels (none scores a row it was trained on)
     label_folds: int = 3
-    label_px: int = 48
+    label_px: int = 64
     label_epochs: int = 12
     # Two-stage age
     age_bins: int = 6
@@ -76,8 +76,8 @@ PROFILES = {
             stage_epochs=6,
             explained_images=100,
         ),
-        Profile("quick", images=4000, epochs=40, batch_size=32, patience=10),
-        Profile("full", image_px=96, epochs=30, label_px=64, label_epochs=15, stage_epochs=5, resamples=2000),
+        Profile("quick", images=4000, epochs=30, label_epochs=10, patience=10),
+        Profile("full", image_px=96, epochs=30, label_epochs=15, stage_epochs=5, resamples=2000),
     )
 }
 

@@ -135,7 +135,7 @@ def cam_maps(
     targets : array of shape (n,), optional
         From `explained_target`.
     method : str
-        grad_cam (Selvaraju et al., ICCV 2017) or layer_cam (Jiang et al., TIP 2021).
+        grad_cam (ICCV 2017) or layer_cam (TIP 2021).
 
     Returns
     -------
@@ -241,7 +241,7 @@ def faithfulness(
 ) -> np.ndarray:
     """How far the explained output falls when the most salient fifth of the pixels is blurred away.
 
-    Deletion by blur, as in RISE (Petsiuk et al., BMVC 2018), in one step. Larger is more faithful; for age, whose
+    Deletion by blur, as in RISE (BMVC 2018), in one step. Larger is more faithful; for age, whose
     explained output has no direction, it is the absolute change.
 
     Returns

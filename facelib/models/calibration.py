@@ -15,7 +15,9 @@ COVERAGE = 0.90
 
 
 def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
-    """The temperature that minimises the log loss of softmax(logits / T) (Guo et al., ICML 2017).
+    """The temperature T that minimises the log loss of softmax(logits / T).
+
+    From "On Calibration of Modern Neural Networks" (ICML 2017).
 
     Parameters
     ----------

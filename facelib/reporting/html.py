@@ -127,8 +127,15 @@ def _notebook_body(path: Path) -> str:
     return body
 
 
+def markdown_summary(headline: list[dict]) -> str:
+    """The headline table in Markdown, for a README or a mail."""
+    lines = ["| measure, on the test split | value | 95 % interval | n | without looking |", "|---|---|---|---|---|"]
+    lines += ["| {name} | {value} | {interval} | {n} | {baseline} |".format(**row) for row in headline]
+    return "\n".join(lines) + "\n"
+
+
 def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
-    """Render the front page and every executed notebook into report/ of a run.
+    """Render the front page, every executed notebook and summary.md into report/ of a run.
 
     Parameters
     ----------
@@ -166,13 +173,15 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
             shutil.copy(run.path / "figures" / file, site / "figures" / file)
             page = next((page["file"] for page in pages if page["number"] == file[:2]), f"figures/{file}")
             figures.append({"file": file, "alt": alt, "page": page})
+    headline = _headline_rows(results, details["baselines"])
+    (site / "summary.md").write_text(markdown_summary(headline), encoding="utf-8")
     front = environment.get_template("front.html.j2").render(
         **common,
         title="Report",
         current="index.html",
         profile=run.profile.name,
         images=results.get("data.images", {"value": 0})["value"],
-        headline=_headline_rows(results, details["baselines"]),
+        headline=headline,
         claims=claim_rows(details["claims"]),
         data_rows=[
             {"name": name, "value": shown(results[key])["value"]} for key, name in DATA_ROWS.items() if key in results

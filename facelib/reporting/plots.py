@@ -16,7 +16,7 @@ from sklearn.metrics import roc_curve
 from facelib.runs import RunFolder
 from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
+# The Okabe-Ito palette, told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2",
     "#E69F00",

@@ -163,6 +163,12 @@ def test_headline_numbers_carry_unit_interval_n_baseline_and_the_cleaned_value(s
     assert "cannot tell" in site["index.html"]
 
 
+def test_the_summary_is_the_headline_table_in_markdown(site, run):
+    lines = (run.path / "report" / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2] == "| Age: mean absolute error | 4.86 y | 4.50 y to 5.20 y | 1,234 | 15.20 y |"
+    assert all(line.count("|") == 6 for line in lines)
+
+
 def test_synthetic_results_are_labelled_on_every_page(site, tmp_path, notebooks):
     assert all("Synthetic faces" in text for text in site.values())
     real = start_run("real", "smoke", str(tmp_path))
