@@ -156,7 +156,7 @@ class FaceModule(lightning.LightningModule):
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.profile.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, total * min(self.profile.warmup_epochs, self.epochs // 2) // self.epochs)
 
