@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -179,15 +180,17 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
     # Notebook kernels are children of this process: they find the run through its environment.
     os.environ["FACELIB_RUNS"] = str(run.path.parent)
     try:
-        papermill.execute_notebook(
-            str(notebook_path(name)),
-            str(output),
-            parameters={"run": run.name, **parameters},
-            progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
-            kernel_name="python3",
-            cwd=str(Path.cwd()),  # where a caller's relative paths begin
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # the kernel listens to this user alone
-        )
+        # The kernel listens on sockets in a folder of its own, which no other user and no other run reaches.
+        with tempfile.TemporaryDirectory(prefix="facelib-") as sockets:
+            papermill.execute_notebook(
+                str(notebook_path(name)),
+                str(output),
+                parameters={"run": run.name, **parameters},
+                progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
+                kernel_name="python3",
+                cwd=str(Path.cwd()),  # where a caller's relative paths begin
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+            )
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()
         raise NotebookFailed(
