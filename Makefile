@@ -65,5 +65,5 @@ lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade --quiet -o requirements.lock
 
 clean:  ## remove what can be made again: caches, synthetic faces, the smoke run (other runs stay)
-	rm -rf data/cache data/synthetic runs/smoke .pytest_cache .ruff_cache
+	rm -rf data/cache runs/smoke .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/.")]
+RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/; the profile's, else demo.")]
 
 
 @app.callback()
@@ -74,7 +74,7 @@ def run(
 @app.command()
 def audit(
     data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table.")],
-    out: Annotated[Path, typer.Option(help="Folder for duplicates.csv, label_issues.csv, quality.csv, leaks.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for duplicates, label_issues, quality, leaks and rejected .csv.")],
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
     images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
     profile: Annotated[
@@ -82,7 +82,10 @@ def audit(
     ] = "full",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Score labels, which trains networks.")] = True,
 ) -> None:
-    """Find copies, leaks, doubtful labels and poor images of any labelled faces, without a run."""
+    """Find copies, leaks, doubtful labels and poor images of any labelled faces, without a run.
+
+    Scoring labels trains networks, which takes a while; --no-labels leaves it out.
+    """
     from facelib.audit.report import audit_data
 
     for line in audit_data(data, images or None, out, split, profile, labels):
@@ -182,7 +185,7 @@ def join_pairs(arguments: list[str]) -> list[str]:
         if word == "-p":
             key = next(words, "")
             value = None if "=" in key else next(words, None)
-            if "=" not in key and value is None:
+            if "=" not in key and (value is None or value.startswith("--")):
                 raise FacelibError("-p takes a key and a value")
             joined.append(key if value is None else f"{key}={value}")
     return joined

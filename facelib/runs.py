@@ -284,9 +284,18 @@ class RunFolder:
 
 
 def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
-    """The names of the run and its profile: as given, else from FACELIB_RUN and FACELIB_PROFILE, else demo."""
+    """The names of the run and its profile: as given, else from FACELIB_RUN and FACELIB_PROFILE, else demo.
+
+    Raises
+    ------
+    RunConflict
+        If the run's name would lead out of the folder of all runs.
+    """
     profile = profile or os.environ.get("FACELIB_PROFILE") or "demo"
-    return name or os.environ.get("FACELIB_RUN") or profile, profile
+    name = name or os.environ.get("FACELIB_RUN") or profile
+    if Path(name).name != name or name.startswith("."):
+        raise RunConflict(f"a run's name is one word without slashes, and {name!r} is not: choose another --run name")
+    return name, profile
 
 
 def published_run() -> Path:
@@ -370,7 +379,9 @@ def open_run(name: str = "", profile: str = "") -> RunFolder:
     name, resolved = run_name(name, profile)
     path = runs_root() / name
     if not (path / "params.yaml").exists():
-        raise MissingFromRun(f"there is no run {name!r} yet: run notebook {schema.NOTEBOOKS[0]} first")
+        raise MissingFromRun(
+            f"there is no run {name!r} yet: `facelib run --run {name}` or notebook {schema.NOTEBOOKS[0]} makes it"
+        )
     run = RunFolder(path)
     if profile and run.profile.name != resolved:
         raise RunConflict(f"run {name!r} was made with profile {run.profile.name!r}, not {resolved!r}")

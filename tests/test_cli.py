@@ -113,7 +113,10 @@ def test_a_pair_without_its_value_is_refused(arguments):
         (["run", "--profile", "smoke", "--to", "9"], "no notebook '9'"),
         (["audit", "--data", "{tmp}/nowhere", "--out", "{tmp}/out"], "there is nothing at .*nowhere"),
         (["audit", "--data", "{tmp}/empty", "--out", "{tmp}/out"], "empty holds no usable face"),
-        (["report", "--run", "nowhere"], "there is no run 'nowhere' yet: run notebook 01_explore first"),
+        (
+            ["report", "--run", "nowhere"],
+            "there is no run 'nowhere' yet: `facelib run --run nowhere` or notebook 01_explore makes it",
+        ),
         (["predict", "x.jpg", "--run", "nowhere"], "there is no run 'nowhere' yet"),
     ],
 )
@@ -215,7 +218,7 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     assert "97 faces, 0 rejected" in said
     assert "2 of 22 test images have a copy in training" in said and "1 near" in said and "1 exact" in said
     assert "1 names of the split match no file" in said
-    assert sorted(path.name for path in out.iterdir()) == ["duplicates.csv", "leaks.csv", "quality.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["duplicates.csv", "leaks.csv", "quality.csv", "rejected.csv"]
     leaks = pd.read_csv(out / "leaks.csv").set_index("test_image")
     assert leaks.loc[leak, ["train_image", "kind", "distance"]].tolist() == [copied, "exact", 0.0]
     assert leaks.loc[near["image_id"], ["train_image", "kind"]].tolist() == [near["copy_of"], "near"]

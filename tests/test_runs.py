@@ -249,3 +249,9 @@ def test_opening_with_another_profile_conflicts():
     assert open_run("r", "smoke").name == "r"
     with pytest.raises(RunConflict, match="'smoke', not 'demo'"):
         open_run("r", "demo")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".hidden", "/tmp/x"])
+def test_a_run_cannot_lie_outside_the_folder_of_all_runs(name):
+    with pytest.raises(RunConflict, match="one word without slashes"):
+        start_run(name, "smoke")

@@ -1,4 +1,7 @@
-"""The bias claims of source A, each tested on this run: found, not found, or cannot tell."""
+"""The bias claims of an earlier analysis of UTKFace, each tested on this run: found, not found, or cannot tell.
+
+The analysis is "Demographic Prediction from Facial Images", source A of the README.
+"""
 
 from dataclasses import asdict, dataclass, replace
 

@@ -10,6 +10,7 @@ from facelib.config import resolve_profile
 from facelib.data import cache_faces, read_faces
 from facelib.data.protocols import read_protocol
 from facelib.data.splits import split_faces
+from facelib.errors import UnreadableData
 from facelib.runs import atomic_path, cache_root
 
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
@@ -70,7 +71,7 @@ def audit_data(
     data, images : str
         See `facelib.data.read_faces`.
     out : Path
-        Folder for duplicates.csv, label_issues.csv, quality.csv and, with a split, leaks.csv.
+        Folder for rejected.csv, duplicates.csv, label_issues.csv, quality.csv and, with a split, leaks.csv.
     split : Path, optional
         A folder with train.csv and test.csv.
     profile : str
@@ -79,8 +80,13 @@ def audit_data(
         Score labels, which trains networks.
     """
     setting = resolve_profile(profile)
+    if out.exists() and not out.is_dir():
+        raise UnreadableData(f"--out {out} is a file: give a folder")
+    if split is not None and not split.is_dir():
+        raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     pictures, faces, rejected = cache_faces(read_faces(data, images), AUDIT_PX, cache_root())
     yield f"{len(faces):,} faces, {len(rejected):,} rejected"
+    yield _save(rejected, out / "rejected.csv")
     pairs = duplicates.find_copies(faces, pictures)
     group_id = duplicates.group_copies(len(faces), pairs)
     copies = duplicates.duplicates_table(faces, group_id, pairs)

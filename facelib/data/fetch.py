@@ -43,8 +43,8 @@ def fetch_dataset(name: str, to: Path) -> Path:
         downloaded = Path(kagglehub.dataset_download(handle)) / part
     except Exception as error:  # kagglehub passes on whatever its transport raises
         raise FetchFailed(
-            f"{handle} could not be downloaded from Kaggle ({type(error).__name__}): download it in a browser, "
-            f"unpack {part} to {target}, and pass that as --data"
+            f"{handle} could not be downloaded from Kaggle ({type(error).__name__}): download it in a browser from "
+            f"www.kaggle.com/datasets/{handle}, unpack {part} to {target}, and pass that as --data"
         ) from error
     if not downloaded.exists():
         raise FetchFailed(f"the download of {handle} holds no {part}: look into {downloaded.parent}")

@@ -252,6 +252,8 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
             f"{', '.join(ATTRIBUTES)}"
         )
     root = Path(images) if images else path.parent
+    if not root.is_dir():
+        raise UnreadableData(f"there is no folder {root}: --images takes the one that the table's paths begin in")
     rows, rejected, seen = [], [], set()
     for number, record in enumerate(table.to_dict("records")):
         item = f"row {number}: {record['path']}"
@@ -297,5 +299,8 @@ def read_faces(path: Path | str, images: Path | str | None = None) -> FaceSource
         hint = (
             f", e.g. {source.rejected.item.iloc[0]!r} {source.rejected.reason.iloc[0]}" if len(source.rejected) else ""
         )
-        raise UnreadableData(f"{path} holds no usable face ({len(source.rejected)} rejected{hint})")
+        remedy = (
+            "give the folder that holds the images" if path.is_dir() else f"paths begin in {source.root}, or --images"
+        )
+        raise UnreadableData(f"{path} holds no usable face ({len(source.rejected)} rejected{hint}): {remedy}")
     return source

@@ -313,8 +313,7 @@ def error_map(positions: np.ndarray, labels: np.ndarray, title: str) -> Figure:
 def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str) -> Figure:
     """Mean attribution maps over one background picture: a row per head, a column per method.
 
-    LIME's are green where they support and pink where they oppose the output, as in source A but told apart by
-    colour-blind readers.
+    LIME's are green where they support and pink where they oppose the output, which colour-blind readers tell apart.
     """
     heads = list(dict.fromkeys(head for head, _ in maps))
     methods = list(dict.fromkeys(method for _, method in maps))
