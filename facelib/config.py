@@ -72,7 +72,7 @@ PROFILES = {
             epochs=24,
             batch_size=32,
             images=1600,
-            label_epochs=10,
+            label_epochs=8,
             stage_epochs=6,
             explained_images=100,
         ),

@@ -93,6 +93,7 @@ def _deck(run: RunFolder) -> dict:
     claims = [["Claim of an earlier analysis", "Answer", "Measured", "Interval"]]
     claims += [[row["claim"], row["answer"], row["value"], row["interval"]] for row in claim_rows(bias["claims"])]
     wrong = [["What", "Found"]] + [[name, value[key]] for key, name in DATA_ROWS.items() if key in value]
+    start = "random" if run.profile.start_weights == "none" else run.profile.start_weights
     kind = "synthetic faces drawn by the package" if run.is_synthetic else "labelled photographs"
     slides = [
         _slide(
@@ -128,8 +129,11 @@ def _deck(run: RunFolder) -> dict:
             ],
         ),
         _slide(
-            f"One network, three outputs: {train['epochs']} epochs from {run.profile.start_weights} weights",
-            [f"Age error on its own training images {train['train_mae']:.1f} y: what lies beyond is memorised."],
+            f"One network, three outputs: {train['epochs']} epochs from {start} weights",
+            [
+                f"Age error on its own training images {train['train_mae']:.1f} y, "
+                f"on validation {value['validation.age.mae']}."
+            ],
             ["03_training_curves.svg"],
             height=5.2,
         ),
@@ -147,7 +151,10 @@ def _deck(run: RunFolder) -> dict:
         _slide("Five claims, tested", table=claims),
         _slide(
             f"Which errors are alike: {clusters['clustering']['clusters']} clusters",
-            [f"{value['errors.label_doubted']} of the errors carry a label that other networks doubt too."],
+            [
+                f"{100 * results['errors.label_doubted']['value']:.0f} % of the errors carry a label that other "
+                "networks doubt too."
+            ],
             ["06_error_map.svg"],
             height=8.0,
         ),
