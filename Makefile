@@ -63,7 +63,7 @@ figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
-	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade --quiet -o requirements.lock
+	  --generate-hashes --no-header --upgrade --quiet -o requirements.lock
 
 clean:  ## remove what can be made again: caches, synthetic faces, the smoke run (other runs stay)
 	rm -rf data/cache runs/smoke .pytest_cache .ruff_cache

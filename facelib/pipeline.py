@@ -19,8 +19,11 @@ from traitlets.config import Config
 
 from facelib.config import Profile
 from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
-from facelib.runs import RunFolder, package_fingerprint, project_root, write_json
+from facelib.runs import RunFolder, package_fingerprint, project_root, write_json, write_text
 from facelib.schema import NOTEBOOKS
+
+# What a person did, and how often the test split was looked at, outlives a run that begins anew.
+LASTING = ("tables/decisions.csv", "test_reads.csv")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def locked(run: RunFolder):
 
 
 def discard(path: Path) -> None:
-    """Remove a run folder, but for a person's decisions, so that it can begin anew.
+    """Remove a run folder so that it can begin anew, but for a person's decisions and the log of test readings.
 
     Anything that is not a run folder is left alone.
 
@@ -107,13 +110,11 @@ def discard(path: Path) -> None:
         return
     if not (path / "params.yaml").exists():
         raise RunConflict(f"{path} is not a run folder and is not removed: choose another --run name")
-    decided = path / "tables" / "decisions.csv"
     with locked(RunFolder(path)):
-        kept = decided.read_bytes() if decided.exists() else None
+        kept = {name: (path / name).read_text("utf-8") for name in LASTING if (path / name).exists()}
         shutil.rmtree(path)
-        if kept is not None:
-            decided.parent.mkdir(parents=True)
-            decided.write_bytes(kept)
+        for name, text in kept.items():
+            write_text(path / name, text)
 
 
 def _load_finished(run: RunFolder) -> dict[str, Finished]:

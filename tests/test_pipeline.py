@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat import v4
 
@@ -145,6 +146,21 @@ def test_the_lock_is_let_go_after_an_error(run):
         raise ZeroDivisionError
     with locked(run):
         pass
+
+
+def test_a_fresh_start_keeps_what_a_person_decided_and_how_often_the_test_split_was_read(run):
+    decided = pd.DataFrame({"image_id": ["a.jpg"], "issue": ["quality"], "action": ["drop"]})
+    run.save_table(decided, "decisions.csv")
+    run.save_table(decided, "other.csv")
+    run.log_test_read("05_evaluate_bias")
+    readings = (run.path / "test_reads.csv").read_text()
+    discard(run.path)
+    assert sorted(str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()) == [
+        "tables/decisions.csv",
+        "test_reads.csv",
+    ]
+    assert (run.path / "test_reads.csv").read_text() == readings and "05_evaluate_bias" in readings
+    pd.testing.assert_frame_equal(run.load_table("decisions.csv"), decided)
 
 
 def test_only_run_folders_are_discarded(run, tmp_path):

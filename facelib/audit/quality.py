@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from facelib.data import FaceImages
 
-# A score below its threshold raises the flag. Set by looking at the lowest scores of UTKFace.
+# A score below its threshold raises the flag. Set by hand and not calibrated: a flag asks for a look.
 THRESHOLDS = {"dark": 0.18, "bright": 0.10, "contrast": 0.22, "blur": 0.12, "tiny": 0.25, "grey": 0.05, "border": 0.80}
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
 CHUNK = 1000

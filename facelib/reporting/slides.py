@@ -70,10 +70,9 @@ def _slide(title: str, points=(), figures=(), table=(), height: float = 8.4, sta
 
 def _with_figures(run: RunFolder, slides: list[dict]) -> list[dict]:
     """The slides whose figures the run has kept: a picture that might show a reader's own face is not."""
-    for slide in slides:
-        slide["wanted"] = len(slide["figures"])
-        slide["figures"] = [name for name in slide["figures"] if (run.path / "figures" / name).exists()]
-    return [slide for slide in slides if slide["figures"] or not slide.pop("wanted")]
+    present = {path.name for path in (run.path / "figures").iterdir()}
+    kept = [slide for slide in slides if not slide["figures"] or present & set(slide["figures"])]
+    return [{**slide, "figures": [name for name in slide["figures"] if name in present]} for slide in kept]
 
 
 def _deck(run: RunFolder) -> dict:
