@@ -62,7 +62,7 @@ figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 	$(BIN)/facelib slides --run $(RUN)
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	uv pip compile pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-header --upgrade --quiet -o requirements.lock
 
 clean:  ## remove what can be made again: caches, synthetic faces, the smoke run (other runs stay)

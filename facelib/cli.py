@@ -74,13 +74,15 @@ def run(
 @app.command()
 def audit(
     data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table.")],
-    out: Annotated[Path, typer.Option(help="Folder for duplicates, label_issues, quality, leaks and rejected .csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
     images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
     profile: Annotated[
         str, typer.Option(help="Size of the label-scoring networks: smoke, demo, quick or full.")
     ] = "full",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Score labels, which trains networks.")] = True,
+    faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")] = True,
+    cluster: Annotated[str, typer.Option(help="Address of a dask scheduler for the work on images.")] = "",
 ) -> None:
     """Find copies, leaks, doubtful labels and poor images of any labelled faces, without a run.
 
@@ -88,7 +90,7 @@ def audit(
     """
     from facelib.audit.report import audit_data
 
-    for line in audit_data(data, images or None, out, split, profile, labels):
+    for line in audit_data(data, out, images, split, profile, labels, faces, cluster):
         say(line)
 
 

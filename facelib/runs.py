@@ -173,7 +173,7 @@ class RunFolder:
 
     def save_table(self, table: pd.DataFrame, name: str) -> None:
         """Save a table below tables/: CSV if the name ends so, else parquet."""
-        path = self.path / "tables" / (name if "." in name else f"{name}.parquet")
+        path = self.table_path(name)
         with atomic_path(path) as partial:
             if path.suffix == ".csv":
                 table.to_csv(partial, index=False)
@@ -191,9 +191,9 @@ class RunFolder:
         path = self.require(f"tables/{name if '.' in name else f'{name}.parquet'}")
         return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
-    def has_table(self, name: str) -> bool:
-        """Whether a table exists already."""
-        return (self.path / "tables" / (name if "." in name else f"{name}.parquet")).exists()
+    def table_path(self, name: str) -> Path:
+        """Where a table is, or would be: parquet unless the name has another ending."""
+        return self.path / "tables" / (name if "." in name else f"{name}.parquet")
 
     def save_array(self, array: np.ndarray, name: str) -> None:
         """Save an array as tables/<name>.npy."""

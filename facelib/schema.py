@@ -8,6 +8,7 @@ import pandas as pd
 GENDERS = ("male", "female")
 ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
 ATTRIBUTES = ("age", "gender", "ethnicity")
+CLASS_NAMES = {"gender": GENDERS, "ethnicity": ETHNICITIES}
 MAX_AGE = 116  # the oldest label in UTKFace
 UNKNOWN = -1  # an integer code for a label that is missing
 
@@ -82,6 +83,51 @@ TEST_KEYS = (
     "age.interval_width",
 )
 HEADLINE_KEYS += tuple(f"{test}.{key}" for test in ("test", "test_cleaned") for key in TEST_KEYS)
+
+
+def parse_label(attribute: str, value) -> float | int:
+    """A label from text: an age in years (nan where missing), a class by its code or name (`UNKNOWN` where missing).
+
+    Raises
+    ------
+    ValueError
+        If the value is none that the attribute can have.
+
+    Examples
+    --------
+    >>> parse_label("gender", "Female"), parse_label("ethnicity", "2.0"), parse_label("age", "31")
+    (1, 2, 31.0)
+    """
+    text = "" if value is None or pd.isna(value) else str(value).strip()
+    if attribute == "age":
+        try:
+            age = float(text or "nan")
+        except ValueError:
+            raise ValueError(f"age {value!r} is not a number") from None
+        if age < 0 or age > MAX_AGE:
+            raise ValueError(f"age {age:g} is outside 0-{MAX_AGE} years")
+        return age
+    names = CLASS_NAMES[attribute]
+    by_name = {name.lower(): code for code, name in enumerate(names)}
+    by_code = {form: code for code in range(len(names)) for form in (str(code), f"{code}.0")}
+    known = by_name | by_code | {"": UNKNOWN}
+    if text.lower() not in known:
+        allowed = ", ".join(f"{code} {name}" for code, name in enumerate(names))
+        raise ValueError(f"{attribute} {value!r} is none of {allowed}")
+    return known[text.lower()]
+
+
+def label_name(attribute: str, value: float) -> str:
+    """A label as a reader says it: years, or the name of a class.
+
+    Examples
+    --------
+    >>> label_name("age", 31.0), label_name("gender", 1), label_name("ethnicity", -1)
+    ('31', 'female', 'unknown')
+    """
+    if attribute == "age":
+        return f"{value:g}"
+    return CLASS_NAMES[attribute][int(value)] if value >= 0 else "unknown"
 
 
 def age_band(age_years) -> pd.Categorical:

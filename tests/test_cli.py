@@ -213,17 +213,65 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     tested = [*singles.iloc[20:40], leak, near["image_id"], "9_0_0_lost.jpg"]
     pd.DataFrame({"filename": tested}).to_csv(split / "test.csv", index=False)
 
-    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-labels")
+    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-labels", "--no-faces")
     assert code == 0 and err == ""
     assert "97 faces, 0 rejected" in said
     assert "2 of 22 test images have a copy in training" in said and "1 near" in said and "1 exact" in said
-    assert "1 names of the split match no file" in said
-    assert sorted(path.name for path in out.iterdir()) == ["duplicates.csv", "leaks.csv", "quality.csv", "rejected.csv"]
+    assert "1 names of the split match no single file" in said
+    assert sorted(path.stem for path in out.iterdir()) == [
+        "audit", "decisions", "duplicates", "label_noise", "leaks", "quality", "rejected", "unmatched",
+    ]  # fmt: skip
     leaks = pd.read_csv(out / "leaks.csv").set_index("test_image")
     assert leaks.loc[leak, ["train_image", "kind", "distance"]].tolist() == [copied, "exact", 0.0]
     assert leaks.loc[near["image_id"], ["train_image", "kind"]].tolist() == [near["copy_of"], "near"]
-    assert 0 < leaks.loc[near["image_id"], "distance"] < 0.03
+    assert 0 < leaks.loc[near["image_id"], "distance"] < 0.2
+    assert pd.read_csv(out / "unmatched.csv").to_numpy().tolist() == [
+        ["test", "9_0_0_lost.jpg", "no file bears this name"]
+    ]
     assert len(pd.read_csv(out / "quality.csv")) == 97
     duplicates = pd.read_csv(out / "duplicates.csv").set_index("image_id")
     assert duplicates.loc[leak, "group_id"] == duplicates.loc[copied, "group_id"]
     assert np.isin(truth[truth["copy_kind"] == "exact"]["image_id"], duplicates.index).all()
+    summary = pd.read_csv(out / "audit.csv").set_index("measure")
+    assert summary.loc["images used", "value"] == 97
+    assert summary.loc["test images with a copy in training", ["value", "n"]].tolist() == [2 / 22, 22]
+    assert summary.loc["groups of copies, near ones included", "value"] == duplicates["group_id"].nunique()
+
+
+def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib, faces_folder, tmp_path):
+    out = tmp_path / "audit"
+    call = ("audit", "--data", faces_folder, "--out", out, "--no-labels", "--no-faces")
+    assert facelib(*call)[0] == 0
+    table = pd.read_csv(out / "decisions.csv", keep_default_na=False)
+    table.loc[0, "action"] = "drop"
+    table.to_csv(out / "decisions.csv", index=False)
+    code, said, _ = facelib(*call)
+    assert code == 0 and "1 decided by a person (0 of them stale)" in said
+    kept = pd.read_csv(out / "decisions.csv", keep_default_na=False).set_index("image_id")
+    assert kept.loc[table.loc[0, "image_id"], "action"] == "drop" and len(kept) == len(table)
+    table.assign(image_id="nobody.jpg")[:1].to_csv(out / "decisions.csv", index=False)
+    code, _, err = facelib(*call)
+    assert code == 2 and "line 2 of" in err and "'nobody.jpg', which is not among the faces" in err
+
+
+def test_one_image_and_few_images_are_audited_without_networks(facelib, faces_folder, tmp_path):
+    one = tmp_path / "one"
+    one.mkdir()
+    shutil.copy(next(path for path in sorted(faces_folder.iterdir())), one)
+    code, said, err = facelib("audit", "--data", one, "--out", tmp_path / "audit")
+    assert code == 0 and err == ""
+    assert "1 faces, 0 rejected" in said and "0 groups of copies" in said
+    assert "labels are not scored: 1 faces are too few for networks, 200 are wanted" in said
+    assert len(pd.read_csv(tmp_path / "audit" / "quality.csv")) == 1
+
+
+def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
+    same = tmp_path / "same"
+    same.mkdir()
+    original = next(path for path in sorted(faces_folder.iterdir()))
+    for k in range(40):
+        shutil.copy(original, same / f"{20 + k}_{k % 2}_0_{k}.jpg")
+    code, said, _ = facelib("audit", "--data", same, "--out", tmp_path / "audit", "--no-labels", "--no-faces")
+    assert code == 0 and "1 groups of copies, 1 of them contradict themselves" in said
+    duplicates = pd.read_csv(tmp_path / "audit" / "duplicates.csv")
+    assert len(duplicates) == 40 and set(duplicates["age_range"]) == {39} and set(duplicates["kind"]) == {"exact"}

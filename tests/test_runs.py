@@ -94,7 +94,7 @@ def test_json_holds_what_measurements_are_made_of(tmp_path):
 def test_tables_arrays_and_checkpoints_round_trip():
     run = start_run("r", "smoke")
     table = pd.DataFrame({"image_id": ["a", "b"], "age": [1.5, np.nan], "gender": np.array([0, -1], "int8")})
-    assert not run.has_table("faces")
+    assert not run.table_path("faces").exists()
     run.save_table(table, "faces")
     run.save_table(table[["image_id"]], "rejected.csv")
     run.save_array(np.arange(6.0).reshape(2, 3), "embeddings")
@@ -103,7 +103,7 @@ def test_tables_arrays_and_checkpoints_round_trip():
     assert run.load_table("rejected.csv")["image_id"].tolist() == ["a", "b"]
     assert run.load_array("embeddings").tolist() == [[0, 1, 2], [3, 4, 5]]
     assert run.require("checkpoints/model.safetensors").read_bytes() == b"weights"
-    assert run.has_table("faces") and run.has_table("rejected.csv")
+    assert run.table_path("faces").exists() and run.table_path("rejected.csv").name == "rejected.csv"
 
 
 def test_a_figure_is_named_by_its_notebook_and_repeats_bit_for_bit():

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage import data
-from skimage.feature import Cascade
 
+from facelib.data.face_boxes import find_faces
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
 from facelib.models.predictor import Predictor
@@ -16,9 +16,6 @@ from facelib.schema import ETHNICITIES
 # The frontal detector's box within an aligned 200 px chip, median of what it finds on padded UTKFace chips
 # (benchmarks/face_box.py): left, top and edge as shares of the chip's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
-DETECT_PX = 640  # longest edge of the searched image
-SMALLEST_PX = 40  # smallest face looked for in it
-MIN_NEIGHBOURS = 12  # overlapping detections behind a find; with fewer, patterns are taken for faces
 
 
 class UnreadablePhoto(FacelibError):
@@ -62,37 +59,6 @@ def read_photo(path: Path) -> np.ndarray:
 def example_photo() -> np.ndarray:
     """scikit-image's public-domain portrait of an astronaut, uint8 (512, 512, 3)."""
     return data.astronaut()
-
-
-def find_faces(photo: np.ndarray) -> list[tuple[float, float, float]]:
-    """Boxes (left, top, edge) of frontal faces in pixels of the photograph, largest first.
-
-    A tight crop leaves the detector no room, so a photograph without a find is searched again with a border around it.
-    Without need the border is left out: it invites finds that are no faces.
-
-    Parameters
-    ----------
-    photo : uint8 array (h, w, 3)
-    """
-    height, width = photo.shape[:2]
-    scale = min(1.0, DETECT_PX / max(height, width))
-    small = np.asarray(Image.fromarray(photo).resize((max(1, round(width * scale)), max(1, round(height * scale)))))
-    smallest = min(SMALLEST_PX, *small.shape[:2])
-    detector = Cascade(data.lbp_frontal_face_cascade_filename())
-    for pad in (0, max(small.shape) // 2):
-        padded = np.pad(small, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
-        found = detector.detect_multi_scale(
-            padded,
-            scale_factor=1.1,
-            step_ratio=1,
-            min_size=(smallest, smallest),
-            max_size=padded.shape[:2],
-            min_neighbor_number=MIN_NEIGHBOURS,
-        )
-        if found:
-            boxes = [((box["c"] - pad) / scale, (box["r"] - pad) / scale, box["width"] / scale) for box in found]
-            return sorted(boxes, key=lambda box: -box[2])
-    return []
 
 
 def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:

@@ -4,57 +4,198 @@ Nothing is deleted. A row counts as a person's decision once its action is keep,
 the action empty and is applied by nobody.
 """
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from facelib.audit.label_issues import joint_suspicion
 from facelib.errors import InvalidDecision
-from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, MAX_AGE, UNKNOWN
+from facelib.runs import atomic_path
+from facelib.schema import ATTRIBUTES, UNKNOWN, label_name, parse_label
 
 ACTIONS = ("keep", "drop", "relabel")
 COLUMNS = ["image_id", "issue", "action", "value", "reason"]
+KEYS = ["image_id", "issue"]
+QUALITY = "quality"
+ISSUES = (*(f"label:{attribute}" for attribute in ATTRIBUTES), QUALITY)
+AGE_GAP = 10  # years between the age labels of copies from which one is proposed for a new label
 
 
-def propose(label_issues: pd.DataFrame, quality: pd.DataFrame, limit: int = 500) -> pd.DataFrame:
-    """Rows for a person to look at: flagged labels, most suspicious first, and flagged images.
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame(columns=COLUMNS, dtype=object)
+
+
+def _proposals(rows: pd.DataFrame, value, reason) -> pd.DataFrame:
+    """Rows (image_id, attribute) as proposals to relabel."""
+    issue = "label:" + rows["attribute"]
+    table = pd.DataFrame({"image_id": rows["image_id"], "issue": issue, "action": "", "value": value, "reason": reason})
+    return table.astype(object)
+
+
+def _of_copies(issues: pd.DataFrame, group_id: pd.Series) -> pd.DataFrame:
+    """For copies that contradict each other: give all of them the label that the networks find most plausible."""
+    members = issues.assign(group=group_id.loc[issues["image_id"]].to_numpy())
+    members = members.sort_values("score", ascending=False, kind="stable")
+    best = members.groupby(["group", "attribute"])["given"].transform("first")
+    apart = (members["given"] - best).abs()
+    wrong = members[np.where(members["attribute"] == "age", apart >= AGE_GAP, apart > 0)]
+    values = [label_name(a, v) for a, v in zip(wrong["attribute"], best.loc[wrong.index], strict=True)]
+    reasons = [
+        f"a copy of it is labelled {value}, this one {label_name(row.attribute, row.given)} (score {row.score:.4f})"
+        for row, value in zip(wrong.itertuples(), values, strict=True)
+    ]
+    return _proposals(wrong, values, reasons).iloc[::-1]  # the least plausible first
+
+
+def _of_labels(issues: pd.DataFrame) -> pd.DataFrame:
+    """For doubted labels: the photographs doubted in most attributes first, then the most doubted ones."""
+    doubted = issues[issues["is_issue"]].merge(joint_suspicion(issues), on="image_id")
+    doubted = doubted.sort_values(["doubted", "lowest", "image_id", "score"], ascending=[False, True, True, True])
+    values = [label_name(row.attribute, row.suggested) for row in doubted.itertuples()]
+    reasons = [
+        f"{label_name(row.attribute, row.given)} given, {value} predicted (score {row.score:.4f})"
+        + (f"; {row.doubted} labels of this image are doubted" if row.doubted > 1 else "")
+        for row, value in zip(doubted.itertuples(), values, strict=True)
+    ]
+    return _proposals(doubted, values, reasons)
+
+
+def _of_quality(quality: pd.DataFrame) -> pd.DataFrame:
+    """For poor images: the ones with most flags first."""
+    flags = [column for column in quality if column.startswith("is_")]
+    # A flag on most images is a property of the source (48 px, grey) and nothing to decide about image by image.
+    flags = [flag for flag in flags if quality[flag].mean() <= 0.5]
+    poor = quality.assign(flagged=quality[flags].sum(axis=1)).query("flagged > 0")
+    poor = poor.sort_values("flagged", ascending=False, kind="stable")
+    reasons = [", ".join(f.removeprefix("is_") for f in flags if row[f]) for row in poor[flags].to_dict("records")]
+    table = pd.DataFrame({"image_id": poor["image_id"], "issue": QUALITY, "action": "", "value": "", "reason": reasons})
+    return table.astype(object)
+
+
+def propose(
+    issues: pd.DataFrame | None, quality: pd.DataFrame, group_id: pd.Series | None = None, limit: int = 500
+) -> pd.DataFrame:
+    """Rows for a person to look at: contradicting copies, then doubted labels, then poor images.
+
+    Parameters
+    ----------
+    issues : DataFrame, optional
+        From `label_issues.find_issues`.
+    quality : DataFrame
+        From `quality.score_quality`.
+    group_id : Series of int, optional
+        Group of copies, by image_id.
+    limit : int
+        Proposals of each of the three sorts, at most.
 
     Returns
     -------
     DataFrame
-        image_id, issue, action (empty), value (the suggested label), reason.
+        image_id, issue, action (empty), value (the suggested label), reason; one row per image and issue.
     """
-    flagged = label_issues[label_issues["is_issue"]].sort_values("score").head(limit)
-    labels = pd.DataFrame(
-        {
-            "image_id": flagged["image_id"],
-            "issue": "label:" + flagged["attribute"],
-            "action": "",
-            "value": flagged["suggested"].map("{:g}".format),
-            "reason": [
-                f"{row.attribute} {row.given:g} given, {row.suggested:g} predicted, score {row.score:.4f}"
-                for row in flagged.itertuples()
-            ],
-        }
-    )
-    flags = [column for column in quality if column.startswith("is_")]
-    # A flag on most images is a property of the source (48 px, grey) and nothing to decide about image by image.
-    flags = [flag for flag in flags if quality[flag].mean() <= 0.5]
-    poor = quality[quality[flags].any(axis=1)].head(limit)
-    images = pd.DataFrame(
-        {
-            "image_id": poor["image_id"],
-            "issue": "quality",
-            "action": "",
-            "value": "",
-            "reason": [
-                ", ".join(f.removeprefix("is_") for f in flags if row[f]) for row in poor[flags].to_dict("records")
-            ],
-        }
-    )
-    return pd.concat([labels, images], ignore_index=True)[COLUMNS].astype(object)
+    parts = [_of_quality(quality)]
+    if issues is not None:
+        parts = [_of_labels(issues), *parts]
+    if issues is not None and group_id is not None:
+        parts = [_of_copies(issues, group_id), *parts]
+    return pd.concat([part.head(limit) for part in parts], ignore_index=True).drop_duplicates(KEYS, ignore_index=True)[
+        COLUMNS
+    ]
 
 
-def merge(proposed: pd.DataFrame, edited: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _check(row: dict, known: set[str]) -> None:
+    """Refuse a decision that cannot be carried out; a ValueError says why."""
+    if row["action"] not in ACTIONS:
+        raise ValueError(f"has action {row['action']!r}: allowed are {', '.join(ACTIONS)}, or nothing")
+    if row["image_id"] not in known:
+        raise ValueError(f"decides about {row['image_id']!r}, which is not among the faces: remove the line")
+    if row["issue"] not in ISSUES:
+        raise ValueError(f"has issue {row['issue']!r}: allowed are {', '.join(ISSUES)}")
+    if row["action"] == "relabel":
+        if row["issue"] == QUALITY:
+            raise ValueError("relabels for quality: name the label, for example label:age")
+        new_label(row["issue"], row["value"])
+
+
+def new_label(issue: str, value: str) -> float:
+    """The label that a relabel sets: years for an age, a class by code or name, `unknown` for none.
+
+    Raises
+    ------
+    ValueError
+        If the label cannot have that value.
+    """
+    attribute = issue.removeprefix("label:")
+    if value.strip().lower() in ("unknown", str(UNKNOWN)):
+        return float("nan") if attribute == "age" else UNKNOWN
+    if not value.strip():
+        raise ValueError(f"relabels {attribute} and gives no value")
+    return parse_label(attribute, value)
+
+
+def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
+    """The decisions file: proposals and a person's decisions, as text.
+
+    Parameters
+    ----------
+    path : Path
+        Need not exist.
+    faces : DataFrame
+        The faces table, whose image_ids decisions may be about.
+
+    Returns
+    -------
+    DataFrame
+        image_id, issue, action, value, reason.
+
+    Raises
+    ------
+    InvalidDecision
+        If the file is no such table, or a line of it has an action, an image, an issue or a value that does not exist
+        or contradicts an earlier line. The message has the line's number.
+    """
+    if not path.exists():
+        return _empty()
+    rows, decided, known = [], {}, set(faces["image_id"])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as opened:  # spreadsheets write a byte order mark
+            reader = csv.DictReader(opened)
+            missing = {*KEYS, "action"} - set(reader.fieldnames or [])
+            if missing:
+                raise InvalidDecision(f"{path} has no column {', '.join(sorted(missing))}")
+            for record in reader:
+                row = {name: (record.get(name) or "").strip() for name in COLUMNS}
+                row["image_id"], row["action"] = record["image_id"] or "", row["action"].lower()
+                rows.append(row)
+                if row["action"]:
+                    _check(row, known)
+                    key = row["image_id"], row["issue"]
+                    if decided.setdefault(key, row) is not row:
+                        raise ValueError(f"decides again about {row['image_id']!r} and {row['issue']}")
+    except UnicodeDecodeError:
+        raise InvalidDecision(f"{path} is not UTF-8 text: save it as CSV in UTF-8") from None
+    except (ValueError, csv.Error) as error:
+        raise InvalidDecision(f"line {reader.line_num} of {path} {error}") from error
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Save decisions, whole or not at all."""
+    with atomic_path(path) as partial:
+        table[COLUMNS].to_csv(partial, index=False)
+
+
+def merge(proposed: pd.DataFrame, edited: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """New proposals with a person's earlier decisions kept.
+
+    Parameters
+    ----------
+    proposed : DataFrame
+        From `propose`.
+    edited : DataFrame
+        From `read`.
 
     Returns
     -------
@@ -62,69 +203,39 @@ def merge(proposed: pd.DataFrame, edited: pd.DataFrame | None) -> tuple[pd.DataF
         A person's decisions first, then proposals about anything else.
     stale : DataFrame
         A person's decisions that no current proposal asks for; they stay in `merged` and stay in force.
-
-    Raises
-    ------
-    InvalidDecision
-        If an action is neither empty nor one of `ACTIONS`.
     """
-    if edited is None:
-        return proposed, proposed.iloc[:0]
-    for row in edited[edited["action"].notna() & ~edited["action"].isin(["", *ACTIONS])].itertuples():
-        raise InvalidDecision(
-            f"decisions.csv has action {row.action!r} for {row.image_id}: allowed are {', '.join(ACTIONS)}, or nothing"
-        )
-    decided = edited[edited["action"].isin(ACTIONS)].reindex(columns=COLUMNS).fillna("")
-    keys = ["image_id", "issue"]
-    known = pd.MultiIndex.from_frame(decided[keys])
-    asked = pd.MultiIndex.from_frame(proposed[keys])
+    decided = edited[edited["action"] != ""]
+    known, asked = pd.MultiIndex.from_frame(decided[KEYS]), pd.MultiIndex.from_frame(proposed[KEYS])
     merged = pd.concat([decided, proposed[~asked.isin(known)]], ignore_index=True)
     return merged.astype(object), decided[~known.isin(asked)]
 
 
-def _new_label(decision, attribute: str) -> float:
-    """The value of a relabel: years for an age; for a class a code, or -1 for unknown."""
-    low, high = {
-        "age": (0, MAX_AGE),
-        "gender": (UNKNOWN, len(GENDERS) - 1),
-        "ethnicity": (UNKNOWN, len(ETHNICITIES) - 1),
-    }[attribute]
-    try:
-        value = float(decision.value)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if not low <= value <= high or (attribute != "age" and value % 1):
-        raise InvalidDecision(
-            f"decisions.csv relabels {attribute} of {decision.image_id} to {decision.value!r}: "
-            f"allowed are {low} to {high}"
-        )
-    return value
-
-
 def apply(faces: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """Faces with confirmed relabels, and which of them a person did not drop.
+
+    Parameters
+    ----------
+    faces : DataFrame
+        The faces table.
+    decisions : DataFrame
+        From `read`.
 
     Returns
     -------
     faces : DataFrame
         A copy with relabelled attributes.
     used : bool array of shape (n,)
-
-    Raises
-    ------
-    InvalidDecision
-        If a label is changed to a value that it cannot have.
     """
     faces = faces.copy()
     row_of = pd.Series(np.arange(len(faces)), index=faces["image_id"])
     used = np.ones(len(faces), bool)
-    for decision in decisions[decisions["image_id"].isin(row_of.index)].itertuples():
+    for decision in decisions[decisions["action"].isin(["drop", "relabel"])].itertuples():
         row = row_of[decision.image_id]
-        attribute = str(decision.issue).removeprefix("label:")
         if decision.action == "drop":
             used[row] = False
-        elif decision.action == "relabel" and attribute in ATTRIBUTES:
-            faces.loc[faces.index[row], attribute] = _new_label(decision, attribute)
+        else:
+            attribute = decision.issue.removeprefix("label:")
+            faces.loc[faces.index[row], attribute] = new_label(decision.issue, decision.value)
     return faces, used
 
 

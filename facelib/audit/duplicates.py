@@ -1,8 +1,10 @@
 """Copies of one photograph: byte-identical ones, and near ones found by perceptual hash and confirmed by pixels.
 
 Aligned faces all look alike to a 64-bit hash, so a hash alone calls thousands of different people copies. Here it only
-proposes; a pair counts as a copy when the aligned grey pixels correlate.
+proposes; a pair counts as a copy when the pictures, laid exactly upon each other, share their fine detail.
 """
+
+from collections.abc import Iterator
 
 import imagehash
 import joblib
@@ -12,20 +14,19 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from facelib.audit import alignment
+from facelib.audit.hash_search import pairs_within
 from facelib.data import FaceImages
-from facelib.schema import ATTRIBUTES, UNKNOWN
 
-HASH_RADIUS = 10  # bits of 64; on UTKFace nearly every confirmed copy is closer
-MIN_CORRELATION = 0.97  # set by eye on 84 pairs of UTKFace between 0.90 and 0.98: mostly copies from 0.96 on
-CONFIRM_PX = 32  # edge of the compared grey images, pixels
-MAX_SHIFT = 2  # pixels of the compared images; covers a slight crop
-BLOCK = 512  # rows of the hash table compared at a time
-
-
-def _grey(images: np.ndarray, px: int) -> np.ndarray:
-    """Grey float32 images of edge px from uint8 RGB ones."""
-    small = [Image.fromarray(image).convert("L").resize((px, px), Image.Resampling.BOX) for image in images]
-    return np.stack([np.asarray(image, np.float32) for image in small])
+HASH_RADIUS = 12  # bits of 64: a crop of 4 % on each side moves nine in ten hashes no further than 10, a few to 14
+MIN_ALIKE = 0.70  # correlation of the coarse pictures as they lie
+MIN_COARSE = 0.93  # and after a small shift and stretch
+MIN_DETAIL = 0.66  # correlation of the fine detail; set by eye on the pairs of UTKFace between 0.50 and 0.75
+SPREADS = 3.5  # between the middle of what lookalikes have in common and a copy
+FEW_LOOKALIKES = 100  # pairs; with fewer their spread is not known
+STAND_IN = 0.95  # a copy with the same hash and this much common detail is searched through its first copy
+CHUNK = 1000  # images a task
+COMPARED_AT_ONCE = 20_000  # pairs; those that earlier ones have joined into a group need no comparison
 
 
 def _hash_chunk(images: np.ndarray) -> np.ndarray:
@@ -36,6 +37,10 @@ def _hash_chunk(images: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=2).view(np.uint64)[..., 0]
 
 
+def _chunks(n: int, size: int = CHUNK) -> list[np.ndarray]:
+    return [np.arange(at, min(at + size, n)) for at in range(0, n, size)]
+
+
 def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
     """64-bit pHash of every image and of its mirror image.
 
@@ -43,82 +48,134 @@ def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
     -------
     uint64 array of shape (n, 2)
     """
-    chunks = np.array_split(np.arange(len(images)), max(1, len(images) // 1000))
-    hashes = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(_hash_chunk)(images[rows]) for rows in chunks)
-    return np.concatenate(hashes)
+    tasks = (joblib.delayed(_hash_chunk)(images[rows]) for rows in _chunks(len(images)))
+    return np.concatenate(joblib.Parallel(n_jobs=n_jobs)(tasks))
 
 
-def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> pd.DataFrame:
-    """All pairs whose hashes differ in at most `radius` bits, as they are or with one mirrored.
+def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> Iterator[pd.DataFrame]:
+    """All pairs whose hashes differ in at most `radius` bits, as they are or with the second one mirrored, in parts.
 
     Parameters
     ----------
     hashes : uint64 array of shape (n, 2)
         From `perceptual_hashes`.
 
-    Returns
-    -------
+    Yields
+    ------
     DataFrame
         first < second (rows), bits (Hamming distance), mirrored.
     """
-    found = []
-    for start in range(0, len(hashes), BLOCK):
-        block = hashes[start : start + BLOCK, 0]
-        for mirrored in (False, True):
-            # Pairs are counted once: only rows from this block on are compared.
-            bits = np.bitwise_count(block[:, None] ^ hashes[None, start:, int(mirrored)])
-            first, second = np.nonzero(bits <= radius)
-            later = first < second
-            first, second = first[later], second[later]
-            found.append(
-                pd.DataFrame(
-                    {
-                        "first": first + start,
-                        "second": second + start,
-                        "bits": bits[first, second],
-                        "mirrored": mirrored,
-                    }
-                )
-            )
-    return pd.concat(found, ignore_index=True)
+    for mirrored, other in ((False, None), (True, hashes[:, 1])):
+        for first, second, bits in pairs_within(hashes[:, 0], other, radius):
+            once = first < second  # with mirror images each pair comes from both sides
+            pair = {"first": first[once], "second": second[once], "bits": bits[once]}
+            yield pd.DataFrame(pair).assign(mirrored=mirrored)
 
 
-def _normalised(images: np.ndarray) -> np.ndarray:
-    """Images as rows of zero mean and unit length; flat images become zero rows."""
-    rows = images.reshape(len(images), -1)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 1e-6)
+class CoarsePictures:
+    """All images at 16 px, ready to be compared in bulk."""
+
+    def __init__(self, images: FaceImages):
+        rows = _chunks(len(images))
+        grey = [alignment.grey_pictures(images[part], alignment.COARSE_PX) for part in rows]
+        self.pictures = alignment.normalised(np.concatenate(grey))
+        self.basis = np.concatenate([alignment.deformation_basis(self.pictures[part]) for part in rows])
+
+    def correlation(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Correlation of each pair after a small shift and stretch, 0 to 1; 0 where they are not even roughly alike."""
+        first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+        theirs = self.pictures[second]
+        mirrored = pairs["mirrored"].to_numpy()
+        theirs[mirrored] = theirs[mirrored][:, :, ::-1]
+        alike = np.einsum("nij,nij->n", self.pictures[first], theirs) >= MIN_ALIKE
+        correlation = np.zeros(len(pairs))
+        correlation[alike] = alignment.coarse_correlation(self.basis[first[alike]], theirs[alike])
+        return correlation
 
 
-def pixel_correlation(images: FaceImages, pairs: pd.DataFrame, max_shift: int = MAX_SHIFT) -> np.ndarray:
-    """Highest correlation of each pair's grey images over small shifts; 1 for the same picture, brighter or not.
+def _detail_chunk(first: np.ndarray, second: np.ndarray, mirrored: np.ndarray) -> list[float]:
+    pictures = (alignment.grey_pictures(images, alignment.DETAIL_PX) for images in (first, second))
+    return [
+        alignment.detail_correlation(one, np.ascontiguousarray(other[:, ::-1]) if flip else other)
+        for one, other, flip in zip(*pictures, mirrored, strict=True)
+    ]
 
-    Returns
-    -------
-    float array of shape (len(pairs),), -1 to 1
+
+def detail_correlations(images: FaceImages, pairs: pd.DataFrame) -> np.ndarray:
+    """Correlation of the fine detail of each pair once it is aligned: float (len(pairs),), -1 to 1."""
+    first, second, mirrored = (pairs[column].to_numpy() for column in ("first", "second", "mirrored"))
+    # OpenCV lets go of the interpreter's lock.
+    chunks = joblib.Parallel(n_jobs=-1, prefer="threads")(
+        joblib.delayed(_detail_chunk)(images[first[part]], images[second[part]], mirrored[part])
+        for part in _chunks(len(pairs), 250)
+    )
+    return np.array([value for chunk in chunks for value in chunk])
+
+
+def copy_limit(detail: np.ndarray) -> float:
+    """Least common detail of a pair that counts as a copy.
+
+    `MIN_DETAIL` for photographs. Where the people of a data set look more alike, as drawn ones do, so many spreads
+    above what two lookalikes have in common as `MIN_DETAIL` is above that of photographs.
+
+    Parameters
+    ----------
+    detail : float array of shape (n,)
+        Common detail of all compared pairs, most of those below `MIN_DETAIL` being lookalikes.
+
+    Examples
+    --------
+    >>> copy_limit(np.full(10, 0.5)) == MIN_DETAIL  # too few to tell
+    True
     """
-    if pairs.empty:
-        return np.zeros(0)
-    rows = np.unique(pairs[["first", "second"]])
-    grey = np.concatenate([_grey(images[chunk], CONFIRM_PX) for chunk in np.array_split(rows, len(rows) // 1000 + 1)])
-    edge = max_shift + 1
-    correlation = np.full(len(pairs), -1.0)
-    for chunk in np.array_split(np.arange(len(pairs)), len(pairs) // 20_000 + 1):
-        part = pairs.iloc[chunk]
-        first, second = (grey[np.searchsorted(rows, part[side])] for side in ("first", "second"))
-        mirrored = part["mirrored"].to_numpy()
-        second[mirrored] = second[mirrored][:, :, ::-1]
-        core = _normalised(first[:, edge:-edge, edge:-edge])
-        for dy in range(-max_shift, max_shift + 1):
-            for dx in range(-max_shift, max_shift + 1):
-                window = second[:, edge + dy : CONFIRM_PX - edge + dy, edge + dx : CONFIRM_PX - edge + dx]
-                correlation[chunk] = np.maximum(correlation[chunk], (core * _normalised(window)).sum(axis=1))
-    return correlation
+    lookalikes = detail[detail < MIN_DETAIL]
+    if len(lookalikes) < FEW_LOOKALIKES:
+        return MIN_DETAIL
+    low, middle = np.percentile(lookalikes, [16, 50])  # the lower half, where no copy hides
+    return float(np.clip(middle + SPREADS * (middle - low), MIN_DETAIL, STAND_IN))
 
 
-def find_copies(faces: pd.DataFrame, images: FaceImages, hashes: np.ndarray | None = None) -> pd.DataFrame:
-    """All confirmed pairs of copies.
+def _compared(images: FaceImages, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs with their distance, 1 - correlation of the detail: first, second, distance, mirrored."""
+    return pairs.assign(distance=1 - detail_correlations(images, pairs))[["first", "second", "distance", "mirrored"]]
+
+
+def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.DataFrame:
+    """Confirmed pairs among images of different content: first, second, distance, mirrored.
+
+    Many copies of one photograph would make as many pairs as their number squared. So a copy with the very hash of an
+    earlier one is compared with that one alone, and pairs that others have joined already are not compared.
+    """
+    n = len(images)
+    _, leader, bucket = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
+    leader = leader[bucket]
+    same = pd.DataFrame({"first": leader, "second": np.arange(n), "mirrored": False})
+    compared = _compared(images, same[leader < np.arange(n)])
+    searched = np.setdiff1d(np.arange(n), compared.loc[compared["distance"] <= 1 - STAND_IN, "second"])
+
+    coarse = CoarsePictures(images.take(searched))
+    kept = [pd.DataFrame({"first": [], "second": [], "mirrored": [], "alike": []})]
+    for pairs in candidate_pairs(hashes[searched], radius):
+        alike = coarse.correlation(pairs)
+        kept.append(pairs.assign(alike=alike)[alike >= MIN_COARSE])
+    pairs = pd.concat(kept, ignore_index=True).astype({"mirrored": bool})
+    pairs[["first", "second"]] = searched[pairs[["first", "second"]].to_numpy(int)]
+    pairs = pairs.sort_values(["alike", "first", "second", "mirrored"], ascending=False, ignore_index=True)
+
+    compared = pd.concat([compared, _compared(images, pairs[:COMPARED_AT_ONCE])])
+    limit = 1 - copy_limit(1 - compared["distance"].to_numpy())
+    confirmed = compared[compared["distance"] <= limit]
+    for at in range(COMPARED_AT_ONCE, len(pairs), COMPARED_AT_ONCE):
+        group, part = group_copies(n, confirmed), pairs[at : at + COMPARED_AT_ONCE]
+        more = _compared(images, part[group[part["first"]] != group[part["second"]]])
+        confirmed = pd.concat([confirmed, more[more["distance"] <= limit]])
+    return confirmed.sort_values("distance", kind="stable").drop_duplicates(["first", "second"])
+
+
+def find_copies(
+    faces: pd.DataFrame, images: FaceImages, hashes: np.ndarray | None = None, radius: int = HASH_RADIUS
+) -> pd.DataFrame:
+    """Confirmed pairs of copies, enough of them to join every group.
 
     Parameters
     ----------
@@ -128,11 +185,14 @@ def find_copies(faces: pd.DataFrame, images: FaceImages, hashes: np.ndarray | No
         By row of `faces`.
     hashes : uint64 array of shape (n, 2), optional
         From `perceptual_hashes`; computed where not given.
+    radius : int
+        Bits in which the hashes of a candidate pair may differ.
 
     Returns
     -------
     DataFrame
-        first < second (rows), kind (exact | near), distance (1 - correlation; 0 for exact), mirrored.
+        first < second (rows), kind (exact | near), distance (1 - correlation of the fine detail; 0 for exact),
+        mirrored. Groups of many copies are joined without listing all of their pairs.
     """
     # One row of each content is enough to search: its exact copies join the group through it.
     place = faces.groupby("sha256", sort=False).ngroup().to_numpy()
@@ -141,14 +201,15 @@ def find_copies(faces: pd.DataFrame, images: FaceImages, hashes: np.ndarray | No
     exact = pd.DataFrame({"first": first_of_content[place[copies]], "second": copies})
     exact = exact.assign(kind="exact", distance=0.0, mirrored=False)
 
-    hashes = perceptual_hashes(images) if hashes is None else hashes
-    near = candidate_pairs(hashes[first_of_content])
-    near[["first", "second"]] = first_of_content[near[["first", "second"]].to_numpy()]
-    near["distance"] = 1 - pixel_correlation(images, near)
-    near = near[near["distance"] <= 1 - MIN_CORRELATION].sort_values("distance", kind="stable")
-    near = near.drop_duplicates(["first", "second"]).assign(kind="near")
-    columns = ["first", "second", "kind", "distance", "mirrored"]
-    return pd.concat([exact, near], ignore_index=True)[columns].sort_values(["first", "second"], ignore_index=True)
+    unique = images.take(first_of_content)
+    hashes = perceptual_hashes(unique) if hashes is None else hashes[first_of_content]
+    near = _near_copies(unique, hashes, radius).assign(kind="near")
+    near[["first", "second"]] = first_of_content[near[["first", "second"]].to_numpy(int)]
+    return (
+        pd.concat([exact, near[exact.columns]], ignore_index=True)
+        .astype({"first": int, "second": int, "mirrored": bool})
+        .sort_values(["first", "second"], ignore_index=True)
+    )
 
 
 def group_copies(n: int, pairs: pd.DataFrame) -> np.ndarray:
@@ -175,27 +236,3 @@ def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFr
             "distance": closest["distance"].to_numpy(),
         }
     )
-
-
-def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
-    """Groups of copies whose labels disagree.
-
-    Returns
-    -------
-    DataFrame
-        group_id, size, age_range (years between the lowest and highest label), gender_disagrees, ethnicity_disagrees,
-        contradicts (any of them); one row per group of two and more, unknown labels left out.
-    """
-    groups = faces.assign(group_id=group_id).groupby("group_id").filter(lambda members: len(members) > 1)
-    known = groups.assign(**{name: groups[name].where(groups[name] != UNKNOWN) for name in ATTRIBUTES[1:]})
-    by_group = known.groupby("group_id")
-    table = pd.DataFrame(
-        {
-            "size": by_group.size(),
-            "age_range": by_group["age"].max() - by_group["age"].min(),
-            "gender_disagrees": by_group["gender"].max() > by_group["gender"].min(),
-            "ethnicity_disagrees": by_group["ethnicity"].max() > by_group["ethnicity"].min(),
-        }
-    )
-    table["contradicts"] = (table["age_range"] > 0) | table["gender_disagrees"] | table["ethnicity_disagrees"]
-    return table.reset_index()

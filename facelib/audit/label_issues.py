@@ -9,7 +9,8 @@ from scipy import ndimage, stats
 from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
 
 MAX_PROBABILITY = 0.05  # set by hand: a gender or ethnicity label that the networks give more chance is no issue
-MAX_TAIL = 0.01  # an age label further out in its predicted spread than this share is an issue
+AGE_WINDOW = 5.0  # years, the given age in their middle
+MAX_AGE_CHANCE = 0.005  # set by hand: ages that have more chance to lie in that window are no issue
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
@@ -36,12 +37,18 @@ def age_spread(age_pred: np.ndarray, residual: np.ndarray) -> np.ndarray:
 
 
 def _age_issues(given: np.ndarray, age_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Score and flag of each age label, from its residual in units of the spread at that predicted age."""
+    """Score and flag of each age label: the chance of an age within two and a half years of it, given the prediction.
+
+    A residual in units of its spread would rank a five-year slip of a toddler before a twenty-year one of a pensioner.
+    A chance weighs both: how far out the label lies, and how much the networks could know.
+    """
     residual = given - age_pred
-    residual = residual - np.median(residual)
+    residual = np.abs(residual - np.median(residual))
+    spread, half = age_spread(age_pred, residual), AGE_WINDOW / 2
     # Tails are heavier than a normal distribution's: a fit to two runs on UTKFace gave Student's t with 3.5 degrees.
-    score = 2 * stats.t.sf(np.abs(residual) / age_spread(age_pred, residual), df=4)
-    return score, score < MAX_TAIL
+    error = stats.t(df=4)
+    score = error.cdf((residual + half) / spread) - error.cdf((residual - half) / spread)
+    return score, score < MAX_AGE_CHANCE
 
 
 def _class_issues(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,3 +109,21 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def joint_suspicion(issues: pd.DataFrame) -> pd.DataFrame:
+    """Each photograph's doubts over all attributes, photographs doubted in several attributes first.
+
+    A photograph doubted twice is more often a wrong row (two labels of another person, a failed crop) than two slips.
+
+    Returns
+    -------
+    DataFrame
+        image_id, doubted (number of flagged labels), attributes (their names), lowest (lowest score of any label).
+    """
+    flagged = issues[issues["is_issue"]].sort_values(["image_id", "attribute"])
+    by_image = flagged.groupby("image_id")["attribute"]
+    table = pd.DataFrame({"doubted": by_image.size(), "attributes": by_image.agg(", ".join)})
+    table = table.join(issues.groupby("image_id")["score"].min().rename("lowest")).reset_index()
+    order = ["doubted", "lowest", "image_id"]
+    return table.sort_values(order, ascending=[False, True, True], ignore_index=True)

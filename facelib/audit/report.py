@@ -1,13 +1,17 @@
-"""The audit of any labelled faces as four CSV files, without a run."""
+"""The audit of any labelled faces as a folder of CSV files, without a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from facelib.audit import decisions, duplicates, quality
-from facelib.config import resolve_profile
-from facelib.data import cache_faces, read_faces
+from facelib import metrics
+from facelib.audit import contradictions, decisions, duplicates, quality
+from facelib.audit.leaks import leaks_table
+from facelib.config import Profile, resolve_profile
+from facelib.data import MIN_FACES, cache_faces, read_faces
+from facelib.data.cluster import on_cluster
 from facelib.data.protocols import read_protocol
 from facelib.data.splits import split_faces
 from facelib.errors import UnreadableData
@@ -22,47 +26,86 @@ def _save(table: pd.DataFrame, path: Path) -> str:
     return f"{path}: {len(table):,} rows"
 
 
-def leaks_table(faces: pd.DataFrame, part: pd.Series, group_id, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Test images with a copy in training.
+def summarise(
+    faces: pd.DataFrame,
+    rejected: pd.DataFrame,
+    group_id: np.ndarray,
+    conflicts: pd.DataFrame,
+    noise: pd.DataFrame,
+    scored: pd.DataFrame,
+    issues: pd.DataFrame | None = None,
+    leaks: tuple[int, int] | None = None,
+) -> pd.DataFrame:
+    """The whole audit as one table, which a data card could take over.
 
     Parameters
     ----------
-    faces : DataFrame
-    part : Series of str
-        `train`, `test` or empty, by row.
+    faces, rejected : DataFrame
+        From `facelib.data.cache_faces`.
     group_id : int array of shape (n,)
-    pairs : DataFrame
-        From `duplicates.find_copies`.
+    conflicts, noise : DataFrame
+        From `contradictions.contradictions` and `contradictions.label_noise`.
+    scored : DataFrame
+        From `quality.score_quality`.
+    issues : DataFrame, optional
+        From `label_issues.find_issues`.
+    leaks : tuple of int, optional
+        Test images with a copy in training, and test images.
 
     Returns
     -------
     DataFrame
-        test_image, train_image, kind (exact | near | near by way of another copy), distance; the closest copy of each.
+        topic, measure, value, low, high (95 %), n, unit.
     """
-    both = pd.concat([pairs, pairs.rename(columns={"first": "second", "second": "first"})])
-    direct = both[(part.to_numpy()[both["first"]] == "test") & (part.to_numpy()[both["second"]] == "train")]
-    # Byte-identical files count as exact whichever of their pairs the search listed.
-    content = faces["sha256"].to_numpy()
-    group = pd.DataFrame({"row": range(len(faces)), "group": group_id, "part": part.to_numpy()})
-    joined = group[group["part"] == "test"].merge(group[group["part"] == "train"], on="group", suffixes=("", "_train"))
-    joined = joined.merge(direct, how="left", left_on=["row", "row_train"], right_on=["first", "second"])
-    same = content[joined["row"]] == content[joined["row_train"]]
-    joined.loc[same, ["kind", "distance"]] = ["exact", 0.0]
-    joined["kind"] = joined["kind"].fillna("near by way of another copy")
-    closest = joined.sort_values("distance", kind="stable").drop_duplicates("row").sort_values("row")
-    ids = faces["image_id"].to_numpy()
-    return pd.DataFrame(
-        {
-            "test_image": ids[closest["row"]],
-            "train_image": ids[closest["row_train"]],
-            "kind": closest["kind"].to_numpy(),
-            "distance": closest["distance"].to_numpy(),
-        }
-    )
+    rows: list[dict] = []
+
+    def add(topic: str, measure: str, estimate: metrics.Estimate) -> None:
+        rows.append({"topic": topic, "measure": measure, **estimate.to_dict()})
+
+    n = len(faces)
+    add("data", "images used", metrics.count(n, "images"))
+    add("data", "files or rows rejected", metrics.count(len(rejected), "items"))
+    exact = int(faces.groupby("sha256").size().gt(1).sum())
+    add("copies", "groups of byte-identical images", metrics.count(exact, "groups"))
+    add("copies", "groups of copies, near ones included", metrics.count(len(conflicts), "groups"))
+    surplus = n - len(np.unique(group_id))
+    add("copies", "images that repeat another one", metrics.rate(surplus, n, "share"))
+    if leaks is not None:
+        add("leaks", "test images with a copy in training", metrics.rate(*leaks, "share"))
+    if len(conflicts):
+        contradict = int(conflicts["contradicts"].sum())
+        add("labels", "groups of copies that contradict themselves", metrics.rate(contradict, len(conflicts), "share"))
+    for row in noise.itertuples():
+        given = "" if row.assumption == "none" else f", if {row.assumption}"
+        estimate = metrics.Estimate(row.value, row.low, row.high, row.n, row.unit)
+        add("label noise", f"{row.attribute}: {row.quantity}{given}", estimate)
+    if issues is not None:
+        for attribute, part in issues.groupby("attribute", sort=False):
+            add("labels", f"{attribute} labels doubted", metrics.rate(int(part["is_issue"].sum()), len(part), "share"))
+    for flag in (column for column in scored if column.startswith("is_")):
+        add("quality", flag.removeprefix("is_"), metrics.rate(int(scored[flag].sum()), n, "share"))
+    return pd.DataFrame(rows)
+
+
+def _find_issues(faces: pd.DataFrame, images, group_id: np.ndarray, setting: Profile) -> pd.DataFrame:
+    # The networks are a heavy import, which an audit without labels is spared.
+    from facelib.audit.label_issues import find_issues
+    from facelib.models.out_of_fold import score_out_of_fold
+
+    agreed = faces.assign(**decisions.agreed_labels(faces, group_id))
+    scores = score_out_of_fold(agreed, images, split_faces(faces, group_id, setting.seed), setting)
+    return find_issues(faces, scores).sort_values("score")
 
 
 def audit_data(
-    data: str, images: str | None, out: Path, split: Path | None, profile: str, labels: bool
+    data: str,
+    out: Path,
+    images: str = "",
+    split: Path | None = None,
+    profile: str = "full",
+    labels: bool = True,
+    find_faces: bool = True,
+    cluster: str = "",
 ) -> Iterator[str]:
     """Audit labelled faces into a folder of CSV files; yields a line per finding.
 
@@ -71,46 +114,72 @@ def audit_data(
     data, images : str
         See `facelib.data.read_faces`.
     out : Path
-        Folder for rejected.csv, duplicates.csv, label_issues.csv, quality.csv and, with a split, leaks.csv.
+        Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
+        asked for, label_issues, leaks and unmatched .csv.
     split : Path, optional
         A folder with train.csv and test.csv.
     profile : str
         Whose settings the label-scoring networks take.
     labels : bool
         Score labels, which trains networks.
+    find_faces : bool
+        Search every image for a frontal face.
+    cluster : str
+        Address of a dask scheduler for the work on single images; empty for this machine.
+
+    Raises
+    ------
+    UnreadableData
+        If the data, the split or the folder cannot be used.
+    InvalidDecision
+        If the folder holds a decisions.csv with a line that cannot be carried out.
     """
     setting = resolve_profile(profile)
     if out.exists() and not out.is_dir():
         raise UnreadableData(f"--out {out} is a file: give a folder")
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
-    pictures, faces, rejected = cache_faces(read_faces(data, images), AUDIT_PX, cache_root())
-    yield f"{len(faces):,} faces, {len(rejected):,} rejected"
-    yield _save(rejected, out / "rejected.csv")
-    pairs = duplicates.find_copies(faces, pictures)
-    group_id = duplicates.group_copies(len(faces), pairs)
-    copies = duplicates.duplicates_table(faces, group_id, pairs)
-    contradict = duplicates.contradictions(faces, group_id)
-    yield _save(copies.merge(contradict, on="group_id"), out / "duplicates.csv")
-    yield f"{len(contradict):,} groups of copies, {contradict['contradicts'].sum():,} of them contradict themselves"
-    if split is not None:
-        part, unmatched = read_protocol(split, faces)
-        leaks = leaks_table(faces, part, group_id, pairs)
-        yield _save(leaks, out / "leaks.csv")
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in leaks["kind"].value_counts().items())
-        yield (
-            f"{len(leaks):,} of {(part == 'test').sum():,} test images have a copy in training ({kinds or 'none'}); "
-            f"{len(unmatched):,} names of the split match no file"
-        )
-    yield _save(quality.score_quality(faces, pictures), out / "quality.csv")
-    if labels:
-        # The networks are a heavy import, which an audit without labels is spared.
-        from facelib.audit.label_issues import find_issues
-        from facelib.models.out_of_fold import score_out_of_fold
-
-        agreed = faces.assign(**decisions.agreed_labels(faces, group_id))
-        scores = score_out_of_fold(agreed, pictures, split_faces(faces, group_id, setting.seed), setting)
-        issues = find_issues(faces, scores).sort_values("score")
+    with on_cluster(cluster):
+        pictures, faces, rejected = cache_faces(read_faces(data, images or None), AUDIT_PX, cache_root())
+        edited = decisions.read(out / "decisions.csv", faces)  # refused before the work
+        part, unmatched = (None, None) if split is None else read_protocol(split, faces)
+        yield f"{len(faces):,} faces, {len(rejected):,} rejected"
+        yield _save(rejected, out / "rejected.csv")
+        pairs = duplicates.find_copies(faces, pictures)
+        group_id = duplicates.group_copies(len(faces), pairs)
+        conflicts = contradictions.contradictions(faces, group_id)
+        copies = duplicates.duplicates_table(faces, group_id, pairs).merge(conflicts, on="group_id")
+        yield _save(copies, out / "duplicates.csv")
+        yield f"{len(conflicts):,} groups of copies, {conflicts['contradicts'].sum():,} of them contradict themselves"
+        noise = contradictions.label_noise(faces, group_id)
+        yield _save(noise, out / "label_noise.csv")
+        leaking = None
+        if split is not None:
+            leaks = leaks_table(faces, part, group_id, pairs)
+            leaking = len(leaks), int(part.isin(["test", "both"]).sum())
+            yield _save(leaks, out / "leaks.csv")
+            yield _save(unmatched, out / "unmatched.csv")
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in leaks["kind"].value_counts().items())
+            yield (
+                f"{leaking[0]:,} of {leaking[1]:,} test images have a copy in training ({kinds or 'none'}); "
+                f"{len(unmatched):,} names of the split match no single file"
+            )
+        scored = quality.score_quality(faces, pictures, find_faces)
+        yield _save(scored, out / "quality.csv")
+    issues = None
+    if labels and len(faces) < MIN_FACES:
+        yield f"labels are not scored: {len(faces):,} faces are too few for networks, {MIN_FACES} are wanted"
+    elif labels:
+        issues = _find_issues(faces, pictures, group_id, setting)
         yield _save(issues, out / "label_issues.csv")
-        flagged = issues.groupby("attribute")["is_issue"].sum()
+        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()
         yield "doubted labels: " + ", ".join(f"{attribute} {count:,}" for attribute, count in flagged.items())
+    group_of = pd.Series(group_id, index=faces["image_id"])
+    table, stale = decisions.merge(decisions.propose(issues, scored, group_of), edited)
+    decisions.write(table, out / "decisions.csv")
+    decided = int((table["action"] != "").sum())
+    yield (
+        f"{out / 'decisions.csv'}: {decided:,} decided by a person ({len(stale):,} of them stale), "
+        f"{len(table) - decided:,} proposals"
+    )
+    yield _save(summarise(faces, rejected, group_id, conflicts, noise, scored, issues, leaking), out / "audit.csv")

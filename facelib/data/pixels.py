@@ -55,8 +55,9 @@ def resize(images: FaceImages, px: int) -> FaceImages:
     """The same images with edge px, held in memory."""
     if px == images.px:
         return images
-    small = [Image.fromarray(images[row]).resize((px, px), Image.Resampling.BOX) for row in range(len(images))]
-    return FaceImages(np.stack([np.asarray(image) for image in small]), np.arange(len(images)))
+    how = Image.Resampling.BOX if px < images.px else Image.Resampling.BICUBIC
+    resized = [Image.fromarray(images[row]).resize((px, px), how) for row in range(len(images))]
+    return FaceImages(np.stack([np.asarray(image) for image in resized]), np.arange(len(images)))
 
 
 def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, str]:
@@ -104,17 +105,17 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     return np.asarray(square), width, height, mode
 
 
-def _decode_chunk(source: FaceSource, positions: np.ndarray, start: int, path: Path, px: int) -> list[tuple]:
-    """Decode some rows into their places of the memory map; returns (width, height, mode, reason) of each."""
-    pixels = np.load(path, mmap_mode="r+")
-    facts = []
-    for place, position in enumerate(positions, start):
+def _decode_chunk(items: list[Path | np.ndarray], px: int) -> tuple[np.ndarray, list[tuple]]:
+    """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason)."""
+    pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
+    for place, item in enumerate(items):
         try:
-            pixels[place], width, height, mode = decode(source.load(position), px)
+            content = item if isinstance(item, np.ndarray) else item.read_bytes()
+            pixels[place], width, height, mode = decode(content, px)
             facts.append((width, height, mode, ""))
         except (ValueError, OSError) as error:
             facts.append((0, 0, "", str(error)))
-    return facts
+    return pixels, facts
 
 
 def cache_key(faces: pd.DataFrame, px: int) -> str:
@@ -183,15 +184,19 @@ def _build(source: FaceSource, px: int, folder: Path) -> None:
     unique = source.faces.drop_duplicates("sha256")
     building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
     try:
-        np.lib.format.open_memmap(building / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(unique), px, px, 3))
-        positions = unique.index.to_numpy()
-        starts = range(0, len(positions), CHUNK)
-        # Pillow lets go of the interpreter's lock while it decodes, so threads share the memory map at no cost.
-        facts = joblib.Parallel(n_jobs=-1, prefer="threads")(
-            joblib.delayed(_decode_chunk)(source, positions[at : at + CHUNK], at, building / "pixels.npy", px)
-            for at in starts
+        shape = (len(unique), px, px, 3)
+        pixels = np.lib.format.open_memmap(building / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
+        positions, facts = unique.index.to_numpy(), []
+        # Pillow lets go of the interpreter's lock while it decodes, so threads do.
+        decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+            joblib.delayed(_decode_chunk)(source.items(positions[at : at + CHUNK]), px)
+            for at in range(0, len(positions), CHUNK)
         )
-        index = pd.DataFrame([fact for chunk in facts for fact in chunk], columns=["width", "height", "mode", "reason"])
+        for images, chunk in decoded:
+            pixels[len(facts) : len(facts) + len(images)] = images
+            facts += chunk
+        pixels.flush()
+        index = pd.DataFrame(facts, columns=["width", "height", "mode", "reason"])
         index.insert(0, "sha256", unique["sha256"].to_numpy())
         index["place"] = np.arange(len(index))
         index.to_parquet(building / "index.parquet", index=False)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from facelib.errors import UnreadableData
@@ -23,8 +24,24 @@ def bare_name(name: str) -> str:
     )
 
 
-def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, list[str]]:
+def _named_files(path: Path) -> pd.Series:
+    """The file names that a list of a split gives."""
+    if not path.exists():
+        raise UnreadableData(f"{path.parent} holds no {path.name}: a split is a folder with train.csv and test.csv")
+    try:
+        table = pd.read_csv(path, dtype=str)
+    except (ValueError, OSError) as error:  # pandas' parsing errors are ValueErrors
+        raise UnreadableData(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+    column = next((name for name in NAME_COLUMNS if name in table), None)
+    if column is None:
+        raise UnreadableData(f"{path} has no column of file names: name it one of {', '.join(NAME_COLUMNS)}")
+    return table[column].dropna()
+
+
+def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
     """The part of a published split that each face belongs to.
+
+    A name matches the face with that path, or else the only face whose bare name it is.
 
     Parameters
     ----------
@@ -36,28 +53,30 @@ def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, list[st
     Returns
     -------
     part : Series of str
-        `train`, `test`, or empty for a face that the split does not name; indexed as `faces`.
-    unmatched : list of str
-        Names of the split that no face bears.
+        `train`, `test`, `both` for a face that both lists name, or empty; indexed as `faces`.
+    unmatched : DataFrame
+        split, name, reason: names of the split that no face bears, or several.
 
     Raises
     ------
     UnreadableData
-        If a file or its column of names is missing.
+        If a file or its column of names cannot be read, or not one name matches.
     """
+    by_path = pd.Series(faces.index, index=faces["path"].to_numpy())
     by_name = pd.Series(faces.index, index=[bare_name(path) for path in faces["path"]])
-    by_name = by_name[~by_name.index.duplicated()]
+    shared = set(by_name.index[by_name.index.duplicated()])
+    by_name = by_name[~by_name.index.duplicated(keep=False)]
     part, unmatched = pd.Series("", index=faces.index), []
     for split in ("train", "test"):
-        path = folder / f"{split}.csv"
-        if not path.exists():
-            raise UnreadableData(f"{folder} holds no {split}.csv: a split is a folder with train.csv and test.csv")
-        table = pd.read_csv(path, dtype=str)
-        column = next((name for name in NAME_COLUMNS if name in table), None)
-        if column is None:
-            raise UnreadableData(f"{path} has no column of file names: name it one of {', '.join(NAME_COLUMNS)}")
-        named = table[column].dropna()
-        found = named.map(bare_name).isin(by_name.index)
-        unmatched += named[~found].tolist()
-        part.loc[by_name.loc[named[found].map(bare_name)].to_numpy()] = split
+        named = _named_files(folder / f"{split}.csv")
+        bare = named.map(bare_name)
+        row = named.map(by_path).fillna(bare.map(by_name))
+        reason = np.where(bare[row.isna()].isin(shared), "several files bear this name", "no file bears this name")
+        unmatched.append(pd.DataFrame({"split": split, "name": named[row.isna()], "reason": reason}))
+        matched = pd.Index(row.dropna().unique().astype(int))
+        part.loc[matched] = np.where(part.loc[matched] == "", split, "both")
+    unmatched = pd.concat(unmatched, ignore_index=True)
+    if not part.any():
+        example = f", e.g. {unmatched['name'].iloc[0]!r}" if len(unmatched) else ""
+        raise UnreadableData(f"not one of the {len(unmatched)} names in {folder} is a file of this data{example}")
     return part, unmatched

@@ -6,19 +6,20 @@ Every file or row ends either as a row of the faces table or as a row of the rej
 import hashlib
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 
 from facelib.errors import UnreadableData
-from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, MAX_AGE, UNKNOWN
+from facelib.schema import ATTRIBUTES, MAX_AGE, parse_label
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # [age]_[gender]_[ethnicity]_[anything].jpg: a few published names have a blank, a missing dot or an odd timestamp.
 UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_.+$", re.DOTALL)
+CHUNK = 256  # files a task
 CSV_EDGE = 48  # pixels
 CSV_COLUMNS = {"age", "gender", "ethnicity", "pixels"}
 
@@ -45,11 +46,11 @@ class FaceSource:
     root: Path
     grey: np.ndarray | None = None
 
-    def load(self, position: int) -> bytes | np.ndarray:
-        """The encoded file, or the grey pixels, of one row."""
+    def items(self, positions) -> list[Path | np.ndarray]:
+        """The image files, or the grey pixels, of some rows."""
         if self.grey is not None:
-            return self.grey[position]
-        return (self.root / self.faces.loc[position, "path"]).read_bytes()
+            return list(self.grey[positions])
+        return [self.root / path for path in self.faces.loc[positions, "path"]]
 
     def sample(self, n: int | None, seed: int = 0) -> "FaceSource":
         """About n faces drawn by their content, so that copies of one file stay together.
@@ -99,12 +100,18 @@ def _digest(root: Path, path: str) -> tuple[str, str]:
     return (hashlib.sha256(content).hexdigest(), "") if content else ("", "is empty")
 
 
+def _digests(root: Path, paths: list[str]) -> list[tuple[str, str]]:
+    return [_digest(root, path) for path in paths]
+
+
 def _with_digests(rows: list[dict], root: Path, rejected: list[tuple[str, str]]) -> list[dict]:
     """The rows whose file can be read, with sha256; the others go to `rejected`."""
-    resolved = root.resolve()
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(lambda row: _digest(resolved, row["path"]), rows))
-    usable = []
+    resolved, paths = root.resolve(), [row["path"] for row in rows]
+    # Reading and hashing let go of the interpreter's lock.
+    chunks = joblib.Parallel(n_jobs=-1, prefer="threads")(
+        joblib.delayed(_digests)(resolved, paths[at : at + CHUNK]) for at in range(0, len(paths), CHUNK)
+    )
+    digests, usable = [digest for chunk in chunks for digest in chunk], []
     for row, (digest, reason) in zip(rows, digests, strict=True):
         if reason:
             rejected.append((row["path"], reason))
@@ -186,37 +193,9 @@ def read_grey_csv(path: Path) -> FaceSource:
     return FaceSource(_faces(rows, "grey-csv"), _rejections(rejected), path.parent, pixels)
 
 
-def _parse_class(value, names: tuple[str, ...], what: str) -> int:
-    """Code of a class given as its code or its name; missing values are UNKNOWN."""
-    if value is None or pd.isna(value) or str(value).strip() == "":
-        return UNKNOWN
-    text = str(value).strip().lower()
-    by_name = {name.lower(): code for code, name in enumerate(names)}
-    by_code = {form: code for code in range(len(names)) for form in (str(code), f"{code}.0")}
-    if text in by_name:
-        return by_name[text]
-    if text in by_code:
-        return by_code[text]
-    raise ValueError(f"{what} {value!r} is none of {', '.join(f'{c} {n}' for c, n in enumerate(names))}")
-
-
 def _parse_labels(record: dict) -> dict:
     """Age, gender and ethnicity of one row; a ValueError names the label that is wrong."""
-    age = record.get("age")
-    if age is None or pd.isna(age) or str(age).strip() == "":
-        age = float("nan")
-    else:
-        try:
-            age = float(age)
-        except ValueError:
-            raise ValueError(f"age {age!r} is not a number") from None
-        if not 0 <= age <= MAX_AGE:
-            raise ValueError(f"age {age:g} is outside 0-{MAX_AGE} years")
-    return {
-        "age": age,
-        "gender": _parse_class(record.get("gender"), GENDERS, "gender"),
-        "ethnicity": _parse_class(record.get("ethnicity"), ETHNICITIES, "ethnicity"),
-    }
+    return {attribute: parse_label(attribute, record.get(attribute)) for attribute in ATTRIBUTES}
 
 
 def _path_below(root: Path, path: str) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from sklearn.metrics import roc_curve
 
+from facelib.metrics import rate
 from facelib.runs import RunFolder
 from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band
 
@@ -170,16 +171,56 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
     return _finish(figure)
 
 
-def copies_disagree(contradictions: pd.DataFrame) -> Figure:
-    """How far the age labels of copies lie apart."""
-    figure, axes = _figure(width=7, height=3)
-    spread = contradictions["age_range"].dropna()
-    sns.histplot(spread, binwidth=1, ax=axes[0, 0], color=ORANGE, linewidth=0)
+def copies_disagree(contradictions: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+    """Groups of copies by size, how often two labels of one photograph disagree, and how far their ages lie apart.
+
+    Parameters
+    ----------
+    contradictions, pairs : DataFrame
+        From `contradictions.contradictions` and `contradictions.disagreements`.
+    """
+    figure, axes = _figure(3, width=11, height=3)
+    sizes = contradictions["size"].value_counts().sort_index()
+    axes[0, 0].bar(sizes.index.astype(str), sizes.to_numpy(), color=SKY)
+    axes[0, 0].bar_label(axes[0, 0].containers[0], fmt="{:,.0f}", fontsize=9)
     axes[0, 0].set(
-        xlabel="Years between the lowest and highest age label of one photograph",
-        ylabel="Groups of copies",
-        title=f"{len(spread):,} groups of copies; {(spread > 0).mean():.0%} disagree on age",
+        xlabel="Images of one photograph", ylabel="Groups of copies", title=f"{len(contradictions):,} groups of copies"
     )
+    apart = pairs.assign(differ=pairs["difference"] > 0).groupby("attribute", sort=False)["differ"].agg(["sum", "size"])
+    rates = [rate(int(row["sum"]), int(row["size"])) for _, row in apart.iterrows()]
+    bars = [[r.value - r.low for r in rates], [r.high - r.value for r in rates]]
+    axes[0, 1].barh(list(apart.index), [r.value for r in rates], xerr=bars, color=ORANGE, height=0.6, capsize=3)
+    axes[0, 1].set(xlabel="Share of pairs of copies", title="Two labels disagree", xlim=(0, 1))
+    axes[0, 1].invert_yaxis()
+    spread = pairs.loc[pairs["attribute"] == "age", "difference"]
+    sns.histplot(spread, binwidth=2, binrange=(0, max(2, spread.max())) if len(spread) else None, ax=axes[0, 2],
+                 color=ORANGE, linewidth=0)  # fmt: skip
+    axes[0, 2].set_yscale("log")
+    axes[0, 2].set(
+        xlabel="Years between two age labels", ylabel="Pairs (log)", title=f"Age labels, n = {len(spread):,} pairs"
+    )
+    return _finish(figure)
+
+
+def ranking_curves(curves: pd.DataFrame, results: dict[str, dict]) -> Figure:
+    """Precision and recall of label scores on planted errors, with what chance would give.
+
+    Parameters
+    ----------
+    curves, results
+        From `planting.measure_ranking`.
+    """
+    figure, axes = _figure(width=7, height=3.8)
+    for (attribute, part), colour in zip(curves.groupby("attribute", sort=False), PALETTE, strict=False):
+        found, area = results[f"{attribute}.precision_at_k"], results[f"{attribute}.auroc"]
+        label = f"{attribute}: {found['n']:,} planted, AUROC {area['value']:.3f}"
+        axes[0, 0].plot(part["recall"], part["precision"], color=colour, label=label)
+        axes[0, 0].axhline(found["n"] / area["n"], color=colour, linestyle=":", linewidth=1)
+    axes[0, 0].set(
+        xlabel="Share of planted errors found (recall)", ylabel="Share of finds that were planted (precision)",
+        xlim=(0, 1), ylim=(0, 1.02), title=f"Planted label errors among {area['n']:,} images (dotted: chance)",
+    )  # fmt: skip
+    axes[0, 0].legend(loc="upper right", fontsize=9)
     return _finish(figure)
 
 

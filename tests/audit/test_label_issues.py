@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from facelib.audit.label_issues import MAX_PROBABILITY, MAX_TAIL, age_spread, find_issues
+from facelib.audit.label_issues import MAX_AGE_CHANCE, MAX_PROBABILITY, age_spread, find_issues, joint_suspicion
 from facelib.schema import P_ETHNICITY
 
 N, PLANTED = 1200, 30
@@ -105,16 +105,44 @@ def test_one_class_alone_can_be_scored():
     assert found["score"].is_monotonic_decreasing and found["suggested"].tolist() == [1, 1, 0]
 
 
-def test_the_age_score_is_a_tail_of_students_t_in_units_of_the_spread():
+def test_the_age_score_is_the_chance_of_an_age_near_the_label():
     age_pred = np.linspace(20, 60, 400)
     residual = np.tile([1.5, -1.5], 200)  # years; their median is 0, that of their size 1.5
     residual[100:104] = 3, -3, 12, -30
     faces = pd.DataFrame({"image_id": [str(k) for k in range(400)], "gender": -1, "ethnicity": -1})
     scoring = pd.DataFrame({"age_pred": age_pred, "p_female": 0.5, **dict.fromkeys(P_ETHNICITY, 0.2)})
     found = find_issues(faces.assign(age=age_pred + residual), scoring)
-    expected = 2 * stats.t.sf(np.abs(residual) / (1.4826 * 1.5), df=4)
-    np.testing.assert_allclose(found["score"], expected, rtol=1e-6)
-    assert (found["is_issue"] == (expected < MAX_TAIL)).all() and found["is_issue"].iloc[103]
+    near, far = ((residual + side) / (1.4826 * 1.5) for side in (-2.5, 2.5))
+    expected = stats.t.cdf(far, df=4) - stats.t.cdf(near, df=4)
+    np.testing.assert_allclose(found["score"], expected, rtol=1e-6, atol=1e-12)
+    assert (found["is_issue"] == (expected < MAX_AGE_CHANCE)).all() and found["is_issue"].iloc[103]
+
+
+def test_a_small_slip_where_ages_are_sure_is_no_worse_than_a_large_one_where_they_are_not():
+    rng = np.random.default_rng(2)
+    age_pred = np.concatenate([rng.uniform(0, 5, 2000), rng.uniform(60, 90, 2000)])
+    residual = rng.normal(0, np.where(age_pred < 10, 1.0, 10.0))
+    residual[[0, 2000]] = 5, 45  # five spreads of toddlers; four and a half of pensioners
+    faces = pd.DataFrame({"image_id": range(4000), "age": age_pred + residual, "gender": -1, "ethnicity": -1})
+    scoring = pd.DataFrame({"age_pred": age_pred, "p_female": 0.5, **dict.fromkeys(P_ETHNICITY, 0.2)})
+    score = find_issues(faces, scoring)["score"]
+    assert score[2000] < score[0] < np.percentile(score, 20)
+
+
+def test_photographs_doubted_in_several_attributes_come_first():
+    issues = pd.DataFrame(
+        [
+            ("b", "age", 0.001, True), ("b", "gender", 0.9, False),
+            ("a", "gender", 0.02, True), ("a", "age", 0.03, True),
+            ("c", "age", 0.5, False), ("c", "gender", 0.01, True),
+        ],
+        columns=["image_id", "attribute", "score", "is_issue"],
+    )  # fmt: skip
+    joint = joint_suspicion(issues)
+    assert joint.to_numpy().tolist() == [
+        ["a", 2, "age, gender", 0.02], ["b", 1, "age", 0.001], ["c", 1, "gender", 0.01],
+    ]  # fmt: skip
+    assert joint_suspicion(issues.assign(is_issue=False)).empty
 
 
 def test_the_spread_of_ages_follows_the_noise_and_not_a_few_wrong_labels():

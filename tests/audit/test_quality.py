@@ -4,13 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageFilter
+from skimage import data
 
-from facelib.audit.quality import THRESHOLDS, score_quality
+from facelib.audit.quality import THRESHOLDS as ALL_THRESHOLDS
+from facelib.audit.quality import score_quality
 from facelib.data import FaceImages
 from facelib.data.drawing import draw_face
 
+GOOD_SEEDS = (2, 3, 4, 6)
 # Drawn without one of the camera's faults.
-GOOD = [draw_face(30, seed % 2, seed % 5, np.random.default_rng([21, seed]), 64) for seed in (2, 3, 4, 5)]
+GOOD = [draw_face(30, seed % 2, seed % 5, np.random.default_rng([21, seed]), 64) for seed in GOOD_SEEDS]
+
+THRESHOLDS = {name: limit for name, limit in ALL_THRESHOLDS.items() if name not in ("face", "framing")}
 
 
 def score(images, width: int = 200, height: int = 200, index=None) -> pd.DataFrame:
@@ -18,7 +23,7 @@ def score(images, width: int = 200, height: int = 200, index=None) -> pd.DataFra
     faces = pd.DataFrame(
         {"image_id": [f"{k}.jpg" for k in range(len(images))], "width": width, "height": height}, index=index
     )
-    return score_quality(faces, FaceImages(pixels, np.arange(len(images))))
+    return score_quality(faces, FaceImages(pixels, np.arange(len(images))), find_faces=False)
 
 
 def darken(image):
@@ -77,8 +82,8 @@ def test_scores_run_from_zero_to_one_even_for_blank_pictures():
 
 
 def test_scores_by_hand():
-    half = np.zeros((10, 10, 3), np.uint8)
-    half[:, 5:] = 255  # five of ten columns are black
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[:, 32:] = 255  # half of the columns are black
     table = score([half], width=50, height=400).iloc[0]
     assert (table["dark"], table["bright"], table["contrast"]) == (1, 1, 1)
     assert table["border"] == 0.5 and table["grey"] == 0
@@ -100,3 +105,34 @@ def test_rows_stay_together_when_the_table_was_filtered_before():
     table = score([GOOD[0], darken(GOOD[1])], index=[5, 2])
     assert len(table) == 2 and table["is_dark"].tolist() == [False, True]
     assert table["image_id"].tolist() == ["0.jpg", "1.jpg"]
+
+
+# --- faces ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chips() -> np.ndarray:
+    """The astronaut's face five times as an aligned chip, once seen from further away, and her rocket."""
+    photo = data.astronaut()
+    close, far = (
+        np.asarray(Image.fromarray(photo[top : top + edge, left : left + edge]).resize((64, 64)))
+        for left, top, edge in ((172, 78, 105), (144, 50, 165))
+    )
+    rocket = np.asarray(Image.fromarray(photo[100:300, 370:512]).resize((64, 64)))
+    return np.stack([close] * 5 + [far, rocket])
+
+
+def test_a_missing_and_an_oddly_framed_face_are_flagged(chips):
+    faces = pd.DataFrame({"image_id": range(7), "width": 200, "height": 200})
+    table = score_quality(faces, FaceImages(chips, np.arange(7)), n_jobs=1)
+    assert table["face"].tolist() == [1, 1, 1, 1, 1, 1, 0] and table["is_face"].tolist() == [False] * 6 + [True]
+    assert table["is_framing"].tolist() == [False] * 5 + [True, False]
+    assert (table["framing"][:5] > 0.99).all() and table["framing"][5] < 0.6
+    assert np.isnan(table["framing"][6])  # nothing is framed where no face was found
+
+
+def test_scores_do_not_depend_on_the_size_of_the_cache(chips):
+    faces = pd.DataFrame({"image_id": range(7), "width": 200, "height": 200})
+    large = np.stack([np.asarray(Image.fromarray(chip).resize((128, 128), Image.Resampling.NEAREST)) for chip in chips])
+    small, big = (score_quality(faces, FaceImages(x, np.arange(7)), find_faces=False) for x in (chips, large))
+    pd.testing.assert_frame_equal(small, big)

@@ -28,7 +28,34 @@ def test_rows_are_matched_and_strangers_listed(tmp_path):
     write_split(tmp_path, ["30_0_1_2017.jpg", "99_0_0_1.jpg"], ["31_1_0_2018.jpg"])
     part, unmatched = read_protocol(tmp_path, FACES)
     assert part.tolist() == ["train", "test", ""]
-    assert unmatched == ["99_0_0_1.jpg"]
+    assert unmatched.to_numpy().tolist() == [["train", "99_0_0_1.jpg", "no file bears this name"]]
+
+
+def test_a_face_that_both_lists_name_is_in_both(tmp_path):
+    write_split(tmp_path, ["30_0_1_2017.jpg", "31_1_0_2018.jpg"], ["31_1_0_2018.jpg"])
+    assert read_protocol(tmp_path, FACES)[0].tolist() == ["train", "both", ""]
+
+
+def test_a_name_that_several_files_bear_matches_by_its_whole_path_only(tmp_path):
+    faces = pd.DataFrame({"path": ["a/1.jpg", "b/1.jpg", "b/2.jpg"]})
+    write_split(tmp_path, ["a/1.jpg", "2.jpg"], ["1.jpg"])
+    part, unmatched = read_protocol(tmp_path, faces)
+    assert part.tolist() == ["train", "", "train"]
+    assert unmatched.to_numpy().tolist() == [["test", "1.jpg", "several files bear this name"]]
+
+
+def test_a_split_that_names_no_file_at_hand_is_refused(tmp_path):
+    write_split(tmp_path, ["x.jpg"], ["y.jpg"])
+    with pytest.raises(UnreadableData, match=r"not one of the 2 names in .* e\.g\. 'x\.jpg'"):
+        read_protocol(tmp_path, FACES)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00garbage", b'filename\n"unclosed'])
+def test_an_unreadable_list_is_refused(tmp_path, content):
+    write_split(tmp_path, ["a.jpg"], ["b.jpg"])
+    (tmp_path / "test.csv").write_bytes(content)
+    with pytest.raises(UnreadableData, match=r"test\.csv cannot be read as a table"):
+        read_protocol(tmp_path, FACES)
 
 
 def test_a_missing_file_or_column_is_said(tmp_path):

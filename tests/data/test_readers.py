@@ -87,7 +87,7 @@ def test_a_folder_is_read_at_any_depth_in_sorted_order(tmp_path):
     assert faces["sha256"].tolist() == [
         hashlib.sha256((tmp_path / path).read_bytes()).hexdigest() for path in faces["path"]
     ]
-    assert source.load(1) == (tmp_path / "part2" / "30_1_4_b.jpg").read_bytes()
+    assert source.items([1]) == [tmp_path / "part2" / "30_1_4_b.jpg"]
     assert source.rejected.empty
 
 
@@ -180,7 +180,7 @@ def test_rows_of_the_grey_csv_keep_their_labels_and_pixels(grey_csv):
     ]  # fmt: skip
     assert faces[["age", "gender", "ethnicity"]].to_numpy().tolist() == [[20, 1, 2], [30, 0, 0], [50, 0, 4]]
     for position, (value, last) in enumerate([(7, 9), (8, 9), (255, 0)]):
-        pixels = source.load(position)
+        pixels = source.items([position])[0]
         assert pixels.shape == (48, 48) and pixels.dtype == np.uint8
         assert pixels[-1, -1] == last and (pixels.ravel()[:-1] == value).all()
 
@@ -285,7 +285,7 @@ def test_paths_may_be_relative_to_another_folder(tmp_path):
     table = write_table(pd.DataFrame({"path": ["a.jpg", "../b.jpg"], "age": [3, 4]}), tmp_path / "tables" / "t.csv")
     source = read_faces(table, images=tmp_path / "photos")
     assert source.faces["image_id"].tolist() == ["a.jpg"]
-    assert source.load(0) == (tmp_path / "photos" / "a.jpg").read_bytes()
+    assert source.items([0]) == [tmp_path / "photos" / "a.jpg"]
     assert reasons(source) == {"row 1: ../b.jpg": "path leads out of the image folder"}
 
 
@@ -322,7 +322,7 @@ def test_a_sample_keeps_copies_together_and_goes_by_content_alone(tmp_path):
     assert set(sample.faces["sha256"]) != set(one.sample(10, seed=2).faces["sha256"])
     assert len(one.sample(9).faces) == 10 and one.sample(None) is one and one.sample(40) is one
     position = sample.faces.index[3]  # rows keep their positions in the source
-    assert hashlib.sha256(sample.load(position)).hexdigest() == sample.faces["sha256"].loc[position]
+    assert hashlib.sha256(sample.items([position])[0].read_bytes()).hexdigest() == sample.faces["sha256"].loc[position]
 
 
 # --- the real photographs ---------------------------------------------------------------------------------
@@ -352,4 +352,4 @@ def test_the_grey_csv_of_the_real_folder_is_read_back(tmp_path):
     written = pd.read_csv(path)
     assert source.faces["age"].tolist() == written["age"].tolist()
     assert source.faces["ethnicity"].tolist() == written["ethnicity"].tolist()
-    assert " ".join(map(str, source.load(499).ravel())) == written["pixels"].iloc[499]
+    assert " ".join(map(str, source.items([499])[0].ravel())) == written["pixels"].iloc[499]

@@ -160,8 +160,25 @@ def test_flagged_shares_and_counts_are_in_the_titles():
 
 
 def test_disagreeing_copies_are_counted():
-    shown = texts(plots.copies_disagree(pd.DataFrame({"age_range": [0.0, 0.0, 3.0, 12.0, np.nan]})))
-    assert "4 groups of copies; 50% disagree on age" in shown
+    conflicts = pd.DataFrame({"size": [2, 2, 3]})
+    pairs = pd.DataFrame(
+        {"attribute": ["age"] * 4 + ["gender"] * 5, "difference": [0.0, 0.0, 3.0, 12.0, 0.0, 0.0, 0.0, 0.0, 1.0]}
+    )
+    figure = plots.copies_disagree(conflicts, pairs)
+    shown = texts(figure)
+    assert "3 groups of copies" in shown and "Age labels, n = 4 pairs" in shown
+    assert [patch.get_height() for patch in figure.axes[0].patches] == [2, 1]
+    assert [patch.get_width() for patch in figure.axes[1].patches] == [0.5, 0.2]
+    assert "0 groups of copies" in texts(plots.copies_disagree(conflicts[:0], pairs[:0]))
+
+
+def test_rankings_say_what_was_planted_and_what_chance_gives():
+    curves = pd.DataFrame({"attribute": ["age", "age"], "recall": [1.0, 0.5], "precision": [0.1, 0.8]})
+    results = {"age.auroc": {"value": 0.91234, "n": 200}, "age.precision_at_k": {"value": 0.5, "n": 20}}
+    figure = plots.ranking_curves(curves, results)
+    shown = texts(figure)
+    assert "age: 20 planted, AUROC 0.912" in shown and "among 200 images" in shown
+    assert [0.1, 0.1] in [list(line.get_ydata()) for line in figure.axes[0].lines]
 
 
 def test_the_error_map_counts_each_cluster():

@@ -1,0 +1,90 @@
+"""Contradictions of copies: which labels disagree, by how much, and what that says about all labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelib.audit.contradictions import contradictions, disagreements, independent_error_rate, label_noise
+
+
+def test_contradictions_of_groups_leave_unknown_labels_out():
+    faces = pd.DataFrame(
+        {
+            "age": [20, 25, np.nan, 40, 40, 7, 60, 61],
+            "gender": [0, 1, 0, 1, -1, 0, 1, 1],
+            "ethnicity": [2, 2, -1, 0, 3, 1, 4, 4],
+        },
+        index=range(10, 18),
+    )
+    table = contradictions(faces, np.array([0, 0, 0, 1, 1, 2, 3, 3])).set_index("group_id")
+    assert table.index.tolist() == [0, 1, 3]  # the single row of group 2 cannot contradict itself
+    assert table["size"].tolist() == [3, 2, 2]
+    assert table["age_range"].tolist() == [5, 0, 1]
+    assert table["gender_disagrees"].tolist() == [True, False, False]
+    assert table["ethnicity_disagrees"].tolist() == [False, True, False]
+
+
+@pytest.fixture
+def copies() -> pd.DataFrame:
+    """Two groups of two, one of three, and a single."""
+    return pd.DataFrame(
+        {
+            "age": [20.0, 26.0, 40.0, 40.0, 1.0, 2.0, np.nan, 70.0],
+            "gender": [0, 1, 1, 1, 0, 0, 1, 1],
+            "ethnicity": [2, 2, 0, -1, 3, 3, 4, 4],
+        }
+    )
+
+
+GROUPS = np.array([5, 5, 1, 1, 0, 0, 0, 9])
+
+
+def test_every_pair_of_copies_with_known_labels_is_compared(copies):
+    pairs = disagreements(copies, GROUPS)
+    found = {name: sorted(part["difference"].tolist()) for name, part in pairs.groupby("attribute")}
+    assert found == {"age": [0, 1, 6], "gender": [0, 0, 1, 1, 1], "ethnicity": [0, 0, 1, 1]}
+    single = disagreements(copies[:2], np.array([0, 1]))
+    assert single.empty and list(single.columns) == ["group_id", "attribute", "difference"]
+
+
+def test_noise_by_hand(copies):
+    noise = label_noise(copies, GROUPS, resamples=50).set_index(["attribute", "assumption"])["value"]
+    assert noise["age", "none"] == pytest.approx(7 / 3)
+    assert noise["age", "one of two is right"] == pytest.approx(7 / 6)
+    assert noise["age", "both err independently"] == pytest.approx(7 / 3 / 2**0.5)
+    assert noise["gender", "none"] == pytest.approx(3 / 5)
+    assert noise["gender", "one of two is right"] == pytest.approx(3 / 10)
+    assert noise["gender", "both err independently"] == 0.5  # more than half disagree: no better than a coin
+    assert noise["gender", "all others are right"] == 2 / 8  # one of 0, 1 and one of 0, 0, 1
+    assert noise["ethnicity", "all others are right"] == 1 / 7
+    assert label_noise(copies[:1], GROUPS[:1]).empty
+
+
+@pytest.mark.parametrize(("classes", "error"), [(2, 0.05), (2, 0.3), (5, 0.1), (5, 0.4)])
+def test_independent_errors_are_estimated_back(classes, error):
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, classes, 400_000)
+    first, second = (
+        np.where(rng.random(len(truth)) < error, (truth + rng.integers(1, classes, len(truth))) % classes, truth)
+        for _ in range(2)
+    )
+    assert independent_error_rate(float((first != second).mean()), classes) == pytest.approx(error, abs=0.006)
+
+
+def test_normal_age_errors_are_estimated_back():
+    rng = np.random.default_rng(4)
+    truth = rng.uniform(10, 80, 4000).repeat(2)
+    error = rng.normal(0, 5, 8000)
+    faces = pd.DataFrame({"age": truth + error, "gender": -1, "ethnicity": -1})
+    noise = label_noise(faces, np.arange(4000).repeat(2), resamples=100).set_index("assumption")
+    estimate = noise.loc["both err independently"]
+    assert estimate["low"] < np.abs(error).mean() < estimate["high"]
+
+
+def test_the_interval_resamples_groups_not_pairs():
+    """Forty copies of one photograph say no more of other photographs than two do."""
+    labels = [0] * 20 + [1] * 20 + [0, 0] * 30
+    faces = pd.DataFrame({"age": np.nan, "gender": labels, "ethnicity": -1})
+    group_id = np.array([0] * 40 + [1 + k // 2 for k in range(60)])
+    disagree = label_noise(faces, group_id, resamples=300).iloc[0]
+    assert disagree["n"] == 40 * 39 / 2 + 30 and disagree["high"] - disagree["low"] > 0.4

@@ -1,0 +1,52 @@
+"""Leaks: test images with a copy in training, the closest one named."""
+
+import numpy as np
+import pandas as pd
+
+from facelib.audit.leaks import leaks_table
+
+FACES = pd.DataFrame({"image_id": list("abcdefgh"), "sha256": list("11233456")})
+PAIRS = pd.DataFrame(
+    {
+        "first": [0, 2, 0, 5], "second": [1, 4, 2, 6], "kind": ["exact", "near", "near", "near"],
+        "distance": [0.0, 0.2, 0.1, 0.3],
+    }
+)  # fmt: skip
+GROUPS = np.array([0, 0, 0, 0, 0, 1, 1, 2])  # d is byte-identical to e and joined by it alone
+
+
+def leaks(**part) -> list[list]:
+    return (
+        leaks_table(FACES, pd.Series([part.get(name, "") for name in FACES["image_id"]]), GROUPS, PAIRS)
+        .to_numpy()
+        .tolist()
+    )
+
+
+def test_the_closest_training_copy_is_named_with_its_kind():
+    assert leaks(c="test", a="train", e="train") == [["c", "a", "near", 0.1]]
+    assert leaks(a="test", b="train", c="train") == [["a", "b", "exact", 0.0]]
+
+
+def test_the_order_of_a_pair_does_not_matter():
+    assert leaks(e="test", c="train") == [["e", "c", "near", 0.2]]
+
+
+def test_byte_identical_files_are_exact_although_the_search_listed_no_pair():
+    assert leaks(d="test", e="train") == [["d", "e", "exact", 0.0]]
+
+
+def test_a_copy_of_a_copy_is_a_leak_too():
+    (leak,) = leaks(b="test", e="train")
+    assert leak[:3] == ["b", "e", "near by way of another copy"] and np.isnan(leak[3])
+
+
+def test_a_file_that_both_lists_name_leaks_itself():
+    assert leaks(h="both") == [["h", "h", "exact", 0.0]]
+
+
+def test_copies_on_one_side_and_strangers_are_no_leak():
+    assert leaks(a="train", b="train", f="test", h="test", c="") == []
+    assert list(leaks_table(FACES, pd.Series([""] * 8), GROUPS, PAIRS).columns) == [
+        "test_image", "train_image", "kind", "distance",
+    ]  # fmt: skip

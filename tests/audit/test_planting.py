@@ -1,0 +1,78 @@
+"""Planted label errors: the share asked for, always wrong, and scored as found or not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelib.audit.planting import AGE_ERROR, measure_ranking, plant_errors, ranking_curve, score_ranking
+
+N = 2000
+
+
+@pytest.fixture
+def faces() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "image_id": [f"{k}.jpg" for k in range(N)],
+            "age": rng.integers(0, 117, N).astype(float),
+            "gender": rng.integers(0, 2, N).astype("int8"),
+            "ethnicity": rng.integers(0, 5, N).astype("int8"),
+        },
+        index=range(7, N + 7),
+    )
+
+
+def test_the_share_asked_for_is_wrong_and_nothing_else_changes(faces):
+    before = faces.copy()
+    spoilt, planted = plant_errors(faces, seed=1)
+    assert planted.sum().to_dict() == {"age": 60, "gender": 60, "ethnicity": 100}
+    for name in planted:
+        assert ((spoilt[name] != faces[name]) == planted[name]).all() and spoilt[name].dtype == faces[name].dtype
+    assert (spoilt["age"] - faces["age"])[planted["age"]].abs().eq(AGE_ERROR).all()
+    assert spoilt["age"].between(0, 116).all() and spoilt["ethnicity"].between(0, 4).all()
+    assert len(np.unique((spoilt["ethnicity"] - faces["ethnicity"])[planted["ethnicity"]] % 5)) == 4
+    pd.testing.assert_frame_equal(faces, before)
+
+
+def test_unknown_labels_are_never_planted(faces):
+    faces.loc[faces.index[:1500], ["gender", "ethnicity"]] = -1
+    faces.loc[faces.index[:1500], "age"] = np.nan
+    spoilt, planted = plant_errors(faces, seed=1, shares={"gender": 0.5, "age": 0.5, "ethnicity": 0.5})
+    assert planted.sum().to_list() == [250, 250, 250] and not planted[:1500].any(axis=None)
+    assert (spoilt["gender"][:1500] == -1).all() and spoilt["age"][:1500].isna().all()
+
+
+def test_the_seed_decides(faces):
+    assert plant_errors(faces, 3)[1].equals(plant_errors(faces, 3)[1])
+    assert not plant_errors(faces, 3)[1].equals(plant_errors(faces, 4)[1])
+
+
+def test_rankings_by_hand():
+    wrong = np.array([True, False, True, False, False])
+    found = score_ranking(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), wrong, resamples=50)
+    assert found["auroc"].value == pytest.approx(5 / 6)  # of six pairs of a wrong and a right label one is swapped
+    assert found["average_precision"].value == pytest.approx((1 + 2 / 3) / 2)
+    assert found["precision_at_k"].value == 0.5 and found["precision_at_k"].n == 2
+
+
+def test_a_curve_starts_with_all_rows_and_never_has_more_points_than_asked():
+    rng = np.random.default_rng(1)
+    wrong = rng.random(5000) < 0.1
+    curve = ranking_curve(rng.random(5000), wrong, points=50)
+    assert len(curve) <= 50 and curve["recall"].iloc[0] == 1
+    assert curve["precision"].iloc[0] == pytest.approx(wrong.mean())
+
+
+def test_each_attribute_is_measured_against_its_own_planted_errors(faces):
+    spoilt, planted = plant_errors(faces, seed=1)
+    rows = [
+        pd.DataFrame({"image_id": faces["image_id"], "attribute": name, "score": 1.0 - planted[name]})
+        for name in ("gender", "age")
+    ]
+    issues = pd.concat(rows).sample(frac=1, random_state=0)  # in any order
+    results, curves = measure_ranking(issues, spoilt, planted, resamples=20)
+    assert {key: value["value"] for key, value in results.items() if "auroc" in key} == {
+        "age.auroc": 1, "gender.auroc": 1,
+    }  # fmt: skip
+    assert set(curves["attribute"]) == {"age", "gender"}
