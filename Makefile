@@ -47,8 +47,9 @@ smoke: setup
 lab: setup  ## JupyterLab on the notebooks
 	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks
 
-bench: setup  ## speed of the pixel cache and of a training step, on this machine
+bench: setup  ## speed of the pixel cache, of the search for pairs and of a training step, on this machine
 	$(BIN)/python -m benchmarks.decode $(if $(DATA),"$(DATA)")
+	$(BIN)/python -m benchmarks.pair_search $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.training_step
 
 slides: setup  ## presentation.pdf from RUN's results and figures

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from facelib.audit.label_issues import joint_suspicion
+from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
 from facelib.runs import atomic_path
 from facelib.schema import ATTRIBUTES, UNKNOWN, label_name, parse_label
@@ -64,12 +65,12 @@ def _of_labels(issues: pd.DataFrame) -> pd.DataFrame:
 
 def _of_quality(quality: pd.DataFrame) -> pd.DataFrame:
     """For poor images: the ones with most flags first."""
-    flags = [column for column in quality if column.startswith("is_")]
     # A flag on most images is a property of the source (48 px, grey) and nothing to decide about image by image.
-    flags = [flag for flag in flags if quality[flag].mean() <= 0.5]
+    names = {flag: name for flag, name in flag_names(quality).items() if quality[flag].mean() <= 0.5}
+    flags = list(names)
     poor = quality.assign(flagged=quality[flags].sum(axis=1)).query("flagged > 0")
     poor = poor.sort_values("flagged", ascending=False, kind="stable")
-    reasons = [", ".join(f.removeprefix("is_") for f in flags if row[f]) for row in poor[flags].to_dict("records")]
+    reasons = [", ".join(name for flag, name in names.items() if row[flag]) for row in poor[flags].to_dict("records")]
     table = pd.DataFrame({"image_id": poor["image_id"], "issue": QUALITY, "action": "", "value": "", "reason": reasons})
     return table.astype(object)
 

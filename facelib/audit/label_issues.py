@@ -114,7 +114,7 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
 def joint_suspicion(issues: pd.DataFrame) -> pd.DataFrame:
     """Each photograph's doubts over all attributes, photographs doubted in several attributes first.
 
-    A photograph doubted twice is more often a wrong row (two labels of another person, a failed crop) than two slips.
+    A photograph doubted twice may be a wrong row (a failed crop, another person's labels) rather than two slips.
 
     Returns
     -------

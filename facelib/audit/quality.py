@@ -22,10 +22,25 @@ THRESHOLDS = {
     "face": 0.50,
     "framing": 0.62,
 }
+# What a flag says of a picture, where the score's name does not.
+NAMES = {
+    "contrast": "low contrast",
+    "blur": "blurred",
+    "border": "black border",
+    "tiny": "tiny original",
+    "face": "no face found",
+    "framing": "oddly framed",
+}
 SCORED_PX = 64  # edge of the images that are scored, so that a score means the same whatever the cache holds
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
 BLACK = 12  # of 255: a border pixel is no brighter
 CHUNK = 500  # images a task
+
+
+def flag_names(scored: pd.DataFrame) -> dict[str, str]:
+    """What each is_<name> flag of a quality table says of a picture, by flag."""
+    flags = [column for column in scored if column.startswith("is_")]
+    return {flag: NAMES.get(flag.removeprefix("is_"), flag.removeprefix("is_")) for flag in flags}
 
 
 def _pixel_scores(images: np.ndarray) -> dict[str, np.ndarray]:

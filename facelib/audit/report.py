@@ -82,9 +82,23 @@ def summarise(
     if issues is not None:
         for attribute, part in issues.groupby("attribute", sort=False):
             add("labels", f"{attribute} labels doubted", metrics.rate(int(part["is_issue"].sum()), len(part), "share"))
-    for flag in (column for column in scored if column.startswith("is_")):
-        add("quality", flag.removeprefix("is_"), metrics.rate(int(scored[flag].sum()), n, "share"))
+    for flag, name in quality.flag_names(scored).items():
+        add("quality", f"flagged: {name}", metrics.rate(int(scored[flag].sum()), n, "share"))
     return pd.DataFrame(rows)
+
+
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """`summarise`'s table for people: topic, measure, value with its interval, n."""
+
+    def text(row) -> str:
+        if row.unit not in ("share", "years"):
+            return f"{row.value:,.0f} {row.unit}"
+        shown, unit = ("{:.1%}", "") if row.unit == "share" else ("{:.2f}", " years")
+        interval = f" ({shown} to {shown})".format(row.low, row.high) if row.high > row.low else ""
+        return shown.format(row.value) + unit + interval
+
+    texts = [text(row) for row in summary.itertuples()]
+    return summary[["topic", "measure"]].assign(**{"value (95 %)": texts, "n": summary["n"].map("{:,}".format)})
 
 
 def _find_issues(faces: pd.DataFrame, images, group_id: np.ndarray, setting: Profile) -> pd.DataFrame:

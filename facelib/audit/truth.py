@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
 
+from facelib.audit.planting import score_ranking
 from facelib.data import synthetic_folder
 from facelib.metrics import rate
 from facelib.runs import RunFolder
@@ -69,6 +69,6 @@ def score_audit(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, issue
             },
         ]
         if wrong.any():
-            ranking = average_precision_score(wrong, 1 - part["score"])
-            rows.append({"measure": f"{attribute} ranking, average precision", "value": ranking, "n": len(part)})
+            ranking = score_ranking(part["score"].to_numpy(), wrong)["auroc"]
+            rows.append({"measure": f"{attribute} ranking, AUROC", **ranking.to_dict()})
     return pd.DataFrame(rows, columns=columns)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from sklearn.metrics import roc_curve
 
+from facelib.audit.quality import THRESHOLDS, flag_names
 from facelib.metrics import rate
 from facelib.runs import RunFolder
 from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band
@@ -140,15 +141,14 @@ def average_face(images: np.ndarray, least: int = MIN_AVERAGED) -> np.ndarray | 
 
 def quality_scores(quality: pd.DataFrame) -> Figure:
     """Distribution of each quality score, with the share flagged."""
-    names = [column.removeprefix("is_") for column in quality if column.startswith("is_")]
+    names = flag_names(quality)
     figure, axes = _figure(len(names), width=12, height=2.4)
-    for axis, name in zip(axes.flat, names, strict=True):
-        sns.histplot(quality[name], bins=30, ax=axis, color=SKY, linewidth=0)
-        flagged = quality[f"is_{name}"]
+    for axis, (flag, name) in zip(axes.flat, names.items(), strict=True):
+        score = flag.removeprefix("is_")
+        sns.histplot(quality[score], bins=30, binrange=(0, 1), ax=axis, color=SKY, linewidth=0)
         axis.set(xlabel="Score", ylabel="", xlim=(-0.03, 1.03), yticks=[])
-        axis.set_title(f"{name}\n{flagged.mean():.1%} flagged", fontsize=9)
-        if flagged.any():
-            axis.axvline(quality.loc[flagged, name].max(), color=RED, linewidth=1)
+        axis.set_title(f"{name}\n{quality[flag].mean():.1%} flagged", fontsize=9)
+        axis.axvline(THRESHOLDS[score], color=RED, linewidth=1)
     return _finish(figure)
 
 

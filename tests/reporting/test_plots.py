@@ -147,7 +147,7 @@ def test_flagged_shares_and_counts_are_in_the_titles():
     quality = pd.DataFrame({"dark": [0.1, 0.5, 0.6, 0.7], "is_dark": [True, False, False, False]})
     quality = quality.assign(blur=0.5, is_blur=False)
     shown = texts(plots.quality_scores(quality))
-    assert "dark\n25.0% flagged" in shown and "blur\n0.0% flagged" in shown
+    assert "dark\n25.0% flagged" in shown and "blurred\n0.0% flagged" in shown
     issues = pd.DataFrame(
         {
             "attribute": ["age"] * 3 + ["gender"] * 2,

@@ -1,0 +1,102 @@
+"""reports/audit/README.md from what the audit's benchmarks have measured: `python -m benchmarks.audit_summary`."""
+
+import json
+
+import pandas as pd
+
+from benchmarks.ablations import MEASURES
+from facelib.audit.report import readable
+from facelib.runs import project_root, write_text
+
+FOLDER = project_root() / "reports" / "audit"
+OPENING = """# How good is the audit?
+
+Measured on UTKFace (23,704 photographs) by the commands named below, each of which writes its results into this folder.
+This page is made from them by `python -m benchmarks.audit_summary`. Intervals are 95 %.
+"""
+COPIES = """
+## Copies planted among 3,000 photographs
+
+`python -m benchmarks.copies path/to/UTKFace --imagededup PYTHON`. The photographs are drawn from those without a known
+copy; 250 of them get a copy of each kind. imagededup is its PHash at the default radius, which knows no mirror images.
+"""
+LABELS = """
+## Planted label errors
+
+`python -m benchmarks.label_errors path/to/UTKFace`. AUROC is the chance that a planted error scores below another
+label. The labels that UTKFace came with hold errors, too, which count as false alarms: precision is a lower bound.
+
+![Precision and recall on planted label errors](label_errors.svg)
+"""
+ABLATIONS = """
+## What cleaning is worth, and what a random split hides
+
+`python -m benchmarks.ablations path/to/UTKFace`, at 64 px, one seed, on faces outside the test split. *Cleaned*
+training rows hold one image of each photograph with the labels that its copies agree on. Held-out faces with a copy in
+training are other photographs than those without one, whose labels contradict themselves more often: the last line is
+not the gain from having seen a copy alone.
+"""
+FOUND = """
+## What the audit says of UTKFace
+
+`python -m benchmarks.audit path/to/UTKFace --split path/to/coral_21_60`: all but the label networks. The split is a
+published one for ages 21 to 60.
+"""
+
+
+def interval(value: dict, form: str) -> str:
+    """A number with its interval."""
+    return f"{value['value']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def copies() -> str:
+    """Recall by kind, precision and time of each program."""
+    programs = json.loads((FOLDER / "copies.json").read_text())
+    keys = [key for key in programs["facelib"] if key not in ("pairs", "seconds")]
+    rows = [[key.replace(".", ", "), *(interval(found[key], ".3f") for found in programs.values())] for key in keys]
+    rows.append(["pairs", *(f"{found['pairs']:,}" for found in programs.values())])
+    rows.append(["seconds, in each round", *(", ".join(map(str, found["seconds"])) for found in programs.values())])
+    return table(["", *programs], rows)
+
+
+def labels() -> str:
+    """AUROC, average precision and precision at k of each attribute."""
+    results = json.loads((FOLDER / "label_errors.json").read_text())
+    measures = ("auroc", "average_precision", "precision_at_k")
+    rows = []
+    for attribute in dict.fromkeys(key.partition(".")[0] for key in results):
+        found = [interval(results[f"{attribute}.{measure}"], ".3f") for measure in measures]
+        rows.append([attribute, f"{results[f'{attribute}.precision_at_k']['n']:,}", *found])
+    return table(["", "planted", "AUROC", "average precision", "precision at that number"], rows)
+
+
+def ablations() -> str:
+    """Each training's measures."""
+    results = json.loads((FOLDER / "ablations.json").read_text())
+    trainings = dict.fromkeys(key.rsplit(".", 2)[0] for key in results)
+    rows = []
+    for training in trainings:
+        age, gender, ethnicity = (results[f"{training}.{name}"] for name in MEASURES)
+        row = [interval(age, ".2f"), *(interval(value, ".3f") for value in (gender, ethnicity))]
+        rows.append([training, *row, f"{age['n']:,}"])
+    return table(["", "age error (years)", "gender accuracy", "ethnicity accuracy", "n"], rows)
+
+
+def found() -> str:
+    """The audit in one table."""
+    shown = readable(pd.read_csv(FOLDER / "audit.csv"))
+    figures = "\n![Copies and how they disagree](copies_disagree.svg)\n\n![Quality scores](quality.svg)\n"
+    return table(list(shown.columns), shown.to_numpy().tolist()) + figures
+
+
+if __name__ == "__main__":
+    write_text(
+        FOLDER / "README.md",
+        OPENING + COPIES + copies() + LABELS + labels() + ABLATIONS + ablations() + FOUND + found(),
+    )

@@ -1,0 +1,65 @@
+"""The audit as one table: each number is there with its interval, and people can read it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelib.audit.contradictions import contradictions, label_noise
+from facelib.audit.report import readable, summarise
+
+
+@pytest.fixture(scope="module")
+def summary() -> pd.DataFrame:
+    faces = pd.DataFrame(
+        {
+            "image_id": list("abcdef"),
+            "sha256": list("112345"),
+            "age": [20.0, 30.0, 40.0, 50.0, 60.0, 70.0],
+            "gender": [0, 1, 1, 1, 0, 0],
+            "ethnicity": 2,
+        }
+    )
+    group_id = np.array([0, 0, 1, 1, 2, 3])
+    issues = pd.DataFrame({"attribute": ["age"] * 6, "is_issue": [True] + [False] * 5})
+    scored = pd.DataFrame({"dark": 0.5, "is_dark": [True, True, False, False, False, False], "is_face": False})
+    return summarise(
+        faces,
+        pd.DataFrame({"item": ["x.txt"], "reason": ["is no image"]}),
+        group_id,
+        contradictions(faces, group_id),
+        label_noise(faces, group_id, resamples=20),
+        scored,
+        issues,
+        (1, 4),
+    )
+
+
+def test_every_topic_is_summed_up(summary):
+    value = summary.set_index("measure")["value"]
+    assert value["images used"] == 6 and value["files or rows rejected"] == 1
+    assert value["groups of byte-identical images"] == 1 and value["groups of copies, near ones included"] == 2
+    assert value["images that repeat another one"] == 2 / 6
+    assert value["test images with a copy in training"] == 1 / 4
+    assert value["groups of copies that contradict themselves"] == 1
+    assert value["age: difference of two labels"] == 10 and value["gender: two labels disagree"] == 0.5
+    assert value["age labels doubted"] == 1 / 6
+    assert value["flagged: dark"] == 2 / 6 and value["flagged: no face found"] == 0
+    assert (summary["low"] <= summary["value"]).all() and (summary["value"] <= summary["high"]).all()
+
+
+def test_people_read_percentages_years_and_counts(summary):
+    text = readable(summary).set_index("measure")["value (95 %)"]
+    assert text["images used"] == "6 images"
+    assert text["test images with a copy in training"] == "25.0% (4.6% to 69.9%)"
+    assert text["age: difference of two labels"] == "10.00 years"  # both pairs are ten years apart
+    assert text["flagged: no face found"] == "0.0% (0.0% to 39.0%)"
+
+
+def test_what_was_not_asked_for_is_left_out():
+    faces = pd.DataFrame({"image_id": ["a"], "sha256": ["1"], "age": [np.nan], "gender": [-1], "ethnicity": [-1]})
+    alone = np.array([0])
+    table = summarise(
+        faces, pd.DataFrame(), alone, contradictions(faces, alone), label_noise(faces, alone), pd.DataFrame()
+    )
+    assert table["topic"].tolist() == ["data", "data", "copies", "copies", "copies"]
+    assert readable(table)["value (95 %)"].iloc[0] == "1 images"
