@@ -1,1 +1,5 @@
 """Side-by-side measurements of speed and memory; run as modules from the project's root."""
+
+from pathlib import Path
+
+AUDIT_RESULTS = Path("reports/audit")  # where the audit's benchmarks leave what they measured

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import AUDIT_RESULTS
 from facelib import metrics
 from facelib.audit import decisions, duplicates
 from facelib.config import Profile, resolve_profile
@@ -105,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data")
     parser.add_argument("--profile", default="full")
-    parser.add_argument("--out", type=Path, default=Path("reports/audit"))
+    parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     profile = resolve_profile(options.profile, dict(pair.split("=", 1) for pair in options.set))

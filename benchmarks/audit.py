@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from benchmarks import AUDIT_RESULTS
 from benchmarks.run_cost import INTERVAL, tree_bytes
 from facelib.audit import contradictions
 from facelib.data import read_faces
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data")
     parser.add_argument("--split")
-    parser.add_argument("--out", type=Path, default=Path("reports/audit"))
+    parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     options = parser.parse_args()
     asked = ["--data", options.data, *(["--split", options.split] if options.split else [])]
     with tempfile.TemporaryDirectory() as scratch:

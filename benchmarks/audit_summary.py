@@ -4,11 +4,13 @@ import json
 
 import pandas as pd
 
+from benchmarks import AUDIT_RESULTS
 from benchmarks.ablations import MEASURES
+from facelib.audit.quality import NAMES
 from facelib.audit.report import readable
 from facelib.runs import project_root, write_text
 
-FOLDER = project_root() / "reports" / "audit"
+FOLDER = project_root() / AUDIT_RESULTS
 OPENING = """# How good is the audit?
 
 Measured on UTKFace (23,704 photographs) by the commands named below, each of which writes its results into this folder.
@@ -35,6 +37,15 @@ ABLATIONS = """
 training rows hold one image of each photograph with the labels that its copies agree on. Held-out faces with a copy in
 training are other photographs than those without one, whose labels contradict themselves more often: the last line is
 not the gain from having seen a copy alone.
+"""
+QUALITY = """
+## Poor pictures
+
+`python -m benchmarks.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt. What
+is flagged among untouched photographs may be poor in truth.
+"""
+NO_FACE = """ `python -m benchmarks.face_box path/to/UTKFace`: where the search for a face finds none. Nearly all chips
+hold a face, so the first share bounds the false-flag rate from above.
 """
 FOUND = """
 ## What the audit says of UTKFace
@@ -88,6 +99,28 @@ def ablations() -> str:
     return table(["", "age error (years)", "gender accuracy", "ethnicity accuracy", "n"], rows)
 
 
+def quality() -> str:
+    """What is flagged as it is and spoilt on purpose."""
+    results = json.loads((FOLDER / "quality.json").read_text())
+    rows = [
+        [
+            NAMES.get(name, name),
+            interval(found["plain"], ".1%"),
+            interval(found["spoilt"], ".1%"),
+            f"{found['auroc']:.3f}",
+        ]
+        for name, found in results.items()
+    ]
+    return table(["", "flagged as they are", "flagged when spoilt", "AUROC"], rows)
+
+
+def no_face() -> str:
+    """Where no face is found."""
+    results = json.loads((FOLDER / "no_face.json").read_text())
+    rows = [[name, interval(found, ".1%"), f"{found['n']:,}"] for name, found in results.items()]
+    return table(["", "no face found", "n"], rows)
+
+
 def found() -> str:
     """The audit in one table."""
     shown = readable(pd.read_csv(FOLDER / "audit.csv"))
@@ -98,5 +131,17 @@ def found() -> str:
 if __name__ == "__main__":
     write_text(
         FOLDER / "README.md",
-        OPENING + COPIES + copies() + LABELS + labels() + ABLATIONS + ablations() + FOUND + found(),
+        OPENING
+        + COPIES
+        + copies()
+        + LABELS
+        + labels()
+        + ABLATIONS
+        + ablations()
+        + QUALITY
+        + quality()
+        + NO_FACE
+        + no_face()
+        + FOUND
+        + found(),
     )

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from benchmarks import AUDIT_RESULTS
 from facelib import metrics
 from facelib.audit import duplicates
 from facelib.data import cache_faces, read_faces
@@ -127,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data")
     parser.add_argument("--imagededup", metavar="PYTHON", help="interpreter of an environment with imagededup")
-    parser.add_argument("--out", type=Path, default=Path("reports/audit"))
+    parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     parser.add_argument("--sheet", type=Path, help="write near pairs as a local picture to be judged by eye, and stop")
     options = parser.parse_args()
     if options.sheet:

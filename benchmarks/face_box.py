@@ -4,7 +4,7 @@ The quartiles are the constants of facelib.analysis.external. Nearly all chips o
 without a find bounds the false-flag rate of `no face` from above; chips turned upside down and patches of pictures of
 other things, scikit-image's, show how many non-faces are flagged.
 
-usage: python -m benchmarks.face_box UTKFACE_FOLDER
+usage: python -m benchmarks.face_box UTKFACE_FOLDER, which writes reports/audit/no_face.json
 """
 
 import sys
@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
+from benchmarks import AUDIT_RESULTS
 from facelib.data import cache_faces, read_faces
 from facelib.data.face_boxes import find_chip_faces
 from facelib.metrics import rate
-from facelib.runs import cache_root
+from facelib.runs import cache_root, write_json
 
 CHIPS = 2000
 OTHER_THINGS = ("coffee", "chelsea", "rocket", "brick", "grass", "gravel", "camera", "retina", "immunohistochemistry")
@@ -37,6 +38,7 @@ def other_patches(px: int, each: int = 60) -> np.ndarray:
 
 def main() -> None:
     """Print the shares flagged, and the quartiles of left, top and edge as shares of the chip's edge."""
+    results = {}
     for px in (64, 96):
         images, faces, _ = cache_faces(read_faces(sys.argv[1]), px, cache_root())
         chips = images[np.random.default_rng(0).choice(len(faces), CHIPS, replace=False)]
@@ -44,10 +46,12 @@ def main() -> None:
         boxes = {name: find_chip_faces(images) for name, images in searched.items()}
         for name, found in boxes.items():
             none = rate(int(np.isnan(found[:, 0]).sum()), len(found))
+            results[f"{name}, {px} px"] = none.to_dict()
             print(f"{px} px, {name}: no face in {none.value:.1%} ({none.low:.1%} to {none.high:.1%}), n = {none.n:,}")
         for share in (25, 50, 75):
             left, top, width = np.nanpercentile(boxes["chips"], share, axis=0)
             print(f"{px} px, {share} %: left {left:+.2f}  top {top:+.2f}  edge {width:.2f}")
+    write_json(AUDIT_RESULTS / "no_face.json", results)
 
 
 if __name__ == "__main__":

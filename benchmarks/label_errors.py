@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import AUDIT_RESULTS
 from facelib.audit import decisions, duplicates, label_issues, planting
 from facelib.config import Profile, resolve_profile
 from facelib.data import cache_faces, read_faces
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?")
     parser.add_argument("--scored", type=Path, help="what the networks of an earlier call said")
     parser.add_argument("--profile", default="full")
-    parser.add_argument("--out", type=Path, default=Path("reports/audit"))
+    parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     if options.scored is None:

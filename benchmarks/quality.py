@@ -6,7 +6,7 @@ a quarter covered by a black border, turned upside down (no upright face), seen 
 Prints, for each, the share flagged and the AUROC of the score. What is flagged among untouched photographs may be poor
 in truth.
 
-usage: python -m benchmarks.quality UTKFACE_FOLDER
+usage: python -m benchmarks.quality UTKFACE_FOLDER, which writes reports/audit/quality.json
 """
 
 import sys
@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from benchmarks import AUDIT_RESULTS
 from facelib.audit.quality import score_quality
 from facelib.data import FaceImages, read_faces
-from facelib.metrics import auc
+from facelib.metrics import auc, rate
+from facelib.runs import write_json
 
 PHOTOGRAPHS, SPOILT, PX = 1000, 200, 64
 
@@ -64,14 +66,20 @@ def main() -> None:
     for path in source.faces["path"].iloc[rows]:
         with Image.open(source.root / path) as opened:
             photographs.append(opened.convert("RGB"))
-    plain = scored(photographs)
+    plain, results = scored(photographs), {}
     for name, spoil in FAULTS.items():
         # Among untouched ones, since odd framing is judged by what is usual in the data.
         both = scored(photographs + [spoil(image.copy()) for image in photographs[:SPOILT]])
         spoilt = both.iloc[PHOTOGRAPHS:]
         area = auc(np.arange(len(both)) >= PHOTOGRAPHS, -both[name].fillna(1.0).to_numpy())
-        flagged, found = plain[f"is_{name}"].mean(), spoilt[f"is_{name}"].mean()
-        print(f"{name:9} flagged: {flagged:6.1%} as they are, {found:6.1%} of the spoilt ones; AUROC {area:.3f}")
+        flagged = {
+            side: rate(int(table[f"is_{name}"].sum()), len(table))
+            for side, table in (("plain", plain), ("spoilt", spoilt))
+        }
+        results[name] = {side: estimate.to_dict() for side, estimate in flagged.items()} | {"auroc": area}
+        shares = f"{flagged['plain'].value:6.1%} as they are, {flagged['spoilt'].value:6.1%} of the spoilt ones"
+        print(f"{name:9} flagged: {shares}; AUROC {area:.3f}")
+    write_json(AUDIT_RESULTS / "quality.json", results)
 
 
 if __name__ == "__main__":
