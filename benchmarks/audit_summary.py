@@ -19,8 +19,9 @@ This page is made from them by `python -m benchmarks.audit_summary`. Intervals a
 COPIES = """
 ## Copies planted among 3,000 photographs
 
-`python -m benchmarks.copies path/to/UTKFace --imagededup PYTHON`. The photographs are drawn from those without a known
-copy; 250 of them get a copy of each kind. imagededup is its PHash at the default radius, which knows no mirror images.
+`python -m benchmarks.copies path/to/UTKFace --imagededup PYTHON`. Of 3,000 random photographs, no two byte-identical,
+250 get a copy of each kind. The photographs hold copies of their own, which count against the share of planted pairs:
+it is a lower bound of precision. imagededup is its PHash at the default radius, which knows no mirror images.
 """
 LABELS = """
 ## Planted label errors

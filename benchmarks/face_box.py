@@ -1,8 +1,8 @@
 """Where the frontal detector's box lies within an aligned chip, and how many chips it finds none in.
 
-The quartiles are the constants of facelib.analysis.external. Nearly all chips of UTKFace hold a face, so the share
-without a find bounds the false-flag rate of `no face` from above; chips turned upside down and patches of pictures of
-other things, scikit-image's, show how many non-faces are flagged.
+The medians at 96 px are the constants of facelib.analysis.external. Nearly all chips of UTKFace hold a face, so the
+share without a find bounds the false-flag rate of `no face` from above; chips turned upside down and patches of
+pictures of other things, scikit-image's, show how many non-faces are flagged.
 
 usage: python -m benchmarks.face_box UTKFACE_FOLDER, which writes reports/audit/no_face.json
 """

@@ -37,7 +37,8 @@ def planted_scores(data: str, profile: Profile) -> pd.DataFrame:
     faces, planted = planting.plant_errors(faces, profile.seed)
     agreed = faces.assign(**decisions.agreed_labels(faces, split["group_id"].to_numpy()))
     scores = score_out_of_fold(agreed, images.take(rows), split, profile)
-    return pd.concat([faces[["image_id", *planted]], planted.add_prefix("planted_"), scores], axis=1)
+    given = faces[["image_id", *planted]].assign(group_id=split["group_id"])
+    return pd.concat([given, planted.add_prefix("planted_"), scores], axis=1)
 
 
 def main() -> None:
@@ -60,7 +61,8 @@ def main() -> None:
     else:
         kept = pd.read_parquet(options.scored)
     planted = kept.filter(like="planted_").rename(columns=lambda name: name.removeprefix("planted_"))
-    results, curves = planting.measure_ranking(label_issues.find_issues(kept, kept), kept, planted)
+    issues = label_issues.find_issues(kept, kept)
+    results, curves = planting.measure_ranking(issues, kept, planted, kept["group_id"].to_numpy())
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "label_errors.json", results)
     curves.to_csv(options.out / "label_errors.csv", index=False, float_format="%.4f")

@@ -190,6 +190,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
                 progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
                 kernel_name="python3",
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
+                store_widget_state=False,  # the state of a panel would hold its pictures
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
             )
     except PapermillExecutionError as error:

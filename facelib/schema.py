@@ -125,9 +125,9 @@ def label_name(attribute: str, value: float) -> str:
     >>> label_name("age", 31.0), label_name("gender", 1), label_name("ethnicity", -1)
     ('31', 'female', 'unknown')
     """
-    if attribute == "age":
-        return f"{value:g}"
-    return CLASS_NAMES[attribute][int(value)] if value >= 0 else "unknown"
+    if pd.isna(value) or value < 0:
+        return "unknown"
+    return f"{value:g}" if attribute == "age" else CLASS_NAMES[attribute][int(value)]
 
 
 def age_band(age_years) -> pd.Categorical:

@@ -215,9 +215,9 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
 
     code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-labels", "--no-faces")
     assert code == 0 and err == ""
-    assert "97 faces, 0 rejected" in said
-    assert "2 of 22 test images have a copy in training" in said and "1 near" in said and "1 exact" in said
-    assert "1 names of the split match no single file" in said
+    assert "faces: 97, rejected: 0" in said
+    assert "test images with a copy in training: 2 of 22" in said and "1 near" in said and "1 exact" in said
+    assert "names of the split that match no single file: 1" in said
     assert sorted(path.stem for path in out.iterdir()) == [
         "audit", "decisions", "duplicates", "label_noise", "leaks", "quality", "rejected", "unmatched",
     ]  # fmt: skip
@@ -246,7 +246,7 @@ def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib,
     table.loc[0, "action"] = "drop"
     table.to_csv(out / "decisions.csv", index=False)
     code, said, _ = facelib(*call)
-    assert code == 0 and "1 decided by a person (0 of them stale)" in said
+    assert code == 0 and "decided by a person: 1 (stale: 0)" in said
     kept = pd.read_csv(out / "decisions.csv", keep_default_na=False).set_index("image_id")
     assert kept.loc[table.loc[0, "image_id"], "action"] == "drop" and len(kept) == len(table)
     table.assign(image_id="nobody.jpg")[:1].to_csv(out / "decisions.csv", index=False)
@@ -260,8 +260,8 @@ def test_one_image_and_few_images_are_audited_without_networks(facelib, faces_fo
     shutil.copy(next(path for path in sorted(faces_folder.iterdir())), one)
     code, said, err = facelib("audit", "--data", one, "--out", tmp_path / "audit")
     assert code == 0 and err == ""
-    assert "1 faces, 0 rejected" in said and "0 groups of copies" in said
-    assert "labels are not scored: 1 faces are too few for networks, 200 are wanted" in said
+    assert "faces: 1, rejected: 0" in said and "groups of copies: 0" in said
+    assert "labels are not scored: networks want 200 different photographs, and there are 1" in said
     assert len(pd.read_csv(tmp_path / "audit" / "quality.csv")) == 1
 
 
@@ -269,9 +269,23 @@ def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
     same = tmp_path / "same"
     same.mkdir()
     original = next(path for path in sorted(faces_folder.iterdir()))
-    for k in range(40):
-        shutil.copy(original, same / f"{20 + k}_{k % 2}_0_{k}.jpg")
-    code, said, _ = facelib("audit", "--data", same, "--out", tmp_path / "audit", "--no-labels", "--no-faces")
-    assert code == 0 and "1 groups of copies, 1 of them contradict themselves" in said
+    for k in range(210):  # enough rows for networks, and far too few photographs
+        shutil.copy(original, same / f"{k % 40}_{k % 2}_0_{k}.jpg")
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "leaks.csv").touch()  # left over from another audit
+    code, said, err = facelib("audit", "--data", same, "--out", tmp_path / "audit", "--no-faces")
+    assert code == 0 and err == ""
+    assert "groups of copies: 1, with contradicting labels: 1" in said and "there are 1" in said
     duplicates = pd.read_csv(tmp_path / "audit" / "duplicates.csv")
-    assert len(duplicates) == 40 and set(duplicates["age_range"]) == {39} and set(duplicates["kind"]) == {"exact"}
+    assert len(duplicates) == 210 and set(duplicates["age_range"]) == {39} and set(duplicates["kind"]) == {"exact"}
+    assert duplicates["kept"].sum() == 1
+    assert not (tmp_path / "audit" / "leaks.csv").exists()
+
+
+def test_missing_labels_are_said_and_train_no_network(facelib, faces_folder, tmp_path):
+    table, names = tmp_path / "unlabelled.csv", sorted(path.name for path in faces_folder.iterdir())
+    pd.DataFrame({"path": names, "gender": ""}).to_csv(table, index=False)
+    call = ("audit", "--data", table, "--images", faces_folder, "--out", tmp_path / "a", "--no-faces")
+    code, said, err = facelib(*call)
+    assert code == 0 and err == ""
+    assert "no labels of age, gender, ethnicity: nothing is said of them" in said

@@ -1,7 +1,5 @@
 """Copies whose labels disagree, and what that says about the noise of labels."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 
@@ -35,25 +33,35 @@ def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
 
 
 def disagreements(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
-    """Every pair of copies with known labels, and whether it disagrees.
+    """How two labels of one photograph differ, on average over the pairs of each group of copies.
+
+    Pairs are summed up, not listed: a photograph that is there ten thousand times has fifty million of them.
 
     Returns
     -------
     DataFrame
-        group_id, attribute, difference (years for age; 1 for different classes, else 0).
+        group_id, attribute, labels (known ones), differ (share of its pairs with different labels), difference (years
+        for age; the same as `differ` for classes); one row per attribute and group with two known labels and more.
     """
-    order = np.argsort(group_id, kind="stable")
-    _, starts = np.unique(group_id[order], return_index=True)
-    pairs = [pair for rows in np.split(order, starts[1:]) for pair in itertools.combinations(rows, 2)]
-    first, second = np.array(pairs, int).reshape(-1, 2).T
     tables = []
     for attribute in ATTRIBUTES:
-        labels = faces[attribute].to_numpy(float)
-        labels = np.where(labels == UNKNOWN, np.nan, labels)
-        difference = np.abs(labels[first] - labels[second])
-        difference = difference if attribute == "age" else np.where(np.isnan(difference), np.nan, difference > 0)
-        tables.append(pd.DataFrame({"group_id": group_id[first], "attribute": attribute, "difference": difference}))
-    return pd.concat(tables, ignore_index=True).dropna(ignore_index=True)
+        known = (faces[attribute].notna() & (faces[attribute] != UNKNOWN)).to_numpy()
+        labels = pd.DataFrame({"group_id": group_id[known], "label": faces[attribute].to_numpy(float)[known]})
+        labels = labels.sort_values(["group_id", "label"], ignore_index=True)
+        by_group = labels.groupby("group_id")["label"]
+        size = by_group.transform("size")
+        # In the sum of all differences the label at place p of k is added p times and subtracted k - 1 - p times.
+        labels["signed"] = (2 * by_group.cumcount() - size + 1) * labels["label"]
+        counts = labels.groupby(["group_id", "label"]).size()
+        n = by_group.size()
+        pairs = n * (n - 1) / 2
+        same = (counts * (counts - 1) / 2).groupby("group_id").sum()
+        table = pd.DataFrame({"labels": n, "differ": 1 - same / pairs})[n > 1]
+        years = labels.groupby("group_id")["signed"].sum() / pairs
+        table["difference"] = years[n > 1] if attribute == "age" else table["differ"]
+        table.insert(0, "attribute", attribute)
+        tables.append(table.reset_index())
+    return pd.concat(tables, ignore_index=True)
 
 
 def independent_error_rate(disagreeing: float, classes: int) -> float:
@@ -74,15 +82,18 @@ def independent_error_rate(disagreeing: float, classes: int) -> float:
 def label_noise(faces: pd.DataFrame, group_id: np.ndarray, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """A range for the noise of each attribute's labels, from copies that were labelled more than once.
 
-    The low end assumes that of two labels that disagree one is right, the high end that both err independently (for
-    ages, with normal errors). Both assume that photographs collected twice are labelled like the rest, which nobody
-    knows: copies are not a random sample, and copies with equal labels may have been removed more often. The third
-    estimate assumes nothing of the kind: it counts the labels that must be wrong because copies contradict them.
+    Each photograph counts once, however many copies it has. The low end assumes that of two labels that disagree one is
+    right, the high end that both err independently (for ages, with normal errors). Both assume that photographs
+    collected twice are labelled like the rest, which nobody knows: copies are not a random sample, copies with equal
+    labels may have been removed more often, and where one label was taken over from the other the noise is higher than
+    they say. The last estimate assumes nothing of the kind: it counts the labels that must be wrong because copies
+    contradict them.
 
     Returns
     -------
     DataFrame
-        attribute; quantity; assumption; value, low, high (95 %, resampling groups), n, unit. Empty without copies.
+        attribute; quantity; assumption; value, low, high (95 %, resampling groups), n (groups; all labels for the
+        last), unit. Empty without copies.
     """
     pairs = disagreements(faces, group_id)
     rows = []
@@ -91,11 +102,10 @@ def label_noise(faces: pd.DataFrame, group_id: np.ndarray, resamples: int = 1000
         rows.append({"attribute": attribute, "quantity": quantity, "assumption": assumption, **estimate.to_dict()})
 
     for attribute, part in pairs.groupby("attribute", sort=False):
-        difference, groups = part["difference"].to_numpy(), part["group_id"].to_numpy()
-        unit = "years" if attribute == "age" else "share"
+        difference, unit = part["difference"].to_numpy(), "years" if attribute == "age" else "share"
 
-        def estimate(statistic, difference=difference, groups=groups, unit=unit) -> Estimate:
-            return metrics.bootstrap(statistic, difference, groups=groups, resamples=resamples, seed=seed, unit=unit)
+        def estimate(statistic, difference=difference, unit=unit) -> Estimate:
+            return metrics.bootstrap(statistic, difference, resamples=resamples, seed=seed, unit=unit)
 
         if attribute == "age":
             add(attribute, "difference of two labels", "none", estimate(np.mean))

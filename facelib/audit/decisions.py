@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facelib.audit.label_issues import joint_suspicion
+from facelib.audit.label_issues import joint_suspicion, suspicion
 from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
 from facelib.runs import atomic_path
@@ -35,25 +35,44 @@ def _proposals(rows: pd.DataFrame, value, reason) -> pd.DataFrame:
     return table.astype(object)
 
 
-def _of_copies(issues: pd.DataFrame, group_id: pd.Series) -> pd.DataFrame:
-    """For copies that contradict each other: give all of them the label that the networks find most plausible."""
-    members = issues.assign(group=group_id.loc[issues["image_id"]].to_numpy())
-    members = members.sort_values("score", ascending=False, kind="stable")
-    best = members.groupby(["group", "attribute"])["given"].transform("first")
-    apart = (members["given"] - best).abs()
-    wrong = members[np.where(members["attribute"] == "age", apart >= AGE_GAP, apart > 0)]
-    values = [label_name(a, v) for a, v in zip(wrong["attribute"], best.loc[wrong.index], strict=True)]
-    reasons = [
-        f"a copy of it is labelled {value}, this one {label_name(row.attribute, row.given)} (score {row.score:.4f})"
-        for row, value in zip(wrong.itertuples(), values, strict=True)
+def _of_copies(faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame | None) -> pd.DataFrame:
+    """For copies that contradict each other: the label of the copy whose label the networks find most plausible.
+
+    Without networks every copy is proposed, with no label: somebody has to look.
+    """
+    parts = [
+        pd.DataFrame({"image_id": faces["image_id"], "attribute": name, "given": faces[name].astype(float)})
+        for name in ATTRIBUTES
     ]
-    return _proposals(wrong, values, reasons).iloc[::-1]  # the least plausible first
+    members = pd.concat([part.assign(group=group_id) for part in parts], ignore_index=True)
+    members = members[members["given"].notna() & (members["given"] != UNKNOWN)]
+    scored = issues is not None
+    members["score"] = 0.0
+    if scored:
+        keys = ["image_id", "attribute"]
+        members["score"] = members[keys].merge(issues[[*keys, "score"]], how="left", on=keys)["score"].to_numpy()
+    members = members.sort_values("score", ascending=False, kind="stable")
+    by_group = members.groupby(["group", "attribute"])["given"]
+    best = by_group.transform("first")
+    least = np.where(members["attribute"] == "age", AGE_GAP, 1)
+    spread = by_group.transform("max") - by_group.transform("min")
+    wrong = members[((members["given"] - best).abs() if scored else spread) >= least].iloc[::-1]
+    values, reasons = [], []
+    for row in wrong.itertuples():
+        other, own = label_name(row.attribute, best[row.Index]), label_name(row.attribute, row.given)
+        values.append(other if scored else "")
+        reasons.append(
+            f"a copy of it is labelled {other}, this one {own} (score {row.score:.4f})"
+            if scored
+            else f"labelled {own}, and copies of it are labelled otherwise"
+        )
+    return _proposals(wrong, values, reasons)
 
 
 def _of_labels(issues: pd.DataFrame) -> pd.DataFrame:
     """For doubted labels: the photographs doubted in most attributes first, then the most doubted ones."""
-    doubted = issues[issues["is_issue"]].merge(joint_suspicion(issues), on="image_id")
-    doubted = doubted.sort_values(["doubted", "lowest", "image_id", "score"], ascending=[False, True, True, True])
+    doubted = issues.assign(own=suspicion(issues))[issues["is_issue"]].merge(joint_suspicion(issues), on="image_id")
+    doubted = doubted.sort_values(["doubted", "rank", "image_id", "own"], ascending=[False, True, True, True])
     values = [label_name(row.attribute, row.suggested) for row in doubted.itertuples()]
     reasons = [
         f"{label_name(row.attribute, row.given)} given, {value} predicted (score {row.score:.4f})"
@@ -76,34 +95,32 @@ def _of_quality(quality: pd.DataFrame) -> pd.DataFrame:
 
 
 def propose(
-    issues: pd.DataFrame | None, quality: pd.DataFrame, group_id: pd.Series | None = None, limit: int = 500
+    faces: pd.DataFrame, group_id: np.ndarray, quality: pd.DataFrame, issues: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Rows for a person to look at: contradicting copies, then doubted labels, then poor images.
 
     Parameters
     ----------
-    issues : DataFrame, optional
-        From `label_issues.find_issues`.
+    faces : DataFrame
+        The faces table.
+    group_id : int array of shape (n,)
+        Copies of one photograph.
     quality : DataFrame
         From `quality.score_quality`.
-    group_id : Series of int, optional
-        Group of copies, by image_id.
-    limit : int
-        Proposals of each of the three sorts, at most.
+    issues : DataFrame, optional
+        From `label_issues.find_issues`.
 
     Returns
     -------
     DataFrame
-        image_id, issue, action (empty), value (the suggested label), reason; one row per image and issue.
+        image_id, issue, action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row
+        per image and issue.
     """
-    parts = [_of_quality(quality)]
+    parts = {"copies": _of_copies(faces, group_id, issues), "quality": _of_quality(quality)}
     if issues is not None:
-        parts = [_of_labels(issues), *parts]
-    if issues is not None and group_id is not None:
-        parts = [_of_copies(issues, group_id), *parts]
-    return pd.concat([part.head(limit) for part in parts], ignore_index=True).drop_duplicates(KEYS, ignore_index=True)[
-        COLUMNS
-    ]
+        parts = {"copies": parts["copies"], "labels": _of_labels(issues), "quality": parts["quality"]}
+    table = pd.concat([part.assign(sort=name) for name, part in parts.items()], ignore_index=True)
+    return table.drop_duplicates(KEYS, ignore_index=True)
 
 
 def _check(row: dict, known: set[str]) -> None:
@@ -188,7 +205,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
         table[COLUMNS].to_csv(partial, index=False)
 
 
-def merge(proposed: pd.DataFrame, edited: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def merge(proposed: pd.DataFrame, edited: pd.DataFrame, limit: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
     """New proposals with a person's earlier decisions kept.
 
     Parameters
@@ -197,6 +214,8 @@ def merge(proposed: pd.DataFrame, edited: pd.DataFrame) -> tuple[pd.DataFrame, p
         From `propose`.
     edited : DataFrame
         From `read`.
+    limit : int
+        Undecided proposals of each sort, at most: the next ones come once these are decided.
 
     Returns
     -------
@@ -207,7 +226,8 @@ def merge(proposed: pd.DataFrame, edited: pd.DataFrame) -> tuple[pd.DataFrame, p
     """
     decided = edited[edited["action"] != ""]
     known, asked = pd.MultiIndex.from_frame(decided[KEYS]), pd.MultiIndex.from_frame(proposed[KEYS])
-    merged = pd.concat([decided, proposed[~asked.isin(known)]], ignore_index=True)
+    waiting = proposed[~asked.isin(known)].groupby("sort").head(limit)
+    merged = pd.concat([decided, waiting[COLUMNS]], ignore_index=True)
     return merged.astype(object), decided[~known.isin(asked)]
 
 
@@ -245,8 +265,9 @@ def training_labels(
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Labels to train on, and the rows to use: decisions and agreement change the training split alone.
 
-    The other splits keep their labels as given, one row per group, so that what is fitted and chosen on them holds for
-    the test set.
+    A dropped copy has no say in what its group agrees on, and another one stands for the group where it did. The other
+    splits keep their labels as given, one row per group, so that what is fitted and chosen on them holds for the test
+    set.
 
     Returns
     -------
@@ -256,10 +277,16 @@ def training_labels(
     """
     training = (splits["split"] == "train").to_numpy()
     relabelled, undropped = apply(faces, decisions)
-    agreed = agreed_labels(relabelled, splits["group_id"].to_numpy())
+    group_id, kept = splits["group_id"].to_numpy(), splits["kept"].to_numpy()
+    voting = training & undropped
     labels = faces[list(ATTRIBUTES)].copy()
-    labels.loc[training] = agreed.loc[training]
-    return labels, splits["kept"].to_numpy() & (undropped | ~training)
+    labels[voting] = agreed_labels(relabelled[voting], group_id[voting])
+    # The kept copy where it was not dropped, else the first of the others.
+    heads = pd.DataFrame({"group": group_id, "row": np.arange(len(faces)), "second": ~kept})[voting]
+    heads = heads.sort_values(["group", "second", "row"]).drop_duplicates("group")["row"]
+    used = kept & ~training
+    used[heads] = True
+    return labels, used
 
 
 def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from facelib.audit.hash_search import pairs_within
 from facelib.data import FaceImages
 
 HASH_RADIUS = 12  # bits of 64: a crop of 4 % on each side moves nine in ten hashes no further than 10, a few to 14
+MIN_CONTRAST = 2.0  # grey levels, standard deviation of the coarse picture
 MIN_ALIKE = 0.70  # correlation of the coarse pictures as they lie
 MIN_COARSE = 0.93  # and after a small shift and stretch
 MIN_DETAIL = 0.66  # correlation of the fine detail; set by eye on the pairs of UTKFace between 0.50 and 0.75
@@ -73,23 +74,29 @@ def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> Iterator[p
 
 
 class CoarsePictures:
-    """All images at 16 px, ready to be compared in bulk."""
+    """All images at 16 px, ready to be compared in bulk.
 
-    def __init__(self, images: FaceImages):
-        rows = _chunks(len(images))
-        grey = [alignment.grey_pictures(images[part], alignment.COARSE_PX) for part in rows]
-        self.pictures = alignment.normalised(np.concatenate(grey))
-        self.basis = np.concatenate([alignment.deformation_basis(self.pictures[part]) for part in rows])
+    Parameters
+    ----------
+    grey : float32 array of shape (n, 16, 16)
+        From `alignment.grey_pictures`.
+    """
+
+    def __init__(self, grey: np.ndarray):
+        self.pictures = alignment.normalised(grey)
+        parts = [alignment.deformation_basis(self.pictures[rows]) for rows in _chunks(len(grey))]
+        self.basis = np.concatenate(parts) if parts else np.zeros((0, 5, alignment.COARSE_PX**2), np.float32)
 
     def correlation(self, pairs: pd.DataFrame) -> np.ndarray:
         """Correlation of each pair after a small shift and stretch, 0 to 1; 0 where they are not even roughly alike."""
-        first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
-        theirs = self.pictures[second]
-        mirrored = pairs["mirrored"].to_numpy()
-        theirs[mirrored] = theirs[mirrored][:, :, ::-1]
-        alike = np.einsum("nij,nij->n", self.pictures[first], theirs) >= MIN_ALIKE
+        columns = [pairs[name].to_numpy() for name in ("first", "second", "mirrored")]
         correlation = np.zeros(len(pairs))
-        correlation[alike] = alignment.coarse_correlation(self.basis[first[alike]], theirs[alike])
+        for rows in _chunks(len(pairs), 20_000):  # what is gathered for a pair takes 7 kB
+            first, second, mirrored = (column[rows] for column in columns)
+            theirs = self.pictures[second]
+            theirs[mirrored] = theirs[mirrored][:, :, ::-1]
+            alike = np.einsum("nij,nij->n", self.pictures[first], theirs) >= MIN_ALIKE
+            correlation[rows[alike]] = alignment.coarse_correlation(self.basis[first[alike]], theirs[alike])
         return correlation
 
 
@@ -147,13 +154,17 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
     earlier one is compared with that one alone, and pairs that others have joined already are not compared.
     """
     n = len(images)
-    _, leader, bucket = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
-    leader = leader[bucket]
-    same = pd.DataFrame({"first": leader, "second": np.arange(n), "mirrored": False})
-    compared = _compared(images, same[leader < np.arange(n)])
-    searched = np.setdiff1d(np.arange(n), compared.loc[compared["distance"] <= 1 - STAND_IN, "second"])
+    grey = [alignment.grey_pictures(images[rows], alignment.COARSE_PX) for rows in _chunks(n)]
+    grey = np.concatenate(grey) if grey else np.zeros((0,) + (alignment.COARSE_PX,) * 2, np.float32)
+    # Blank pictures and scans all share a hash, and there is nothing in them to compare.
+    searched = np.flatnonzero(grey.std(axis=(1, 2)) >= MIN_CONTRAST)
+    _, leader, bucket = np.unique(hashes[searched, 0], return_index=True, return_inverse=True)
+    same = pd.DataFrame({"first": searched[leader[bucket]], "second": searched, "mirrored": False})
+    compared = _compared(images, same[same["first"] < same["second"]])
+    stand_ins = compared.loc[compared["distance"] <= 1 - STAND_IN, "second"]
+    searched = np.setdiff1d(searched, stand_ins)
 
-    coarse = CoarsePictures(images.take(searched))
+    coarse = CoarsePictures(grey[searched])
     kept = [pd.DataFrame({"first": [], "second": [], "mirrored": [], "alike": []})]
     for pairs in candidate_pairs(hashes[searched], radius):
         alike = coarse.correlation(pairs)
@@ -162,11 +173,13 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
     pairs[["first", "second"]] = searched[pairs[["first", "second"]].to_numpy(int)]
     pairs = pairs.sort_values(["alike", "first", "second", "mirrored"], ascending=False, ignore_index=True)
 
-    compared = pd.concat([compared, _compared(images, pairs[:COMPARED_AT_ONCE])])
+    sample = pairs if len(pairs) <= COMPARED_AT_ONCE else pairs.sample(COMPARED_AT_ONCE // 4, random_state=0)
+    compared = pd.concat([compared, _compared(images, sample)])
     limit = 1 - copy_limit(1 - compared["distance"].to_numpy())
     confirmed = compared[compared["distance"] <= limit]
-    for at in range(COMPARED_AT_ONCE, len(pairs), COMPARED_AT_ONCE):
-        group, part = group_copies(n, confirmed), pairs[at : at + COMPARED_AT_ONCE]
+    rest = pairs.drop(sample.index)
+    for at in range(0, len(rest), COMPARED_AT_ONCE):
+        group, part = group_copies(n, confirmed), rest[at : at + COMPARED_AT_ONCE]
         more = _compared(images, part[group[part["first"]] != group[part["second"]]])
         confirmed = pd.concat([confirmed, more[more["distance"] <= limit]])
     return confirmed.sort_values("distance", kind="stable").drop_duplicates(["first", "second"])

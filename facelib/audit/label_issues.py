@@ -77,9 +77,13 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image_id, attribute, given, suggested, score (0 worst to 1 best), is_issue; one row per known label.
+        image_id, attribute, given, suggested, score (0 worst to 1 best; not comparable between attributes), is_issue;
+        one row per known label.
     """
-    tables = []
+    columns = ["image_id", "attribute", "given", "suggested", "score", "is_issue"]
+    tables = [
+        pd.DataFrame(columns=columns).astype({"given": float, "suggested": float, "score": float, "is_issue": bool})
+    ]
     p_female = scoring["p_female"].to_numpy()
     probabilities = {
         "gender": np.column_stack([1 - p_female, p_female]),
@@ -108,7 +112,12 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def suspicion(issues: pd.DataFrame) -> pd.Series:
+    """Rank of each label's score within its attribute, 0 most suspicious to 1: scores of attributes do not compare."""
+    return issues.groupby("attribute")["score"].rank(pct=True)
 
 
 def joint_suspicion(issues: pd.DataFrame) -> pd.DataFrame:
@@ -119,11 +128,10 @@ def joint_suspicion(issues: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image_id, doubted (number of flagged labels), attributes (their names), lowest (lowest score of any label).
+        image_id, doubted (number of flagged labels), attributes (their names), rank (the lowest of their `suspicion`).
     """
-    flagged = issues[issues["is_issue"]].sort_values(["image_id", "attribute"])
-    by_image = flagged.groupby("image_id")["attribute"]
-    table = pd.DataFrame({"doubted": by_image.size(), "attributes": by_image.agg(", ".join)})
-    table = table.join(issues.groupby("image_id")["score"].min().rename("lowest")).reset_index()
-    order = ["doubted", "lowest", "image_id"]
-    return table.sort_values(order, ascending=[False, True, True], ignore_index=True)
+    flagged = issues.assign(rank=suspicion(issues))[issues["is_issue"]].sort_values(["image_id", "attribute"])
+    by_image = flagged.groupby("image_id")
+    table = pd.DataFrame({"doubted": by_image.size(), "attributes": by_image["attribute"].agg(", ".join)})
+    table = table.assign(rank=by_image["rank"].min()).reset_index()
+    return table.sort_values(["doubted", "rank", "image_id"], ascending=[False, True, True], ignore_index=True)

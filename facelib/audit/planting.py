@@ -67,7 +67,9 @@ def average_precision(wrong: np.ndarray, score: np.ndarray) -> float:
     return float(average_precision_score(wrong, score)) if wrong.any() else float("nan")
 
 
-def score_ranking(score: np.ndarray, wrong: np.ndarray, seed: int = 0, resamples: int = 300) -> dict[str, Estimate]:
+def score_ranking(
+    score: np.ndarray, wrong: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, resamples: int = 300
+) -> dict[str, Estimate]:
     """How well low scores point at wrong labels.
 
     Parameters
@@ -75,6 +77,8 @@ def score_ranking(score: np.ndarray, wrong: np.ndarray, seed: int = 0, resamples
     score : float array of shape (n,)
         0 worst to 1 best.
     wrong : bool array of shape (n,)
+    groups : array of shape (n,), optional
+        Copies, which intervals resample together.
 
     Returns
     -------
@@ -82,11 +86,12 @@ def score_ranking(score: np.ndarray, wrong: np.ndarray, seed: int = 0, resamples
         `auroc`: the chance that a wrong label scores below a right one; `average_precision`; `precision_at_k`: share of
         wrong labels among the k lowest scores, k being the number of wrong ones.
     """
+    how = {"groups": groups, "resamples": resamples, "seed": seed}
     k = int(wrong.sum())
     lowest = np.argsort(score, kind="stable")[:k]
     return {
-        "auroc": metrics.bootstrap(metrics.auc, wrong, -score, resamples=resamples, seed=seed),
-        "average_precision": metrics.bootstrap(average_precision, wrong, -score, resamples=resamples, seed=seed),
+        "auroc": metrics.bootstrap(metrics.auc, wrong, -score, **how),
+        "average_precision": metrics.bootstrap(average_precision, wrong, -score, **how),
         "precision_at_k": metrics.rate(int(wrong[lowest].sum()), k, "share"),
     }
 
@@ -99,7 +104,7 @@ def ranking_curve(score: np.ndarray, wrong: np.ndarray, points: int = 200) -> pd
 
 
 def measure_ranking(
-    issues: pd.DataFrame, faces: pd.DataFrame, planted: pd.DataFrame, resamples: int = 300
+    issues: pd.DataFrame, faces: pd.DataFrame, planted: pd.DataFrame, group_id: np.ndarray, resamples: int = 300
 ) -> tuple[dict, pd.DataFrame]:
     """`score_ranking` and `ranking_curve` of each attribute.
 
@@ -109,6 +114,8 @@ def measure_ranking(
         From `label_issues.find_issues` on faces with planted errors.
     faces, planted : DataFrame
         From `plant_errors`.
+    group_id : int array of shape (n,)
+        Copies of one photograph, by row of `faces`.
 
     Returns
     -------
@@ -120,9 +127,9 @@ def measure_ranking(
     row_of = pd.Series(np.arange(len(faces)), index=faces["image_id"])
     results, curves = {}, []
     for attribute, part in issues.groupby("attribute", sort=False):
-        wrong = planted[attribute].to_numpy()[row_of.loc[part["image_id"]]]
-        score = part["score"].to_numpy()
-        measured = score_ranking(score, wrong, resamples=resamples)
+        rows, score = row_of.loc[part["image_id"]].to_numpy(), part["score"].to_numpy()
+        wrong = planted[attribute].to_numpy()[rows]
+        measured = score_ranking(score, wrong, group_id[rows], resamples=resamples)
         results |= {f"{attribute}.{name}": value.to_dict() for name, value in measured.items()}
         curves.append(ranking_curve(score, wrong).assign(attribute=attribute))
     return results, pd.concat(curves, ignore_index=True)[["attribute", "recall", "precision"]]

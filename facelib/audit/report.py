@@ -13,10 +13,12 @@ from facelib.config import Profile, resolve_profile
 from facelib.data import MIN_FACES, cache_faces, read_faces
 from facelib.data.cluster import on_cluster
 from facelib.data.protocols import read_protocol
-from facelib.data.splits import split_faces
+from facelib.data.splits import keep_one, split_faces
 from facelib.errors import UnreadableData
 from facelib.runs import atomic_path, cache_root
+from facelib.schema import ATTRIBUTES, UNKNOWN
 
+OPTIONAL = ("label_issues.csv", "leaks.csv", "unmatched.csv")  # tables that not every audit writes
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
 
 
@@ -92,7 +94,7 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
 
     def text(row) -> str:
         if row.unit not in ("share", "years"):
-            return f"{row.value:,.0f} {row.unit}"
+            return f"{row.value:,.0f}"
         shown, unit = ("{:.1%}", "") if row.unit == "share" else ("{:.2f}", " years")
         interval = f" ({shown} to {shown})".format(row.low, row.high) if row.high > row.low else ""
         return shown.format(row.value) + unit + interval
@@ -103,12 +105,12 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
 
 def _find_issues(faces: pd.DataFrame, images, group_id: np.ndarray, setting: Profile) -> pd.DataFrame:
     # The networks are a heavy import, which an audit without labels is spared.
-    from facelib.audit.label_issues import find_issues
+    from facelib.audit.label_issues import find_issues, suspicion
     from facelib.models.out_of_fold import score_out_of_fold
 
     agreed = faces.assign(**decisions.agreed_labels(faces, group_id))
-    scores = score_out_of_fold(agreed, images, split_faces(faces, group_id, setting.seed), setting)
-    return find_issues(faces, scores).sort_values("score")
+    issues = find_issues(faces, score_out_of_fold(agreed, images, split_faces(faces, group_id, setting.seed), setting))
+    return issues.iloc[np.argsort(suspicion(issues), kind="stable")]
 
 
 def audit_data(
@@ -153,18 +155,21 @@ def audit_data(
         raise UnreadableData(f"--out {out} is a file: give a folder")
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
+    for name in OPTIONAL:  # of an earlier audit of something else
+        (out / name).unlink(missing_ok=True)
     with on_cluster(cluster):
         pictures, faces, rejected = cache_faces(read_faces(data, images or None), AUDIT_PX, cache_root())
         edited = decisions.read(out / "decisions.csv", faces)  # refused before the work
         part, unmatched = (None, None) if split is None else read_protocol(split, faces)
-        yield f"{len(faces):,} faces, {len(rejected):,} rejected"
+        yield f"faces: {len(faces):,}, rejected: {len(rejected):,}"
         yield _save(rejected, out / "rejected.csv")
         pairs = duplicates.find_copies(faces, pictures)
         group_id = duplicates.group_copies(len(faces), pairs)
         conflicts = contradictions.contradictions(faces, group_id)
         copies = duplicates.duplicates_table(faces, group_id, pairs).merge(conflicts, on="group_id")
+        copies["kept"] = copies["image_id"].isin(faces["image_id"][keep_one(faces, group_id)])
         yield _save(copies, out / "duplicates.csv")
-        yield f"{len(conflicts):,} groups of copies, {conflicts['contradicts'].sum():,} of them contradict themselves"
+        yield f"groups of copies: {len(conflicts):,}, with contradicting labels: {conflicts['contradicts'].sum():,}"
         noise = contradictions.label_noise(faces, group_id)
         yield _save(noise, out / "label_noise.csv")
         leaking = None
@@ -174,26 +179,26 @@ def audit_data(
             yield _save(leaks, out / "leaks.csv")
             yield _save(unmatched, out / "unmatched.csv")
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in leaks["kind"].value_counts().items())
-            yield (
-                f"{leaking[0]:,} of {leaking[1]:,} test images have a copy in training ({kinds or 'none'}); "
-                f"{len(unmatched):,} names of the split match no single file"
-            )
+            yield f"test images with a copy in training: {leaking[0]:,} of {leaking[1]:,} ({kinds or 'none'})"
+            yield f"names of the split that match no single file: {len(unmatched):,}"
         scored = quality.score_quality(faces, pictures, find_faces)
         yield _save(scored, out / "quality.csv")
-    issues = None
-    if labels and len(faces) < MIN_FACES:
-        yield f"labels are not scored: {len(faces):,} faces are too few for networks, {MIN_FACES} are wanted"
-    elif labels:
+    issues, groups = None, len(np.unique(group_id))
+    known = [name for name in ATTRIBUTES if (faces[name].notna() & (faces[name] != UNKNOWN)).any()]
+    if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
+        yield f"no labels of {absent}: nothing is said of them"
+    if labels and groups < MIN_FACES:
+        yield f"labels are not scored: networks want {MIN_FACES} different photographs, and there are {groups:,}"
+    elif labels and known:
         issues = _find_issues(faces, pictures, group_id, setting)
         yield _save(issues, out / "label_issues.csv")
-        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()
+        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()[known]
         yield "doubted labels: " + ", ".join(f"{attribute} {count:,}" for attribute, count in flagged.items())
-    group_of = pd.Series(group_id, index=faces["image_id"])
-    table, stale = decisions.merge(decisions.propose(issues, scored, group_of), edited)
+    table, stale = decisions.merge(decisions.propose(faces, group_id, scored, issues), edited)
     decisions.write(table, out / "decisions.csv")
     decided = int((table["action"] != "").sum())
     yield (
-        f"{out / 'decisions.csv'}: {decided:,} decided by a person ({len(stale):,} of them stale), "
-        f"{len(table) - decided:,} proposals"
+        f"{out / 'decisions.csv'}: decided by a person: {decided:,} (stale: {len(stale):,}), "
+        f"proposals: {len(table) - decided:,}"
     )
     yield _save(summarise(faces, rejected, group_id, conflicts, noise, scored, issues, leaking), out / "audit.csv")

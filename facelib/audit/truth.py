@@ -69,6 +69,6 @@ def score_audit(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, issue
             },
         ]
         if wrong.any():
-            ranking = score_ranking(part["score"].to_numpy(), wrong)["auroc"]
+            ranking = score_ranking(part["score"].to_numpy(), wrong, group.loc[part["image_id"]].to_numpy())["auroc"]
             rows.append({"measure": f"{attribute} ranking, AUROC", **ranking.to_dict()})
     return pd.DataFrame(rows, columns=columns)

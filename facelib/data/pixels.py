@@ -106,14 +106,20 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
 
 
 def _decode_chunk(items: list[Path | np.ndarray], px: int) -> tuple[np.ndarray, list[tuple]]:
-    """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason)."""
+    """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason).
+
+    A file that was readable a moment ago and is no longer stops the work: kept in the cache, the failure would last.
+    """
     pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
     for place, item in enumerate(items):
         try:
             content = item if isinstance(item, np.ndarray) else item.read_bytes()
+        except OSError as error:
+            raise UnreadableData(f"{item} cannot be read any more, or not by every worker: {error.strerror}") from error
+        try:
             pixels[place], width, height, mode = decode(content, px)
             facts.append((width, height, mode, ""))
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             facts.append((0, 0, "", str(error)))
     return pixels, facts
 

@@ -50,7 +50,8 @@ class FaceSource:
         """The image files, or the grey pixels, of some rows."""
         if self.grey is not None:
             return list(self.grey[positions])
-        return [self.root / path for path in self.faces.loc[positions, "path"]]
+        root = self.root.resolve()  # workers of a cluster have another working directory
+        return [root / path for path in self.faces.loc[positions, "path"]]
 
     def sample(self, n: int | None, seed: int = 0) -> "FaceSource":
         """About n faces drawn by their content, so that copies of one file stay together.

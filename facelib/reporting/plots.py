@@ -14,7 +14,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from sklearn.metrics import roc_curve
 
 from facelib.audit.quality import THRESHOLDS, flag_names
-from facelib.metrics import rate
+from facelib.metrics import bootstrap
 from facelib.runs import RunFolder
 from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band
 
@@ -171,13 +171,13 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
     return _finish(figure)
 
 
-def copies_disagree(contradictions: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame) -> Figure:
     """Groups of copies by size, how often two labels of one photograph disagree, and how far their ages lie apart.
 
     Parameters
     ----------
-    contradictions, pairs : DataFrame
-        From `contradictions.contradictions` and `contradictions.disagreements`.
+    contradictions, disagreements : DataFrame
+        From the functions of these names.
     """
     figure, axes = _figure(3, width=11, height=3)
     sizes = contradictions["size"].value_counts().sort_index()
@@ -186,18 +186,18 @@ def copies_disagree(contradictions: pd.DataFrame, pairs: pd.DataFrame) -> Figure
     axes[0, 0].set(
         xlabel="Images of one photograph", ylabel="Groups of copies", title=f"{len(contradictions):,} groups of copies"
     )
-    apart = pairs.assign(differ=pairs["difference"] > 0).groupby("attribute", sort=False)["differ"].agg(["sum", "size"])
-    rates = [rate(int(row["sum"]), int(row["size"])) for _, row in apart.iterrows()]
-    bars = [[r.value - r.low for r in rates], [r.high - r.value for r in rates]]
-    axes[0, 1].barh(list(apart.index), [r.value for r in rates], xerr=bars, color=ORANGE, height=0.6, capsize=3)
-    axes[0, 1].set(xlabel="Share of pairs of copies", title="Two labels disagree", xlim=(0, 1))
+    differ = {name: bootstrap(np.mean, part["differ"]) for name, part in disagreements.groupby("attribute", sort=False)}
+    bars = [[e.value - e.low for e in differ.values()], [e.high - e.value for e in differ.values()]]
+    values = [estimate.value for estimate in differ.values()]
+    axes[0, 1].barh(list(differ), values, xerr=bars, color=ORANGE, height=0.6, capsize=3)
+    axes[0, 1].set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
     axes[0, 1].invert_yaxis()
-    spread = pairs.loc[pairs["attribute"] == "age", "difference"]
-    sns.histplot(spread, binwidth=2, binrange=(0, max(2, spread.max())) if len(spread) else None, ax=axes[0, 2],
-                 color=ORANGE, linewidth=0)  # fmt: skip
+    years = disagreements.loc[disagreements["attribute"] == "age", "difference"]
+    bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
+    sns.histplot(years, **bins, ax=axes[0, 2], color=ORANGE, linewidth=0)
     axes[0, 2].set_yscale("log")
     axes[0, 2].set(
-        xlabel="Years between two age labels", ylabel="Pairs (log)", title=f"Age labels, n = {len(spread):,} pairs"
+        xlabel="Years between two age labels", ylabel="Groups (log)", title=f"Age labels, n = {len(years):,} groups"
     )
     return _finish(figure)
 

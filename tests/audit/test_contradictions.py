@@ -1,5 +1,7 @@
 """Contradictions of copies: which labels disagree, by how much, and what that says about all labels."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,21 +41,49 @@ def copies() -> pd.DataFrame:
 GROUPS = np.array([5, 5, 1, 1, 0, 0, 0, 9])
 
 
-def test_every_pair_of_copies_with_known_labels_is_compared(copies):
-    pairs = disagreements(copies, GROUPS)
-    found = {name: sorted(part["difference"].tolist()) for name, part in pairs.groupby("attribute")}
-    assert found == {"age": [0, 1, 6], "gender": [0, 0, 1, 1, 1], "ethnicity": [0, 0, 1, 1]}
-    single = disagreements(copies[:2], np.array([0, 1]))
-    assert single.empty and list(single.columns) == ["group_id", "attribute", "difference"]
+def test_disagreement_is_the_mean_over_all_pairs_of_a_group():
+    rng = np.random.default_rng(0)
+    group_id = rng.integers(0, 40, 150)
+    faces = pd.DataFrame(
+        {
+            "age": np.where(rng.random(150) < 0.2, np.nan, rng.integers(0, 9, 150)),
+            "gender": rng.integers(-1, 2, 150),
+            "ethnicity": rng.integers(-1, 5, 150),
+        },
+        index=rng.permutation(150),
+    )
+    expected = []
+    for attribute, group in itertools.product(["age", "gender", "ethnicity"], range(40)):
+        labels = [x for x in faces[attribute].to_numpy(float)[group_id == group] if x >= 0]
+        gaps = [abs(a - b) for a, b in itertools.combinations(labels, 2)]
+        if gaps:
+            differ = float(np.mean([gap > 0 for gap in gaps]))
+            years = float(np.mean(gaps)) if attribute == "age" else differ
+            expected.append((group, attribute, len(labels), pytest.approx(differ), pytest.approx(years)))
+    found = disagreements(faces, group_id)
+    assert list(found.columns) == ["group_id", "attribute", "labels", "differ", "difference"]
+    assert list(found.itertuples(index=False, name=None)) == expected
+
+
+def test_nothing_disagrees_without_copies(copies):
+    assert disagreements(copies, np.arange(8)).empty
+
+
+def test_a_photograph_that_is_there_a_hundred_thousand_times_takes_no_more_memory_than_its_rows():
+    n = 100_000
+    faces = pd.DataFrame({"age": np.tile([20.0, 30.0], n // 2), "gender": 0, "ethnicity": -1})
+    found = disagreements(faces, np.zeros(n, int)).set_index("attribute")
+    assert found.loc["age", "difference"] == pytest.approx(5, rel=1e-3) and found.loc["gender", "differ"] == 0
 
 
 def test_noise_by_hand(copies):
     noise = label_noise(copies, GROUPS, resamples=50).set_index(["attribute", "assumption"])["value"]
-    assert noise["age", "none"] == pytest.approx(7 / 3)
+    assert noise["age", "none"] == pytest.approx((6 + 0 + 1) / 3)
     assert noise["age", "one of two is right"] == pytest.approx(7 / 6)
     assert noise["age", "both err independently"] == pytest.approx(7 / 3 / 2**0.5)
-    assert noise["gender", "none"] == pytest.approx(3 / 5)
-    assert noise["gender", "one of two is right"] == pytest.approx(3 / 10)
+    gender = (1 + 0 + 2 / 3) / 3  # 0 and 1; 1 and 1; 0, 0 and 1
+    assert noise["gender", "none"] == pytest.approx(gender)
+    assert noise["gender", "one of two is right"] == pytest.approx(gender / 2)
     assert noise["gender", "both err independently"] == 0.5  # more than half disagree: no better than a coin
     assert noise["gender", "all others are right"] == 2 / 8  # one of 0, 1 and one of 0, 0, 1
     assert noise["ethnicity", "all others are right"] == 1 / 7
@@ -81,10 +111,10 @@ def test_normal_age_errors_are_estimated_back():
     assert estimate["low"] < np.abs(error).mean() < estimate["high"]
 
 
-def test_the_interval_resamples_groups_not_pairs():
-    """Forty copies of one photograph say no more of other photographs than two do."""
+def test_each_photograph_counts_once_however_many_copies_it_has():
     labels = [0] * 20 + [1] * 20 + [0, 0] * 30
     faces = pd.DataFrame({"age": np.nan, "gender": labels, "ethnicity": -1})
     group_id = np.array([0] * 40 + [1 + k // 2 for k in range(60)])
     disagree = label_noise(faces, group_id, resamples=300).iloc[0]
-    assert disagree["n"] == 40 * 39 / 2 + 30 and disagree["high"] - disagree["low"] > 0.4
+    assert disagree["n"] == 31 and disagree["value"] == pytest.approx(20 * 20 / (40 * 39 / 2) / 31)
+    assert disagree["low"] == 0 and disagree["high"] < 0.1

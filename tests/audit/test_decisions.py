@@ -23,15 +23,15 @@ def faces() -> pd.DataFrame:
 
 
 @pytest.fixture
-def proposed() -> pd.DataFrame:
+def proposed(faces) -> pd.DataFrame:
     issues = pd.DataFrame(
         {
-            "image_id": ["a", "b", "a", "c"],
-            "attribute": ["age", "age", "gender", "ethnicity"],
-            "given": [20.0, 30.0, 0.0, 2.0],
-            "suggested": [61.0, 31.0, 1.0, 4.0],
-            "score": [0.002, 0.9, 0.0001, 0.01],
-            "is_issue": [True, False, True, True],
+            "image_id": ["a", "b", "a", "c", "b", "c"],
+            "attribute": ["age", "age", "gender", "ethnicity", "gender", "gender"],
+            "given": [20.0, 30.0, 0.0, 2.0, 1.0, 0.0],
+            "suggested": [61.0, 31.0, 1.0, 4.0, 1.0, 0.0],
+            "score": [0.002, 0.9, 0.0001, 0.01, 0.9, 0.8],
+            "is_issue": [True, False, True, True, False, False],
         }
     )
     quality = pd.DataFrame(
@@ -42,7 +42,7 @@ def proposed() -> pd.DataFrame:
             "is_blur": [False, True, True, False],
         }
     )
-    return propose(issues, quality)
+    return propose(faces, np.arange(4), quality, issues)
 
 
 def decide(*rows) -> pd.DataFrame:
@@ -62,7 +62,7 @@ def edit(table: pd.DataFrame, path, faces, **actions) -> pd.DataFrame:
 
 
 def test_images_doubted_twice_come_first_then_by_suspicion_then_flagged_images(proposed):
-    assert list(proposed.columns) == COLUMNS
+    assert list(proposed.columns) == [*COLUMNS, "sort"]
     assert proposed[["image_id", "issue", "action", "value"]].to_numpy().tolist() == [
         ["a", "label:gender", "", "female"],
         ["a", "label:age", "", "61"],
@@ -79,32 +79,59 @@ def test_images_doubted_twice_come_first_then_by_suspicion_then_flagged_images(p
     ]
 
 
-def test_no_more_is_proposed_than_a_person_can_look_at():
+def test_a_person_gets_a_few_of_each_sort_and_the_next_ones_when_these_are_decided(tmp_path):
+    ids = [str(k) for k in range(9)]
+    faces = pd.DataFrame({"image_id": ids, "age": 1.0, "gender": -1, "ethnicity": -1})
     issues = pd.DataFrame(
-        {"image_id": [str(k) for k in range(9)], "attribute": "age", "given": 1.0, "suggested": 2.0,
-         "score": np.arange(9, 0, -1) / 10, "is_issue": True}
+        {"image_id": ids, "attribute": "age", "given": 1.0, "suggested": 2.0, "score": np.arange(9, 0, -1) / 10,
+         "is_issue": True}
     )  # fmt: skip
-    quality = pd.DataFrame({"image_id": list("012"), "is_dark": [True, False, False], "is_grey": True})
-    assert propose(issues, quality, limit=2)["image_id"].tolist() == ["8", "7", "0"]
-    assert propose(None, quality)["image_id"].tolist() == ["0"]  # all are grey: nothing to decide one by one
+    quality = pd.DataFrame({"image_id": ids, "is_dark": [True] + [False] * 8, "is_grey": True})
+    proposed = propose(faces, np.arange(9), quality, issues)
+    first, _ = merge(proposed, read(tmp_path / "none.csv", faces), limit=2)
+    assert first["image_id"].tolist() == ["8", "7", "0"]  # all are grey: nothing to decide one by one
+    second, stale = merge(proposed, first.assign(action="keep"), limit=2)
+    assert second["image_id"].tolist() == ["8", "7", "0", "6", "5"] and stale.empty
+    assert propose(faces, np.arange(9), quality)["image_id"].tolist() == ["0"]
 
 
-def test_contradicting_copies_are_proposed_the_label_that_is_most_plausible():
-    issues = pd.DataFrame(
-        [
-            ("a", "gender", 0.0, 0.9), ("b", "gender", 1.0, 0.2), ("c", "gender", 1.0, 0.1),
-            ("a", "age", 30.0, 0.8), ("b", "age", 39.0, 0.4), ("c", "age", 55.0, 0.3),
-            ("d", "gender", 1.0, 0.05),
-        ],
-        columns=["image_id", "attribute", "given", "score"],
-    ).assign(suggested=0.0, is_issue=lambda t: t["image_id"] == "b")  # fmt: skip
-    quality = pd.DataFrame({"image_id": list("abcd"), "is_dark": False})
-    proposed = propose(issues, quality, pd.Series([7, 7, 7, 8], index=list("abcd")))
+def test_contradicting_copies_are_proposed_the_label_that_is_most_plausible(quality_of):
+    faces, group_id, issues = contradicting()
+    proposed = propose(faces, group_id, quality_of(faces), issues)
     assert proposed[["image_id", "issue", "value"]].to_numpy().tolist() == [
         ["c", "label:gender", "male"], ["b", "label:gender", "male"], ["c", "label:age", "30"],
         ["b", "label:age", "0"],  # 9 years from its copy is no contradiction to settle, but it is doubted
     ]  # fmt: skip
     assert proposed["reason"][0] == "a copy of it is labelled male, this one female (score 0.1000)"
+
+
+def test_without_networks_somebody_has_to_look_at_every_contradicting_copy(quality_of):
+    faces, group_id, _ = contradicting()
+    proposed = propose(faces, group_id, quality_of(faces))
+    assert sorted(proposed[["image_id", "issue", "value"]].to_numpy().tolist()) == [
+        [name, issue, ""] for name in "abc" for issue in ("label:age", "label:gender")
+    ]
+    assert set(proposed["reason"]) >= {"labelled male, and copies of it are labelled otherwise"}
+
+
+def contradicting() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Three copies and a single, with scores of most of their labels."""
+    faces = pd.DataFrame(
+        {"image_id": list("abcd"), "age": [30.0, 39.0, 55.0, 8.0], "gender": [0, 1, 1, 1], "ethnicity": -1}
+    )
+    issues = pd.DataFrame(
+        [
+            ("a", "gender", 0.0, 0.9), ("b", "gender", 1.0, 0.2), ("c", "gender", 1.0, 0.1),
+            ("a", "age", 30.0, 0.8), ("b", "age", 39.0, 0.4), ("c", "age", 55.0, 0.3), ("d", "gender", 1.0, 0.05),
+        ],
+        columns=["image_id", "attribute", "given", "score"],
+    ).assign(suggested=0.0, is_issue=lambda t: t["image_id"] == "b")  # fmt: skip
+    return faces, np.array([7, 7, 7, 8]), issues
+
+
+@pytest.fixture
+def quality_of():
+    return lambda faces: pd.DataFrame({"image_id": faces["image_id"], "is_dark": False})
 
 
 def test_proposals_change_nothing_until_someone_decides(faces, proposed):
@@ -142,9 +169,10 @@ def test_a_decision_that_nothing_asks_for_any_more_is_reported_and_stays_in_forc
 def test_without_edits_the_proposals_stand_alone(faces, proposed, tmp_path):
     for edited in (read(tmp_path / "none.csv", faces), edit(proposed, tmp_path, faces)):
         merged, stale = merge(proposed, edited)
-        assert merged.to_numpy().tolist() == proposed.to_numpy().tolist() and stale.empty
+        assert merged.to_numpy().tolist() == proposed[COLUMNS].to_numpy().tolist() and stale.empty
     merged, stale = merge(proposed.iloc[:0], edit(proposed, tmp_path, faces, r3="drop"))
     assert len(merged) == len(stale) == 1
+    assert list(merged.columns) == COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -208,7 +236,7 @@ def test_decisions_relabel_and_drop_and_leave_the_table_given_alone(faces):
 
 
 def test_what_is_written_is_read_back(faces, proposed, tmp_path):
-    awkward = proposed.assign(reason='comma, "quote"').astype(object)
+    awkward = proposed[COLUMNS].assign(reason='comma, "quote"').astype(object)
     write(awkward, tmp_path / "decisions.csv")
     pd.testing.assert_frame_equal(read(tmp_path / "decisions.csv", faces), awkward)
 
@@ -258,3 +286,15 @@ def test_decisions_change_the_training_split_alone():
     assert labels["age"].tolist() == [25, 25, 40, 50, 65, 70]
     assert labels["gender"].tolist() == [-1, -1, 1, 0, 1, 0]
     assert used.tolist() == [True, False, True, False, True, True]
+
+
+def test_a_dropped_copy_has_no_say_and_another_one_stands_for_the_group():
+    faces = pd.DataFrame(
+        {"image_id": list("abc"), "age": [20.0, 60.0, 22.0], "gender": [0, 1, 0], "ethnicity": [1, 1, 1]}
+    )
+    splits = pd.DataFrame({"split": "train", "group_id": 0, "kept": [False, True, False]}, index=range(3))
+    labels, used = training_labels(faces, splits, decide(("b", "quality", "drop", "")))
+    assert used.tolist() == [True, False, False]
+    assert labels.loc[0].tolist() == [21, 0, 1]
+    everything = decide(*[(name, "quality", "drop", "") for name in "abc"])
+    assert not training_labels(faces, splits, everything)[1].any()

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from facelib.audit import duplicates
+from facelib.audit.alignment import COARSE_PX, grey_pictures
 from facelib.audit.duplicates import (
     HASH_RADIUS,
     MIN_DETAIL,
@@ -157,9 +158,12 @@ def test_pictures_that_are_not_even_roughly_alike_are_not_compared_further():
     image = portrait(4)
     images = stack([image, image // 2 + 40, image[:, ::-1], 255 - image])
     pairs = pd.DataFrame({"first": 0, "second": [1, 2, 2, 3], "mirrored": [False, True, False, False]})
-    darker, mirrored, unturned, negative = CoarsePictures(images).correlation(pairs)
+    coarse = CoarsePictures(grey_pictures(images[np.arange(4)], COARSE_PX))
+    darker, mirrored, unturned, negative = coarse.correlation(pairs)
     assert darker > 0.999 and mirrored > 0.999 and unturned < 0.999 and negative == 0
-    assert CoarsePictures(images).correlation(pairs[:0]).shape == (0,)
+    assert coarse.correlation(pairs[:0]).shape == (0,)
+    many = pairs.loc[np.tile(range(4), 12_000)]  # more than are compared at a time
+    assert np.allclose(coarse.correlation(many), np.tile([darker, mirrored, unturned, 0], 12_000))
 
 
 # --- many copies ------------------------------------------------------------------------------------------
@@ -207,9 +211,11 @@ def test_identical_images_are_one_group_and_a_single_image_is_none():
     assert duplicates_table(pd.DataFrame({"image_id": ["x"]}), np.array([0]), alone).empty
 
 
-def test_blank_pictures_of_different_shades_are_no_copies():
-    shades = stack([np.full((64, 64, 3), shade, np.uint8) for shade in (0, 90, 255)])
-    assert find_copies(pd.DataFrame({"sha256": list("abc")}), shades).empty
+def test_blank_pictures_are_no_copies_and_are_not_compared(monkeypatch):
+    blank = np.stack([np.full((64, 64, 3), shade, np.uint8) for shade in range(0, 250, 5)])
+    blank[range(50), range(50), 5] += 3  # a speck of dust each: they all share a hash
+    monkeypatch.setattr(duplicates, "_detail_chunk", None)  # would fail
+    assert find_copies(pd.DataFrame({"sha256": [f"{k:02d}" for k in range(50)]}), stack(blank)).empty
 
 
 # --- groups -----------------------------------------------------------------------------------------------

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from facelib.audit.label_issues import MAX_AGE_CHANCE, MAX_PROBABILITY, age_spread, find_issues, joint_suspicion
+from facelib.audit.label_issues import (
+    MAX_AGE_CHANCE,
+    MAX_PROBABILITY,
+    age_spread,
+    find_issues,
+    joint_suspicion,
+    suspicion,
+)
 from facelib.schema import P_ETHNICITY
 
 N, PLANTED = 1200, 30
@@ -132,17 +139,33 @@ def test_a_small_slip_where_ages_are_sure_is_no_worse_than_a_large_one_where_the
 def test_photographs_doubted_in_several_attributes_come_first():
     issues = pd.DataFrame(
         [
+            ("a", "gender", 0.2, True), ("a", "age", 0.03, True),
             ("b", "age", 0.001, True), ("b", "gender", 0.9, False),
-            ("a", "gender", 0.02, True), ("a", "age", 0.03, True),
-            ("c", "age", 0.5, False), ("c", "gender", 0.01, True),
+            ("c", "age", 0.5, False), ("c", "gender", 0.1, True),
         ],
         columns=["image_id", "attribute", "score", "is_issue"],
     )  # fmt: skip
     joint = joint_suspicion(issues)
+    # The scores of the two attributes do not compare, their ranks among three do.
     assert joint.to_numpy().tolist() == [
-        ["a", 2, "age, gender", 0.02], ["b", 1, "age", 0.001], ["c", 1, "gender", 0.01],
-    ]  # fmt: skip
+        ["a", 2, "age, gender", 2 / 3],
+        ["b", 1, "age", 1 / 3],
+        ["c", 1, "gender", 1 / 3],
+    ]
     assert joint_suspicion(issues.assign(is_issue=False)).empty
+
+
+def test_suspicion_ranks_within_each_attribute(simulated):
+    issues = simulated[3]
+    first = issues.iloc[np.argsort(suspicion(issues), kind="stable")].head(30)
+    assert first["attribute"].value_counts().to_dict() == {"age": 10, "gender": 10, "ethnicity": 10}
+
+
+def test_without_a_label_there_is_an_empty_table():
+    faces = pd.DataFrame({"image_id": ["a"], "age": [np.nan], "gender": [-1], "ethnicity": [-1]})
+    scoring = pd.DataFrame({"age_pred": [30.0], "p_female": 0.5, **dict.fromkeys(P_ETHNICITY, 0.2)})
+    found = find_issues(faces, scoring)
+    assert found.empty and found["is_issue"].dtype == bool
 
 
 def test_the_spread_of_ages_follows_the_noise_and_not_a_few_wrong_labels():

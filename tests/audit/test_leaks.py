@@ -50,3 +50,11 @@ def test_copies_on_one_side_and_strangers_are_no_leak():
     assert list(leaks_table(FACES, pd.Series([""] * 8), GROUPS, PAIRS).columns) == [
         "test_image", "train_image", "kind", "distance",
     ]  # fmt: skip
+
+
+def test_many_copies_on_both_sides_are_not_paired_with_each_other():
+    n = 20_000
+    faces = pd.DataFrame({"image_id": [str(k) for k in range(n)], "sha256": ["x"] * n})
+    part = pd.Series(["train", "test"] * (n // 2))
+    found = leaks_table(faces, part, np.zeros(n, int), PAIRS[:0])
+    assert len(found) == n // 2 and set(found["kind"]) == {"exact"} and set(found["train_image"]) == {"0"}

@@ -56,6 +56,13 @@ def test_rankings_by_hand():
     assert found["precision_at_k"].value == 0.5 and found["precision_at_k"].n == 2
 
 
+def test_the_interval_resamples_copies_together():
+    rng = np.random.default_rng(0)
+    score, wrong = rng.random(40).repeat(25), (rng.random(40) < 0.3).repeat(25)
+    alone, together = (score_ranking(score, wrong, groups)["auroc"] for groups in (None, np.arange(40).repeat(25)))
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
 def test_a_curve_starts_with_all_rows_and_never_has_more_points_than_asked():
     rng = np.random.default_rng(1)
     wrong = rng.random(5000) < 0.1
@@ -71,7 +78,7 @@ def test_each_attribute_is_measured_against_its_own_planted_errors(faces):
         for name in ("gender", "age")
     ]
     issues = pd.concat(rows).sample(frac=1, random_state=0)  # in any order
-    results, curves = measure_ranking(issues, spoilt, planted, resamples=20)
+    results, curves = measure_ranking(issues, spoilt, planted, np.arange(N), resamples=20)
     assert {key: value["value"] for key, value in results.items() if "auroc" in key} == {
         "age.auroc": 1, "gender.auroc": 1,
     }  # fmt: skip

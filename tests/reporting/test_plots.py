@@ -161,15 +161,19 @@ def test_flagged_shares_and_counts_are_in_the_titles():
 
 def test_disagreeing_copies_are_counted():
     conflicts = pd.DataFrame({"size": [2, 2, 3]})
-    pairs = pd.DataFrame(
-        {"attribute": ["age"] * 4 + ["gender"] * 5, "difference": [0.0, 0.0, 3.0, 12.0, 0.0, 0.0, 0.0, 0.0, 1.0]}
+    apart = pd.DataFrame(
+        {
+            "attribute": ["age"] * 4 + ["gender"] * 5,
+            "differ": [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+            "difference": [0.0, 0.0, 3.0, 12.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        }
     )
-    figure = plots.copies_disagree(conflicts, pairs)
+    figure = plots.copies_disagree(conflicts, apart)
     shown = texts(figure)
-    assert "3 groups of copies" in shown and "Age labels, n = 4 pairs" in shown
+    assert "3 groups of copies" in shown and "Age labels, n = 4 groups" in shown
     assert [patch.get_height() for patch in figure.axes[0].patches] == [2, 1]
     assert [patch.get_width() for patch in figure.axes[1].patches] == [0.5, 0.2]
-    assert "0 groups of copies" in texts(plots.copies_disagree(conflicts[:0], pairs[:0]))
+    assert "0 groups of copies" in texts(plots.copies_disagree(conflicts[:0], apart[:0]))
 
 
 def test_rankings_say_what_was_planted_and_what_chance_gives():
