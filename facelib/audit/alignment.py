@@ -14,7 +14,7 @@ DETAIL_SIGMA = 1.0  # pixels of DETAIL_PX: what a Gaussian blur of this width ta
 CONTRAST_SIGMA = 4.0  # pixels: the neighbourhood whose contrast the detail is divided by
 CONTRAST_FLOOR = 3.0  # grey levels, so that the noise of flat regions is not blown up
 MARGIN = DETAIL_PX // 12  # of the detail picture left out: a crop has taken it away
-ECC = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)  # steps, and the gain below which it stops
+ECC = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-3)  # steps, and the gain below which it stops
 ECC_BLUR = 3  # pixels
 
 

@@ -18,6 +18,7 @@ from facelib.audit import alignment
 from facelib.audit.hash_search import pairs_within
 from facelib.data import FaceImages
 
+HASHED_PX = 32  # edge of the picture that imagehash.phash transforms
 HASH_RADIUS = 12  # bits of 64: a crop of 4 % on each side moves nine in ten hashes no further than 10, a few to 14
 MIN_CONTRAST = 2.0  # grey levels, standard deviation of the coarse picture
 MIN_ALIKE = 0.70  # correlation of the coarse pictures as they lie
@@ -27,15 +28,18 @@ SPREADS = 3.5  # between the middle of what lookalikes have in common and a copy
 FEW_LOOKALIKES = 100  # pairs; with fewer their spread is not known
 STAND_IN = 0.95  # a copy with the same hash and this much common detail is searched through its first copy
 CHUNK = 1000  # images a task
+MANY = 10_000  # images, from which on hashing them pays for starting processes
 COMPARED_AT_ONCE = 20_000  # pairs; those that earlier ones have joined into a group need no comparison
 
 
 def _hash_chunk(images: np.ndarray) -> np.ndarray:
     """PHash of each image and of its mirror image, as uint64 (n, 2)."""
-    bits = np.stack(
-        [[imagehash.phash(Image.fromarray(view)).hash.ravel() for view in (image, image[:, ::-1])] for image in images]
-    )
-    return np.packbits(bits, axis=2).view(np.uint64)[..., 0]
+    bits = []
+    for image in images:
+        # As imagehash would make it grey and small, but once for both.
+        grey = np.asarray(Image.fromarray(image).convert("L").resize((HASHED_PX, HASHED_PX), Image.Resampling.LANCZOS))
+        bits.append([imagehash.phash(Image.fromarray(view)).hash.ravel() for view in (grey, grey[:, ::-1])])
+    return np.packbits(np.array(bits), axis=2).view(np.uint64)[..., 0]
 
 
 def _chunks(n: int, size: int = CHUNK) -> list[np.ndarray]:
@@ -50,7 +54,9 @@ def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
     uint64 array of shape (n, 2)
     """
     tasks = (joblib.delayed(_hash_chunk)(images[rows]) for rows in _chunks(len(images)))
-    return np.concatenate(joblib.Parallel(n_jobs=n_jobs)(tasks))
+    # Processes take seconds to start, and threads wait for each other: few images are not worth the first.
+    prefer = "processes" if len(images) > MANY else "threads"
+    return np.concatenate(joblib.Parallel(n_jobs=n_jobs, prefer=prefer)(tasks))
 
 
 def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> Iterator[pd.DataFrame]:

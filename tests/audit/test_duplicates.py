@@ -2,6 +2,7 @@
 
 import itertools
 
+import imagehash
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,6 +153,15 @@ def test_the_second_hash_is_that_of_the_mirror_image():
     image = portrait(3)
     there, back = perceptual_hashes(stack([image, image[:, ::-1]]), n_jobs=1)
     assert there.tolist() == back[::-1].tolist() and there[0] != there[1]
+
+
+def test_the_hash_is_imagehashs():
+    images = [portrait(k) for k in range(5)]
+    found = perceptual_hashes(stack(images))
+    for row, image in enumerate(images):
+        for column, view in enumerate((image, image[:, ::-1])):
+            bits = np.unpackbits(found[row, column : column + 1].view(np.uint8))
+            assert (bits.reshape(8, 8) == imagehash.phash(Image.fromarray(view)).hash).all()
 
 
 def test_pictures_that_are_not_even_roughly_alike_are_not_compared_further():
