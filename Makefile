@@ -56,7 +56,7 @@ slides: setup  ## presentation.pdf from RUN's results and figures
 	$(BIN)/facelib slides --run $(RUN)
 
 # The README's figures: the drawn faces, and RUN's plots, which show no single real face.
-FIGURES := 02_copies_disagree.svg 04_two_stage_errors.svg 05_age_bias.svg 05_gender_by_age.svg 07_mean_maps.png
+FIGURES := 04_two_stage_errors.svg 05_age_bias.svg 05_gender_by_age.svg 07_mean_maps.png
 figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 	$(BIN)/python -m facelib.reporting.showcase figures/synthetic_faces.png
 	cp $(FIGURES:%=runs/$(RUN)/figures/%) figures/

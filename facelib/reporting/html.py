@@ -58,7 +58,7 @@ FRONT_FIGURES = {
     "05_gender_by_age.svg": "Gender accuracy by age band",
     "05_age_error_by_ethnicity.svg": "Age error by age band and ethnicity label",
     "07_mean_maps.png": "Mean attribution maps over an average face",
-    "02_copies_disagree.svg": "How far the labels of one photograph lie apart",
+    "02_copies_disagree.svg": "Copies, and how often their labels disagree",
 }
 
 
