@@ -21,6 +21,7 @@ COLUMNS = ["image_id", "issue", "action", "value", "reason"]
 KEYS = ["image_id", "issue"]
 QUALITY = "quality"
 ISSUES = (*(f"label:{attribute}" for attribute in ATTRIBUTES), QUALITY)
+LISTED = 4  # copies named in a reason
 AGE_GAP = 10  # years between the age labels of copies from which one is proposed for a new label
 
 
@@ -53,7 +54,7 @@ def _of_copies(faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame |
         members["score"] = members[keys].merge(issues[[*keys, "score"]], how="left", on=keys)["score"].to_numpy()
     members = members.sort_values("score", ascending=False, kind="stable")
     by_group = members.groupby(["group", "attribute"])["given"]
-    best = by_group.transform("first")
+    best, copy = by_group.transform("first"), members.groupby(["group", "attribute"])["image_id"].transform("first")
     least = np.where(members["attribute"] == "age", AGE_GAP, 1)
     spread = by_group.transform("max") - by_group.transform("min")
     wrong = members[((members["given"] - best).abs() if scored else spread) >= least].iloc[::-1]
@@ -61,11 +62,13 @@ def _of_copies(faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame |
     for row in wrong.itertuples():
         other, own = label_name(row.attribute, best[row.Index]), label_name(row.attribute, row.given)
         values.append(other if scored else "")
-        reasons.append(
-            f"a copy of it is labelled {other}, this one {own} (score {row.score:.4f})"
-            if scored
-            else f"labelled {own}, and copies of it are labelled otherwise"
-        )
+        if scored:
+            reasons.append(f"labelled {own} (score {row.score:.4f}), and its copy {copy[row.Index]} {other}")
+        else:
+            among = members[(members["group"] == row.group) & (members["attribute"] == row.attribute)][:LISTED]
+            named = (f"{label_name(row.attribute, other.given)} ({other.image_id})" for other in among.itertuples())
+            labels = ", ".join(named)
+            reasons.append(f"labelled {own}; copies: {labels}")
     return _proposals(wrong, values, reasons)
 
 
@@ -128,7 +131,9 @@ def _check(row: dict, known: set[str]) -> None:
     if row["action"] not in ACTIONS:
         raise ValueError(f"has action {row['action']!r}: allowed are {', '.join(ACTIONS)}, or nothing")
     if row["image_id"] not in known:
-        raise ValueError(f"decides about {row['image_id']!r}, which is not among the faces: remove the line")
+        raise ValueError(
+            f"decides about {row['image_id']!r}, which is not among the faces: remove the line, or decide about other data elsewhere"
+        )
     if row["issue"] not in ISSUES:
         raise ValueError(f"has issue {row['issue']!r}: allowed are {', '.join(ISSUES)}")
     if row["action"] == "relabel":

@@ -27,6 +27,7 @@ MIN_DETAIL = 0.66  # correlation of the fine detail; set by eye on the pairs of 
 SPREADS = 3.5  # between the middle of what lookalikes have in common and a copy
 FEW_LOOKALIKES = 100  # pairs; with fewer their spread is not known
 STAND_IN = 0.95  # a copy with the same hash and this much common detail is searched through its first copy
+SIDES = ("first", "second")  # of a pair
 CHUNK = 1000  # images a task
 MANY = 10_000  # images, from which on hashing them pays for starting processes
 COMPARED_AT_ONCE = 20_000  # pairs; those that earlier ones have joined into a group need no comparison
@@ -244,14 +245,24 @@ def group_copies(n: int, pairs: pd.DataFrame) -> np.ndarray:
 
 
 def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Members of groups of two and more: image_id, group_id, kind (exact | near), distance to the closest copy."""
-    ends = pd.concat([pairs.rename(columns={side: "row"})[["row", "kind", "distance"]] for side in ("first", "second")])
-    closest = ends.sort_values(["distance", "kind"]).drop_duplicates("row").set_index("row").sort_index()
+    """Members of groups of two and more, each with the closest of the copies that it was compared with.
+
+    Returns
+    -------
+    DataFrame
+        image_id, group_id, kind (exact | near), distance, copy (image_id of the closest copy), mirrored.
+    """
+    sides = [pairs.rename(columns={one: "row", other: "copy"}) for one, other in (SIDES, SIDES[::-1])]
+    both = pd.concat(sides).sort_values(["distance", "kind"], kind="stable")
+    closest = both.drop_duplicates("row").sort_values("row")
+    ids = faces["image_id"].to_numpy()
     return pd.DataFrame(
         {
-            "image_id": faces["image_id"].to_numpy()[closest.index],
-            "group_id": group_id[closest.index],
+            "image_id": ids[closest["row"]],
+            "group_id": group_id[closest["row"]],
             "kind": closest["kind"].to_numpy(),
             "distance": closest["distance"].to_numpy(),
+            "copy": ids[closest["copy"]],
+            "mirrored": closest["mirrored"].to_numpy(),
         }
     )

@@ -18,7 +18,6 @@ from facelib.errors import UnreadableData
 from facelib.runs import atomic_path, cache_root
 from facelib.schema import ATTRIBUTES, UNKNOWN
 
-OPTIONAL = ("label_issues.csv", "leaks.csv", "unmatched.csv")  # tables that not every audit writes
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
 
 
@@ -155,8 +154,6 @@ def audit_data(
         raise UnreadableData(f"--out {out} is a file: give a folder")
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
-    for name in OPTIONAL:  # of an earlier audit of something else
-        (out / name).unlink(missing_ok=True)
     with on_cluster(cluster):
         pictures, faces, rejected = cache_faces(read_faces(data, images or None), AUDIT_PX, cache_root())
         edited = decisions.read(out / "decisions.csv", faces)  # refused before the work
@@ -201,4 +198,7 @@ def audit_data(
         f"{out / 'decisions.csv'}: decided by a person: {decided:,} (stale: {len(stale):,}), "
         f"proposals: {len(table) - decided:,}"
     )
+    absent = ["label_issues.csv"] * (issues is None) + ["leaks.csv", "unmatched.csv"] * (split is None)
+    for name in (name for name in absent if (out / name).exists()):
+        yield f"{out / name} is left from an earlier audit and no part of this one"
     yield _save(summarise(faces, rejected, group_id, conflicts, noise, scored, issues, leaking), out / "audit.csv")

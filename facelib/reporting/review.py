@@ -35,9 +35,9 @@ class ReviewPanel:
     """
 
     def __init__(self, path: Path, faces: pd.DataFrame, images: FaceImages | None = None):
-        self.path, self.faces, self.images = path, faces, images
+        self.path, self.faces, self.images = Path(path), faces, images
         self.row_of = pd.Series(range(len(faces)), index=faces["image_id"])
-        table = decisions.read(path, faces)
+        table = decisions.read(self.path, faces)
         waiting = table[table["action"] == ""]
         self.proposals = {(row.image_id, row.issue): row for row in waiting.itertuples(index=False)}
         self.queue = list(self.proposals)

@@ -243,6 +243,8 @@ def test_the_table_lists_members_with_their_closest_copy():
     faces = pd.DataFrame({"image_id": list("abcde")})
     pairs = pd.DataFrame(
         {"first": [0, 0, 2], "second": [2, 4, 4], "kind": ["near", "exact", "near"], "distance": [0.02, 0.0, 0.01]}
-    )
+    ).assign(mirrored=[False, False, True])
     table = duplicates_table(faces, np.array([7, 1, 7, 2, 7]), pairs)
-    assert table.to_numpy().tolist() == [["a", 7, "exact", 0.0], ["c", 7, "near", 0.01], ["e", 7, "exact", 0.0]]
+    assert table.to_numpy().tolist() == [
+        ["a", 7, "exact", 0.0, "e", False], ["c", 7, "near", 0.01, "e", True], ["e", 7, "exact", 0.0, "a", False],
+    ]  # fmt: skip
