@@ -131,9 +131,7 @@ def _check(row: dict, known: set[str]) -> None:
     if row["action"] not in ACTIONS:
         raise ValueError(f"has action {row['action']!r}: allowed are {', '.join(ACTIONS)}, or nothing")
     if row["image_id"] not in known:
-        raise ValueError(
-            f"decides about {row['image_id']!r}, which is not among the faces: remove the line, or decide about other data elsewhere"
-        )
+        raise ValueError(f"decides about {row['image_id']!r}, which is not among the faces: remove the line")
     if row["issue"] not in ISSUES:
         raise ValueError(f"has issue {row['issue']!r}: allowed are {', '.join(ISSUES)}")
     if row["action"] == "relabel":
