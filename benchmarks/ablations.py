@@ -10,7 +10,7 @@ usage: python -m benchmarks.ablations DATA [--profile full] [--out DIR] [--set K
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,8 @@ def measure(errors: pd.DataFrame, statistic: Callable, prefix: str) -> dict[str,
     return {f"{prefix}.{name}": statistic(errors[column].to_numpy()).to_dict() for name, column in MEASURES.items()}
 
 
-def compare(data: str, profile: Profile) -> dict[str, dict]:
-    """Train three times and compare; results by <training>.<measure>."""
+def compare(data: str, profile: Profile) -> Iterator[dict[str, dict]]:
+    """Train three times and compare; yields results by <training>.<measure> as they come."""
     images, faces, _ = cache_faces(read_faces(data).sample(profile.images, profile.seed), 64, cache_root())
     group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
     split = split_faces(faces, group_id, profile.seed)
@@ -76,24 +76,22 @@ def compare(data: str, profile: Profile) -> dict[str, dict]:
     held = np.isin(group_id, rng.choice(groups, round(HELD_OUT * len(groups)), replace=False))
     agreed = decisions.agreed_labels(faces, group_id)
 
-    judged = everything[held & kept]
-    cleaned = errors_of(faces, agreed, images, everything[~held & kept], judged, profile)
-    raw = errors_of(faces, faces, images, everything[~held], judged, profile)
-    at_random = rng.permutation(everything)
-    cut = round(HELD_OUT * len(everything))
-    leaky = errors_of(faces, faces, images, np.sort(at_random[cut:]), at_random[:cut], profile)
-    copied = np.isin(group_id[at_random[:cut]], group_id[at_random[cut:]])
-
     def mean(values: np.ndarray) -> metrics.Estimate:
         return metrics.bootstrap(np.mean, values, seed=profile.seed)
 
     def apart(values: np.ndarray) -> metrics.Estimate:
         return difference(values[copied], values[~copied], profile.seed)
 
-    return {
-        **measure(cleaned, mean, "cleaned"),
-        **measure(raw, mean, "raw"),
-        **measure(cleaned - raw, mean, "cleaned minus raw, paired"),
+    judged = everything[held & kept]
+    cleaned = errors_of(faces, agreed, images, everything[~held & kept], judged, profile)
+    yield measure(cleaned, mean, "cleaned")
+    raw = errors_of(faces, faces, images, everything[~held], judged, profile)
+    yield measure(raw, mean, "raw") | measure(cleaned - raw, mean, "cleaned minus raw, paired")
+    at_random = rng.permutation(everything)
+    cut = round(HELD_OUT * len(everything))
+    leaky = errors_of(faces, faces, images, np.sort(at_random[cut:]), at_random[:cut], profile)
+    copied = np.isin(group_id[at_random[:cut]], group_id[at_random[cut:]])
+    yield {
         **measure(leaky, mean, "random split"),
         **measure(leaky[copied], mean, "random split, with a copy in training"),
         **measure(leaky[~copied], mean, "random split, without a copy in training"),
@@ -111,9 +109,10 @@ def main() -> None:
     options = parser.parse_args()
     profile = resolve_profile(options.profile, dict(pair.split("=", 1) for pair in options.set))
     start = time.perf_counter()
-    results = compare(options.data, profile)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "ablations.json", results)
+    results: dict[str, dict] = {}
+    for found in compare(options.data, profile):
+        results |= found
+        write_json(options.out / "ablations.json", results)
     print(f"{profile.label_epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
     for key, value in results.items():
         print(f"{key:60} {value['value']:7.3f} ({value['low']:.3f} to {value['high']:.3f}), n = {value['n']:,}")

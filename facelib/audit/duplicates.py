@@ -54,10 +54,11 @@ def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
     -------
     uint64 array of shape (n, 2)
     """
-    tasks = (joblib.delayed(_hash_chunk)(images[rows]) for rows in _chunks(len(images)))
-    # Processes take seconds to start, and threads wait for each other: few images are not worth the first.
-    prefer = "processes" if len(images) > MANY else "threads"
-    return np.concatenate(joblib.Parallel(n_jobs=n_jobs, prefer=prefer)(tasks))
+    # Processes take seconds to start and threads wait for each other, so few images are one task of one thread.
+    few = len(images) <= MANY
+    chunks = _chunks(len(images), MANY if few else CHUNK)
+    tasks = (joblib.delayed(_hash_chunk)(images[rows]) for rows in chunks)
+    return np.concatenate(joblib.Parallel(n_jobs=n_jobs, prefer="threads" if few else "processes")(tasks))
 
 
 def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> Iterator[pd.DataFrame]:
