@@ -27,7 +27,8 @@ LABELS = """
 ## Planted label errors
 
 `python -m benchmarks.label_errors path/to/UTKFace --set label_epochs=10`. AUROC is the chance that a planted error
-scores below another label. The labels that UTKFace came with hold errors, too, which count as false alarms: precision is a lower bound.
+scores below another label. The labels that UTKFace came with hold errors, too, which count as false alarms: precision
+is a lower bound.
 
 ![Precision and recall on planted label errors](label_errors.svg)
 """
