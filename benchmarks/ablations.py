@@ -5,10 +5,11 @@ labels as given. Compared are training rows as they come (raw) with copies reduc
 (cleaned), on the same held-out faces; and, for a random split of all rows (15 % held out), held-out faces that have a
 copy in training with those that have none.
 
-usage: python -m benchmarks.ablations DATA [--profile full] [--out DIR] [--set KEY=VALUE ...]
+usage: python -m benchmarks.ablations DATA [--only rows|split] [--profile full] [--out DIR] [--set KEY=VALUE ...]
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,8 +64,11 @@ def measure(errors: pd.DataFrame, statistic: Callable, prefix: str) -> dict[str,
     return {f"{prefix}.{name}": statistic(errors[column].to_numpy()).to_dict() for name, column in MEASURES.items()}
 
 
-def compare(data: str, profile: Profile) -> Iterator[dict[str, dict]]:
-    """Train three times and compare; yields results by <training>.<measure> as they come."""
+def compare(data: str, profile: Profile, only: str = "") -> Iterator[dict[str, dict]]:
+    """Train three times and compare; yields results by <training>.<measure> as they come.
+
+    `only` names one of the two comparisons: rows (two trainings) or split (one).
+    """
     images, faces, _ = cache_faces(read_faces(data).sample(profile.images, profile.seed), 64, cache_root())
     group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
     split = split_faces(faces, group_id, profile.seed)
@@ -82,11 +86,14 @@ def compare(data: str, profile: Profile) -> Iterator[dict[str, dict]]:
     def apart(values: np.ndarray) -> metrics.Estimate:
         return difference(values[copied], values[~copied], profile.seed)
 
-    judged = everything[held & kept]
-    cleaned = errors_of(faces, agreed, images, everything[~held & kept], judged, profile)
-    yield measure(cleaned, mean, "cleaned")
-    raw = errors_of(faces, faces, images, everything[~held], judged, profile)
-    yield measure(raw, mean, "raw") | measure(cleaned - raw, mean, "cleaned minus raw, paired")
+    if only != "split":
+        judged = everything[held & kept]
+        cleaned = errors_of(faces, agreed, images, everything[~held & kept], judged, profile)
+        yield measure(cleaned, mean, "cleaned")
+        raw = errors_of(faces, faces, images, everything[~held], judged, profile)
+        yield measure(raw, mean, "raw") | measure(cleaned - raw, mean, "cleaned minus raw, paired")
+    if only == "rows":
+        return
     at_random = rng.permutation(everything)
     cut = round(HELD_OUT * len(everything))
     leaky = errors_of(faces, faces, images, np.sort(at_random[cut:]), at_random[:cut], profile)
@@ -103,16 +110,18 @@ def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data")
+    parser.add_argument("--only", choices=("rows", "split"), default="", help="one of the two comparisons")
     parser.add_argument("--profile", default="full")
     parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     profile = resolve_profile(options.profile, dict(pair.split("=", 1) for pair in options.set))
     start = time.perf_counter()
-    results: dict[str, dict] = {}
-    for found in compare(options.data, profile):
+    kept = options.out / "ablations.json"
+    results: dict[str, dict] = json.loads(kept.read_text("utf-8")) if options.only and kept.exists() else {}
+    for found in compare(options.data, profile, options.only):
         results |= found
-        write_json(options.out / "ablations.json", results)
+        write_json(kept, results)
     print(f"{profile.label_epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
     for key, value in results.items():
         print(f"{key:60} {value['value']:7.3f} ({value['low']:.3f} to {value['high']:.3f}), n = {value['n']:,}")

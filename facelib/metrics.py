@@ -159,22 +159,21 @@ def bootstrap(
     if n == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0, unit)
     value = statistic(*arrays)
-    members = [np.array([row]) for row in range(n)]
-    if groups is not None:
-        order = np.argsort(groups, kind="stable")
-        _, starts = np.unique(np.asarray(groups)[order], return_index=True)
-        members = np.split(order, starts[1:])
-    if len(members) < 2:
+    groups = np.arange(n) if groups is None else np.asarray(groups)
+    order = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    if len(starts) < 2:
         return Estimate(value, float("nan"), float("nan"), n, unit)
-    singles = len(members) == n
-    flat = np.concatenate(members)
 
     def resampled(drawn: np.ndarray) -> float:
-        rows = flat[drawn] if singles else np.concatenate([members[group] for group in drawn])
+        taken = sizes[drawn]
+        # Places of the drawn groups' rows in `order`: from each group's start on, as many as it has.
+        places = np.arange(taken.sum()) + np.repeat(starts[drawn] - (np.cumsum(taken) - taken), taken)
+        rows = order[places]
         return statistic(*(array[rows] for array in arrays))
 
     drawn = stats.bootstrap(
-        (np.arange(len(members)),),
+        (np.arange(len(starts)),),
         resampled,
         vectorized=False,
         n_resamples=resamples,

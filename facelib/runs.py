@@ -188,7 +188,7 @@ class RunFolder:
         MissingFromRun
             If no notebook has made it yet.
         """
-        path = self.require(f"tables/{name if '.' in name else f'{name}.parquet'}")
+        path = self.require(f"tables/{self.table_path(name).name}")
         return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
     def table_path(self, name: str) -> Path:

@@ -3,6 +3,7 @@
 Labels are what annotators saw, not what people are. The names below are those of the UTKFace data set.
 """
 
+import numpy as np
 import pandas as pd
 
 GENDERS = ("male", "female")
@@ -83,6 +84,17 @@ TEST_KEYS = (
     "age.interval_width",
 )
 HEADLINE_KEYS += tuple(f"{test}.{key}" for test in ("test", "test_cleaned") for key in TEST_KEYS)
+
+
+def is_known(labels: pd.Series) -> np.ndarray:
+    """Which labels of an attribute are known: bool (n,).
+
+    Examples
+    --------
+    >>> is_known(pd.Series([3, UNKNOWN, float("nan")])).tolist()
+    [True, False, False]
+    """
+    return (labels.notna() & (labels != UNKNOWN)).to_numpy()
 
 
 def parse_label(attribute: str, value) -> float | int:

@@ -95,7 +95,7 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
     Returns
     -------
     float
-        -1 to 1; above 0.9 for most copies, about 0.3 for different faces that look alike.
+        -1 to 1; near 1 for copies, far below for different faces that look alike.
     """
     moved = second
     try:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from facelib import metrics
 from facelib.metrics import Estimate
-from facelib.schema import ATTRIBUTES, CLASS_NAMES, UNKNOWN
+from facelib.schema import ATTRIBUTES, CLASS_NAMES, is_known
 
 
 def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
@@ -18,7 +18,7 @@ def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
         contradicts (any of them); one row per group of two and more, unknown labels left out.
     """
     groups = faces.assign(group_id=group_id).groupby("group_id").filter(lambda members: len(members) > 1)
-    known = groups.assign(**{name: groups[name].where(groups[name] != UNKNOWN) for name in ATTRIBUTES[1:]})
+    known = groups.assign(**{name: groups[name].where(is_known(groups[name])) for name in ATTRIBUTES})
     by_group = known.groupby("group_id")
     table = pd.DataFrame(
         {
@@ -45,7 +45,7 @@ def disagreements(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
     """
     tables = []
     for attribute in ATTRIBUTES:
-        known = (faces[attribute].notna() & (faces[attribute] != UNKNOWN)).to_numpy()
+        known = is_known(faces[attribute])
         labels = pd.DataFrame({"group_id": group_id[known], "label": faces[attribute].to_numpy(float)[known]})
         labels = labels.sort_values(["group_id", "label"], ignore_index=True)
         by_group = labels.groupby("group_id")["label"]
@@ -123,7 +123,7 @@ def label_noise(faces: pd.DataFrame, group_id: np.ndarray, resamples: int = 1000
 
 def _counted_wrong(labels: pd.Series, group_id: np.ndarray) -> Estimate:
     """Share of all labels that must be wrong: in each group, all but those of its most frequent class."""
-    known = (labels != UNKNOWN).to_numpy()
+    known = is_known(labels)
     counts = pd.crosstab(group_id[known], labels.to_numpy()[known])
     share = float((counts.sum(axis=1) - counts.max(axis=1)).sum() / known.sum())
     return Estimate(share, share, share, int(known.sum()), "share")

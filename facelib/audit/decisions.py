@@ -14,7 +14,7 @@ from facelib.audit.label_issues import joint_suspicion, suspicion
 from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
 from facelib.runs import atomic_path
-from facelib.schema import ATTRIBUTES, UNKNOWN, label_name, parse_label
+from facelib.schema import ATTRIBUTES, UNKNOWN, is_known, label_name, parse_label
 
 ACTIONS = ("keep", "drop", "relabel")
 COLUMNS = ["image_id", "issue", "action", "value", "reason"]
@@ -23,10 +23,6 @@ QUALITY = "quality"
 ISSUES = (*(f"label:{attribute}" for attribute in ATTRIBUTES), QUALITY)
 LISTED = 4  # copies named in a reason
 AGE_GAP = 10  # years between the age labels of copies from which one is proposed for a new label
-
-
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame(columns=COLUMNS, dtype=object)
 
 
 def _proposals(rows: pd.DataFrame, value, reason) -> pd.DataFrame:
@@ -41,35 +37,30 @@ def _of_copies(faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame |
 
     Without networks every copy is proposed, with no label: somebody has to look.
     """
-    parts = [
-        pd.DataFrame({"image_id": faces["image_id"], "attribute": name, "given": faces[name].astype(float)})
-        for name in ATTRIBUTES
+    labels = faces[["image_id", *ATTRIBUTES]].astype({name: float for name in ATTRIBUTES}).assign(group=group_id)
+    members = labels.melt(["image_id", "group"], list(ATTRIBUTES), "attribute", "given")
+    members = members[is_known(members["given"])]
+    if issues is not None:
+        members = members.merge(issues[["image_id", "attribute", "score"]], how="left")
+        members = members.sort_values("score", ascending=False, kind="stable")
+    by_group = members.groupby(["group", "attribute"])
+    members = members.assign(best=by_group["given"].transform("first"), copy=by_group["image_id"].transform("first"))
+    members["spread"] = by_group["given"].transform("max") - by_group["given"].transform("min")
+    gap = members["spread"] if issues is None else (members["given"] - members["best"]).abs()
+    wrong = members[gap >= np.where(members["attribute"] == "age", AGE_GAP, 1)].iloc[::-1]
+    own = [label_name(row.attribute, row.given) for row in wrong.itertuples()]
+    best = [label_name(row.attribute, row.best) for row in wrong.itertuples()]
+    if issues is None:
+        named = [f"{name} ({image})" for name, image in zip(own, wrong["image_id"], strict=True)]
+        few = wrong.assign(named=named).groupby(["group", "attribute"]).tail(LISTED).iloc[::-1]
+        copies = few.groupby(["group", "attribute"])["named"].agg(", ".join).rename("copies")
+        others = wrong.join(copies, on=["group", "attribute"])["copies"]
+        return _proposals(wrong, "", [f"labelled {a}; copies: {b}" for a, b in zip(own, others, strict=True)])
+    reasons = [
+        f"labelled {name} (score {row.score:.4f}), and its copy {row.copy} {other}"
+        for row, name, other in zip(wrong.itertuples(), own, best, strict=True)
     ]
-    members = pd.concat([part.assign(group=group_id) for part in parts], ignore_index=True)
-    members = members[members["given"].notna() & (members["given"] != UNKNOWN)]
-    scored = issues is not None
-    members["score"] = 0.0
-    if scored:
-        keys = ["image_id", "attribute"]
-        members["score"] = members[keys].merge(issues[[*keys, "score"]], how="left", on=keys)["score"].to_numpy()
-    members = members.sort_values("score", ascending=False, kind="stable")
-    by_group = members.groupby(["group", "attribute"])["given"]
-    best, copy = by_group.transform("first"), members.groupby(["group", "attribute"])["image_id"].transform("first")
-    least = np.where(members["attribute"] == "age", AGE_GAP, 1)
-    spread = by_group.transform("max") - by_group.transform("min")
-    wrong = members[((members["given"] - best).abs() if scored else spread) >= least].iloc[::-1]
-    values, reasons = [], []
-    for row in wrong.itertuples():
-        other, own = label_name(row.attribute, best[row.Index]), label_name(row.attribute, row.given)
-        values.append(other if scored else "")
-        if scored:
-            reasons.append(f"labelled {own} (score {row.score:.4f}), and its copy {copy[row.Index]} {other}")
-        else:
-            among = members[(members["group"] == row.group) & (members["attribute"] == row.attribute)][:LISTED]
-            named = (f"{label_name(row.attribute, other.given)} ({other.image_id})" for other in among.itertuples())
-            labels = ", ".join(named)
-            reasons.append(f"labelled {own}; copies: {labels}")
-    return _proposals(wrong, values, reasons)
+    return _proposals(wrong, best, reasons)
 
 
 def _of_labels(issues: pd.DataFrame) -> pd.DataFrame:
@@ -119,10 +110,10 @@ def propose(
         image_id, issue, action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row
         per image and issue.
     """
-    parts = {"copies": _of_copies(faces, group_id, issues), "quality": _of_quality(quality)}
+    parts = [_of_copies(faces, group_id, issues).assign(sort="copies"), _of_quality(quality).assign(sort="quality")]
     if issues is not None:
-        parts = {"copies": parts["copies"], "labels": _of_labels(issues), "quality": parts["quality"]}
-    table = pd.concat([part.assign(sort=name) for name, part in parts.items()], ignore_index=True)
+        parts.insert(1, _of_labels(issues).assign(sort="labels"))
+    table = pd.concat(parts, ignore_index=True)
     return table.drop_duplicates(KEYS, ignore_index=True)
 
 
@@ -178,7 +169,7 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
         or contradicts an earlier line. The message has the line's number.
     """
     if not path.exists():
-        return _empty()
+        return pd.DataFrame(columns=COLUMNS, dtype=object)
     rows, decided, known = [], {}, set(faces["image_id"])
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:  # spreadsheets write a byte order mark

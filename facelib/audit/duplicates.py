@@ -17,17 +17,17 @@ from scipy.sparse.csgraph import connected_components
 from facelib.audit import alignment
 from facelib.audit.hash_search import pairs_within
 from facelib.data import FaceImages
+from facelib.data.pixels import chunks
 
 HASHED_PX = 32  # edge of the picture that imagehash.phash transforms
-HASH_RADIUS = 12  # bits of 64: a crop of 4 % on each side moves nine in ten hashes no further than 10, a few to 14
+HASH_RADIUS = 12  # bits of 64; benchmarks/copies.py measures what a crop loses at this radius
 MIN_CONTRAST = 2.0  # grey levels, standard deviation of the coarse picture
 MIN_ALIKE = 0.70  # correlation of the coarse pictures as they lie
 MIN_COARSE = 0.93  # and after a small shift and stretch
-MIN_DETAIL = 0.66  # correlation of the fine detail; set by eye on the pairs of UTKFace between 0.50 and 0.75
+MIN_DETAIL = 0.66  # correlation of the fine detail; set by eye on 40 pairs of UTKFace between 0.50 and 0.70
 SPREADS = 3.5  # between the middle of what lookalikes have in common and a copy
 FEW_LOOKALIKES = 100  # pairs; with fewer their spread is not known
 STAND_IN = 0.95  # a copy with the same hash and this much common detail is searched through its first copy
-SIDES = ("first", "second")  # of a pair
 CHUNK = 1000  # images a task
 MANY = 10_000  # images, from which on hashing them pays for starting processes
 COMPARED_AT_ONCE = 20_000  # pairs; those that earlier ones have joined into a group need no comparison
@@ -43,10 +43,6 @@ def _hash_chunk(images: np.ndarray) -> np.ndarray:
     return np.packbits(np.array(bits), axis=2).view(np.uint64)[..., 0]
 
 
-def _chunks(n: int, size: int = CHUNK) -> list[np.ndarray]:
-    return [np.arange(at, min(at + size, n)) for at in range(0, n, size)]
-
-
 def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
     """64-bit pHash of every image and of its mirror image.
 
@@ -56,8 +52,8 @@ def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
     """
     # Processes take seconds to start and threads wait for each other, so few images are one task of one thread.
     few = len(images) <= MANY
-    chunks = _chunks(len(images), MANY if few else CHUNK)
-    tasks = (joblib.delayed(_hash_chunk)(images[rows]) for rows in chunks)
+    parts = chunks(len(images), MANY if few else CHUNK)
+    tasks = (joblib.delayed(_hash_chunk)(images[rows]) for rows in parts)
     return np.concatenate(joblib.Parallel(n_jobs=n_jobs, prefer="threads" if few else "processes")(tasks))
 
 
@@ -92,14 +88,14 @@ class CoarsePictures:
 
     def __init__(self, grey: np.ndarray):
         self.pictures = alignment.normalised(grey)
-        parts = [alignment.deformation_basis(self.pictures[rows]) for rows in _chunks(len(grey))]
+        parts = [alignment.deformation_basis(self.pictures[rows]) for rows in chunks(len(grey), CHUNK)]
         self.basis = np.concatenate(parts) if parts else np.zeros((0, 5, alignment.COARSE_PX**2), np.float32)
 
     def correlation(self, pairs: pd.DataFrame) -> np.ndarray:
         """Correlation of each pair after a small shift and stretch, 0 to 1; 0 where they are not even roughly alike."""
         columns = [pairs[name].to_numpy() for name in ("first", "second", "mirrored")]
         correlation = np.zeros(len(pairs))
-        for rows in _chunks(len(pairs), 20_000):  # what is gathered for a pair takes 7 kB
+        for rows in chunks(len(pairs), 20_000):  # what is gathered for a pair takes 7 kB
             first, second, mirrored = (column[rows] for column in columns)
             theirs = self.pictures[second]
             theirs[mirrored] = theirs[mirrored][:, :, ::-1]
@@ -120,11 +116,11 @@ def detail_correlations(images: FaceImages, pairs: pd.DataFrame) -> np.ndarray:
     """Correlation of the fine detail of each pair once it is aligned: float (len(pairs),), -1 to 1."""
     first, second, mirrored = (pairs[column].to_numpy() for column in ("first", "second", "mirrored"))
     # OpenCV lets go of the interpreter's lock.
-    chunks = joblib.Parallel(n_jobs=-1, prefer="threads")(
+    found = joblib.Parallel(n_jobs=-1, prefer="threads")(
         joblib.delayed(_detail_chunk)(images[first[part]], images[second[part]], mirrored[part])
-        for part in _chunks(len(pairs), 250)
+        for part in chunks(len(pairs), 250)
     )
-    return np.array([value for chunk in chunks for value in chunk])
+    return np.array([value for chunk in found for value in chunk])
 
 
 def copy_limit(detail: np.ndarray) -> float:
@@ -162,8 +158,7 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
     earlier one is compared with that one alone, and pairs that others have joined already are not compared.
     """
     n = len(images)
-    grey = [alignment.grey_pictures(images[rows], alignment.COARSE_PX) for rows in _chunks(n)]
-    grey = np.concatenate(grey) if grey else np.zeros((0,) + (alignment.COARSE_PX,) * 2, np.float32)
+    grey = np.concatenate([alignment.grey_pictures(images[rows], alignment.COARSE_PX) for rows in chunks(n, CHUNK)])
     # Blank pictures and scans all share a hash, and there is nothing in them to compare.
     searched = np.flatnonzero(grey.std(axis=(1, 2)) >= MIN_CONTRAST)
     _, leader, bucket = np.unique(hashes[searched, 0], return_index=True, return_inverse=True)
@@ -245,6 +240,25 @@ def group_copies(n: int, pairs: pd.DataFrame) -> np.ndarray:
     return connected_components(links, directed=False)[1].astype(np.int64)
 
 
+def both_ways(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Each pair from either side, the closest first: row, copy, and the other columns of `find_copies`."""
+    sides = [
+        pairs.rename(columns=names)
+        for names in ({"first": "row", "second": "copy"}, {"second": "row", "first": "copy"})
+    ]
+    return pd.concat(sides).sort_values(["distance", "kind"], kind="stable")
+
+
+def exact_groups(faces: pd.DataFrame) -> int:
+    """Number of contents that several images share."""
+    return int(faces.groupby("sha256").size().gt(1).sum())
+
+
+def near_groups(pairs: pd.DataFrame, group_id: np.ndarray) -> int:
+    """Number of groups that a near copy belongs to."""
+    return len(np.unique(group_id[pairs.loc[pairs["kind"] == "near", "first"]]))
+
+
 def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
     """Members of groups of two and more, each with the closest of the copies that it was compared with.
 
@@ -253,9 +267,7 @@ def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFr
     DataFrame
         image_id, group_id, kind (exact | near), distance, copy (image_id of the closest copy), mirrored.
     """
-    sides = [pairs.rename(columns={one: "row", other: "copy"}) for one, other in (SIDES, SIDES[::-1])]
-    both = pd.concat(sides).sort_values(["distance", "kind"], kind="stable")
-    closest = both.drop_duplicates("row").sort_values("row")
+    closest = both_ways(pairs).drop_duplicates("row").sort_values("row")
     ids = faces["image_id"].to_numpy()
     return pd.DataFrame(
         {

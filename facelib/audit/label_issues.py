@@ -6,11 +6,14 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy import ndimage, stats
 
-from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
+from facelib.schema import ATTRIBUTES, P_ETHNICITY, is_known
 
 MAX_PROBABILITY = 0.05  # set by hand: a gender or ethnicity label that the networks give more chance is no issue
 AGE_WINDOW = 5.0  # years, the given age in their middle
 MAX_AGE_CHANCE = 0.005  # set by hand: ages that have more chance to lie in that window are no issue
+ISSUE_COLUMNS = {
+    "image_id": object, "attribute": object, "given": float, "suggested": float, "score": float, "is_issue": bool,
+}  # fmt: skip
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
@@ -45,7 +48,7 @@ def _age_issues(given: np.ndarray, age_pred: np.ndarray) -> tuple[np.ndarray, np
     residual = given - age_pred
     residual = np.abs(residual - np.median(residual))
     spread, half = age_spread(age_pred, residual), AGE_WINDOW / 2
-    # Tails are heavier than a normal distribution's: a fit to two runs on UTKFace gave Student's t with 3.5 degrees.
+    # Student's t, set by hand: errors have heavier tails than a normal distribution.
     error = stats.t(df=4)
     score = error.cdf((residual + half) / spread) - error.cdf((residual - half) / spread)
     return score, score < MAX_AGE_CHANCE
@@ -80,17 +83,14 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
         image_id, attribute, given, suggested, score (0 worst to 1 best; not comparable between attributes), is_issue;
         one row per known label.
     """
-    columns = ["image_id", "attribute", "given", "suggested", "score", "is_issue"]
-    tables = [
-        pd.DataFrame(columns=columns).astype({"given": float, "suggested": float, "score": float, "is_issue": bool})
-    ]
+    tables = []
     p_female = scoring["p_female"].to_numpy()
     probabilities = {
         "gender": np.column_stack([1 - p_female, p_female]),
         "ethnicity": scoring[list(P_ETHNICITY)].to_numpy(),
     }
     for attribute in ATTRIBUTES:
-        known = (faces[attribute].notna() & (faces[attribute] != UNKNOWN)).to_numpy()
+        known = is_known(faces[attribute])
         if not known.any():
             continue
         given = faces.loc[known, attribute].to_numpy()
@@ -112,7 +112,9 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in ISSUE_COLUMNS.items()})
+    return pd.concat(tables, ignore_index=True)
 
 
 def suspicion(issues: pd.DataFrame) -> pd.Series:

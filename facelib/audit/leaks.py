@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from facelib.audit.duplicates import both_ways
+
 
 def leaks_table(faces: pd.DataFrame, part: pd.Series, group_id, pairs: pd.DataFrame) -> pd.DataFrame:
     """Test images with a copy in training.
@@ -24,28 +26,26 @@ def leaks_table(faces: pd.DataFrame, part: pd.Series, group_id, pairs: pd.DataFr
     """
     label, content = part.to_numpy(), faces["sha256"].to_numpy()
     tested, trained = (np.flatnonzero(np.isin(label, [side, "both"])) for side in ("test", "train"))
-    group = pd.Series(group_id)
-    # One training image of each content and one of each group are enough: listing all pairs of a group might explode.
-    by_content = pd.Series(trained, index=content[trained])
-    by_group = pd.Series(trained, index=group_id[trained])
-    exact = pd.DataFrame({"test": tested, "train": pd.Series(content[tested]).map(by_content.groupby(level=0).first())})
-    joined = pd.DataFrame({"test": tested, "train": group[tested].map(by_group.groupby(level=0).first()).to_numpy()})
-    both = pd.concat([pairs, pairs.rename(columns={"first": "second", "second": "first"})])
-    direct = both[both["first"].isin(tested) & both["second"].isin(trained)]
-    direct = direct.rename(columns={"first": "test", "second": "train"})[["test", "train", "kind", "distance"]]
+
+    def trained_with_same(key: np.ndarray) -> pd.DataFrame:
+        # One training image is enough: listing all pairs of a group might explode.
+        first = pd.Series(trained, index=key[trained])
+        return pd.DataFrame({"row": tested, "copy": first[~first.index.duplicated()].reindex(key[tested]).to_numpy()})
+
+    direct = both_ways(pairs)
     found = pd.concat(
         [
-            exact.assign(kind="exact", distance=0.0),
-            direct.sort_values("distance", kind="stable"),
-            joined.assign(kind="near by way of another copy", distance=np.nan),
+            trained_with_same(content).assign(kind="exact", distance=0.0),
+            direct[direct["row"].isin(tested) & direct["copy"].isin(trained)],
+            trained_with_same(np.asarray(group_id)).assign(kind="near by way of another copy", distance=np.nan),
         ]
-    ).dropna(subset="train")
-    closest = found.drop_duplicates("test").sort_values("test").astype({"train": int})
+    ).dropna(subset="copy")
+    closest = found.drop_duplicates("row").sort_values("row").astype({"copy": int})
     ids = faces["image_id"].to_numpy()
     return pd.DataFrame(
         {
-            "test_image": ids[closest["test"]],
-            "train_image": ids[closest["train"]],
+            "test_image": ids[closest["row"]],
+            "train_image": ids[closest["copy"]],
             "kind": closest["kind"].to_numpy(),
             "distance": closest["distance"].to_numpy(),
         }

@@ -10,15 +10,10 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from facelib import metrics
 from facelib.metrics import Estimate
-from facelib.schema import ATTRIBUTES, ETHNICITIES, MAX_AGE, UNKNOWN
+from facelib.schema import ATTRIBUTES, ETHNICITIES, MAX_AGE, is_known
 
 PLANTED_SHARES = {"age": 0.03, "gender": 0.03, "ethnicity": 0.05}
 AGE_ERROR = 20  # years, up or down
-
-
-def known_labels(faces: pd.DataFrame, attribute: str) -> np.ndarray:
-    """Which rows have a label of an attribute: bool (n,)."""
-    return (faces[attribute].notna() & (faces[attribute] != UNKNOWN)).to_numpy()
 
 
 def _wrong(attribute: str, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -53,7 +48,7 @@ def plant_errors(faces: pd.DataFrame, seed: int, shares: dict[str, float] | None
     rng = np.random.default_rng(seed)
     faces, planted = faces.copy(), pd.DataFrame(False, index=faces.index, columns=list(ATTRIBUTES))
     for attribute, share in (shares or PLANTED_SHARES).items():
-        known = np.flatnonzero(known_labels(faces, attribute))
+        known = np.flatnonzero(is_known(faces[attribute]))
         rows = rng.choice(known, round(share * len(known)), replace=False)
         labels = faces[attribute].to_numpy().copy()
         labels[rows] = _wrong(attribute, labels[rows], rng)

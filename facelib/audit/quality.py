@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from facelib.data import FaceImages
 from facelib.data.face_boxes import find_chip_faces
-from facelib.data.pixels import resize
+from facelib.data.pixels import chunks, resize
 
-# A score below its threshold raises the flag, which asks for a look. Set so that at most about one in a hundred
-# photographs of UTKFace is flagged; what share of spoilt ones is then found says benchmarks/quality.py.
+# A score below its threshold raises the flag, which asks for a look. Set by hand; benchmarks/quality.py measures what
+# share of photographs is flagged as they are, and spoilt.
 THRESHOLDS = {
     "dark": 0.35,
     "bright": 0.45,
@@ -101,14 +101,14 @@ def score_quality(faces: pd.DataFrame, images: FaceImages, find_faces: bool = Tr
         where no face was found); an is_<name> flag for each.
     """
     small = resize(images, SCORED_PX)
-    chunks = [np.arange(at, min(at + CHUNK, len(faces))) for at in range(0, len(faces), CHUNK)]
+    tasks = chunks(len(faces), CHUNK)
     parts = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
-        joblib.delayed(_pixel_scores)(small[rows]) for rows in chunks
+        joblib.delayed(_pixel_scores)(small[rows]) for rows in tasks
     )
     scores = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
     scores["tiny"] = np.minimum(faces[["width", "height"]].min(axis=1).to_numpy() / TINY_PX, 1)
     if find_faces:
-        found = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(find_chip_faces)(small[rows]) for rows in chunks)
+        found = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(find_chip_faces)(small[rows]) for rows in tasks)
         scores = scores.assign(**_face_scores(np.concatenate(found)))
     flags = pd.DataFrame({f"is_{name}": scores[name] < THRESHOLDS[name] for name in scores})
     return pd.concat([faces[["image_id"]].reset_index(drop=True), scores, flags], axis=1)

@@ -16,7 +16,7 @@ from facelib.data.protocols import read_protocol
 from facelib.data.splits import keep_one, split_faces
 from facelib.errors import UnreadableData
 from facelib.runs import atomic_path, cache_root
-from facelib.schema import ATTRIBUTES, UNKNOWN
+from facelib.schema import ATTRIBUTES, is_known
 
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
 
@@ -66,8 +66,7 @@ def summarise(
     n = len(faces)
     add("data", "images used", metrics.count(n, "images"))
     add("data", "files or rows rejected", metrics.count(len(rejected), "items"))
-    exact = int(faces.groupby("sha256").size().gt(1).sum())
-    add("copies", "groups of byte-identical images", metrics.count(exact, "groups"))
+    add("copies", "groups of byte-identical images", metrics.count(duplicates.exact_groups(faces), "groups"))
     add("copies", "groups of copies, near ones included", metrics.count(len(conflicts), "groups"))
     surplus = n - len(np.unique(group_id))
     add("copies", "images that repeat another one", metrics.rate(surplus, n, "share"))
@@ -181,7 +180,7 @@ def audit_data(
         scored = quality.score_quality(faces, pictures, find_faces)
         yield _save(scored, out / "quality.csv")
     issues, groups = None, len(np.unique(group_id))
-    known = [name for name in ATTRIBUTES if (faces[name].notna() & (faces[name] != UNKNOWN)).any()]
+    known = [name for name in ATTRIBUTES if is_known(faces[name]).any()]
     if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
         yield f"no labels of {absent}: nothing is said of them"
     if labels and groups < MIN_FACES:

@@ -9,7 +9,7 @@ from facelib.data.readers import FaceSource, read_faces, read_utkface
 from facelib.data.synthetic import DRAWING_VERSION, write_synthetic_faces
 from facelib.errors import UnreadableData
 from facelib.runs import RunFolder, cache_root
-from facelib.schema import ATTRIBUTES, UNKNOWN
+from facelib.schema import ATTRIBUTES, is_known
 
 MIN_FACES = 200  # with fewer, a split may be left empty
 SYNTHETIC_PX = 128  # edge of the drawn files, pixels
@@ -40,9 +40,7 @@ def read_labelled(path: str, images: str = "") -> FaceSource:
         If nothing can be read, or a label is missing throughout.
     """
     source = read_faces(path, images or None)
-    missing = [
-        name for name in ATTRIBUTES if source.faces[name].isin([UNKNOWN]).all() or source.faces[name].isna().all()
-    ]
+    missing = [name for name in ATTRIBUTES if not is_known(source.faces[name]).any()]
     if missing:
         raise UnreadableData(
             f"{path} has no {' and no '.join(missing)} labels, which the notebooks need: `facelib audit` works without"

@@ -51,6 +51,17 @@ class FaceImages:
         return FaceImages(self.pixels, self.places[rows])
 
 
+def chunks(n: int, size: int) -> list[np.ndarray]:
+    """The rows 0 to n - 1 in parts of at most `size`.
+
+    Examples
+    --------
+    >>> [rows.tolist() for rows in chunks(5, 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    return [np.arange(at, min(at + size, n)) for at in range(0, n, size)]
+
+
 def resize(images: FaceImages, px: int) -> FaceImages:
     """The same images with edge px, held in memory."""
     if px == images.px:
@@ -195,8 +206,7 @@ def _build(source: FaceSource, px: int, folder: Path) -> None:
         positions, facts = unique.index.to_numpy(), []
         # Pillow lets go of the interpreter's lock while it decodes, so threads do.
         decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-            joblib.delayed(_decode_chunk)(source.items(positions[at : at + CHUNK]), px)
-            for at in range(0, len(positions), CHUNK)
+            joblib.delayed(_decode_chunk)(source.items(positions[rows]), px) for rows in chunks(len(positions), CHUNK)
         )
         for images, chunk in decoded:
             pixels[len(facts) : len(facts) + len(images)] = images

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_curve
 from facelib.audit.quality import THRESHOLDS, flag_names
 from facelib.metrics import bootstrap
 from facelib.runs import RunFolder
-from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band
+from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band, label_name
 
 # The Okabe-Ito palette, told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -455,8 +455,7 @@ def may_show(run: RunFolder, show_faces: bool) -> bool:
 def face_gallery(images: np.ndarray, faces: pd.DataFrame, title: str) -> Figure:
     """Single faces with their labels; only behind `may_show`."""
     titles = [
-        f"{row.age:.0f}, {GENDERS[row.gender] if row.gender >= 0 else '?'}\n"
-        f"{ETHNICITIES[row.ethnicity] if row.ethnicity >= 0 else '?'}"
+        f"{label_name('age', row.age)}, {label_name('gender', row.gender)}\n{label_name('ethnicity', row.ethnicity)}"
         for row in faces.itertuples()
     ]
     return image_grid(list(images), titles, title=title)
@@ -464,12 +463,11 @@ def face_gallery(images: np.ndarray, faces: pd.DataFrame, title: str) -> Figure:
 
 def doubted_gallery(images: np.ndarray, issues: pd.DataFrame, title: str) -> Figure:
     """Single faces with the label given and the one suggested; only behind `may_show`."""
-    names = {"gender": GENDERS, "ethnicity": ETHNICITIES}
 
-    def text(attribute: str, value: float) -> str:
-        return names[attribute][int(value)] if attribute in names else f"{value:.0f} y"
+    def said(attribute: str, value: float) -> str:
+        return label_name(attribute, value) + (" y" if attribute == "age" else "")
 
     titles = [
-        f"{text(row.attribute, row.given)},\nnot {text(row.attribute, row.suggested)}?" for row in issues.itertuples()
+        f"{said(row.attribute, row.given)},\nnot {said(row.attribute, row.suggested)}?" for row in issues.itertuples()
     ]
     return image_grid(list(images), titles, title=title)
