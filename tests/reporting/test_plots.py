@@ -198,10 +198,10 @@ def test_doubted_labels_are_named():
     assert "male,\nnot female?" in shown and "30 y,\nnot 8 y?" in shown
 
 
-def test_faces_are_named_by_their_labels_and_unknown_ones_by_a_question_mark(faces):
+def test_faces_are_named_by_their_labels_and_unknown_ones_are_called_so(faces):
     some = pd.DataFrame({"age": [26.0, 4.0], "gender": [1, -1], "ethnicity": [2, -1]})
     shown = texts(plots.face_gallery(random_images(2), some, "Faces"))
-    assert "26, female\nAsian" in shown and "4, ?\n?" in shown
+    assert "26, female\nAsian" in shown and "4, unknown\nunknown" in shown
 
 
 # --- every other figure is drawn --------------------------------------------------------------------------
