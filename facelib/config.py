@@ -1,4 +1,4 @@
-"""The profiles smoke, demo, quick and full: how large a run is and how long it trains."""
+"""The profiles smoke, demo, quick and full (how large a run is), and the recipes (how it trains)."""
 
 import contextlib
 import dataclasses
@@ -21,15 +21,34 @@ class Profile:
     synthetic_images: int = 1600  # faces drawn where no data is given
     image_px: int = 64  # edge of the cached, trained and explained image, pixels
     # Multitask training
-    architecture: str = "resnet18"  # or resnet34
-    start_weights: str = "none"  # none, imagenet (torchvision's download) or a file
     epochs: int = 30
-    head_epochs: int = 2  # with start weights: the output layers alone, before all layers
     batch_size: int = 64
+    start_weights: str = "none"  # none, imagenet (torchvision's download), a file, or a run's name
+    head_epochs: int = 2  # with start weights: the output layers alone, before all layers
+    # What a recipe sets: how the network is made
+    recipe: str = "reference"  # a name in RECIPES, whose settings replace the ones below
+    learned: str = "age gender ethnicity"  # labels that are learned; the other output layers stay as they begin
+    architecture: str = "resnet18"  # or resnet34
+    stem: str = "pooled"  # torchvision's 7 x 7 convolution and pooling; or small: 3 x 3, stride 2, without pooling
+    input_px: int = 0  # larger images are scaled to this edge, pixels; 0: as they are
+    grey: bool = False  # the network sees grey images
+    age_head: str = "distribution"  # over the years 0-116, decoded by its median; or linear: one number
+    dropout: float = 0.2
+    # ... and how it learns
+    optimizer: str = "adamw"  # or sgd, with Nesterov's momentum 0.9
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup_epochs: int = 2
-    patience: int = 8  # epochs without a better validation loss before training stops
+    patience: int = (
+        0  # epochs without a better validation loss until training stops, the best kept; 0: all, the last kept
+    )
+    average_decay: float = 0.998  # of the running average of the weights, by step; 0: no average
+    low_px_share: float = 0.5  # share of the epochs, the first ones, that are trained at two thirds of the edge
+    augmentation: str = "faces"  # flip, turn, shift, zoom, light, grey, blank rectangle; or flip alone
+    rarer_stronger: bool = False  # faces of rarer age bands and ethnicities are changed more
+    sampler: str = "uniform"  # every face once an epoch; or balanced: rarer age bands and ethnicities more often
+    mixup: float = 0.0  # alpha of the blend of two faces; 0: none
+    label_smoothing: float = 0.0  # of gender and ethnicity
     # Networks that score labels (none scores a row it was trained on)
     label_folds: int = 3
     label_px: int = 64
@@ -44,6 +63,59 @@ class Profile:
     lime_images: int = 25  # an average over fewer real faces is not shown
     lime_samples: int = 400
 
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to train: settings of `Profile`, and what stands behind them."""
+
+    about: str
+    settings: dict
+
+
+# What a source leaves open is as in `reference`, so that a comparison shows what the source does say.
+RECIPES = {
+    "reference": Recipe("The project's own.", {}),
+    "source_a": Recipe(
+        "ResNet-18 or 34, AdamW, absolute error of age and cross entropy of gender, horizontal flips; from start "
+        "weights the output layers first, then all. Without start weights: from scratch, not as published.",
+        {
+            "learned": "age gender",
+            "age_head": "linear",
+            "dropout": 0.0,
+            "average_decay": 0.0,
+            "low_px_share": 0.0,
+            "augmentation": "flip",
+        },
+    ),
+    "source_b": Recipe(
+        "48 x 48 grey images, a ResNet-18 with a 3 x 3 stem without pooling, weighted sampler, stronger augmentation "
+        "for rarer classes, dropout, weight decay, label smoothing, warm-up, cosine, early stopping; age as one number "
+        "here, its two stages in notebook 04. From scratch, in fewer epochs: not as published.",
+        {
+            "stem": "small",
+            "input_px": 48,
+            "grey": True,
+            "age_head": "linear",
+            "dropout": 0.3,
+            "patience": 8,
+            "average_decay": 0.0,
+            "low_px_share": 0.0,
+            "rarer_stronger": True,
+            "sampler": "balanced",
+            "label_smoothing": 0.1,
+        },
+    ),
+}
+
+CHOICES = {
+    "recipe": tuple(RECIPES),
+    "architecture": ("resnet18", "resnet34"),
+    "stem": ("pooled", "small"),
+    "age_head": ("distribution", "linear"),
+    "optimizer": ("adamw", "sgd"),
+    "augmentation": ("faces", "flip"),
+    "sampler": ("uniform", "balanced"),
+}
 
 MIN_PX = 32  # the smallest edge of an image that is trained on, pixels
 
@@ -127,7 +199,11 @@ def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
             allowed = ", ".join(sorted(set(kinds) - {"name"}))
             raise UnknownSetting(f"there is no setting {key!r}: choose one of {allowed}")
     values = {key: _parsed(key, value, kinds[key]) for key, value in (overrides or {}).items()}
-    profile = dataclasses.replace(PROFILES[name], **values)
+    for key, choices in CHOICES.items():
+        if key in values and values[key] not in choices:
+            raise UnknownSetting(f"there is no {key} {values[key]!r}: choose one of {', '.join(choices)}")
+    # A setting that is given by name stands above the recipe's.
+    profile = dataclasses.replace(PROFILES[name], **(RECIPES[values.get("recipe", "reference")].settings | values))
     for key in ("image_px", "label_px"):
         # Far below, a ResNet's last maps are 1 x 1, where bfloat16 gradients of strided convolutions are garbage.
         if getattr(profile, key) < MIN_PX:

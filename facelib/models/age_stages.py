@@ -4,6 +4,7 @@ Heads fitted to saved features of the training images see features that the netw
 second stage look better than it is. So both stages are fine-tuned together with the backbone, on augmented images.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch import nn
 from facelib.config import Profile
 from facelib.data import FaceImages
 from facelib.errors import FacelibError
+from facelib.models.batches import Batches
+from facelib.models.losses import known_mean
 from facelib.models.network import Backbone, FaceNet, softmax
-from facelib.models.training import Batches, FaceModule, fit, known_mean
+from facelib.models.training import FaceModule, fit
 from facelib.schema import MAX_AGE
 
 
@@ -76,16 +79,17 @@ class AgeStagesNet(nn.Module):
 
     Parameters
     ----------
-    architecture : str
+    backbone : dict
+        Arguments of `Backbone`.
     edges : sequence of float
         Inner bin edges, years.
     medians : sequence of float
         Median training age of each bin, years; where its regressor starts.
     """
 
-    def __init__(self, architecture: str = "resnet18", edges=(30.0,), medians=(20.0, 45.0)):
+    def __init__(self, backbone: dict | None = None, edges=(30.0,), medians=(20.0, 45.0)):
         super().__init__()
-        self.backbone = Backbone(architecture)
+        self.backbone = Backbone(**(backbone or {}))
         self.edges, self.medians = tuple(edges), tuple(medians)
         self.dropout = nn.Dropout(0.2)
         self.bins = nn.Linear(self.backbone.width, len(self.medians))
@@ -107,7 +111,7 @@ class AgeStagesNet(nn.Module):
 
     def config(self) -> dict:
         """What the constructor needs to make this network again."""
-        return {"architecture": self.backbone.architecture, "edges": self.edges, "medians": self.medians}
+        return {"backbone": self.backbone.config(), "edges": self.edges, "medians": self.medians}
 
 
 def stage_losses(outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
@@ -157,11 +161,12 @@ def train_age_stages(
     edges = age_bin_edges(training_ages, profile.age_bins)
     medians = bin_medians(training_ages, edges)
     torch.manual_seed(profile.seed)
-    network = AgeStagesNet(start.backbone.architecture, edges.tolist(), medians.tolist())
+    network = AgeStagesNet(start.backbone.config(), edges.tolist(), medians.tolist())
     network.backbone.load_state_dict(start.backbone.state_dict())
     labels = pd.DataFrame({"age": ages, "bin": np.where(np.isfinite(ages), to_bin(ages, edges), -1)})
-    # A fifth of the full rate: the backbone is to adapt, not to start over.
-    module = FaceModule(network, stage_losses, profile, profile.stage_epochs, profile.learning_rate / 5)
+    # A fifth of the full rate, at the full edge: the backbone is to adapt, not to start over.
+    setting = dataclasses.replace(profile, low_px_share=0.0)
+    module = FaceModule(network, stage_losses, setting, profile.stage_epochs, profile.learning_rate / 5)
     history = fit(module, Batches(images, labels), train_rows, validation_rows, folder)
     return network, history
 

@@ -1,42 +1,70 @@
 """Random changes of training images, drawn per image and applied to a whole batch at once."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-MAX_ROTATION = 12.0  # degrees
-MAX_SHIFT = 0.06  # of the edge
-MAX_ZOOM = 0.12
-MAX_BRIGHTNESS = 0.25
-MAX_CONTRAST = 0.25
-P_GREY = 0.1  # share of images turned grey, since every data set has some
-P_ERASE = 0.25  # share of images with a blank rectangle
+
+@dataclass(frozen=True)
+class Limits:
+    """How far images are changed at most; all are flipped with a chance of one half."""
+
+    rotation: float = 0.0  # degrees
+    shift: float = 0.0  # of the edge
+    zoom: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    p_grey: float = 0.0  # share of images turned grey, since every data set has some
+    p_erase: float = 0.0  # share of images with a blank rectangle
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(n, generator=generator) * (high - low) + low
+AUGMENTATIONS = {
+    "flip": Limits(),
+    "faces": Limits(rotation=12, shift=0.06, zoom=0.12, brightness=0.25, contrast=0.25, p_grey=0.1, p_erase=0.25),
+}
 
 
-def _affine_grid(n: int, size: torch.Size, generator: torch.Generator) -> torch.Tensor:
+class Draws:
+    """Random numbers of a batch, of which each of several processes takes its own images' share.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        On the CPU, so that one seed means the same changes on every device.
+    n : int
+        Images of this process.
+    rank, world : int
+        Number of this process, and how many there are; image i of process r is image r + i * world of the batch.
+    """
+
+    def __init__(self, generator: torch.Generator, n: int, rank: int = 0, world: int = 1):
+        self.generator, self.n, self.rank, self.world = generator, n, rank, world
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """One number between low and high for each image: float (n,)."""
+        return torch.rand(self.n * self.world, generator=self.generator)[self.rank :: self.world] * (high - low) + low
+
+
+def _affine_grid(size: torch.Size, draws: Draws, limits: Limits, strength: torch.Tensor) -> torch.Tensor:
     """Sampling grid (n, H, W, 2) of a random flip, rotation, zoom and shift of each image."""
-    angle = torch.deg2rad(_uniform(n, -MAX_ROTATION, MAX_ROTATION, generator))
-    zoom = 1 + _uniform(n, -MAX_ZOOM, MAX_ZOOM, generator)
-    flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    shift = _uniform(2 * n, -2 * MAX_SHIFT, 2 * MAX_SHIFT, generator).view(n, 2, 1)
+    angle = torch.deg2rad(draws.uniform(-limits.rotation, limits.rotation)) * strength
+    zoom = 1 + draws.uniform(-limits.zoom, limits.zoom) * strength
+    flip = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
+    shift = [draws.uniform(-2 * limits.shift, 2 * limits.shift) * strength for _ in range(2)]
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    matrix = torch.stack([cos * flip, -sin, sin * flip, cos], dim=1).view(n, 2, 2)
-    return F.affine_grid(torch.cat([matrix, shift], dim=2), list(size), align_corners=False)
+    matrix = torch.stack([cos * flip, -sin, shift[0], sin * flip, cos, shift[1]], dim=1).view(-1, 2, 3)
+    return F.affine_grid(matrix, list(size), align_corners=False)
 
 
-def _erase(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Blank one rectangle of a sixteenth to a fifth of the area in some of the images."""
-    n, _, height, width = images.shape
-    area = _uniform(n, 1 / 16, 1 / 5, generator)
-    ratio = torch.exp(_uniform(n, -math.log(2), math.log(2), generator))
+def _erase(images: torch.Tensor, draws: Draws, p: float) -> torch.Tensor:
+    """Blank one rectangle of a sixteenth to a fifth of the area in a share p of the images."""
+    height, width = images.shape[2:]
+    area = draws.uniform(1 / 16, 1 / 5)
+    ratio = torch.exp(draws.uniform(-math.log(2), math.log(2)))
     half_h, half_w = (area * ratio).sqrt() / 2, (area / ratio).sqrt() / 2
-    y, x = torch.rand(n, generator=generator), torch.rand(n, generator=generator)
-    hit = torch.rand(n, generator=generator) < P_ERASE
+    y, x, hit = draws.uniform(), draws.uniform(), draws.uniform() < p
     rows = (torch.arange(height) + 0.5) / height
     columns = (torch.arange(width) + 0.5) / width
     inside = ((rows - y[:, None]).abs() < half_h[:, None])[:, :, None] & (
@@ -46,26 +74,35 @@ def _erase(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return images.masked_fill(mask, 0.5)
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augment(
+    images: torch.Tensor, draws: Draws, limits: Limits = AUGMENTATIONS["faces"], strength: torch.Tensor | None = None
+) -> torch.Tensor:
     """Flip, rotate, zoom, shift, re-light, grey and partly blank each image at random.
 
     Parameters
     ----------
     images : float tensor (n, 3, H, W), 0 to 1
-    generator : torch.Generator
-        On the CPU, so that one seed means the same changes on every device.
+    draws : Draws
+    limits : Limits
+    strength : float tensor (n,), optional
+        Factor of rotation, zoom, shift and light of each image; 1 without it.
 
     Returns
     -------
     float tensor (n, 3, H, W), 0 to 1
     """
-    n, device = len(images), images.device
-    grid = _affine_grid(n, images.shape, generator).to(device)
+    device = images.device
+    strength = torch.ones(len(images)) if strength is None else strength.cpu()
+
+    def by_image(values: torch.Tensor) -> torch.Tensor:
+        return values.view(-1, 1, 1, 1).to(device)
+
+    grid = _affine_grid(images.shape, draws, limits, strength).to(device)
     images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    contrast = (1 + _uniform(n, -MAX_CONTRAST, MAX_CONTRAST, generator)).view(n, 1, 1, 1).to(device)
-    brightness = _uniform(n, -MAX_BRIGHTNESS, MAX_BRIGHTNESS, generator).view(n, 1, 1, 1).to(device)
+    contrast = by_image(1 + draws.uniform(-limits.contrast, limits.contrast) * strength)
+    brightness = by_image(1 + draws.uniform(-limits.brightness, limits.brightness) * strength)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (images - mean) * contrast + mean * (1 + brightness)
-    grey = (torch.rand(n, generator=generator) < P_GREY).view(n, 1, 1, 1).to(device)
+    images = (images - mean) * contrast + mean * brightness
+    grey = by_image(draws.uniform() < limits.p_grey)
     images = torch.where(grey, images.mean(dim=1, keepdim=True), images)
-    return _erase(images.clamp(0, 1), generator)
+    return _erase(images.clamp(0, 1), draws, limits.p_erase)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -38,23 +39,78 @@ def as_tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
 
-class Backbone(nn.Module):
-    """A torchvision ResNet without its classifier: images 0 to 1, (n, 3, H, W), to features (n, width)."""
+def scale(images: torch.Tensor, px: int) -> torch.Tensor:
+    """Images (n, 3, H, W) scaled to edge px without aliasing."""
+    return F.interpolate(images.float(), (px, px), mode="bilinear", antialias=True, align_corners=False)
 
-    def __init__(self, architecture: str = "resnet18"):
+
+def median_age(logits: torch.Tensor) -> torch.Tensor:
+    """Median of a distribution over the years 0, 1, ...: the number that minimises the expected absolute error.
+
+    The chance of a year is spread evenly over the year around it, so that the median moves smoothly.
+
+    Parameters
+    ----------
+    logits : float tensor (n, years)
+
+    Returns
+    -------
+    float tensor (n,), years
+
+    Examples
+    --------
+    >>> median_age(torch.log(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]]))).tolist()
+    [1.0, 0.5]
+    """
+    chance = logits.float().softmax(dim=1)
+    reached = chance.cumsum(dim=1)
+    year = (reached < 0.5).sum(dim=1, keepdim=True).clamp(max=logits.shape[1] - 1)
+    own = chance.gather(1, year)
+    below = reached.gather(1, year) - own
+    return (year - 0.5 + (0.5 - below) / own.clamp(min=1e-12))[:, 0].clamp(min=0)
+
+
+class Backbone(nn.Module):
+    """A torchvision ResNet without its classifier: images 0 to 1, (n, 3, H, W), to features (n, width).
+
+    Parameters
+    ----------
+    architecture : str
+        One of `ARCHITECTURES`.
+    stem : str
+        `pooled`: torchvision's 7 x 7 convolution of stride 2 and pooling. `small`: a 3 x 3 convolution of stride 2
+        and no pooling, which keeps twice as many places along each edge of a small image.
+    input_px : int
+        Larger images are scaled to this edge; 0 leaves them as they are.
+    grey : bool
+        Turn images grey first.
+    """
+
+    def __init__(self, architecture: str = "resnet18", stem: str = "pooled", input_px: int = 0, grey: bool = False):
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise StartWeightsError(f"there is no architecture {architecture!r}: choose {' or '.join(ARCHITECTURES)}")
-        self.architecture = architecture
+        self.architecture, self.stem, self.input_px, self.grey = architecture, stem, input_px, grey
         self.resnet = ARCHITECTURES[architecture][0](weights=None)
         self.width = self.resnet.fc.in_features
         self.resnet.fc = nn.Identity()
+        if stem == "small":
+            self.resnet.conv1 = nn.Conv2d(3, self.resnet.conv1.out_channels, 3, stride=2, padding=1, bias=False)
+            self.resnet.maxpool = nn.Identity()
         self.register_buffer("mean", torch.tensor(COLOUR_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(COLOUR_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features of images."""
+        if 0 < self.input_px < images.shape[-1]:
+            images = scale(images, self.input_px)
+        if self.grey:
+            images = images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         return self.resnet((images - self.mean) / self.std)
+
+    def config(self) -> dict:
+        """What the constructor needs to make this backbone again."""
+        return {"architecture": self.architecture, "stem": self.stem, "input_px": self.input_px, "grey": self.grey}
 
     def load_start_weights(self, start: str) -> None:
         """Load `imagenet` (torchvision's download), a state dict in a file, or nothing for `none`.
@@ -97,32 +153,51 @@ class FaceNet(nn.Module):
 
     Parameters
     ----------
-    architecture : str
-        One of `ARCHITECTURES`.
+    architecture, stem, input_px, grey
+        See `Backbone`.
+    age_head : str
+        `distribution`: logits of the years 0 to 116, decoded by the median. `linear`: one number.
     age_mean, age_std : float
-        Years; the age output is linear in units of `age_std` around `age_mean`.
+        Years; a linear age output is in units of `age_std` around `age_mean`.
+    dropout : float
+        Share of the features left out in training.
     """
 
-    def __init__(self, architecture: str = "resnet18", age_mean: float = 33.0, age_std: float = 20.0):
+    def __init__(
+        self,
+        architecture: str = "resnet18",
+        stem: str = "pooled",
+        input_px: int = 0,
+        grey: bool = False,
+        age_head: str = "distribution",
+        age_mean: float = 33.0,
+        age_std: float = 20.0,
+        dropout: float = 0.2,
+    ):
         super().__init__()
-        self.backbone = Backbone(architecture)
-        self.age_mean, self.age_std = age_mean, age_std
-        self.dropout = nn.Dropout(0.2)
+        self.backbone = Backbone(architecture, stem, input_px, grey)
+        self.age_head, self.age_mean, self.age_std = age_head, age_mean, age_std
+        self.dropout = nn.Dropout(dropout)
+        width = self.backbone.width
         self.heads = nn.ModuleDict(
             {
-                "age": nn.Linear(self.backbone.width, 1),
-                "gender": nn.Linear(self.backbone.width, 1),
-                "ethnicity": nn.Linear(self.backbone.width, len(ETHNICITIES)),
+                "age": nn.Linear(width, MAX_AGE + 1 if age_head == "distribution" else 1),
+                "gender": nn.Linear(width, 1),
+                "ethnicity": nn.Linear(width, len(ETHNICITIES)),
             }
         )
 
     def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Outputs of features (n, width): age (n,) in years, gender logit (n,), ethnicity logits (n, 5)."""
-        return {
-            "age": self.heads["age"](features)[:, 0] * self.age_std + self.age_mean,
-            "gender": self.heads["gender"](features)[:, 0],
-            "ethnicity": self.heads["ethnicity"](features),
-        }
+        """Outputs of features (n, width): age (n,) in years, gender logit (n,), ethnicity logits (n, 5).
+
+        With a distribution of ages its logits as well: age_logits (n, 117).
+        """
+        age = self.heads["age"](features)
+        if self.age_head == "distribution":
+            ages = {"age": median_age(age), "age_logits": age}
+        else:
+            ages = {"age": age[:, 0] * self.age_std + self.age_mean}
+        return ages | {"gender": self.heads["gender"](features)[:, 0], "ethnicity": self.heads["ethnicity"](features)}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs of images (n, 3, H, W), 0 to 1; see `outputs`."""
@@ -130,7 +205,13 @@ class FaceNet(nn.Module):
 
     def config(self) -> dict:
         """What the constructor needs to make this network again."""
-        return {"architecture": self.backbone.architecture, "age_mean": self.age_mean, "age_std": self.age_std}
+        return {
+            **self.backbone.config(),
+            "age_head": self.age_head,
+            "age_mean": self.age_mean,
+            "age_std": self.age_std,
+            "dropout": self.dropout.p,
+        }
 
 
 def save_network(network: nn.Module, path: Path, **facts) -> None:

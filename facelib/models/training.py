@@ -3,27 +3,32 @@
 import hashlib
 import logging
 import math
+import os
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import lightning
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from torch.utils.data import DataLoader, Dataset, Sampler
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from facelib.config import Profile
+from facelib.config import MIN_PX, Profile
 from facelib.data import FaceImages
 from facelib.errors import FacelibError
-from facelib.models.augmentation import augment
-from facelib.models.network import FaceNet, as_tensor
+from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
+from facelib.models.batches import Batches, EpochBatches, InOrder, rank_and_world, rarity
+from facelib.models.losses import known_mean, multitask_losses
+from facelib.models.network import FaceNet, scale
 from facelib.runs import atomic_path, write_text
 from facelib.schema import ATTRIBUTES, UNKNOWN
+
+STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
 
 
 class TrainingDiverged(FacelibError):
@@ -38,66 +43,8 @@ def has_fast_bfloat16() -> bool:
     return any(check() for check in checks if check)
 
 
-class Batches(Dataset):
-    """Whole batches by their rows: image, row, and each column of `labels`."""
-
-    def __init__(self, images: FaceImages, labels: pd.DataFrame):
-        self.images = images
-        self.labels = {name: torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in labels}
-
-    def __getitem__(self, rows: list[int]) -> dict[str, torch.Tensor]:
-        """One batch; images float (n, 3, px, px), 0 to 1."""
-        index = torch.as_tensor(rows)
-        return {
-            "image": as_tensor(self.images[np.asarray(rows)]),
-            "row": index,
-            **{name: value[index] for name, value in self.labels.items()},
-        }
-
-
-class EpochBatches(Sampler):
-    """Rows of each batch, shuffled by seed and epoch, so that a resumed epoch sees the same order."""
-
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int | None):
-        self.rows, self.batch_size, self.seed, self.epoch = np.asarray(rows), batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by lightning at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        n = len(self.rows)
-        # A short last training batch would give batch normalisation a noisy estimate; its rows come next epoch.
-        return max(1, n // self.batch_size) if self.seed is not None else math.ceil(n / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rows = self.rows
-        if self.seed is not None:
-            rows = np.random.default_rng([self.seed, self.epoch]).permutation(rows)
-        for batch in range(len(self)):
-            yield rows[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
-
-
-def known_mean(loss: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Mean loss over rows with a known label; zero, with a gradient, where there is none."""
-    return (torch.where(known, loss, 0.0)).sum() / known.sum().clamp(min=1)
-
-
-def multitask_losses(outputs: dict, batch: dict, age_scale: float) -> dict[str, torch.Tensor]:
-    """Absolute error of age in units of `age_scale` years, and cross entropies; unknown labels count nothing."""
-    age_known = batch["age"].isfinite()
-    age_error = (outputs["age"] - batch["age"].nan_to_num()).abs() / age_scale
-    gender = F.binary_cross_entropy_with_logits(outputs["gender"], batch["gender"].clamp(min=0), reduction="none")
-    ethnicity = F.cross_entropy(outputs["ethnicity"], batch["ethnicity"].clamp(min=0).long(), reduction="none")
-    return {
-        "age": known_mean(age_error, age_known),
-        "gender": known_mean(gender, batch["gender"] != UNKNOWN),
-        "ethnicity": known_mean(ethnicity, batch["ethnicity"] != UNKNOWN),
-    }
-
-
 class FaceModule(lightning.LightningModule):
-    """One network in training: augmentation, the sum of its losses, AdamW, warm-up and cosine.
+    """One network in training: augmentation, the sum of its losses, the optimizer, warm-up and cosine.
 
     Parameters
     ----------
@@ -123,40 +70,64 @@ class FaceModule(lightning.LightningModule):
         self.network.backbone.requires_grad_(not frozen)
         self.network.backbone.train(not frozen)
 
+    def scaled(self, images: torch.Tensor) -> torch.Tensor:
+        """Images at the edge of this epoch: the first epochs see smaller ones, which cost less."""
+        low = low_px(images.shape[-1])
+        return scale(images, low) if self.current_epoch < round(self.profile.low_px_share * self.epochs) else images
+
     def training_step(self, batch: dict, _) -> torch.Tensor:
         """Loss of one augmented batch."""
-        generator = torch.Generator().manual_seed(self.profile.seed * 1_000_003 + self.global_step)
+        seed = self.profile.seed * 1_000_003 + self.global_step
+        draws = Draws(torch.Generator().manual_seed(seed), len(batch["image"]), *rank_and_world())
+        limits = AUGMENTATIONS[self.profile.augmentation]
         with torch.autocast(self.device.type, enabled=False):
-            images = augment(batch["image"], generator).contiguous(memory_format=torch.channels_last)
+            images = augment(self.scaled(batch["image"]), draws, limits, batch.get("strength"))
         # Dropout draws from the global generator; tied to the step, it is the same after a resume.
-        torch.manual_seed(self.profile.seed * 1_000_003 + self.global_step)
-        losses = self.losses(self.network(images), batch)
+        torch.manual_seed(seed)
+        if self.profile.mixup:
+            share = float(np.random.default_rng(seed).beta(self.profile.mixup, self.profile.mixup))
+            outputs = self.network(in_memory_format(torch.lerp(images.flip(0), images, share)))
+            other = {name: values.flip(0) for name, values in batch.items()}
+            pairs = zip(self.losses(outputs, batch).items(), self.losses(outputs, other).values(), strict=True)
+            losses = {name: torch.lerp(theirs, own, share) for (name, own), theirs in pairs}
+        else:
+            outputs = self.network(in_memory_format(images))
+            losses = self.losses(outputs, batch)
         total = sum(losses.values())
         if not torch.isfinite(total):
+            ids = ", ".join(self.trainer.train_dataloader.dataset.name_rows(batch["row"].tolist()))
             raise TrainingDiverged(
-                f"the loss is not finite at step {self.global_step} (rows {batch['row'].tolist()[:8]} ...): "
+                f"the loss is not finite at step {self.global_step} (images {ids}): "
                 f"use a learning_rate below {self.learning_rate:g}"
             )
-        self._log("train", losses, total, len(images))
+        self._log("train", losses, outputs, batch)
         return total
 
     def validation_step(self, batch: dict, _) -> None:
         """Losses of one validation batch."""
-        losses = self.losses(self.network(batch["image"]), batch)
-        self._log("validation", losses, sum(losses.values()), len(batch["image"]))
+        outputs = self.network(in_memory_format(self.scaled(batch["image"])))
+        self._log("validation", self.losses(outputs, batch), outputs, batch)
 
-    def _log(self, stage: str, losses: dict, total: torch.Tensor, n: int) -> None:
-        values = {f"{stage}_{name}": loss for name, loss in losses.items()} | {f"{stage}_loss": total}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n)
+    def _log(self, stage: str, losses: dict, outputs: dict, batch: dict) -> None:
+        values = losses | {"loss": sum(losses.values())}
+        if "age" in outputs:
+            error = (outputs["age"] - batch["age"].nan_to_num()).abs()
+            values["mae"] = known_mean(error, batch["age"].isfinite())
+        named = {f"{stage}_{name}": value for name, value in values.items()}
+        several = stage == "train" and rank_and_world()[1] > 1
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch["row"]), sync_dist=several)
 
     def configure_optimizers(self) -> dict:
-        """AdamW without decay of biases and batch-norm scales; linear warm-up, then cosine to zero, by step."""
+        """No decay of biases and batch-norm scales; linear warm-up, then cosine to zero, by step."""
         parameters = list(self.network.parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.profile.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        if self.profile.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=self.learning_rate, momentum=0.9, nesterov=True)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, total * min(self.profile.warmup_epochs, self.epochs // 2) // self.epochs)
 
@@ -167,6 +138,36 @@ class FaceModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def low_px(px: int) -> int:
+    """Two thirds of an edge, in whole sixteenths of pixels that a ResNet halves without a rest, and not below `MIN_PX`.
+
+    Examples
+    --------
+    >>> low_px(96), low_px(64), low_px(32)
+    (64, 48, 32)
+    """
+    return min(px, max(MIN_PX, round(px * 2 / 3 / 16) * 16))
+
+
+def in_memory_format(images: torch.Tensor) -> torch.Tensor:
+    """Images in channels-last memory, in which convolutions are fastest."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def weight_average(decay: float) -> WeightAveraging:
+    """Running average of weights and batch statistics, validated and kept in place of the last ones.
+
+    Early on it forgets faster, min(decay, (1 + n) / (10 + n)) after n updates, so that it holds nothing of the random
+    start, however short the training.
+    """
+
+    def update(averages, current, updates) -> None:
+        n = float(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
+
+    return WeightAveraging(multi_avg_fn=update)
 
 
 class Epochs(lightning.Callback):
@@ -191,8 +192,9 @@ class Epochs(lightning.Callback):
         """Note the epoch's losses."""
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows = [*self.rows, {"epoch": trainer.current_epoch, **losses}]
-        with atomic_path(self.log_path) as partial:
-            self.table().to_csv(partial, index=False)
+        if trainer.is_global_zero:
+            with atomic_path(self.log_path) as partial:
+                self.table().to_csv(partial, index=False)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in losses if name.endswith("_loss")})
         self.bar.update()
 
@@ -219,6 +221,8 @@ def fit(
     train_rows: np.ndarray,
     validation_rows: np.ndarray | None = None,
     folder: Path | None = None,
+    weights: np.ndarray | None = None,
+    keep_checkpoint: bool = False,
 ) -> pd.DataFrame:
     """Train a module in place.
 
@@ -230,66 +234,84 @@ def fit(
         Rows of `batches`.
     folder : Path, optional
         Where an unfinished training keeps its checkpoints; called again with the same labels, rows and settings it
-        goes on from there. With a folder, validation rows are needed, training stops early, and the weights of the
-        epoch with the lowest validation loss are kept. Without one, all epochs are trained, silently, and the last
-        weights stay.
+        goes on from there, at the last epoch that was finished. With a folder, validation rows are needed; training
+        stops early, and the weights of the epoch with the lowest validation loss are kept, where the profile's
+        `patience` says so. Without one, all epochs are trained, silently.
+    weights : float array, optional
+        By entry of `train_rows`; see `EpochBatches`.
+    keep_checkpoint : bool
+        Leave the checkpoint of the finished training, for a later call to take up instead of training.
 
     Returns
     -------
     DataFrame
         One row per epoch: epoch, train_<loss>, validation_<loss>. Empty without a folder.
     """
-    torch.manual_seed(module.profile.seed)
+    profile = module.profile
+    torch.manual_seed(profile.seed)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
     module.network.to(memory_format=torch.channels_last)
-    loaders = [_loader(batches, train_rows, module.profile.batch_size, module.profile.seed)]
+    averages = [weight_average(profile.average_decay)] if profile.average_decay else []
+    loaders = [_loader(batches, EpochBatches(train_rows, profile.batch_size, profile.seed, weights))]
     if folder is None:
-        _trainer(module, []).fit(module, *loaders)
+        _trainer(module, averages).fit(module, *loaders)
         module.network.eval()
         return pd.DataFrame()
-    loaders.append(_loader(batches, validation_rows, module.profile.batch_size, None))
-    key = training_key(module, batches, train_rows, validation_rows)
-    if folder.exists() and (not (folder / "key").exists() or (folder / "key").read_text() != key):
-        shutil.rmtree(folder)
-    write_text(folder / "key", key)
+    loaders.append(_loader(batches, InOrder(validation_rows, profile.batch_size)))
+    key = training_key(module, batches, train_rows, validation_rows, weights)
+    last, marked = folder / "last.ckpt", folder / "key"
+    same = marked.exists() and marked.read_text() == key
+    resumed = str(last) if same and last.exists() else None
+    if not same and rank_zero_only.rank == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(marked, key)
     settings = {"enable_version_counter": False, "save_on_train_epoch_end": True}
     best = ModelCheckpoint(folder, "best", monitor="validation_loss", **settings)
     # A callback of its own: with `save_last` an epoch that is not the best so far would leave nothing to resume.
     latest = ModelCheckpoint(folder, "last", **settings)
     epochs = Epochs(folder.parent / f"{folder.name}_log.csv")
-    stopping = EarlyStopping("validation_loss", patience=module.profile.patience)
-    last = folder / "last.ckpt"
-    _trainer(module, [epochs, stopping, best, latest]).fit(
-        module, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True
-    )
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    early = [EarlyStopping("validation_loss", patience=profile.patience), best] if profile.patience else []
+    trainer = _trainer(module, [*averages, epochs, *early, latest])
+    trainer.fit(module, *loaders, ckpt_path=resumed, weights_only=True)
+    kept = best.best_model_path if profile.patience else last
+    state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
     module.network.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
     module.network.eval()
-    shutil.rmtree(folder)  # a training that is finished has nothing to resume
+    trainer.strategy.barrier()
+    if not keep_checkpoint and trainer.is_global_zero:
+        shutil.rmtree(folder)  # a training that is finished has nothing to resume
     return epochs.table()
 
 
-def _loader(batches: Batches, rows: np.ndarray, batch_size: int, seed: int | None) -> DataLoader:
-    """Batches of some rows: shuffled by the seed for training, in order without one."""
-    return DataLoader(batches, sampler=EpochBatches(rows, batch_size, seed), batch_size=None)
+def _loader(batches: Batches, sampler: Sampler) -> DataLoader:
+    """Batches by a sampler; on a graphics card made ahead, in memory that it can fetch from directly."""
+    on_card = torch.cuda.is_available()
+    workers = min(4, os.cpu_count() or 1) if on_card else 0
+    return DataLoader(
+        batches, sampler=sampler, batch_size=None, num_workers=workers, pin_memory=on_card, persistent_workers=on_card
+    )
 
 
 def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """A trainer without the messages that would only litter a notebook."""
+    """A trainer without the messages that would only litter a notebook; under torchrun one of several processes."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Batches are made whole, and scorers do without validation: no news.
     no_news = "num_workers|log_every_n_steps|litmodels|exists and is not empty|defined a `val|treespec"
     warnings.filterwarnings("ignore", message=f".*({no_news}).*")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE", 1))
     return lightning.Trainer(
         max_epochs=module.epochs,
         # bfloat16 products are worth their lower precision in speed; losses and weights stay in float32.
         precision="bf16-mixed" if has_fast_bfloat16() else "32-true",
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
-        devices=1,
+        devices=local,
+        num_nodes=world // local,
+        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         callbacks=callbacks,
         logger=False,
-        enable_checkpointing=bool(callbacks),
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -305,8 +327,10 @@ def train_multitask(
     validation_rows: np.ndarray,
     profile: Profile,
     folder: Path,
+    image_ids: np.ndarray | None = None,
+    keep_checkpoint: bool = False,
 ) -> tuple[FaceNet, pd.DataFrame]:
-    """Train the age, gender and ethnicity network.
+    """Train the age, gender and ethnicity network by the profile's recipe.
 
     With start weights the output layers learn first, for `profile.head_epochs`, then all layers.
 
@@ -319,23 +343,37 @@ def train_multitask(
     profile : Profile
     folder : Path
         For checkpoints and log.
+    image_ids : array of str, optional
+        By row of `images`, for messages.
+    keep_checkpoint : bool
+        See `fit`.
 
     Returns
     -------
     FaceNet
-        With the weights of the epoch with the lowest validation loss.
+        With the last (averaged) weights, or those of the epoch with the lowest validation loss; see `fit`.
     DataFrame
-        Losses by epoch; age in years.
+        Losses by epoch, and the mean absolute error of age in years.
     """
     network = new_network(labels, train_rows, profile)
     frozen = profile.head_epochs if profile.start_weights != "none" else 0
-    module = FaceModule(
-        network, _multitask_loss(network.age_std), profile, profile.epochs, profile.learning_rate, frozen
-    )
-    history = fit(module, Batches(images, labels[list(ATTRIBUTES)]), train_rows, validation_rows, folder)
-    for stage in ("train", "validation"):
-        history[f"{stage}_age"] *= network.age_std
+    module = FaceModule(network, _losses(network, profile), profile, profile.epochs, profile.learning_rate, frozen)
+    rare = rarity(labels)
+    columns = learned_labels(labels, profile)
+    if profile.rarer_stronger:
+        columns["strength"] = np.sqrt(rare).clip(*STRENGTHS)
+    weights = rare[train_rows] if profile.sampler == "balanced" else None
+    batches = Batches(images, columns, image_ids)
+    history = fit(module, batches, train_rows, validation_rows, folder, weights, keep_checkpoint)
     return network, history
+
+
+def learned_labels(labels: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The labels of all attributes, those unknown that the profile does not learn."""
+    columns = labels[list(ATTRIBUTES)].astype(float)
+    for name in set(ATTRIBUTES) - set(profile.learned.split()):
+        columns[name] = np.nan if name == "age" else UNKNOWN
+    return columns
 
 
 def new_network(labels: pd.DataFrame, train_rows: np.ndarray, profile: Profile) -> FaceNet:
@@ -344,20 +382,27 @@ def new_network(labels: pd.DataFrame, train_rows: np.ndarray, profile: Profile) 
     ages = labels["age"].to_numpy()[train_rows]
     known = ages[np.isfinite(ages)]
     centre = {"age_mean": float(np.median(known)), "age_std": float(max(known.std(), 1.0))} if len(known) else {}
-    network = FaceNet(profile.architecture, **centre)
+    network = FaceNet(
+        profile.architecture,
+        profile.stem,
+        profile.input_px,
+        profile.grey,
+        profile.age_head,
+        dropout=profile.dropout,
+        **centre,
+    )
     network.backbone.load_start_weights(profile.start_weights)
     return network
 
 
-def _multitask_loss(age_std: float):
+def _losses(network: FaceNet, profile: Profile):
     """The multitask losses with age in units of the training ages' standard deviation."""
-    return lambda outputs, batch: multitask_losses(outputs, batch, age_std)
+    return lambda outputs, batch: multitask_losses(outputs, batch, network.age_std, profile.label_smoothing)
 
 
 def train_scorer(images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, profile: Profile) -> FaceNet:
     """A shorter training for label scoring: a fixed number of epochs, since no row may decide when it stops."""
     network = new_network(labels, rows, profile)
-    losses = _multitask_loss(network.age_std)
-    module = FaceModule(network, losses, profile, profile.label_epochs, profile.learning_rate)
+    module = FaceModule(network, _losses(network, profile), profile, profile.label_epochs, profile.learning_rate)
     fit(module, Batches(images, labels[list(ATTRIBUTES)]), rows)
     return network

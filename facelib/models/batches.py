@@ -1,0 +1,114 @@
+"""Whole batches from the pixel cache, in an order that seed and epoch fix."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import distributed
+from torch.utils.data import Dataset, Sampler
+
+from facelib.data import FaceImages
+from facelib.models.network import as_tensor
+from facelib.schema import age_band
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process and how many train together; 0 and 1 for a training in one process."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def rarity(labels: pd.DataFrame) -> np.ndarray:
+    """How rare each face's age band and ethnicity are: float (n,), 1 on average.
+
+    Mean of the two classes' n / (classes * count), the weight that would give every class the same share.
+    """
+    total = np.zeros(len(labels))
+    for classes in (pd.Series(age_band(labels["age"])).astype(str), labels["ethnicity"].reset_index(drop=True)):
+        total += (len(labels) / (classes.nunique() * classes.map(classes.value_counts()))).to_numpy()
+    return total / total.mean()
+
+
+class Batches(Dataset):
+    """Whole batches by their rows: image, row, and each column of `labels`.
+
+    Parameters
+    ----------
+    images : FaceImages
+    labels : DataFrame
+        Numbers, by row of `images`; nan and -1 are unknown.
+    image_ids : array of str, optional
+        By row of `images`, for messages.
+    """
+
+    def __init__(self, images: FaceImages, labels: pd.DataFrame, image_ids: np.ndarray | None = None):
+        self.images, self.image_ids = images, image_ids
+        self.labels = {name: torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in labels}
+
+    def __getitem__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """One batch; images float (n, 3, px, px), 0 to 1."""
+        index = torch.as_tensor(rows)
+        return {
+            "image": as_tensor(self.images[np.asarray(rows)]),
+            "row": index,
+            **{name: value[index] for name, value in self.labels.items()},
+        }
+
+    def name_rows(self, rows: list[int]) -> list[str]:
+        """The image_ids of some rows, or their numbers where no ids were given."""
+        return [str(row if self.image_ids is None else self.image_ids[row]) for row in rows]
+
+
+class EpochBatches(Sampler):
+    """Rows of each training batch, shuffled by seed and epoch, so that a resumed epoch sees the same order.
+
+    Of several processes each takes its share of every batch: together they see the batches that one alone would see.
+
+    Parameters
+    ----------
+    rows : int array
+    batch_size : int
+        Rows of a batch, of all processes together.
+    seed : int
+    weights : float array, optional
+        By row: drawn with replacement, in proportion to the weight. Without it every row comes once an epoch.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int, weights: np.ndarray | None = None):
+        self.rows, self.batch_size, self.seed, self.epoch = np.asarray(rows), batch_size, seed, 0
+        self.weights = None if weights is None else np.asarray(weights) / np.sum(weights)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by lightning at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        # A short last batch would give batch normalisation a noisy estimate; its rows come next epoch.
+        return max(1, len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.weights is None:
+            rows = rng.permutation(self.rows)
+        else:
+            rows = rng.choice(self.rows, len(self.rows), p=self.weights)
+        rank, world = rank_and_world()
+        for batch in range(len(self)):
+            yield rows[batch * self.batch_size : (batch + 1) * self.batch_size][rank::world].tolist()
+
+
+class InOrder(Sampler):
+    """Rows of each batch in the order given: every process sees them all."""
+
+    def __init__(self, rows: np.ndarray, batch_size: int):
+        self.rows, self.batch_size = np.asarray(rows), batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(len(self)):
+            yield self.rows[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()
