@@ -1,4 +1,4 @@
-"""The command `facelib`: run, audit, predict, report, slides, fetch."""
+"""The command `facelib`: run, train, audit, predict, report, slides, fetch."""
 
 import json
 import os
@@ -69,6 +69,34 @@ def run(
     pipeline.execute(folder, first, last, parameters, say)
     folder = runs.open_run(folder.name)  # the notebooks have added to its parameters
     say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
+
+
+@app.command()
+def train(run: RunName = "") -> None:
+    """Train a run's network ahead of notebook 03, which then takes it up; under torchrun on several processes.
+
+    The run needs notebooks 01 and 02: `facelib run --to 02`. Afterwards `facelib run` goes on.
+    """
+    from facelib import runs
+    from facelib.audit.decisions import load_training
+    from facelib.data import load_images
+    from facelib.models.training import MULTITASK_FOLDER, train_multitask
+
+    folder = runs.open_run(run)
+    faces = folder.load_table("faces")
+    labels, rows = load_training(folder)
+    _, history = train_multitask(
+        load_images(folder, faces),
+        labels,
+        rows["train"],
+        rows["validation"],
+        folder.profile,
+        folder.path / MULTITASK_FOLDER,
+        faces["image_id"],
+        keep_checkpoint=True,
+    )
+    if int(os.environ.get("RANK", 0)) == 0:
+        say(f"trained {len(history)} epochs: `facelib run --run {folder.name} --from 03` goes on")
 
 
 @app.command()

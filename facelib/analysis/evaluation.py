@@ -7,7 +7,7 @@ from fairlearn.metrics import MetricFrame
 from facelib import metrics
 from facelib.metrics import Estimate
 from facelib.models.age_stages import oracle_ages, to_bin
-from facelib.schema import ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band
+from facelib.schema import ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band, is_known
 
 OLD_YEARS = 45  # source A reports the error above and up to this age
 
@@ -189,6 +189,26 @@ def widest_gap(table: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series] 
     if shown.empty:
         return None
     return shown.loc[shown[metric].idxmin()], shown.loc[shown[metric].idxmax()]
+
+
+def confidence(labels: pd.DataFrame, probabilities: pd.DataFrame, head: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows with a known label: whether the likeliest class is right, and its probability.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Has the column `head`: gender or ethnicity.
+    probabilities : DataFrame
+        p_female and p_ethnicity_0 to 4, in the same order.
+    """
+    known = is_known(labels[head])
+    if head == "gender":
+        female = probabilities["p_female"].to_numpy()
+        chance = np.column_stack([1 - female, female])
+    else:
+        chance = probabilities[list(P_ETHNICITY)].to_numpy()
+    correct = chance.argmax(axis=1) == labels[head].to_numpy()
+    return correct[known], chance.max(axis=1)[known]
 
 
 def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from facelib.audit.label_issues import joint_suspicion, suspicion
 from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
-from facelib.runs import atomic_path
+from facelib.runs import RunFolder, atomic_path
 from facelib.schema import ATTRIBUTES, UNKNOWN, is_known, label_name, parse_label
 
 ACTIONS = ("keep", "drop", "relabel")
@@ -281,6 +281,22 @@ def training_labels(
     used = kept & ~training
     used[heads] = True
     return labels, used
+
+
+def load_training(run: RunFolder) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """A run's labels to train on, and the rows to train, choose and calibrate with.
+
+    Returns
+    -------
+    labels : DataFrame
+        From `training_labels`.
+    rows : dict of int arrays
+        train, validation and calibration.
+    """
+    faces, splits = run.load_table("faces"), run.load_table("splits")
+    labels, used = training_labels(faces, splits, read(run.require("tables/decisions.csv"), faces))
+    names = ("train", "validation", "calibration")
+    return labels, {name: np.flatnonzero((splits["split"] == name) & used) for name in names}
 
 
 def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:

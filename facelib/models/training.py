@@ -28,6 +28,7 @@ from facelib.models.network import FaceNet, scale
 from facelib.runs import atomic_path, write_text
 from facelib.schema import ATTRIBUTES, UNKNOWN
 
+MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where notebook 03 and `facelib train` keep an unfinished training
 STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
 
 
@@ -366,6 +367,11 @@ def train_multitask(
     batches = Batches(images, columns, image_ids)
     history = fit(module, batches, train_rows, validation_rows, folder, weights, keep_checkpoint)
     return network, history
+
+
+def kept_epoch(history: pd.DataFrame, profile: Profile) -> int:
+    """The epoch, counted from 0, whose weights `fit` left in the network."""
+    return int(history["validation_loss"].idxmin() if profile.patience else history.index[-1])
 
 
 def learned_labels(labels: pd.DataFrame, profile: Profile) -> pd.DataFrame:

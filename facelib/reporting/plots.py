@@ -224,14 +224,13 @@ def ranking_curves(curves: pd.DataFrame, results: dict[str, dict]) -> Figure:
     return _finish(figure)
 
 
-def training_curves(history: pd.DataFrame, losses: dict[str, str]) -> Figure:
-    """Training and validation losses by epoch; `losses` gives each one's name and axis label."""
+def training_curves(history: pd.DataFrame, losses: dict[str, str], kept: int) -> Figure:
+    """Training and validation losses by epoch; `losses` gives each one's name and title, `kept` the epoch kept."""
     figure, axes = _figure(len(losses), width=3.4 * len(losses), height=2.9)
-    best = history["epoch"][history["validation_loss"].idxmin()]
     for axis, (name, label) in zip(axes.flat, losses.items(), strict=True):
         for stage, colour in (("train", GREY), ("validation", BLUE)):
             axis.plot(history["epoch"] + 1, history[f"{stage}_{name}"], color=colour, label=stage, marker=".")
-        axis.axvline(best + 1, color=ORANGE, linewidth=1, linestyle="--", label="kept")
+        axis.axvline(kept + 1, color=ORANGE, linewidth=1, linestyle="--", label="kept")
         axis.set(xlabel="Epoch", title=label)
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     axes[0, 0].legend()

@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 
 from facelib.analysis.evaluation import (
     baselines,
+    confidence,
     evaluation_frame,
     group_table,
     headline_metrics,
@@ -248,3 +249,13 @@ def test_reliability_by_hand():
 def test_reliability_bins_hold_ten_rows_at_least():
     rng = np.random.default_rng(0)
     assert [len(reliability(rng.random(n) < 0.5, rng.random(n))) for n in (5, 29, 95, 1000)] == [1, 2, 9, 10]
+
+
+def test_confidence_is_the_likeliest_classes_probability_for_known_labels():
+    labels = pd.DataFrame({"gender": [1, 0, -1], "ethnicity": [4.0, np.nan, 0.0]})
+    probabilities = pd.DataFrame({"p_female": [0.75, 0.75, 0.5]})
+    probabilities[[f"p_ethnicity_{code}" for code in range(5)]] = [[0.1, 0.2, 0.1, 0.1, 0.5]] * 3
+    correct, chance = confidence(labels, probabilities, "gender")
+    assert correct.tolist() == [True, False] and chance.tolist() == [0.75, 0.75]
+    correct, chance = confidence(labels, probabilities, "ethnicity")
+    assert correct.tolist() == [True, False] and chance.tolist() == [0.5, 0.5]

@@ -105,7 +105,7 @@ def test_the_median_of_the_true_bin_by_hand():
 
 @pytest.mark.parametrize("push", [-100.0, 0.0, 100.0])
 def test_each_bins_estimate_stays_within_its_bin(push, tiny):
-    network = AgeStagesNet(tiny, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
+    network = AgeStagesNet({"architecture": tiny}, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
     for regressor in network.regressors:
         torch.nn.init.constant_(regressor.bias, push)
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_each_bins_estimate_stays_within_its_bin(push, tiny):
 
 
 def test_a_regressor_starts_at_its_bins_median(tiny):
-    network = AgeStagesNet(tiny, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
+    network = AgeStagesNet({"architecture": tiny}, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
     for regressor in network.regressors:
         torch.nn.init.zeros_(regressor.weight)
         torch.nn.init.zeros_(regressor.bias)

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from facelib.models import augmentation
-from facelib.models.augmentation import augment
+from facelib.models.augmentation import AUGMENTATIONS, Draws, Limits, augment
 
-LIMITS = ("MAX_ROTATION", "MAX_SHIFT", "MAX_ZOOM", "MAX_BRIGHTNESS", "MAX_CONTRAST", "P_GREY", "P_ERASE")
+FACES = AUGMENTATIONS["faces"]
 PX = 64
 
 
@@ -15,15 +14,8 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture
-def only(monkeypatch):
-    """Switch off every change but the flip and those named."""
-
-    def switch(*names: str) -> None:
-        for limit in set(LIMITS) - set(names):
-            monkeypatch.setattr(augmentation, limit, 0.0)
-
-    return switch
+def changed_by(images: torch.Tensor, seed: int = 0, limits: Limits = FACES, **options) -> torch.Tensor:
+    return augment(images, Draws(seeded(seed), len(images)), limits, **options)
 
 
 def dots(n: int, row: float, column: float) -> torch.Tensor:
@@ -41,27 +33,23 @@ def centres(images: torch.Tensor) -> np.ndarray:
     return np.stack([(mass.sum(axis=2) * at).sum(axis=1), (mass.sum(axis=1) * at).sum(axis=1)], axis=1) / total[:, None]
 
 
-def test_the_limits_are_all_there_are():
-    assert {name for name in vars(augmentation) if name.startswith(("MAX_", "P_"))} == set(LIMITS)
-
-
 @pytest.mark.parametrize("picture", ["noise", "black", "white"])
 def test_values_stay_between_0_and_1(picture):
     fill = {"black": torch.zeros, "white": torch.ones}
     images = torch.rand(64, 3, 32, 24, generator=seeded()) if picture == "noise" else fill[picture](64, 3, 32, 24)
-    changed = augment(images, seeded())
+    changed = changed_by(images)
     assert changed.shape == images.shape and changed.dtype == torch.float32
     assert changed.min() >= 0 and changed.max() <= 1
 
 
 def test_one_seed_means_the_same_changes_and_another_does_not():
     images = torch.rand(8, 3, PX, PX, generator=seeded())
-    assert torch.equal(augment(images, seeded(3)), augment(images, seeded(3)))
-    assert not torch.equal(augment(images, seeded(3)), augment(images, seeded(4)))
+    assert torch.equal(changed_by(images, 3), changed_by(images, 3))
+    assert not torch.equal(changed_by(images, 3), changed_by(images, 4))
 
 
 def test_the_images_of_a_batch_are_changed_differently():
-    changed = augment(torch.rand(1, 3, PX, PX, generator=seeded()).expand(8, -1, -1, -1), seeded())
+    changed = changed_by(torch.rand(1, 3, PX, PX, generator=seeded()).expand(8, -1, -1, -1))
     for one in range(8):
         for other in range(one):
             assert (changed[one] - changed[other]).abs().max() > 0.05
@@ -70,14 +58,13 @@ def test_the_images_of_a_batch_are_changed_differently():
 def test_the_given_images_stay_as_they_are():
     images = torch.rand(8, 3, 32, 32, generator=seeded())
     before = images.clone()
-    augment(images, seeded())
+    changed_by(images)
     assert torch.equal(images, before)
 
 
-def test_with_all_limits_at_zero_an_image_comes_back_as_it_is_or_mirrored(only):
-    only()
+def test_with_all_limits_at_zero_an_image_comes_back_as_it_is_or_mirrored():
     images = torch.rand(400, 3, 16, 16, generator=seeded())
-    changed = augment(images, seeded(1))
+    changed = changed_by(images, 1, AUGMENTATIONS["flip"])
     same = (changed - images).abs().amax(dim=(1, 2, 3)) < 1e-4
     mirrored = (changed - images.flip(3)).abs().amax(dim=(1, 2, 3)) < 1e-4
     assert (same ^ mirrored).all()
@@ -87,60 +74,69 @@ def test_with_all_limits_at_zero_an_image_comes_back_as_it_is_or_mirrored(only):
 def test_about_half_are_flipped_among_all_other_changes():
     half = torch.zeros(400, 3, 32, 32)
     half[:, :, :, 16:] = 1
-    changed = augment(half, seeded(2))
+    changed = changed_by(half, 2)
     mirrored = changed[..., :16].mean(dim=(1, 2, 3)) > changed[..., 16:].mean(dim=(1, 2, 3))
     assert 160 <= mirrored.sum() <= 240
 
 
-def test_a_shift_is_at_most_its_share_of_the_edge(only):
-    only("MAX_SHIFT")
-    moved = np.abs(centres(augment(dots(200, 32, 32), seeded()))).max(axis=0)
-    limit = augmentation.MAX_SHIFT * PX
+def test_a_shift_is_at_most_its_share_of_the_edge():
+    moved = np.abs(centres(changed_by(dots(200, 32, 32), limits=Limits(shift=0.06)))).max(axis=0)
+    limit = 0.06 * PX
     assert (moved <= limit + 0.05).all() and (moved > 0.9 * limit).all()
 
 
-def test_a_rotation_is_at_most_its_angle(only):
-    only("MAX_ROTATION")
-    up = centres(augment(dots(200, 12, 32), seeded()))  # 20 pixels above the middle, where a flip does not show
+def test_a_rotation_is_at_most_its_angle():
+    above = dots(200, 12, 32)  # 20 pixels above the middle, where a flip does not show
+    up = centres(changed_by(above, limits=Limits(rotation=12)))
     degrees = np.degrees(np.arctan2(up[:, 1], -up[:, 0]))
     assert np.hypot(*up.T) == pytest.approx(20, abs=0.1)
-    assert np.abs(degrees).max() <= augmentation.MAX_ROTATION + 0.2
-    assert degrees.min() < -0.9 * augmentation.MAX_ROTATION and degrees.max() > 0.9 * augmentation.MAX_ROTATION
+    assert np.abs(degrees).max() <= 12.2
+    assert degrees.min() < -0.9 * 12 and degrees.max() > 0.9 * 12
 
 
-def test_a_zoom_is_at_most_its_factor(only):
-    only("MAX_ZOOM")
-    away = -centres(augment(dots(200, 12, 32), seeded()))[:, 0] / 20
-    assert away.min() >= 1 / (1 + augmentation.MAX_ZOOM) - 0.01 and away.min() < 0.92
-    assert away.max() <= 1 / (1 - augmentation.MAX_ZOOM) + 0.01 and away.max() > 1.1
+def test_a_zoom_is_at_most_its_factor():
+    away = -centres(changed_by(dots(200, 12, 32), limits=Limits(zoom=0.12)))[:, 0] / 20
+    assert away.min() >= 1 / 1.12 - 0.01 and away.min() < 0.92
+    assert away.max() <= 1 / 0.88 + 0.01 and away.max() > 1.1
 
 
-def test_brightness_scales_the_mean_and_contrast_the_distance_from_it(only, monkeypatch):
-    only("MAX_BRIGHTNESS")
-    grey = augment(torch.full((200, 3, 8, 8), 0.4), seeded())
+def test_brightness_scales_the_mean_and_contrast_the_distance_from_it():
+    grey = changed_by(torch.full((200, 3, 8, 8), 0.4), limits=Limits(brightness=0.25))
     assert 0.4 * 0.75 <= grey.min() < 0.32 and 0.48 < grey.max() <= 0.4 * 1.25 + 1e-6
-    monkeypatch.setattr(augmentation, "MAX_CONTRAST", 0.25)
-    monkeypatch.setattr(augmentation, "MAX_BRIGHTNESS", 0.0)
     stripes = torch.full((200, 3, 8, 8), 0.3)
     stripes[:, :, ::2] = 0.5
-    changed = augment(stripes, seeded())
+    changed = changed_by(stripes, limits=Limits(contrast=0.25))
     span = changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3))
     assert changed.mean(dim=(1, 2, 3)) == pytest.approx(0.4, abs=1e-5)
     assert 0.2 * 0.75 - 1e-5 <= span.min() < 0.16 and 0.24 < span.max() <= 0.2 * 1.25 + 1e-5
 
 
-def test_a_tenth_of_the_images_turn_grey(only):
-    only("P_GREY")
+def test_a_tenth_of_the_images_turn_grey():
     images = torch.rand(1000, 3, 4, 4, generator=seeded())
-    changed = augment(images, seeded(1))
+    changed = changed_by(images, 1, Limits(p_grey=0.1))
     grey = (changed.amax(dim=1) - changed.amin(dim=1)).amax(dim=(1, 2)) < 1e-6
     assert 62 <= grey.sum() <= 138  # 100 expected, 9.5 is a standard deviation
 
 
-def test_a_quarter_of_the_images_lose_a_rectangle_of_at_most_a_fifth(only):
-    only("P_ERASE")
-    changed = augment(torch.zeros(400, 3, 40, 40), seeded())
+def test_a_quarter_of_the_images_lose_a_rectangle_of_at_most_a_fifth():
+    changed = changed_by(torch.zeros(400, 3, 40, 40), limits=Limits(p_erase=0.25))
     share = (changed == 0.5).float().mean(dim=(1, 2, 3))
     assert set(changed.unique().tolist()) == {0.0, 0.5}
     assert 65 <= (share > 0).sum() <= 135  # 100 expected, 8.7 is a standard deviation
     assert share.max() <= 0.22  # a fifth, and what whole pixels add
+
+
+def test_strength_scales_what_is_done_to_each_image():
+    images = dots(200, 12, 32)
+    strength = torch.where(torch.arange(200) < 100, 0.0, 2.0)
+    up = centres(changed_by(images, limits=Limits(rotation=12), strength=strength))
+    degrees = np.abs(np.degrees(np.arctan2(up[:, 1], -up[:, 0])))
+    assert degrees[:100].max() < 0.2 and degrees[100:].max() <= 24.2 and degrees[100:].max() > 0.9 * 24
+
+
+def test_two_processes_change_their_halves_as_one_changes_the_whole():
+    images = torch.rand(10, 3, 32, 32, generator=seeded())
+    whole = changed_by(images, 5)
+    for rank in range(2):
+        half = augment(images[rank::2], Draws(seeded(5), 5, rank, 2), FACES)
+        torch.testing.assert_close(half, whole[rank::2])

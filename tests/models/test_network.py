@@ -20,8 +20,10 @@ from facelib.models.network import (
     StartWeightsError,
     as_tensor,
     load_network,
+    median_age,
     predict_outputs,
     save_network,
+    scale,
     sigmoid,
     softmax,
 )
@@ -68,7 +70,7 @@ def test_features_are_those_of_torchvisions_network_after_its_own_normalisation(
 
 
 def test_outputs_have_the_shapes_and_units_that_they_say(tiny):
-    network = FaceNet(tiny, age_mean=30, age_std=20).eval()
+    network = FaceNet(tiny, age_head="linear", age_mean=30, age_std=20).eval()
     outputs = network(torch.rand(4, 3, 32, 32))
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
         "age": (4,),
@@ -78,6 +80,52 @@ def test_outputs_have_the_shapes_and_units_that_they_say(tiny):
     torch.nn.init.zeros_(network.heads["age"].weight)
     torch.nn.init.constant_(network.heads["age"].bias, -0.5)
     assert network(torch.rand(4, 3, 32, 32))["age"].tolist() == [20.0] * 4  # years: 30 - 0.5 * 20
+
+
+def test_a_distribution_of_ages_is_decoded_by_its_median(tiny):
+    network = FaceNet(tiny).eval()
+    outputs = network(torch.rand(4, 3, 32, 32))
+    assert outputs["age_logits"].shape == (4, 117)
+    torch.nn.init.zeros_(network.heads["age"].weight)
+    with torch.no_grad():
+        network.heads["age"].bias.fill_(-100.0)
+        network.heads["age"].bias[[10, 20, 90]] = torch.log(torch.tensor([0.3, 0.4, 0.3]))
+    # Half the chance lies below the middle of the year 20; the mean would be 38.
+    assert network(torch.rand(2, 3, 32, 32))["age"].tolist() == pytest.approx([20.0, 20.0])
+
+
+def test_medians_by_hand():
+    chance = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25], [0.2, 0.8, 0, 0]])
+    assert median_age(chance.log()).tolist() == pytest.approx([0, 3, 1.5, 0.5 + 0.3 / 0.8])
+
+
+def test_a_small_stem_keeps_twice_as_many_places_along_each_edge():
+    places = []
+    for stem in ("pooled", "small"):
+        resnet = Backbone("resnet18", stem).resnet
+        resnet.layer1.register_forward_hook(lambda _, __, maps: places.append(tuple(maps.shape[2:])))
+        resnet(torch.rand(1, 3, 48, 48))
+    assert places == [(12, 12), (24, 24)]
+
+
+def test_a_grey_network_sees_no_colour_and_a_small_one_no_more_than_its_edge(tiny):
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 64, 64)
+    grey = images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    backbone = Backbone(tiny, grey=True).eval()
+    torch.testing.assert_close(backbone(images), backbone(grey))
+    seen = []
+    backbone = Backbone(tiny, input_px=48).eval()
+    backbone.resnet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    backbone(images)
+    backbone(images[..., :32, :32])
+    assert seen == [48, 32]
+
+
+def test_scaling_averages_rather_than_drops():
+    stripes = torch.zeros(1, 3, 64, 64)
+    stripes[..., ::2] = 1
+    assert scale(stripes, 16)[..., 2:-2, 2:-2].sub(0.5).abs().max() < 0.02
 
 
 def test_an_unknown_architecture_is_refused():
@@ -95,11 +143,12 @@ def test_sigmoid_and_softmax_by_hand():
 
 
 def test_a_network_comes_back_with_its_weights_shape_and_facts(tiny_network, noise_images, tmp_path):
-    tiny_network.age_mean, tiny_network.age_std = 31.5, 18.25
+    tiny_network.age_mean, tiny_network.age_std, tiny_network.dropout.p = 31.5, 18.25, 0.4
     save_network(tiny_network, tmp_path / "model.safetensors", image_px=64, note="naïve")
     loaded, facts = load_network(tmp_path / "model.safetensors")
     assert facts == {"image_px": 64, "note": "naïve"}
-    assert loaded.config() == {"architecture": "tiny", "age_mean": 31.5, "age_std": 18.25}
+    assert loaded.config() == tiny_network.config()
+    assert (loaded.age_mean, loaded.age_std, loaded.dropout.p) == (31.5, 18.25, 0.4)
     assert not loaded.training
     before, after = (predict_outputs(net, noise_images) for net in (tiny_network, loaded))
     assert all(np.array_equal(before[name], after[name]) for name in before)
@@ -131,7 +180,7 @@ def make_bad_file(path: Path, kind: str, state: dict) -> None:
     elif kind == "header without names":
         save_file(state, path, metadata={"config": "3"})
     elif kind == "other tensors":
-        config = {"architecture": "resnet18", "age_mean": 1, "age_std": 1}
+        config = FaceNet().config()
         save_file({"x": torch.zeros(2)}, path, metadata={"config": json.dumps(config)})
 
 
@@ -155,7 +204,7 @@ def test_a_file_that_is_no_network_is_refused_by_its_name(kind, tiny_network, tm
 
 
 def test_a_network_of_another_kind_is_refused(tiny, tmp_path):
-    save_network(AgeStagesNet(tiny), tmp_path / "stages.safetensors")
+    save_network(AgeStagesNet({"architecture": tiny}), tmp_path / "stages.safetensors")
     with pytest.raises(FacelibError, match="is not a network saved by facelib"):
         load_network(tmp_path / "stages.safetensors")
 
@@ -241,9 +290,9 @@ def test_a_failed_download_says_how_to_go_on_without(monkeypatch):
 def test_an_image_and_its_mirror_image_are_predicted_alike(tiny_network, noise_images):
     mirrored = noise_images[:, :, ::-1]
     as_is, flipped = (predict_outputs(tiny_network, images) for images in (noise_images, mirrored))
-    assert set(as_is) == {"features", "age", "gender", "ethnicity"}
+    assert set(as_is) == {"features", "age", "age_logits", "gender", "ethnicity"}
     for name in as_is:
-        np.testing.assert_allclose(as_is[name], flipped[name], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(as_is[name], flipped[name], rtol=1e-4, atol=1e-4)
     once = predict_outputs(tiny_network, noise_images, flip=False)
     twice = predict_outputs(tiny_network, mirrored, flip=False)
     assert np.abs(once["age"] - twice["age"]).max() > 0.01  # without averaging they differ
@@ -266,9 +315,10 @@ def test_rows_follow_the_places_of_the_cache(tiny_network, noise_images):
 
 
 @pytest.mark.parametrize(("bias", "clipped"), [(100.0, 116.0), (-100.0, 0.0)])
-def test_ages_are_clipped_to_the_range_of_labels(bias, clipped, tiny_network, noise_images):
-    torch.nn.init.constant_(tiny_network.heads["age"].bias, bias)
-    assert predict_outputs(tiny_network, noise_images)["age"].tolist() == [clipped] * 10
+def test_ages_are_clipped_to_the_range_of_labels(bias, clipped, tiny, noise_images):
+    network = FaceNet(tiny, age_head="linear").eval()
+    torch.nn.init.constant_(network.heads["age"].bias, bias)
+    assert predict_outputs(network, noise_images)["age"].tolist() == [clipped] * 10
 
 
 def test_saved_weights_are_contiguous_whatever_their_memory_format(tiny_network, tmp_path):

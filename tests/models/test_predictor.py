@@ -25,7 +25,7 @@ INTERVALS = AgeIntervals((30.0,), (4.5, 9.0))
 def saved_predictor(folder, network, age_method: str) -> Predictor:
     """A predictor, and the same one below `folder`/checkpoints."""
     torch.manual_seed(2)
-    stages = AgeStagesNet("tiny", (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
+    stages = AgeStagesNet({"architecture": "tiny"}, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
     temperatures = Temperatures(gender=1.7, ethnicity=0.8)
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir()

@@ -120,7 +120,7 @@ def test_training_curves_mark_the_epoch_kept():
             "validation_age": 2.0,
         }
     )
-    figure = plots.training_curves(history, {"loss": "Loss", "age": "Age (years)"})
+    figure = plots.training_curves(history, {"loss": "Loss", "age": "Age (years)"}, kept=1)
     kept = [line for line in figure.axes[0].lines if line.get_label() == "kept"]
     assert list(kept[0].get_xdata()) == [2, 2]  # epochs count from 1 in a figure
     assert list(figure.axes[0].lines[1].get_ydata()) == [3.0, 1.5, 2.0]
