@@ -1,54 +1,183 @@
-"""Training images a second of a ResNet-18, in float32 and bfloat16, contiguous and channels-last, side by side.
+"""The cost of a training step, side by side in one run.
 
-usage: python -m benchmarks.training_step
+The bare step of the network on one batch that lies in memory, in float32 and bfloat16; the same step behind the
+project's pipeline (pixel cache, augmentation of the batch) and behind a plain DataLoader that decodes the files again
+in every epoch and changes them one by one; and the share of the processor's measured matrix-multiply peak that the
+step reaches. Every round measures all of them. Writes training_step.json.
+
+usage: python -m benchmarks.training_step [DATA] [--px 64 96] [--out DIR]
 """
 
+import argparse
+import dataclasses
+import itertools
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
 
+from benchmarks import TRAINING_RESULTS
+from facelib.config import resolve_profile
+from facelib.data import cache_faces, read_faces, write_synthetic_faces
+from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
+from facelib.models.batches import Batches, EpochBatches
+from facelib.models.losses import multitask_losses
 from facelib.models.network import FaceNet
-from facelib.models.training import has_fast_bfloat16, multitask_losses
+from facelib.models.training import has_fast_bfloat16, in_memory_format
+from facelib.runs import processor, write_json
+from facelib.schema import ATTRIBUTES
 
-BATCH, STEPS, ROUNDS = 64, 6, 3
+FACES, STEPS, ROUNDS = 1000, 6, 3
+PEAK_EDGE = 2048  # edge of the matrices whose product measures the peak
 
 
-def images_per_second(px: int, bfloat16: bool, channels_last: bool) -> float:
-    """Speed of a whole step: forward, backward and update."""
+class Decoded(Dataset):
+    """What a notebook would write: each file opened, decoded, changed and turned into a tensor on its own."""
+
+    def __init__(self, files: list[Path], labels: np.ndarray, px: int):
+        self.files, self.labels = files, labels
+        self.change = transforms.Compose(
+            [
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomAffine(12, (0.06, 0.06), (0.88, 1.12)),
+                transforms.ColorJitter(0.25, 0.25),
+                transforms.RandomGrayscale(0.1),
+                transforms.Resize((px, px)),
+                transforms.ToTensor(),
+                transforms.RandomErasing(0.25),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        with Image.open(self.files[row]) as image:
+            return self.change(image.convert("RGB")), torch.tensor(self.labels[row])
+
+
+def step_function(batch: dict, bfloat16: bool) -> Callable[[torch.Tensor], None]:
+    """Forward, backward and update of a new network, as a function of the images."""
     torch.manual_seed(0)
-    network = FaceNet()
-    images = torch.rand(BATCH, 3, px, px)
-    if channels_last:
-        network, images = (part.to(memory_format=torch.channels_last) for part in (network, images))
-    batch = {"age": torch.rand(BATCH) * 80, "gender": torch.ones(BATCH), "ethnicity": torch.ones(BATCH)}
+    network = FaceNet().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters())
 
-    def step() -> None:
+    def step(images: torch.Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = sum(multitask_losses(network(images), batch, 20.0).values())
+            loss = sum(multitask_losses(network(in_memory_format(images)), batch, 20.0).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    step()
+    return step
+
+
+def seconds_per_step(step: Callable, images: Iterator[torch.Tensor]) -> float:
+    """Mean of some steps, the making of their images included, after one that warms up."""
+    step(next(images))
     start = time.perf_counter()
     for _ in range(STEPS):
-        step()
-    return BATCH * STEPS / (time.perf_counter() - start)
+        step(next(images))
+    return (time.perf_counter() - start) / STEPS
+
+
+def matmul_peak(dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product."""
+    first, second = (torch.rand(PEAK_EDGE, PEAK_EDGE).to(dtype) for _ in range(2))
+    first @ second
+    start = time.perf_counter()
+    for _ in range(5):
+        first @ second
+    return 5 * 2 * PEAK_EDGE**3 / (time.perf_counter() - start)
+
+
+def measure(folder: str, px: int, scratch: Path, workers: int) -> dict:
+    """Medians over the rounds of what a step takes each way, in seconds, and their ratios, by round."""
+    setting = resolve_profile("full")
+    source = read_faces(folder).sample(FACES)
+    images, faces, _ = cache_faces(source, px, scratch)
+    batches = Batches(images, faces[list(ATTRIBUTES)])
+    rows = np.arange(len(faces))
+    batch = batches[rows[: setting.batch_size].tolist()]
+    columns = {name: batch[name] for name in ATTRIBUTES}
+    bfloat16 = has_fast_bfloat16()
+
+    def ours() -> Iterator[torch.Tensor]:
+        for epoch in itertools.count():
+            sampler = EpochBatches(rows, setting.batch_size, seed=0)
+            sampler.set_epoch(epoch)
+            for number, chosen in enumerate(sampler):
+                image = batches[chosen]["image"]
+                draws = Draws(torch.Generator().manual_seed(number), len(image))
+                yield augment(image, draws, AUGMENTATIONS[setting.augmentation])
+
+    def plain() -> Iterator[torch.Tensor]:
+        loader = DataLoader(
+            Decoded(source.items(source.faces.index), faces["age"].to_numpy(), px),
+            setting.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+        )
+        while True:
+            for made, _ in loader:
+                yield made
+
+    ways = {
+        "bare, float32": (False, lambda: itertools.repeat(batch["image"])),
+        "bare": (bfloat16, lambda: itertools.repeat(batch["image"])),
+        "pixel cache": (bfloat16, ours),
+        "plain DataLoader": (bfloat16, plain),
+    }
+    rounds = []
+    for _ in range(ROUNDS):
+        taken = {name: seconds_per_step(step_function(columns, low), make()) for name, (low, make) in ways.items()}
+        rounds.append(taken | {"peak": matmul_peak(torch.bfloat16 if bfloat16 else torch.float32)})
+    counter = FlopCounterMode(display=False)
+    with counter:
+        step_function(columns, False)(batch["image"])
+    flops = counter.get_total_flops()
+    return {
+        "px": px,
+        "seconds per step": {name: [taken[name] for taken in rounds] for name in ways},
+        "pipeline over bare": [taken["pixel cache"] / taken["bare"] for taken in rounds],
+        "plain DataLoader over bare": [taken["plain DataLoader"] / taken["bare"] for taken in rounds],
+        "bfloat16 over float32, steps a second": [taken["bare, float32"] / taken["bare"] for taken in rounds],
+        "share of matrix-multiply peak": [flops / taken["bare"] / taken["peak"] for taken in rounds],
+        "peak, 10^9 operations a second": [taken["peak"] / 1e9 for taken in rounds],
+    }
 
 
 def main() -> None:
-    """Print images a second of each variant, all in each round, and the ratio to plain float32."""
-    print(f"bfloat16 in hardware: {has_fast_bfloat16()}; {torch.get_num_threads()} threads")
-    for px in (64, 96):
-        for _ in range(ROUNDS):
-            plain = images_per_second(px, bfloat16=False, channels_last=False)
-            line = [f"{px} px: float32 {plain:.0f}"]
-            for bfloat16, channels_last in ((False, True), (True, False), (True, True)):
-                speed = images_per_second(px, bfloat16, channels_last)
-                name = f"{'bfloat16' if bfloat16 else 'float32'}{' channels-last' if channels_last else ''}"
-                line.append(f"{name} {speed:.0f} (x{speed / plain:.2f})")
-            print(", ".join(line))
+    """Measure each edge, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", nargs="?")
+    parser.add_argument("--px", type=int, nargs="+", default=[64, 96])
+    parser.add_argument("--workers", type=int, default=2, help="processes of the plain DataLoader")
+    parser.add_argument("--out", type=Path, default=TRAINING_RESULTS)
+    options = parser.parse_args()
+    facts = {
+        "device": processor(),
+        "threads": torch.get_num_threads(),
+        "bfloat16": has_fast_bfloat16(),
+        "batch": dataclasses.asdict(resolve_profile("full"))["batch_size"],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.data or write_synthetic_faces(Path(scratch) / "drawn", FACES, 0, px=200)
+        measured = [measure(folder, px, Path(scratch), options.workers) for px in options.px]
+    write_json(options.out / "training_step.json", facts | {"measured": measured})
+    for found in measured:
+        print(f"{found['px']} px")
+        for name, values in (found.pop("seconds per step") | found).items():
+            if isinstance(values, list):
+                print(f"  {name:40} {', '.join(f'{value:.3g}' for value in values)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import yaml
 
 from facelib.errors import UnknownSetting
+from facelib.schema import ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,8 @@ def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
             raise UnknownSetting(f"there is no {key} {values[key]!r}: choose one of {', '.join(choices)}")
     # A setting that is given by name stands above the recipe's.
     profile = dataclasses.replace(PROFILES[name], **(RECIPES[values.get("recipe", "reference")].settings | values))
+    if not profile.learned.split() or set(profile.learned.split()) - set(ATTRIBUTES):
+        raise UnknownSetting(f"setting learned is {profile.learned!r}: give one or more of {', '.join(ATTRIBUTES)}")
     for key in ("image_px", "label_px"):
         # Far below, a ResNet's last maps are 1 x 1, where bfloat16 gradients of strided convolutions are garbage.
         if getattr(profile, key) < MIN_PX:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from facelib.config import PROFILES, Profile, resolve_profile
+from facelib.config import CHOICES, PROFILES, RECIPES, Profile, resolve_profile
 from facelib.errors import UnknownSetting
 
 
@@ -81,3 +81,40 @@ def test_settings_that_are_not_named_stay():
     changed = resolve_profile("quick", {"epochs": 1})
     assert changed == dataclasses.replace(PROFILES["quick"], epochs=1)
     assert PROFILES["quick"].epochs != 1
+
+
+# --- recipes ----------------------------------------------------------------------------------------------
+
+
+def test_every_recipe_is_made_of_settings_and_says_what_it_is():
+    names = {field.name for field in dataclasses.fields(Profile)}
+    assert set(RECIPES) == {"reference", "source_a", "source_b"}
+    for name, recipe in RECIPES.items():
+        assert set(recipe.settings) <= names - {"name", "recipe", "epochs", "image_px"} and recipe.about
+        chosen = resolve_profile("full", {"recipe": name})
+        assert chosen.recipe == name
+        assert all(getattr(chosen, key) == value for key, value in recipe.settings.items())
+
+
+def test_a_setting_given_by_name_stands_above_the_recipes():
+    assert resolve_profile("full", {"recipe": "source_b", "input_px": "64"}).input_px == 64
+    assert resolve_profile("full", {"recipe": "source_b"}).grey
+
+
+def test_a_resolved_profile_resolves_to_itself():
+    chosen = resolve_profile("quick", {"recipe": "source_a", "dropout": 0.5, "architecture": "resnet34"})
+    settings = dataclasses.asdict(chosen)
+    assert resolve_profile(settings.pop("name"), settings) == chosen
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_a_choice_that_does_not_exist_names_those_that_do(key):
+    with pytest.raises(UnknownSetting, match=f"there is no {key} 'other': choose one of {', '.join(CHOICES[key])}"):
+        resolve_profile("demo", {key: "other"})
+
+
+def test_labels_to_learn_are_named():
+    assert resolve_profile("demo", {"learned": "age"}).learned == "age"
+    for wrong in ("age height", ""):
+        with pytest.raises(UnknownSetting, match=r"learned is .* one or more of age, gender, ethnicity"):
+            resolve_profile("demo", {"learned": wrong})

@@ -14,6 +14,7 @@ MAX_AGE_CHANCE = 0.005  # set by hand: ages that have more chance to lie in that
 ISSUE_COLUMNS = {
     "image_id": object, "attribute": object, "given": float, "suggested": float, "score": float, "is_issue": bool,
 }  # fmt: skip
+MIN_SPREAD = 0.5  # years
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
@@ -35,19 +36,21 @@ def age_spread(age_pred: np.ndarray, residual: np.ndarray) -> np.ndarray:
     window = max(25, int(len(order) * SPREAD_ROWS)) | 1
     running = ndimage.median_filter(np.abs(residual[order]), size=min(window, len(order)), mode="nearest")
     spread = np.empty(len(order))
-    spread[order] = np.maximum(1.4826 * running, 0.5)
+    spread[order] = np.maximum(1.4826 * running, MIN_SPREAD)
     return spread
 
 
-def _age_issues(given: np.ndarray, age_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _age_issues(given: np.ndarray, age_pred: np.ndarray, own_spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Score and flag of each age label: the chance of an age within two and a half years of it, given the prediction.
 
     A residual in units of its spread would rank a five-year slip of a toddler before a twenty-year one of a pensioner.
-    A chance weighs both: how far out the label lies, and how much the networks could know.
+    A chance weighs both: how far out the label lies, and how much the networks could know. The spread is what the
+    networks say of each face, times what that turns out to be worth at its age; what they do not say counts as 1.
     """
     residual = given - age_pred
     residual = np.abs(residual - np.median(residual))
-    spread, half = age_spread(age_pred, residual), AGE_WINDOW / 2
+    own_spread = np.where(np.isfinite(own_spread), np.maximum(own_spread, MIN_SPREAD), 1.0)
+    spread, half = own_spread * age_spread(age_pred, residual / own_spread), AGE_WINDOW / 2
     # Student's t, set by hand: errors have heavier tails than a normal distribution.
     error = stats.t(df=4)
     score = error.cdf((residual + half) / spread) - error.cdf((residual - half) / spread)
@@ -75,7 +78,7 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
     faces : DataFrame
         The faces table.
     scoring : DataFrame
-        In the order of `faces`: age_pred (years), p_female, p_ethnicity_0 to 4.
+        In the order of `faces`: age_pred (years), p_female, p_ethnicity_0 to 4; age_spread (years) where known.
 
     Returns
     -------
@@ -96,7 +99,8 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
         given = faces.loc[known, attribute].to_numpy()
         if attribute == "age":
             suggested = np.round(scoring["age_pred"].to_numpy()[known])
-            score, is_issue = _age_issues(given, scoring["age_pred"].to_numpy()[known])
+            own_spread = scoring.get("age_spread", pd.Series(np.nan, scoring.index)).to_numpy()[known]
+            score, is_issue = _age_issues(given, scoring["age_pred"].to_numpy()[known], own_spread)
         else:
             suggested = probabilities[attribute][known].argmax(axis=1)
             score, is_issue = _class_issues(given.astype(int), probabilities[attribute][known])

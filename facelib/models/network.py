@@ -14,6 +14,7 @@ from torch import nn
 
 from facelib.data import FaceImages
 from facelib.errors import FacelibError
+from facelib.runs import runs_root
 from facelib.schema import ETHNICITIES, MAX_AGE
 
 ARCHITECTURES = {
@@ -44,14 +45,16 @@ def scale(images: torch.Tensor, px: int) -> torch.Tensor:
     return F.interpolate(images.float(), (px, px), mode="bilinear", antialias=True, align_corners=False)
 
 
-def median_age(logits: torch.Tensor) -> torch.Tensor:
-    """Median of a distribution over the years 0, 1, ...: the number that minimises the expected absolute error.
+def age_quantile(logits: torch.Tensor, share: float) -> torch.Tensor:
+    """The age below which a share of a distribution over the years 0, 1, ... lies.
 
-    The chance of a year is spread evenly over the year around it, so that the median moves smoothly.
+    At one half it is the median, the number that minimises the expected absolute error. The chance of a year is spread
+    evenly over the year around it, so that quantiles move smoothly.
 
     Parameters
     ----------
     logits : float tensor (n, years)
+    share : float
 
     Returns
     -------
@@ -59,15 +62,15 @@ def median_age(logits: torch.Tensor) -> torch.Tensor:
 
     Examples
     --------
-    >>> median_age(torch.log(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]]))).tolist()
+    >>> age_quantile(torch.log(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])), 0.5).tolist()
     [1.0, 0.5]
     """
     chance = logits.float().softmax(dim=1)
     reached = chance.cumsum(dim=1)
-    year = (reached < 0.5).sum(dim=1, keepdim=True).clamp(max=logits.shape[1] - 1)
+    year = (reached < share).sum(dim=1, keepdim=True).clamp(max=logits.shape[1] - 1)
     own = chance.gather(1, year)
     below = reached.gather(1, year) - own
-    return (year - 0.5 + (0.5 - below) / own.clamp(min=1e-12))[:, 0].clamp(min=0)
+    return (year - 0.5 + (share - below) / own.clamp(min=1e-12))[:, 0].clamp(min=0)
 
 
 class Backbone(nn.Module):
@@ -113,7 +116,7 @@ class Backbone(nn.Module):
         return {"architecture": self.architecture, "stem": self.stem, "input_px": self.input_px, "grey": self.grey}
 
     def load_start_weights(self, start: str) -> None:
-        """Load `imagenet` (torchvision's download), a state dict in a file, or nothing for `none`.
+        """Load `imagenet` (torchvision's download), a state dict in a file, the model of a run, or nothing for `none`.
 
         Raises
         ------
@@ -122,19 +125,21 @@ class Backbone(nn.Module):
         """
         if start == "none":
             return
+        of_run = runs_root() / Path(start).name / "checkpoints" / "model.safetensors"
+        path = str(of_run) if Path(start).name == start and not Path(start).exists() and of_run.exists() else start
         try:
             if start == "imagenet":
                 state = ARCHITECTURES[self.architecture][1].get_state_dict(progress=False, check_hash=True)
-            elif start.endswith(".safetensors"):
-                state = load_file(start)
+            elif path.endswith(".safetensors"):
+                state = load_file(path)
             else:
-                state = torch.load(start, map_location="cpu", weights_only=True)
+                state = torch.load(path, map_location="cpu", weights_only=True)
             state = {key.removeprefix("backbone.resnet."): value for key, value in state.items()}
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise StartWeightsError(
                 f"start weights {start!r} cannot be loaded ({type(error).__name__}: {reason}): "
-                "give a local file, or start_weights none to train from scratch"
+                "give a local file or the name of a run, or start_weights none to train from scratch"
             ) from error
         own = self.resnet.state_dict()
         fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
@@ -190,11 +195,13 @@ class FaceNet(nn.Module):
     def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs of features (n, width): age (n,) in years, gender logit (n,), ethnicity logits (n, 5).
 
-        With a distribution of ages its logits as well: age_logits (n, 117).
+        With a distribution of ages also age_logits (n, 117), and age_spread (n,), half the width of its middle 68 %
+        in years.
         """
         age = self.heads["age"](features)
         if self.age_head == "distribution":
-            ages = {"age": median_age(age), "age_logits": age}
+            low, middle, high = (age_quantile(age, share) for share in (0.16, 0.5, 0.84))
+            ages = {"age": middle, "age_spread": (high - low) / 2, "age_logits": age}
         else:
             ages = {"age": age[:, 0] * self.age_std + self.age_mean}
         return ages | {"gender": self.heads["gender"](features)[:, 0], "ethnicity": self.heads["ethnicity"](features)}

@@ -13,8 +13,9 @@ from facelib.schema import P_ETHNICITY
 
 
 def predictions_table(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Network outputs as columns: age_pred (years), p_female, p_ethnicity_0 to 4."""
-    table = pd.DataFrame({"age_pred": outputs["age"], "p_female": sigmoid(outputs["gender"])})
+    """Outputs as columns: age_pred, age_spread (years, nan for a linear head), p_female, p_ethnicity_0 to 4."""
+    spread = outputs.get("age_spread", np.full(len(outputs["age"]), np.nan))
+    table = pd.DataFrame({"age_pred": outputs["age"], "age_spread": spread, "p_female": sigmoid(outputs["gender"])})
     table[list(P_ETHNICITY)] = softmax(outputs["ethnicity"])
     return table.astype("float64")
 
@@ -38,7 +39,8 @@ def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFr
     Returns
     -------
     DataFrame
-        In the order of `faces`: age_pred (years), p_female, p_ethnicity_0 to 4, fold (-1 outside training).
+        In the order of `faces`: age_pred and age_spread (years), p_female, p_ethnicity_0 to 4, fold (-1 outside
+        training).
     """
     small = resize(images, profile.label_px)
     train = np.flatnonzero(splits["split"] == "train")
@@ -46,13 +48,14 @@ def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFr
     fold = np.full(len(faces), -1)
     strata = stratum(faces).to_numpy()
     fold[train] = fold_of_groups(splits["group_id"].to_numpy()[train], strata[train], profile.label_folds, profile.seed)
-    sums = np.zeros((len(faces), 2 + len(P_ETHNICITY)))
+    columns = ["age_pred", "age_spread", "p_female", *P_ETHNICITY]
+    sums = np.zeros((len(faces), len(columns)))
     for held_out in range(profile.label_folds):
         seen = np.flatnonzero((fold >= 0) & (fold != held_out) & kept)
         network = train_scorer(small, faces, seen, profile)
         scored = np.flatnonzero((fold == held_out) | (fold == -1))
         share = np.where(fold[scored] == -1, 1 / profile.label_folds, 1.0)
         predicted = predictions_table(predict_outputs(network, small.take(scored)))
-        sums[scored] += predicted.to_numpy() * share[:, None]
-    table = pd.DataFrame(sums, columns=["age_pred", "p_female", *P_ETHNICITY])
+        sums[scored] += predicted[columns].to_numpy() * share[:, None]
+    table = pd.DataFrame(sums, columns=columns)
     return table.assign(fold=fold)

@@ -28,7 +28,7 @@ from facelib.models.network import FaceNet, scale
 from facelib.runs import atomic_path, write_text
 from facelib.schema import ATTRIBUTES, UNKNOWN
 
-MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where notebook 03 and `facelib train` keep an unfinished training
+MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 takes up
 STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
 
 

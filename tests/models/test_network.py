@@ -18,9 +18,9 @@ from facelib.models.network import (
     Backbone,
     FaceNet,
     StartWeightsError,
+    age_quantile,
     as_tensor,
     load_network,
-    median_age,
     predict_outputs,
     save_network,
     scale,
@@ -85,7 +85,7 @@ def test_outputs_have_the_shapes_and_units_that_they_say(tiny):
 def test_a_distribution_of_ages_is_decoded_by_its_median(tiny):
     network = FaceNet(tiny).eval()
     outputs = network(torch.rand(4, 3, 32, 32))
-    assert outputs["age_logits"].shape == (4, 117)
+    assert outputs["age_logits"].shape == (4, 117) and outputs["age_spread"].shape == (4,)
     torch.nn.init.zeros_(network.heads["age"].weight)
     with torch.no_grad():
         network.heads["age"].bias.fill_(-100.0)
@@ -94,9 +94,11 @@ def test_a_distribution_of_ages_is_decoded_by_its_median(tiny):
     assert network(torch.rand(2, 3, 32, 32))["age"].tolist() == pytest.approx([20.0, 20.0])
 
 
-def test_medians_by_hand():
+def test_quantiles_by_hand():
     chance = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25], [0.2, 0.8, 0, 0]])
-    assert median_age(chance.log()).tolist() == pytest.approx([0, 3, 1.5, 0.5 + 0.3 / 0.8])
+    assert age_quantile(chance.log(), 0.5).tolist() == pytest.approx([0, 3, 1.5, 0.5 + 0.3 / 0.8])
+    high = [0.34, 2.5 + 0.84, 3.5 - 0.16 * 4, 0.5 + 0.64 / 0.8]
+    assert age_quantile(chance.log(), 0.84).tolist() == pytest.approx(high)
 
 
 def test_a_small_stem_keeps_twice_as_many_places_along_each_edge():
@@ -242,6 +244,16 @@ def test_start_weights_from_a_file_are_really_in_the_backbone(kind, resnet18_sta
     assert all(torch.equal(value, resnet18_state[name]) for name, value in loaded.items())
 
 
+def test_the_model_of_a_run_starts_another(tiny_network, tiny, empty_runs):
+    path = empty_runs / "first" / "checkpoints" / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    save_network(tiny_network, path)
+    backbone = Backbone(tiny)
+    backbone.load_start_weights("first")
+    for name, value in tiny_network.backbone.resnet.state_dict().items():
+        assert torch.equal(backbone.resnet.state_dict()[name], value)
+
+
 def test_no_start_weights_leave_the_backbone_as_it_is(tiny_network):
     before = {name: value.clone() for name, value in tiny_network.state_dict().items()}
     tiny_network.backbone.load_start_weights("none")
@@ -268,7 +280,7 @@ def test_a_start_file_that_cannot_be_read_says_how_to_go_on_without(kind, tmp_pa
     elif kind != "missing":
         path.write_text("" if kind == "empty" else "no weights at all")
     with pytest.raises(
-        StartWeightsError, match="give a local file, or start_weights none to train from scratch"
+        StartWeightsError, match="give a local file or the name of a run, or start_weights none to train from scratch"
     ) as error:
         Backbone().load_start_weights(str(path))
     assert str(path) in str(error.value)
@@ -290,7 +302,7 @@ def test_a_failed_download_says_how_to_go_on_without(monkeypatch):
 def test_an_image_and_its_mirror_image_are_predicted_alike(tiny_network, noise_images):
     mirrored = noise_images[:, :, ::-1]
     as_is, flipped = (predict_outputs(tiny_network, images) for images in (noise_images, mirrored))
-    assert set(as_is) == {"features", "age", "age_logits", "gender", "ethnicity"}
+    assert set(as_is) == {"features", "age", "age_spread", "age_logits", "gender", "ethnicity"}
     for name in as_is:
         np.testing.assert_allclose(as_is[name], flipped[name], rtol=1e-4, atol=1e-4)
     once = predict_outputs(tiny_network, noise_images, flip=False)

@@ -70,23 +70,28 @@ def test_every_row_has_a_prediction(scored, small_faces):
 
 def test_training_rows_are_scored_by_their_folds_network_and_the_others_by_the_mean(scored, small_faces):
     table, _, given = scored
-    each = np.stack([predictions_table(predict_outputs(network, small_faces[0])).to_numpy() for _, network in given])
+    tables = [predictions_table(predict_outputs(network, small_faces[0])) for _, network in given]
+    each = np.stack([said.drop(columns="age_spread").to_numpy() for said in tables])
     fold = table["fold"].to_numpy()
     expected = np.where((fold == -1)[:, None], each.mean(axis=0), each[fold, np.arange(len(fold))])
-    np.testing.assert_allclose(table.drop(columns="fold").to_numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(table.drop(columns=["fold", "age_spread"]).to_numpy(), expected, rtol=1e-4, atol=1e-5)
     assert np.ptp(each[:, :, 0], axis=0).min() > 10  # the networks differ, so that a mix-up would show
 
 
 def test_outputs_become_probabilities_by_hand():
     outputs = {
         "age": np.array([33.5], np.float32),
+        "age_spread": np.array([4.0], np.float32),
         "gender": np.array([np.log(3)]),
         "ethnicity": np.log(np.array([[1.0, 1.0, 2.0, 3.0, 1.0]])),
     }
     expected = pd.DataFrame(
-        [[33.5, 0.75, 0.125, 0.125, 0.25, 0.375, 0.125]], columns=["age_pred", "p_female", *P_ETHNICITY]
+        [[33.5, 4.0, 0.75, 0.125, 0.125, 0.25, 0.375, 0.125]],
+        columns=["age_pred", "age_spread", "p_female", *P_ETHNICITY],
     )
     pd.testing.assert_frame_equal(predictions_table(outputs), expected)
+    del outputs["age_spread"]  # a network with a linear age head
+    assert predictions_table(outputs)["age_spread"].isna().all()
 
 
 def test_a_label_in_a_fold_does_not_reach_its_own_score(small_faces, small_truth, tiny, monkeypatch):

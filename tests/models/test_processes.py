@@ -6,8 +6,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+
+from facelib import cli
+from facelib.audit import decisions
+from facelib.data import ingest, load_images
+from facelib.data.splits import split_faces
+from facelib.models import training
+from facelib.runs import open_run, start_run
 
 # One step of a network whose batch statistics are held (on a processor they are not synchronised), without dropout.
 STEP = """
@@ -69,3 +77,50 @@ def test_two_processes_compute_the_gradients_of_one(tmp_path):
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
     assert max(gradient.abs().max() for gradient in one.values()) > 0.01
+
+
+@pytest.fixture
+def prepared_run(empty_runs, tmp_path, monkeypatch) -> str:
+    """The name of a run that notebooks 01 and 02 would have left: 240 small synthetic faces, split, undecided."""
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "cache"))
+    settings = {"synthetic_images": "240", "image_px": "32", "batch_size": "16", "epochs": "1"}
+    folder = start_run("prepared", "smoke", overrides=settings)
+    _, faces, rejected = ingest(folder)
+    folder.save_table(faces, "faces")
+    folder.save_table(rejected, "rejected.csv")
+    folder.save_table(split_faces(faces, np.arange(len(faces)), 0), "splits")
+    decisions.write(pd.DataFrame(columns=decisions.COLUMNS), folder.table_path("decisions.csv"))
+    return "prepared"
+
+
+def test_a_run_is_trained_by_two_processes_and_taken_up_without_training(prepared_run, monkeypatch):
+    done = torchrun("-m", "facelib.cli", "train", "--run", prepared_run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("trained 1 epochs: `facelib run --run prepared --from 03` goes on") == 1
+    folder = open_run(prepared_run)
+    faces = folder.load_table("faces")
+    saved = torch.load(folder.path / training.MULTITASK_FOLDER / "last.ckpt", weights_only=True)["state_dict"]
+
+    def trained_again(*_):
+        raise AssertionError("the network was trained although it had been")
+
+    monkeypatch.setattr(training.FaceModule, "training_step", trained_again)
+    labels, rows = decisions.load_training(folder)
+    network, history = training.train_multitask(
+        load_images(folder, faces),
+        labels,
+        rows["train"],
+        rows["validation"],
+        folder.profile,
+        folder.path / training.MULTITASK_FOLDER,
+    )
+    assert len(history) == 1 and not (folder.path / training.MULTITASK_FOLDER).exists()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, saved[f"network.{name}"])
+
+
+def test_a_run_that_is_not_prepared_is_not_trained(empty_runs, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["facelib", "train", "--run", "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2 and "there is no run 'nothing' yet" in capsys.readouterr().err
