@@ -6,6 +6,7 @@ import pandas as pd
 
 from benchmarks import AUDIT_RESULTS
 from benchmarks.ablations import MEASURES
+from benchmarks.pages import interval, table
 from facelib.audit.quality import NAMES
 from facelib.audit.report import readable
 from facelib.runs import project_root, write_text
@@ -58,17 +59,6 @@ FOUND = """
 `python -m benchmarks.audit path/to/UTKFace --split path/to/coral_21_60`: all but the label networks. The split is a
 published one for ages 21 to 60.
 """
-
-
-def interval(value: dict, form: str) -> str:
-    """A number with its interval."""
-    return f"{value['value']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def copies() -> str:

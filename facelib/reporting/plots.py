@@ -258,6 +258,28 @@ def intervals(
     return _finish(figure)
 
 
+def recipe_comparison(table: pd.DataFrame) -> Figure:
+    """Measures of several recipes with their intervals, a panel each: variant, measure, value, low, high, n."""
+    names = {
+        "age.mae": "Age MAE (years)\nleft is better",
+        "gender.accuracy": "Gender accuracy\nright is better",
+        "ethnicity.accuracy": "Ethnicity accuracy\nright is better",
+    }
+    variants = list(dict.fromkeys(table["variant"]))
+    figure, axes = _figure(len(names), width=11, height=1.5 + 0.32 * len(variants))
+    for axis, (measure, title) in zip(axes.flat, names.items(), strict=True):
+        shown = table[table["measure"] == measure]
+        at = [variants.index(name) for name in shown["variant"]]
+        bars = [shown["value"] - shown["low"], shown["high"] - shown["value"]]
+        axis.errorbar(shown["value"], at, xerr=bars, fmt="o", color=BLUE, capsize=3)
+        axis.set(yticks=range(len(variants)), yticklabels=variants if axis is axes[0, 0] else [], title=title)
+        axis.set(ylim=(len(variants) - 0.5, -0.5))
+        if measure != "age.mae":
+            axis.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+    figure.suptitle(f"Validation, n = {table['n'].max():,}, 95 % intervals", fontsize=10)
+    return _finish(figure)
+
+
 def confusion(counts: np.ndarray, names: list[str], title: str) -> Figure:
     """Confusion matrix: row shares as colour, counts as text."""
     figure, axes = _figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))

@@ -1,5 +1,6 @@
 """Training: a network that learns, stops, resumes, averages its weights and keeps its best or its last epoch."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from facelib.config import Profile
+from facelib.data import FaceImages
 from facelib.models import training
 from facelib.models.batches import Batches
 from facelib.models.losses import multitask_losses
@@ -16,6 +18,8 @@ from facelib.models.training import (
     FaceModule,
     TrainingDiverged,
     fit,
+    learned_labels,
+    low_px,
     new_network,
     train_multitask,
     train_scorer,
@@ -140,36 +144,97 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, p
 # --- resuming ---------------------------------------------------------------------------------------------
 
 
-def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(profile, small_faces, tmp_path):
+@pytest.mark.parametrize("step", [2, 3, 5, 7])
+def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(step, profile, small_faces, tmp_path):
     images, faces = small_faces
     batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    straight = module_of(profile)
+    setting = dataclasses.replace(profile, mixup=0.2)  # everything that draws at random
+    straight = module_of(setting)
     whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
-    assert whole["epoch"].tolist() == [0, 1, 2, 3]
+    assert whole["epoch"].tolist() == [0, 1, 2, 3] and straight.trainer.global_step == 8
 
     def killed(outputs, batch):
-        if module.current_epoch == 2:
+        if module.global_step == step and module.network.training:
             raise RuntimeError("power cut")
         return losses(outputs, batch)
 
-    module = module_of(profile, losses=killed)
+    module = module_of(setting, losses=killed)
     with pytest.raises(RuntimeError, match="power cut"):
         fit(module, batches, ROWS, validation, tmp_path / "cut")
     torch.load(tmp_path / "cut" / "last.ckpt", map_location="cpu", weights_only=True)  # nothing has to be trusted
 
-    epochs = []
+    epochs = set()
 
     def watched(outputs, batch):
-        epochs.append(module.current_epoch)
+        epochs.add(module.current_epoch)
         return losses(outputs, batch)
 
     torch.manual_seed(99)  # the state of the new process says nothing about the old one's
-    module = module_of(profile, losses=watched)
-    module.network.load_state_dict(FaceNet(profile.architecture).state_dict())  # another start than the old process had
+    module = module_of(setting, losses=watched)
+    module.network.load_state_dict(FaceNet(setting.architecture).state_dict())  # another start than the old process had
     history = fit(module, batches, ROWS, validation, tmp_path / "cut")
-    assert sorted(set(epochs)) == [2, 3] and module.trainer.current_epoch == 4
+    assert epochs == set(range(step // 2, 4)) and module.trainer.current_epoch == 4
     assert not changed(state_of(straight.network), state_of(module.network))
     pd.testing.assert_frame_equal(history, whole)
+
+
+def test_a_training_that_is_kept_is_taken_up_without_a_step(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
+    first = module_of(profile)
+    whole = fit(first, batches, ROWS, validation, tmp_path / "training", keep_checkpoint=True)
+
+    def forbidden(outputs, batch):
+        raise AssertionError("trained again")
+
+    second = module_of(profile, losses=forbidden)
+    second.network.load_state_dict(FaceNet(profile.architecture).state_dict())
+    history = fit(second, batches, ROWS, validation, tmp_path / "training")
+    assert not changed(state_of(first.network), state_of(second.network))
+    pd.testing.assert_frame_equal(history, whole)
+    assert not (tmp_path / "training").exists()
+
+
+def test_the_average_of_the_weights_by_hand(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    steps = []
+
+    class Watched(FaceModule):
+        def on_train_batch_end(self, *_):
+            steps.append(self.network.heads["gender"].weight.detach().clone())
+
+    def watched_module(decay: float) -> FaceModule:
+        torch.manual_seed(1)
+        setting = dataclasses.replace(profile, average_decay=decay, epochs=2)
+        return Watched(FaceNet(profile.architecture), losses, setting, 2, 3e-3)
+
+    module = watched_module(0.3)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
+    average = steps[0]
+    for updates, weight in enumerate(steps[1:], start=1):
+        decay = min(0.3, (1 + updates) / (10 + updates))
+        average = decay * average + (1 - decay) * weight
+    assert len(steps) == 4
+    torch.testing.assert_close(module.network.heads["gender"].weight, average)
+
+
+def test_the_first_epochs_see_smaller_images(profile, small_faces):
+    images, faces = small_faces
+    large = FaceImages(images.pixels.repeat(2, axis=1).repeat(2, axis=2), images.places)
+    setting = dataclasses.replace(profile, low_px_share=0.5)
+    seen = []
+    module = module_of(setting, epochs=4)
+    module.network.backbone.resnet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    fit(module, Batches(large, faces[COLUMNS]), ROWS)
+    assert low_px(64) == 48 and seen == [48] * 4 + [64] * 4
+
+
+def test_a_recipe_that_does_not_learn_a_label_does_not_read_it(profile, small_faces):
+    _, faces = small_faces
+    columns = learned_labels(faces, dataclasses.replace(profile, learned="age"))
+    assert columns["age"].equals(faces["age"].astype(float))
+    assert (columns[["gender", "ethnicity"]] == -1).all(axis=None)
+    assert learned_labels(faces, dataclasses.replace(profile, learned="gender"))["age"].isna().all()
 
 
 def test_the_last_epoch_is_resumed_although_it_was_not_the_best(tiny, small_faces, tmp_path):

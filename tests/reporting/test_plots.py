@@ -110,6 +110,16 @@ def test_a_confusion_matrix_shows_row_shares_and_counts():
     assert [text.get_text() for text in figure.axes[0].texts] == ["80%\n8", "20%\n2", "0%\n0", "0%\n0"]
 
 
+def test_recipes_stand_in_one_order_and_only_where_they_were_measured():
+    rows = [("ours", "age.mae", 5.0), ("a", "age.mae", 6.0), ("ours", "ethnicity.accuracy", 0.8)]
+    rows += [("a", "gender.accuracy", 0.9), ("ours", "gender.accuracy", 0.95)]
+    table = pd.DataFrame(rows, columns=["variant", "measure", "value"])
+    figure = plots.recipe_comparison(table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, n=100))
+    drawn = [{tuple(point) for line in axis.lines[:1] for point in line.get_xydata()} for axis in figure.axes]
+    assert drawn == [{(5.0, 0), (6.0, 1)}, {(0.95, 0), (0.9, 1)}, {(0.8, 0)}]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ours", "a"]
+
+
 def test_training_curves_mark_the_epoch_kept():
     history = pd.DataFrame(
         {

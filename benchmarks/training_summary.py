@@ -1,0 +1,122 @@
+"""reports/training/README.md and its figure from what the training benchmarks have measured.
+
+usage: python -m benchmarks.training_summary
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import TRAINING_RESULTS
+from benchmarks.pages import interval, table
+from facelib.config import RECIPES
+from facelib.reporting import plots
+from facelib.runs import project_root, write_text
+
+FOLDER = project_root() / TRAINING_RESULTS
+OPENING = """# How do the recipes compare, and what does a training step cost?
+
+Measured on UTKFace by the commands named below, each of which writes its results into this folder. This page is made
+from them by `python -m benchmarks.training_summary`. Intervals are 95 %; differences are paired, over the same faces.
+"""
+RECIPE_NOTE = """
+## Recipes
+
+`python -m benchmarks.recipes path/to/UTKFace NAME --set recipe=... epochs=...` for each, then `python -m
+benchmarks.recipes --compare reference ...`. All were trained from random weights on the same training faces (75 % of
+the data, copies reduced to one), each for about the same processor time, and scored on the same {n:,} validation
+faces. The test split took no part. From scratch, `source_a` and `source_b` are *not as published*: {seconds}.
+
+![The recipes on validation](recipes.svg)
+"""
+DIFFERENCE_NOTE = """
+Differences from `{first}` on the same faces; an interval that excludes zero is marked.
+"""
+STEP_NOTE = """
+## A training step
+
+`python -m benchmarks.training_step path/to/UTKFace`, on {device}, {threads} threads, batches of {batch}, three rounds
+side by side. *Bare* is the network's step on one batch in memory. The pixel cache and the augmentation of the whole
+batch come on top of it in ours; the plain DataLoader decodes the files again in every epoch and changes them one by
+one, in two processes.
+"""
+MEASURES = {
+    "age.mae": ("age MAE (years)", ".2f"),
+    "age.mae_gt45": ("over 45 (years)", ".2f"),
+    "age.cs5": ("within 5 years", ".1%"),
+    "gender.accuracy": ("gender", ".1%"),
+    "gender.accuracy_age5plus": ("gender, 5 and over", ".1%"),
+    "ethnicity.accuracy": ("ethnicity", ".1%"),
+    "ethnicity.recall_other": ('recall of "Other"', ".1%"),
+}
+
+
+def learned(facts: dict, key: str) -> bool:
+    """Whether a variant learned what a measure is about."""
+    return key.partition(".")[0] in facts["settings"]["learned"].split()
+
+
+def variant_table(found: dict[str, dict]) -> str:
+    """What each variant is, its time and its measures."""
+    rows = []
+    for name, facts in found.items():
+        values = [
+            interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
+            for key, (_, form) in MEASURES.items()
+        ]
+        rows.append([name, f"{facts['epochs']}", f"{facts['seconds']['processor'] / 60:.0f}", *values])
+    return table(["", "epochs", "processor (min)", *(name for name, _ in MEASURES.values())], rows)
+
+
+def difference_table(found: dict[str, dict]) -> str:
+    """Paired differences of each variant from the first."""
+    first, rows = next(iter(found)), []
+    for name, facts in found.items():
+        if name == first:
+            continue
+        row = []
+        for key, (_, form) in MEASURES.items():
+            value = facts[f"minus {first}"][key]
+            clear = "**" if value["low"] > 0 or value["high"] < 0 else ""
+            row.append(f"{clear}{interval(value, '+' + form)}{clear}" if learned(facts, key) else "not learned")
+        rows.append([name, *row])
+    return DIFFERENCE_NOTE.format(first=first) + table(["", *(name for name, _ in MEASURES.values())], rows)
+
+
+def recipes() -> str:
+    """The comparison of recipes, and its figure."""
+    found = json.loads((FOLDER / "recipes.json").read_text())
+    rows = [
+        {"variant": name, "measure": key, **facts["measures"][key]}
+        for name, facts in found.items()
+        for key in ("age.mae", "gender.accuracy", "ethnicity.accuracy")
+        if learned(facts, key)
+    ]
+    plots.use_style()
+    figure = plots.recipe_comparison(pd.DataFrame(rows))
+    figure.savefig(FOLDER / "recipes.svg", metadata={"Date": None}, bbox_inches="tight")
+    n = next(iter(found.values()))["measures"]["age.mae"]["n"]
+    why = "no outside start weights, and minutes rather than hours"
+    settings = "".join(f"- `{name}`: {recipe.about}\n" for name, recipe in RECIPES.items())
+    opening = RECIPE_NOTE.format(n=n, seconds=why)
+    return opening + variant_table(found) + difference_table(found) + "\n" + settings
+
+
+def training_step() -> str:
+    """What a step costs."""
+    path = FOLDER / "training_step.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    rows = []
+    for found in facts["measured"]:
+        for name, values in (found.pop("seconds per step") | found).items():
+            if name != "px":
+                rows.append([f"{found['px']} px", name, ", ".join(f"{value:.3g}" for value in values)])
+                rows[-1].append(f"{np.median(values):.3g}")
+    return STEP_NOTE.format(**facts) + table(["", "", "by round", "median"], rows)
+
+
+if __name__ == "__main__":
+    write_text(FOLDER / "README.md", OPENING + recipes() + training_step())
