@@ -72,11 +72,12 @@ def run(
 
 
 @app.command()
-def train(run: RunName = "") -> None:
+def train(run: Annotated[str, typer.Argument(help="Name of the run folder below runs/.")]) -> None:
     """Train a run's network ahead of notebook 03, which then takes it up; under torchrun on several processes.
 
     The run needs notebooks 01 and 02: `facelib run --to 02`. Afterwards `facelib run` goes on.
     """
+    # The name is no option here: torchrun would take `--run` for its own `--run-path`.
     from facelib import runs
     from facelib.audit.decisions import load_training
     from facelib.data import load_images

@@ -63,7 +63,8 @@ def test_folds_are_the_training_rows_and_of_equal_size(scored):
 
 def test_every_row_has_a_prediction(scored, small_faces):
     table, _, _ = scored
-    assert len(table) == len(small_faces[1]) and np.isfinite(table.to_numpy()).all()
+    said = table.drop(columns="age_spread")  # these networks, with a linear age head, have none
+    assert len(table) == len(small_faces[1]) and np.isfinite(said.to_numpy()).all()
     assert table[list(P_ETHNICITY)].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
     assert table["p_female"].between(0, 1).all()
 

@@ -94,7 +94,7 @@ def prepared_run(empty_runs, tmp_path, monkeypatch) -> str:
 
 
 def test_a_run_is_trained_by_two_processes_and_taken_up_without_training(prepared_run, monkeypatch):
-    done = torchrun("-m", "facelib.cli", "train", "--run", prepared_run)
+    done = torchrun("-m", "facelib.cli", "train", prepared_run)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("trained 1 epochs: `facelib run --run prepared --from 03` goes on") == 1
     folder = open_run(prepared_run)
@@ -120,7 +120,7 @@ def test_a_run_is_trained_by_two_processes_and_taken_up_without_training(prepare
 
 
 def test_a_run_that_is_not_prepared_is_not_trained(empty_runs, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["facelib", "train", "--run", "nothing"])
+    monkeypatch.setattr(sys, "argv", ["facelib", "train", "nothing"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2 and "there is no run 'nothing' yet" in capsys.readouterr().err
