@@ -87,7 +87,8 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Correlation of the fine detail of two grey pictures, the second one moved onto the first.
 
     The affine map that aligns them maximises the enhanced correlation coefficient (Evangelidis and Psarakis, PAMI
-    2008), which changes of brightness and contrast leave alone.
+    2008), which changes of brightness and contrast leave alone. Pictures that have `ALIGNED` in common as they lie are
+    left there.
 
     Parameters
     ----------

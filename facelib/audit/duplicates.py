@@ -28,7 +28,7 @@ MIN_COARSE = 0.93  # and after a small shift and stretch
 MIN_DETAIL = 0.66  # correlation of the fine detail; set by eye on 40 pairs of UTKFace between 0.50 and 0.70
 SPREADS = 3.5  # between the middle of what lookalikes have in common and a copy
 FEW_LOOKALIKES = 100  # pairs; with fewer their spread is not known
-STAND_IN = 0.95  # a copy with the same hash and this much common detail is searched through its first copy
+STAND_IN = alignment.ALIGNED  # a copy with the same hash and this much common detail is searched through its first copy
 CHUNK = 1000  # images a task
 COMPARED_AT_ONCE = 20_000  # pairs; those that earlier ones have joined into a group need no comparison
 
