@@ -12,6 +12,7 @@ PYTHON is the interpreter of an environment with imagededup, which needs one of 
 
 import argparse
 import io
+import itertools
 import json
 import subprocess
 import sys
@@ -76,14 +77,15 @@ def plant(data: str, folder: Path, seed: int = 0) -> pd.DataFrame:
 
 
 def search(folder: Path) -> dict:
-    """Seconds from files to pairs, with an empty cache, and the pairs."""
+    """Seconds from files to pairs, with an empty cache, and all pairs of the groups that they join."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         images, faces, _ = cache_faces(read_faces(folder), 64, Path(cache))
         pairs = duplicates.find_copies(faces, images)
         seconds = time.perf_counter() - start
-    names = faces["image_id"].to_numpy()
-    return {"seconds": seconds, "pairs": list(zip(names[pairs["first"]], names[pairs["second"]], strict=True))}
+    # Not all pairs of a group are listed: what counts is who is in it.
+    groups = faces["image_id"].groupby(duplicates.group_copies(len(faces), pairs))
+    return {"seconds": seconds, "pairs": [pair for _, names in groups for pair in itertools.combinations(names, 2)]}
 
 
 def searched(command: list[str]) -> tuple[float, set[frozenset[str]]]:

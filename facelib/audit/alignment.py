@@ -14,6 +14,7 @@ DETAIL_SIGMA = 1.0  # pixels of DETAIL_PX: what a Gaussian blur of this width ta
 CONTRAST_SIGMA = 4.0  # pixels: the neighbourhood whose contrast the detail is divided by
 CONTRAST_FLOOR = 3.0  # grey levels, so that the noise of flat regions is not blown up
 MARGIN = DETAIL_PX // 12  # of the detail picture left out: a crop has taken it away
+ALIGNED = 0.95  # common detail of pictures that lie upon each other already: a photograph saved or lit again
 ECC = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-3)  # steps, and the gain below which it stops
 ECC_BLUR = 3  # pixels
 
@@ -86,7 +87,8 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Correlation of the fine detail of two grey pictures, the second one moved onto the first.
 
     The affine map that aligns them maximises the enhanced correlation coefficient (Evangelidis and Psarakis, PAMI
-    2008), which changes of brightness and contrast leave alone.
+    2008), which changes of brightness and contrast leave alone. Pictures that have `ALIGNED` in common as they lie are
+    left there.
 
     Parameters
     ----------
@@ -97,6 +99,10 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
     float
         -1 to 1; near 1 for copies, far below for different faces that look alike.
     """
+    detail = _detail(first)
+    as_they_lie = float(detail @ _detail(second))
+    if as_they_lie >= ALIGNED:
+        return as_they_lie
     moved = second
     try:
         _, warp = cv2.findTransformECC(
@@ -106,4 +112,4 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
         moved = cv2.warpAffine(second, warp, second.shape, flags=flags, borderMode=cv2.BORDER_REFLECT)
     except cv2.error:
         pass  # a flat picture, or nothing in common: they are compared as they lie
-    return float(_detail(first) @ _detail(moved))
+    return float(detail @ _detail(moved))

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from facelib.data.readers import FaceSource
 from facelib.errors import UnreadableData
 
-CACHE_VERSION = 1  # a change of how pixels are made changes the key
+CACHE_VERSION = 2  # a change of how pixels are made changes the key
 CHUNK = 256  # photographs a task
 
 
@@ -97,8 +97,8 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
             # Pillow only warns here, and a filter on warnings is not safe among threads.
             if width * height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
-            # JPEG can be decoded at half or quarter size, never below twice the size wanted.
-            image.draft("RGB", (2 * px, 2 * px))
+            # JPEG can be decoded at half or quarter size, never below one and a half times the size wanted.
+            image.draft("RGB", (3 * px // 2, 3 * px // 2))
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facelib.audit import alignment
 from facelib.audit.alignment import (
+    ALIGNED,
     COARSE_PX,
     DETAIL_PX,
     coarse_correlation,
@@ -75,6 +77,16 @@ def test_the_detail_of_other_people_is_not():
     image = grey(portrait(3), DETAIL_PX)[0]
     for seed in range(4, 10):
         assert detail_correlation(image, grey(portrait(seed), DETAIL_PX)[0]) < 0.72
+
+
+def test_pictures_that_lie_upon_each_other_are_not_aligned(monkeypatch):
+    image = portrait(2)
+    darker, moved = (image * 0.8).astype(np.uint8), cropped(image, 8, 0, 0, 8)
+    pictures = [grey(view, DETAIL_PX)[0] for view in (image, darker, moved)]
+    monkeypatch.setattr(alignment.cv2, "findTransformECC", None)
+    assert detail_correlation(pictures[0], pictures[1]) > ALIGNED
+    with pytest.raises(TypeError):
+        detail_correlation(pictures[0], pictures[2])
 
 
 def test_pictures_that_cannot_be_aligned_are_compared_as_they_lie():

@@ -155,8 +155,10 @@ def test_the_second_hash_is_that_of_the_mirror_image():
     assert there.tolist() == back[::-1].tolist() and there[0] != there[1]
 
 
-def test_the_hash_is_imagehashs():
-    images = [portrait(k) for k in range(5)]
+@pytest.mark.parametrize("px", [32, 48, 64, 96])
+def test_the_hash_is_imagehashs(px):
+    images = [portrait(k, px) for k in range(5)]
+    images += [np.random.default_rng(k).integers(0, 256, (px, px, 3), dtype=np.uint8) for k in range(50)]
     found = perceptual_hashes(stack(images))
     for row, image in enumerate(images):
         for column, view in enumerate((image, image[:, ::-1])):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from facelib.data import pixels
+from facelib.data.drawing import draw_face
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, decode, is_cached, map_cached, resize
 from facelib.data.readers import read_faces
 from facelib.errors import UnreadableData
@@ -96,6 +97,14 @@ def test_grey_pixels_are_decoded_like_a_file():
     grey = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
     picture, width, height, mode = decode(grey, 48)
     assert (picture == grey[..., None]).all() and (width, height, mode) == (48, 48, "L")
+
+
+@pytest.mark.parametrize(("px", "reduced"), [(64, True), (96, False)])
+def test_a_jpeg_is_decoded_at_half_size_only_where_enough_is_left(px, reduced):
+    content = encode(Image.fromarray(draw_face(30, 1, 0, np.random.default_rng(5), 200)), "JPEG", quality=95)
+    whole = Image.open(io.BytesIO(content)).resize((px, px), Image.Resampling.LANCZOS)
+    off = np.abs(decode(content, px)[0].astype(int) - np.asarray(whole))
+    assert off.any() == reduced and off.mean() < 1.5
 
 
 @pytest.mark.parametrize("px", [16, 40, 64])
