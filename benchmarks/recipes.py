@@ -47,6 +47,7 @@ def train_variant(data: str, name: str, profile: Profile) -> None:
     images, faces, labels, split = prepared(data, profile)
     train, validation = (np.flatnonzero((split["split"] == part) & split["used"]) for part in ("train", "validation"))
     folder = runs_root() / "recipes"
+    resumed = (folder / name / "last.ckpt").exists()  # the time of the epochs before is not known any more
     wall, processor = time.perf_counter(), time.process_time()
     network, history = train_multitask(images, labels, train, validation, profile, folder / name, faces["image_id"])
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
@@ -54,7 +55,7 @@ def train_variant(data: str, name: str, profile: Profile) -> None:
     table = given.join(predictions_table(predict_outputs(network, images.take(validation))))
     with atomic_path(folder / f"{name}.parquet") as partial:
         table.to_parquet(partial, index=False)
-    facts = {"seconds": seconds, "epochs": len(history), "settings": vars(profile)}
+    facts = {"seconds": None if resumed else seconds, "epochs": len(history), "settings": vars(profile)}
     write_json(folder / f"{name}.json", facts | {"measures": measure(table)})
 
 
@@ -121,9 +122,9 @@ def main() -> None:
     if len(found) > 1:
         write_json(options.out / "recipes.json", found)
     for name, facts in found.items():
-        minutes = facts["seconds"]["processor"] / 60
+        minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "resumed"
         values = ", ".join(f"{key} {value['value']:.3f}" for key, value in facts["measures"].items())
-        print(f"{name}: {facts['epochs']} epochs, {minutes:.1f} min of processor; {values}")
+        print(f"{name}: {facts['epochs']} epochs, {minutes}; {values}")
         for key, value in next((facts[key] for key in facts if key.startswith("minus")), {}).items():
             print(f"    {key:26} {value['value']:+.3f} ({value['low']:+.3f} to {value['high']:+.3f})")
 

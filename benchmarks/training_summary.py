@@ -65,7 +65,8 @@ def variant_table(found: dict[str, dict]) -> str:
             interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
             for key, (_, form) in MEASURES.items()
         ]
-        rows.append([name, f"{facts['epochs']}", f"{facts['seconds']['processor'] / 60:.0f}", *values])
+        minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
+        rows.append([name, f"{facts['epochs']}", minutes, *values])
     return table(["", "epochs", "processor (min)", *(name for name, _ in MEASURES.values())], rows)
 
 

@@ -149,7 +149,7 @@ PROFILES = {
             stage_epochs=6,
             explained_images=100,
         ),
-        Profile("quick", images=4000, epochs=30, label_epochs=10, patience=10),
+        Profile("quick", images=4000, epochs=30, label_epochs=10),
         Profile("full", image_px=96, epochs=30, label_epochs=15, stage_epochs=5, resamples=2000),
     )
 }
