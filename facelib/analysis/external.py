@@ -123,7 +123,7 @@ def collect_photos(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             except UnreadablePhoto as error:
                 unreadable.append(str(error))
     if not photos:
-        raise UnreadablePhoto(f"{path} holds no photograph that can be read: give a folder with {', '.join(FORMATS)}")
+        raise UnreadablePhoto(f"{path} holds no photograph that can be read: it takes {', '.join(IMAGE_SUFFIXES)}")
     return photos, unreadable
 
 
