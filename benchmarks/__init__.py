@@ -3,3 +3,4 @@
 from pathlib import Path
 
 AUDIT_RESULTS = Path("reports/audit")  # where the audit's benchmarks leave what they measured
+ROBUSTNESS_RESULTS = Path("reports/robustness")  # where those of bad input and interruptions do

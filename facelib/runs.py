@@ -26,7 +26,7 @@ from facelib import schema
 from facelib.config import Profile, resolve_profile
 from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict
 from facelib.metrics import Estimate
-from facelib.spreadsheets import guarded, unguarded
+from facelib.spreadsheets import guarded, quoting, unguarded
 from facelib.storage import atomic_path, write_text, writing
 
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
@@ -109,7 +109,7 @@ def as_written(path: Path) -> Iterator[None]:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file atomically, in which no text is a spreadsheet's formula; `read_csv` gives the texts back."""
     with atomic_path(path) as partial:
-        guarded(table).to_csv(partial, index=False)
+        guarded(table).to_csv(partial, index=False, quoting=quoting(table))
 
 
 def read_csv(path: Path, **options) -> pd.DataFrame:

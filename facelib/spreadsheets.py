@@ -4,6 +4,7 @@ A file may be named `=HYPERLINK(...)`, and its name is then its image_id in ever
 CSV file, which people open in a spreadsheet, carries an apostrophe before it.
 """
 
+import csv
 import re
 
 import pandas as pd
@@ -38,6 +39,15 @@ def unguard(text):
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
     """A table whose texts no spreadsheet runs."""
     return table.assign(**{name: table[name].map(guard) for name in _texts(table)}).rename(columns=guard)
+
+
+def quoting(table: pd.DataFrame) -> int:
+    """How to quote a table as CSV: all texts where one holds a carriage return, which pandas does not quote by itself.
+
+    Unquoted it ends the line for every reader, and a file's name would go on as a row of its own.
+    """
+    broken = any(table[name].astype(str).str.contains("\r", regex=False).any() for name in _texts(table))
+    return csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
 
 
 def unguarded(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +25,17 @@ from facelib.storage import PARTIAL, held, sweep, writing
 
 CACHE_VERSION = 1  # a change of how pixels are made changes the key
 CHUNK = 256  # photographs a task
-# What strangers' files may be: Pillow knows formats that start other programs, or read other files.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-MAX_PIXELS = 50_000_000  # of a photograph; a telephone's largest has that many
+# What strangers' files may be, since Pillow knows formats that start other programs or read other files; and the most
+# pixels of each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.
+MAX_PIXELS = {
+    "JPEG": 50_000_000,  # a telephone's largest
+    "PNG": 25_000_000,
+    "WEBP": 12_500_000,
+    "BMP": 25_000_000,
+    "GIF": 25_000_000,
+    "TIFF": 25_000_000,
+}
+FORMATS = tuple(MAX_PIXELS)
 LARGE_PIXELS = 8_000_000  # decoded one at a time
 ONE_LARGE = threading.Lock()
 CACHE_FILES = ("index.parquet", "pixels.npy")
@@ -104,8 +113,8 @@ def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Ima
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             size, mode = image.size, image.mode
-            # Pillow only warns here, and a filter on warnings is not safe among threads.
-            if size[0] * size[1] > MAX_PIXELS:
+            most = MAX_PIXELS.get(image.format, MAX_PIXELS["JPEG"])  # a JPEG of several pictures has another name
+            if size[0] * size[1] > most:
                 raise Image.DecompressionBombError
             if wanted_px:
                 # JPEG can be decoded at half or quarter size, never below twice the size wanted.
@@ -311,7 +320,8 @@ def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
         for rows in chunks(len(positions), CHUNK)
     )
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(unique), px, px, 3)}
-    with path.open("wb") as pixels:
+    with path.open("wb") as pixels, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about files whose reason is kept if they cannot be used
         np.lib.format.write_array_header_1_0(pixels, header)
         for images, chunk in decoded:
             pixels.write(images.tobytes())

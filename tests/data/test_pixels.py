@@ -116,7 +116,7 @@ def test_what_cannot_be_decoded_says_why():
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
     large = encode(Image.new("RGB", (40, 40)))
     for most in (1500, 100):  # too many for us, and far too many for Pillow
-        monkeypatch.setattr(pixels, "MAX_PIXELS", 1500)
+        monkeypatch.setitem(pixels.MAX_PIXELS, "PNG", 1500)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
         with pytest.raises(ValueError, match="too many pixels"):
             decode(large, 16)
