@@ -56,7 +56,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         venv.create(scratch, with_pip=True)
         pip = [Path(scratch) / "bin" / "python", "-m", "pip", "install", "--quiet", PIP_AUDIT]
-        if subprocess.run(pip, stdout=subprocess.DEVNULL).returncode:
+        if subprocess.run(pip, capture_output=True).returncode:
             print(f"{PIP_AUDIT} could not be installed, so nothing is known of the {pins} packages of {lock}")
             return 0
         answers = {service: audit(Path(scratch) / "bin" / "pip-audit", lock, service) for service in SERVICES}

@@ -205,6 +205,7 @@ def main() -> None:
     Exit code 2 is for what a user can mend, 1 for a notebook that failed and for a command that was stopped.
     """
     warnings.filterwarnings("ignore", module="PIL")  # what is odd about a photograph is said by row, in a table
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes started here import nothing from the working directory
     try:
         sys.exit(app(join_pairs(sys.argv[1:]) or ["--help"], standalone_mode=False))
     except (FacelibError, TyperException, OSError) as error:

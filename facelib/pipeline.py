@@ -218,7 +218,8 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
                 store_widget_state=False,  # the state of a panel would hold its pictures
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
-                extra_arguments=[f"--IPKernelApp.exec_lines={TIE_TO_PARENT}"],
+                # Modules that lie in the folder from which the command is given are not the project's.
+                extra_arguments=[f"--IPKernelApp.exec_lines={TIE_TO_PARENT}", "--IPKernelApp.ignore_cwd=True"],
             )
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -133,7 +134,8 @@ def _notebook_body(path: Path) -> str:
     except Exception as error:  # nbformat and nbconvert pass on whatever a damaged notebook makes them stumble over
         reason = str(error).strip().partition("\n")[0][:200]
         raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
-    return body
+    # The one thing in a body that can act and that the page's policy does not forbid: sending the reader elsewhere.
+    return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
 
 
 def markdown_summary(headline: list[dict]) -> str:
