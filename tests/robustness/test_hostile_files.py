@@ -200,9 +200,8 @@ def test_a_cache_from_a_stranger_runs_nothing_and_is_made_again(trace, faces_fol
     (folder,) = root.iterdir()
     np.save(folder / "pixels.npy", np.array([Attack(trace)], dtype=object), allow_pickle=True)
     about = json.loads((folder / "about.json").read_text())
-    about["pixels.npy"] = hashlib.sha256(
-        (folder / "pixels.npy").read_bytes()
-    ).hexdigest()  # a stranger computes checksums, too
+    # A stranger computes checksums, too.
+    about["pixels.npy"] = hashlib.sha256((folder / "pixels.npy").read_bytes()).hexdigest()
     (folder / "about.json").write_text(json.dumps(about))
     assert not is_cached(folder)
     images, faces, _ = cache_faces(read_faces(faces_folder), 32, root)
