@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import ROBUSTNESS_RESULTS
-from facelib.runs import write_json
+from facelib.runs import project_root, write_json
 
 # What says when, where and how fast a run was, and no more; the report and the executed notebooks show some of it.
 ABOUT_THE_RUN = {"params.yaml", "timings.json", "progress.json", "test_reads.csv", "presentation.pdf"}
@@ -24,9 +24,13 @@ SHOWING_IT = {"notebooks", "report"}
 def start(root: Path, name: str, profile: str, data: str = "", cache: Path | None = None) -> subprocess.Popen:
     """Begin a run, or go on with it, in a process of its own."""
     command = [sys.executable, "-m", "facelib.cli", "run", "--profile", profile, "--run", name]
-    environment = os.environ | {"FACELIB_RUNS": str(root), "FACELIB_CACHE": str(cache or root / "cache")}
+    folders = {"FACELIB_RUNS": str(root), "FACELIB_CACHE": str(cache or root / "cache")}
+    environment = os.environ | folders | {"PYTHONPATH": str(project_root())}
+    root.mkdir(parents=True, exist_ok=True)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *(["--data", data] if data else [])], env=environment, **streams)
+    # Elsewhere than in the project, since a kernel leaves its working directory out of what it imports from.
+    data = ["--data", str(Path(data).resolve())] if data else []
+    return subprocess.Popen([*command, *data], cwd=root, env=environment, **streams)
 
 
 def finish(process: subprocess.Popen) -> None:
