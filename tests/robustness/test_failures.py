@@ -93,24 +93,37 @@ CASES = {
     "no data": (nothing, (*AUDIT, "{tmp}/gone"), r"nothing at \S+gone: give a UTKFace folder"),
     "an empty folder": (nothing, (*AUDIT, "{tmp}"), r"holds no usable face .*: give the folder that holds the images"),
     "a table of nothing": (
-        lambda tmp: (tmp / "t.csv").write_text("path,age\n"), (*AUDIT, "{tmp}/t.csv"), r"t\.csv holds no usable face",
+        lambda tmp: (tmp / "t.csv").write_text("path,age\n"),
+        (*AUDIT, "{tmp}/t.csv"),
+        r"t\.csv holds no usable face",
     ),
     "no table": (
-        lambda tmp: (tmp / "t.csv").write_bytes(b"\xff\xfe\x00"), (*AUDIT, "{tmp}/t.csv"), r"cannot be read .*: save it",
+        lambda tmp: (tmp / "t.csv").write_bytes(b"\xff\xfe\x00"),
+        (*AUDIT, "{tmp}/t.csv"),
+        r"cannot be read .*: save it",
     ),
     "another kind of file": (a_text_file, (*AUDIT, "{tmp}/notes.txt"), r"neither a folder nor .*: give one of them"),
     "no --images": (
         lambda tmp: (tmp / "t.csv").write_text("path,age\na,3\n"),
-        (*AUDIT, "{tmp}/t.csv", "--images", "{tmp}/gone"), r"no folder \S+gone: --images takes",
+        (*AUDIT, "{tmp}/t.csv", "--images", "{tmp}/gone"),
+        r"no folder \S+gone: --images takes",
     ),
     "--out is a file": (
-        lambda tmp: (a_picture(tmp), (tmp / "out").touch()), (*AUDIT, "{tmp}"), r"--out \S+ is a file: give a folder",
+        lambda tmp: (a_picture(tmp), (tmp / "out").touch()),
+        (*AUDIT, "{tmp}"),
+        r"--out \S+ is a file: give a folder",
     ),
     "no --split": (a_picture, (*AUDIT, "{tmp}", "--split", "{tmp}/gone"), r"no folder \S+gone: --split takes"),
-    "another split": (bad_split, (*AUDIT, "{tmp}", "--split", "{tmp}/split"), r"not one of the 1 names .* e\.g\. 'other"),
+    "another split": (
+        bad_split,
+        (*AUDIT, "{tmp}", "--split", "{tmp}/split"),
+        r"not one of the 1 names .* e\.g\. 'other",
+    ),
     "bad decisions": (bad_decisions, (*AUDIT, "{tmp}"), r"line 2 of \S+decisions\.csv has action 'burn': allowed are"),
     "no cluster": (
-        a_picture, (*AUDIT, "{tmp}", "--cluster", "tcp://127.0.0.1:1"), r"(no dask scheduler answers|needs dask)",
+        a_picture,
+        (*AUDIT, "{tmp}", "--cluster", "tcp://127.0.0.1:1"),
+        r"(no dask scheduler answers|needs dask)",
     ),
     "few faces": (a_picture, ("run", "--data", "{tmp}"), r"holds 1 usable faces: four splits need 200"),
     "no profile": (nothing, ("run", "--profile", "vast"), r"no profile 'vast': choose one of smoke"),
@@ -120,31 +133,55 @@ CASES = {
     "no notebook": (nothing, ("run", "--from", "9"), r"no notebook '9': choose 01 to 08"),
     "a name that leads out": (nothing, ("run", "--run", "../r"), r"one word without slashes.*: choose another --run"),
     "a name of two lines": (nothing, ("report", "--run", "a\nb"), r"'a\\nb' is not: choose another --run"),
-    "a name too long": (nothing, ("run", "--profile", "smoke", "--run", "r" * 300), r"File name too long.*: choose a shorter"),
-    "other parameters": (
-        a_run_without_notebooks, ("run", "--run", "r", "--profile", "demo"), r"'r' exists with other name .*: choose another",
+    "a name too long": (
+        nothing,
+        ("run", "--profile", "smoke", "--run", "r" * 300),
+        r"File name too long.*: choose a shorter",
     ),
-    "a stranger's folder": (a_strangers_folder, ("run", "--run", "r", "--fresh"), r"is not a run folder .*: choose another"),
+    "other parameters": (
+        a_run_without_notebooks,
+        ("run", "--run", "r", "--profile", "demo"),
+        r"'r' exists with other name .*: choose another",
+    ),
+    "a stranger's folder": (
+        a_strangers_folder,
+        ("run", "--run", "r", "--fresh"),
+        r"is not a run folder .*: choose another",
+    ),
     "no run": (nothing, ("report", "--run", "r"), r"no run 'r' yet: `facelib run --run r`"),
     "no notebooks": (a_run_without_notebooks, ("report", "--run", "r"), r"no executed notebook: run `facelib run"),
     "no results": (a_run_without_notebooks, ("slides", "--run", "r"), r"no metrics of 02_clean yet: run that notebook"),
-    "no model": (a_run_without_notebooks, ("predict", "x.jpg", "--run", "r"), r"no trained predictor: run notebooks 01 to 04"),
+    "no model": (
+        a_run_without_notebooks,
+        ("predict", "x.jpg", "--run", "r"),
+        r"no trained predictor: run notebooks 01 to 04",
+    ),
     "a damaged run": (a_damaged_run, ("report", "--run", "r"), r"params\.yaml is not what facelib writes .*: run the"),
     "a damaged notebook": (
-        a_run_with_a_damaged_notebook, ("report", "--run", "r"), r"01_explore\.ipynb is no executed .*: run it again",
+        a_run_with_a_damaged_notebook,
+        ("report", "--run", "r"),
+        r"01_explore\.ipynb is no executed .*: run it again",
     ),
     "a damaged network": (
-        a_run_with_a_damaged_network, ("predict", "x.jpg", "--run", "r"), r"model\.safetensors is not a network",
+        a_run_with_a_damaged_network,
+        ("predict", "x.jpg", "--run", "r"),
+        r"model\.safetensors is not a network",
     ),
     "no data set": (nothing, ("fetch", "faces"), r"no data set 'faces': choose utkface or utkface-csv"),
-    "no archive": (nothing, ("fetch", "utkface", "--to", "{tmp}/to", "--archive", "{tmp}/a.zip"), r"no file \S+a\.zip: --arc"),
+    "no archive": (
+        nothing,
+        ("fetch", "utkface", "--to", "{tmp}/to", "--archive", "{tmp}/a.zip"),
+        r"no file \S+a\.zip: --arc",
+    ),
     "text for an archive": (
-        a_text_file, ("fetch", "utkface", "--to", "{tmp}/to", "--archive", "{tmp}/notes.txt"), r"neither a \.zip nor .*: give",
+        a_text_file,
+        ("fetch", "utkface", "--to", "{tmp}/to", "--archive", "{tmp}/notes.txt"),
+        r"neither a \.zip nor .*: give",
     ),
     "no command": (nothing, ("dance",), r"No such command 'dance': see facelib --help"),
     "no option": (nothing, ("run", "--nonsense"), r"No such option: --nonsense: see facelib run --help"),
     "a missing option": (nothing, ("audit",), r"Missing option '--data': see facelib audit --help"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
