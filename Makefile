@@ -11,10 +11,10 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lint unit smoke lab bench slides figures lock clean
+.PHONY: help setup report test lint unit smoke lab bench fuzz kills slides figures lock audit-deps clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -52,6 +52,12 @@ bench: setup  ## speed of the pixel cache, of the search for pairs and of a trai
 	$(BIN)/python -m benchmarks.pair_search $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.training_step
 
+fuzz: setup  ## thousands of damaged pictures: none lost, none slow, nothing opened outside
+	$(BIN)/python -m benchmarks.fuzz_images
+
+kills: setup  ## runs killed at random moments and gone on with: the results of one that was left alone
+	$(BIN)/python -m benchmarks.kills
+
 slides: setup  ## presentation.pdf from RUN's results and figures
 	$(BIN)/facelib slides --run $(RUN)
 
@@ -65,6 +71,9 @@ figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-header --upgrade --quiet -o requirements.lock
+
+audit-deps: setup  ## known vulnerabilities of the locked packages, where a database can be reached
+	$(BIN)/python -m benchmarks.vulnerabilities
 
 clean:  ## remove what can be made again: caches, synthetic faces, the smoke run (other runs stay)
 	rm -rf data/cache runs/smoke .pytest_cache .ruff_cache

@@ -9,7 +9,8 @@ from benchmarks.ablations import MEASURES
 from benchmarks.pages import interval, table
 from facelib.audit.quality import NAMES
 from facelib.audit.report import readable
-from facelib.runs import project_root, write_text
+from facelib.runs import project_root
+from facelib.storage import write_text
 
 FOLDER = project_root() / AUDIT_RESULTS
 OPENING = """# How good is the audit?

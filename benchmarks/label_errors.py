@@ -24,7 +24,8 @@ from facelib.data import cache_faces, read_faces
 from facelib.data.splits import split_faces
 from facelib.models.out_of_fold import score_out_of_fold
 from facelib.reporting import plots
-from facelib.runs import atomic_path, cache_root, runs_root, write_json
+from facelib.runs import cache_root, runs_root, write_json
+from facelib.storage import atomic_path
 
 
 def planted_scores(data: str, profile: Profile) -> pd.DataFrame:

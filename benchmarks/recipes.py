@@ -25,8 +25,9 @@ from facelib.data.splits import split_faces
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_multitask
-from facelib.runs import atomic_path, cache_root, runs_root, write_json
+from facelib.runs import cache_root, runs_root, write_json
 from facelib.schema import P_ETHNICITY
+from facelib.storage import atomic_path
 
 PREPARED_PX = 64  # edge of the images in which copies are searched, pixels
 

@@ -12,7 +12,8 @@ from benchmarks import TRAINING_RESULTS
 from benchmarks.pages import interval, table
 from facelib.config import RECIPES
 from facelib.reporting import plots
-from facelib.runs import project_root, write_text
+from facelib.runs import project_root
+from facelib.storage import write_text
 
 FOLDER = project_root() / TRAINING_RESULTS
 OPENING = """# How do the recipes compare, and what does a training step cost?

@@ -3,10 +3,12 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from facelib.errors import FacelibError, NotebookFailed
 
@@ -60,15 +62,18 @@ def run(
     path = runs.runs_root() / name
     begins = fresh or not (path / "params.yaml").exists()
     resolve_profile(runs.run_name(run, profile)[1], settings)
+    if fresh:
+        pipeline.check_discardable(path)
     if data and begins:
         read_labelled(data, images)  # bad input is said before anything is removed or started
-    if fresh:
-        pipeline.discard(path)
-    folder = runs.start_run(run, profile, data, settings, images)
-    say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
-    pipeline.execute(folder, first, last, parameters, say)
-    folder = runs.open_run(folder.name)  # the notebooks have added to its parameters
-    say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
+    with pipeline.locked(path):
+        if fresh:
+            pipeline.discard(path)
+        folder = runs.start_run(run, profile, data, settings, images)
+        say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
+        pipeline.execute(folder, first, last, parameters, say)
+        folder = runs.open_run(folder.name)  # the notebooks have added to its parameters
+        say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
 
 
 @app.command()
@@ -189,12 +194,13 @@ def slides(
 def fetch(
     name: Annotated[str, typer.Argument(help="utkface or utkface-csv.")],
     to: Annotated[Path | None, typer.Option(help="Folder to put it in; data/raw by default.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="A downloaded .zip or .tar file to unpack instead.")] = None,
 ) -> None:
     """Download a public data set from Kaggle; its own terms apply (non-commercial research)."""
     from facelib.data.fetch import fetch_dataset
     from facelib.runs import project_root
 
-    say(f"data: {fetch_dataset(name, to or project_root() / 'data' / 'raw')}")
+    say(f"data: {fetch_dataset(name, to or project_root() / 'data' / 'raw', archive)}")
 
 
 def join_pairs(arguments: list[str]) -> list[str]:
@@ -223,15 +229,40 @@ def join_pairs(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point: an error that a user can mend is one line on stderr and exit code 2."""
+    """Entry point: an error that a user can cause is one line on stderr.
+
+    Exit code 2 is for what a user can mend, 1 for a notebook that failed and for a command that was stopped.
+    """
+    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a photograph is said by row, in a table
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes started here import nothing from the working directory
     try:
-        app(join_pairs(sys.argv[1:]))
-    except FacelibError as error:
+        sys.exit(app(join_pairs(sys.argv[1:]) or ["--help"], standalone_mode=False))
+    except (FacelibError, TyperException, OSError) as error:
         if os.environ.get("FACELIB_DEBUG"):
             raise
-        print(f"facelib: {' '.join(str(error).split())}", file=sys.stderr)
-        # A notebook that failed is not a wrong call.
-        sys.exit(1 if isinstance(error, NotebookFailed) else 2)
+        refuse(*sentence(error))
+    except (KeyboardInterrupt, typer.Abort):
+        refuse("stopped; a run goes on where it was when the same command is given again", 1)
+
+
+def sentence(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code: 2 for what a user can mend in the call or the data, else 1."""
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        command = f"facelib {context.info_name}" if context and context.parent else "facelib"
+        return f"{error.format_message().rstrip('.')}: see {command} --help", 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the system'}: {error.strerror or error}: mend that and give the command again", 1
+    # A notebook that failed is not a wrong call.
+    return str(error), 1 if isinstance(error, NotebookFailed) else 2
+
+
+def refuse(reason: str, code: int) -> None:
+    """Say why on one line, whatever was in a name, and exit."""
+    line = " ".join(reason.split())
+    escaped = (letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
+    print("facelib: " + "".join(escaped), file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

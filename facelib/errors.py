@@ -21,6 +21,10 @@ class RunConflict(FacelibError):
     """A run folder that belongs to other parameters, or that another process is using."""
 
 
+class DamagedRun(FacelibError):
+    """A file of a run folder or of the cache that is not what facelib writes."""
+
+
 class InvalidDecision(FacelibError):
     """A row of decisions.csv that says something other than keep, drop or relabel to an allowed value."""
 

@@ -1,29 +1,32 @@
 """papermill over the notebooks: order, progress, resume."""
 
-import fcntl
-import json
 import os
-import shutil
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from facelib.config import Profile
-from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
-from facelib.runs import RunFolder, package_fingerprint, project_root, write_json, write_text
+from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
+from facelib.runs import RunFolder, package_fingerprint, project_root, read_json, write_json
 from facelib.schema import NOTEBOOKS
+from facelib.storage import PARTIAL, held, sweep, writing
 
 # What a person did, and how often the test split was looked at, outlives a run that begins anew.
 LASTING = ("tables/decisions.csv", "test_reads.csv")
+LOCK, PROGRESS = ".lock", "progress.json"
+# Run by a notebook's kernel before its first cell.
+TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,15 @@ def split_parameters(given: dict[str, str]) -> tuple[dict[str, str], dict]:
     for key in given.keys() - settings.keys() - known:
         allowed = ", ".join(sorted((known | set(Profile.__dataclass_fields__)) - {"name"}))
         raise UnknownSetting(f"there is no setting or notebook parameter {key!r}: choose one of {allowed}")
-    # Read as YAML, so that `false` is no text that counts as true.
-    return settings, {key: yaml.safe_load(value) for key, value in given.items() if key not in settings}
+    return settings, {key: _parsed(key, value) for key, value in given.items() if key not in settings}
+
+
+def _parsed(key: str, value: str):
+    """A notebook parameter, read as YAML, so that `false` is no text that counts as true."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UnknownSetting(f"parameter {key} is {value!r}, which is no YAML: quote it, as in '\"{value}\"'") from None
 
 
 def numbered(number: str) -> str:
@@ -78,58 +88,76 @@ def numbered(number: str) -> str:
 
 
 @contextmanager
-def locked(run: RunFolder):
+def locked(path: Path) -> Iterator[None]:
     """Hold a run folder against a second process; a lock left by a process that died is no obstacle.
+
+    What such a process left half-written is removed.
 
     Raises
     ------
     RunConflict
         If another living process holds it.
     """
-    with (run.path / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunConflict(
-                f"run {run.name!r} is being written by another process: wait, or choose another --run"
-            ) from None
+    refusal = RunConflict(f"run {path.name!r} is being written by another process: wait, or choose another --run")
+    with held(path / LOCK, refusal):
+        sweep(path.rglob(f"{PARTIAL}*"))
         yield
 
 
-def discard(path: Path) -> None:
-    """Remove a run folder so that it can begin anew, but for a person's decisions and the log of test readings.
+def check_discardable(path: Path) -> None:
+    """Refuse to begin a folder anew that was not made by facelib.
 
-    Anything that is not a run folder is left alone.
+    Raises
+    ------
+    RunConflict
+        If it holds files and is no run folder.
+    """
+    if path.exists() and not (path / "params.yaml").exists() and _others(path):
+        raise RunConflict(f"{path} is not a run folder and is not removed: choose another --run name")
+
+
+def _others(path: Path) -> list[Path]:
+    """All of a folder's files that do not outlive a fresh start; the parameters, which make it a run folder, last."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir()]
+    others = [file for file in files if file.relative_to(path).as_posix() not in (*LASTING, LOCK)]
+    return sorted(others, key=lambda file: (file == path / "params.yaml", file != path / PROGRESS))
+
+
+def discard(path: Path) -> None:
+    """Empty a run folder so that it can begin anew, but for a person's decisions and the log of test readings.
+
+    Those are never touched, and the list of finished notebooks goes first: stopped at any moment, this leaves a run
+    folder that begins anew.
 
     Raises
     ------
     RunConflict
         If the folder was not made by facelib.
     """
-    if not path.exists():
-        return
-    if not (path / "params.yaml").exists():
-        raise RunConflict(f"{path} is not a run folder and is not removed: choose another --run name")
-    with locked(RunFolder(path)):
-        kept = {name: (path / name).read_text("utf-8") for name in LASTING if (path / name).exists()}
-        shutil.rmtree(path)
-        for name, text in kept.items():
-            write_text(path / name, text)
+    check_discardable(path)
+    for file in _others(path):
+        file.unlink()
+    for folder in sorted((folder for folder in path.rglob("*") if folder.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _load_finished(run: RunFolder) -> dict[str, Finished]:
-    path = run.path / "progress.json"
-    if not path.exists():
-        return {}
-    return {name: Finished(**facts) for name, facts in json.loads(path.read_text(encoding="utf-8")).items()}
+    path = run.path / PROGRESS
+    try:
+        return {name: Finished(**facts) for name, facts in read_json(path).items()} if path.exists() else {}
+    except TypeError as error:
+        raise DamagedRun(
+            f"{path} is no list of finished notebooks ({error}): begin the run anew with --fresh"
+        ) from error
 
 
 def _save_finished(run: RunFolder, finished: dict[str, Finished]) -> None:
-    write_json(run.path / "progress.json", {name: asdict(facts) for name, facts in finished.items()})
+    write_json(run.path / PROGRESS, {name: asdict(facts) for name, facts in finished.items()})
 
 
 def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | None = None, say=print) -> None:
-    """Run the notebooks that are not finished yet, in order, into the run folder.
+    """Run the notebooks that are not finished yet, in order, into the run folder, which the caller holds (`locked`).
 
     Parameters
     ----------
@@ -148,50 +176,50 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     """
     names = list(NOTEBOOKS)
     stop = names.index(numbered(last)) if last else len(names) - 1
-    with locked(run):
-        finished = _load_finished(run)
-        if first:
-            finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
-        package, accepted = package_fingerprint(), notebook_parameters()
-        for number, name in enumerate(names[: stop + 1]):
-            chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
-            if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
-                stale = (
-                    ""
-                    if finished[name].package == package
-                    else f"; the package changed since: --from {name[:2]} redoes it"
-                )
-                say(f"{name}  done before{stale}")
-                continue
-            # What follows was made from what this one wrote.
-            finished = {done: finished[done] for done in names[:number]}
-            _save_finished(run, finished)
-            run.forget(names[number:])
-            finished[name] = _execute_one(run, name, chosen, package)
-            _save_finished(run, finished)
-            minutes, seconds = divmod(round(finished[name].seconds), 60)
-            say(f"{name}  {finished[name].cells} cells  {minutes}:{seconds:02d}")
+    finished = _load_finished(run)
+    if first:
+        finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
+    package, accepted = package_fingerprint(), notebook_parameters()
+    for number, name in enumerate(names[: stop + 1]):
+        chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
+        if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
+            stale = (
+                "" if finished[name].package == package else f"; the package changed since: --from {name[:2]} redoes it"
+            )
+            say(f"{name}  done before{stale}")
+            continue
+        # What follows was made from what this one wrote.
+        finished = {done: finished[done] for done in names[:number]}
+        _save_finished(run, finished)
+        run.forget(names[number:])
+        finished[name] = _execute_one(run, name, chosen, package)
+        _save_finished(run, finished)
+        minutes, seconds = divmod(round(finished[name].seconds), 60)
+        say(f"{name}  {finished[name].cells} cells  {minutes}:{seconds:02d}")
 
 
 def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> Finished:
     """Execute one notebook into the run folder."""
     output = run.path / "notebooks" / f"{name}.ipynb"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f"{PARTIAL}{output.name}")
     start = time.perf_counter()
     # Notebook kernels are children of this process: they find the run through its environment.
     os.environ["FACELIB_RUNS"] = str(run.path.parent)
     try:
         # The kernel listens on sockets in a folder of its own, which no other user and no other run reaches.
-        with tempfile.TemporaryDirectory(prefix="facelib-") as sockets:
+        with writing(output), tempfile.TemporaryDirectory(prefix="facelib-") as sockets:
+            output.parent.mkdir(parents=True, exist_ok=True)
             papermill.execute_notebook(
                 str(notebook_path(name)),
-                str(output),
+                str(partial),
                 parameters={"run": run.name, **parameters},
                 progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
                 kernel_name="python3",
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
                 store_widget_state=False,  # the state of a panel would hold its pictures
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+                # Modules that lie in the folder from which the command is given are not the project's.
+                extra_arguments=[f"--IPKernelApp.exec_lines={TIE_TO_PARENT}", "--IPKernelApp.ignore_cwd=True"],
             )
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()
@@ -199,6 +227,13 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             f"{name}, cell {error.exec_count}, which begins {source[0] if source else ''!r}: "
             f"{error.ename}: {error.evalue} (executed so far: {output})"
         ) from error
+    except DeadKernelError as error:
+        raise NotebookFailed(
+            f"{name}: its process ended, for want of memory or because somebody ended it: give the same command again"
+        ) from error
+    finally:  # papermill writes after each cell; what is read is whole, and ends where the notebook ended
+        with suppress(FileNotFoundError):
+            os.replace(partial, output)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
     return Finished(package, parameters, cells, round(time.perf_counter() - start, 2))
 

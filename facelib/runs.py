@@ -11,8 +11,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,8 +24,10 @@ import yaml
 
 from facelib import schema
 from facelib.config import Profile, resolve_profile
-from facelib.errors import MissingFromRun, RunConflict
+from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict
 from facelib.metrics import Estimate
+from facelib.spreadsheets import guarded, quoting, unguarded
+from facelib.storage import atomic_path, write_text, writing
 
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
@@ -44,30 +46,6 @@ def runs_root() -> Path:
 def cache_root() -> Path:
     """Where decoded photographs are kept: FACELIB_CACHE, else `data/cache/` of the project."""
     return Path(os.environ.get("FACELIB_CACHE") or project_root() / "data" / "cache")
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        # mkstemp makes files for the owner alone; these are ordinary files.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
-    with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def _plain(value):
@@ -90,6 +68,53 @@ def _plain(value):
 def write_json(path: Path, content) -> None:
     """Write JSON atomically, keys in the order given."""
     write_text(path, json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """A file that `write_json` wrote.
+
+    Raises
+    ------
+    DamagedRun
+        If it is no JSON object.
+    """
+    with as_written(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
+
+
+@contextlib.contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Within the block, a file of a run folder that is not what facelib writes is refused in one sentence.
+
+    Raises
+    ------
+    DamagedRun
+        In place of whatever a damaged file, or a stranger's, made its reader stumble over.
+    """
+    try:
+        yield
+    except FacelibError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DamagedRun(
+            f"{path} is not what facelib writes ({type(error).__name__}: {reason}): run the notebook that makes it "
+            "again, or begin the run anew with --fresh"
+        ) from error
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV file atomically, in which no text is a spreadsheet's formula; `read_csv` gives the texts back."""
+    with atomic_path(path) as partial:
+        guarded(table).to_csv(partial, index=False, quoting=quoting(table))
+
+
+def read_csv(path: Path, **options) -> pd.DataFrame:
+    """Read a CSV file that `write_csv` wrote; options are those of pandas."""
+    return unguarded(pd.read_csv(path, **options))
 
 
 def git_commit() -> str:
@@ -123,6 +148,32 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+# What params.yaml says of a run's data: names of files are text, and the fingerprint names a folder of the cache.
+PARAMS_TEXTS = {"commit": r".*", "created": r".*", "device": r".*"}
+DATA_TEXTS = {"path": r"[^\0]*", "images": r"[^\0]*", "fingerprint": r"[0-9a-f]{20}"}
+
+
+def _load_params(text: str) -> dict:
+    """Parameters from YAML without aliases: a few nested ones stand for more values than any memory holds."""
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise ValueError("it holds aliases")
+    params = yaml.safe_load(text)
+    if not isinstance(params, dict):
+        raise ValueError("it holds no parameters")
+    return params
+
+
+def _check_params(params: dict) -> None:
+    """Refuse parameters of a run that would lead the package astray; a ValueError says which."""
+    for part, forms in ((params, PARAMS_TEXTS), (params["data"], DATA_TEXTS)):
+        for key, form in forms.items():
+            value = part.get(key, "") if key in ("images", "fingerprint") else part[key]
+            if not isinstance(value, str) or (value and not re.fullmatch(form, value, re.DOTALL)):
+                raise ValueError(f"{key} is {value!r}")
+    if not all(isinstance(text, str) for pair in params["versions"].items() for text in pair):
+        raise ValueError(f"versions is {params['versions']!r}")
+
+
 class RunFolder:
     """One run's tables, arrays, checkpoints, metrics and figures.
 
@@ -131,9 +182,11 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self.params = yaml.safe_load((path / "params.yaml").read_text(encoding="utf-8"))
-        settings = dict(self.params["profile"])
-        self.profile: Profile = resolve_profile(settings.pop("name"), settings)
+        with as_written(path / "params.yaml"):
+            self.params = _load_params((path / "params.yaml").read_text(encoding="utf-8"))
+            settings = dict(self.params["profile"])
+            self.profile: Profile = resolve_profile(settings.pop("name"), settings)
+            _check_params(self.params)
 
     @property
     def name(self) -> str:
@@ -174,11 +227,11 @@ class RunFolder:
     def save_table(self, table: pd.DataFrame, name: str) -> None:
         """Save a table below tables/: CSV if the name ends so, else parquet."""
         path = self.table_path(name)
+        if path.suffix == ".csv":
+            write_csv(table, path)
+            return
         with atomic_path(path) as partial:
-            if path.suffix == ".csv":
-                table.to_csv(partial, index=False)
-            else:
-                table.to_parquet(partial, index=False)
+            table.to_parquet(partial, index=False)
 
     def load_table(self, name: str) -> pd.DataFrame:
         """Load a table saved by `save_table`.
@@ -189,7 +242,8 @@ class RunFolder:
             If no notebook has made it yet.
         """
         path = self.require(f"tables/{self.table_path(name).name}")
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        with as_written(path):
+            return read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
     def table_path(self, name: str) -> Path:
         """Where a table is, or would be: parquet unless the name has another ending."""
@@ -202,7 +256,9 @@ class RunFolder:
 
     def load_array(self, name: str) -> np.ndarray:
         """Load an array saved by `save_array`."""
-        return np.load(self.require(f"tables/{name}.npy"), allow_pickle=False)
+        path = self.require(f"tables/{name}.npy")
+        with as_written(path):
+            return np.load(path, allow_pickle=False)
 
     def save_checkpoint(self, write, name: str) -> Path:
         """Let `write(path)` make checkpoints/<name>, atomically."""
@@ -236,7 +292,8 @@ class RunFolder:
     def _gather_results(self) -> None:
         results = {}
         for path in sorted((self.path / "metrics").glob("*.json")):
-            results |= json.loads(path.read_text(encoding="utf-8"))["headline"]
+            with as_written(path):
+                results |= read_json(path)["headline"]
         write_json(self.path / "results.json", results)
 
     def forget(self, notebooks: list[str]) -> None:
@@ -253,12 +310,12 @@ class RunFolder:
         path = self.path / "metrics" / f"{notebook}.json"
         if not path.exists():
             raise MissingFromRun(f"run {self.name!r} has no metrics of {notebook} yet: run that notebook first")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
 
     def results(self) -> dict[str, dict]:
         """All headline metrics measured so far, by flat key."""
         path = self.path / "results.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
 
     @contextlib.contextmanager
     def timed(self, key: str, images: int | None = None) -> Iterator[None]:
@@ -267,7 +324,7 @@ class RunFolder:
         yield
         seconds = time.perf_counter() - start
         path = self.path / "timings.json"
-        timings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        timings = read_json(path) if path.exists() else {}
         timings[key] = {"seconds": round(seconds, 2), "device": self.params.get("device")}
         if images:
             timings[key]["images_per_second"] = round(images / seconds, 1)
@@ -279,7 +336,7 @@ class RunFolder:
         if not path.exists():
             write_text(path, "date,notebook,commit,profile\n")
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        with path.open("a", encoding="utf-8") as log:
+        with writing(path), path.open("a", encoding="utf-8") as log:
             log.write(f"{date},{notebook},{git_commit()},{self.profile.name}\n")
 
 
@@ -293,7 +350,7 @@ def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
     """
     profile = profile or os.environ.get("FACELIB_PROFILE") or "demo"
     name = name or os.environ.get("FACELIB_RUN") or profile
-    if Path(name).name != name or name.startswith("."):
+    if Path(name).name != name or name.startswith(".") or not name.isprintable():
         raise RunConflict(f"a run's name is one word without slashes, and {name!r} is not: choose another --run name")
     return name, profile
 

@@ -3,6 +3,8 @@
 Labels are what annotators saw, not what people are. The names below are those of the UTKFace data set.
 """
 
+import reprlib
+
 import numpy as np
 import pandas as pd
 
@@ -97,6 +99,17 @@ def is_known(labels: pd.Series) -> np.ndarray:
     return (labels.notna() & (labels != UNKNOWN)).to_numpy()
 
 
+def is_missing(value) -> bool:
+    """Whether a cell of a table holds no value.
+
+    Examples
+    --------
+    >>> is_missing(None), is_missing(float("nan")), is_missing(""), is_missing([None])
+    (True, True, False, False)
+    """
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
 def parse_label(attribute: str, value) -> float | int:
     """A label from text: an age in years (nan where missing), a class by its code or name (`UNKNOWN` where missing).
 
@@ -110,12 +123,14 @@ def parse_label(attribute: str, value) -> float | int:
     >>> parse_label("gender", "Female"), parse_label("ethnicity", "2.0"), parse_label("age", "31")
     (1, 2, 31.0)
     """
-    text = "" if value is None or pd.isna(value) else str(value).strip()
+    if not (value is None or pd.api.types.is_scalar(value)):
+        raise ValueError(f"{attribute} is a {type(value).__name__} and no single value")
+    text, shown = "" if is_missing(value) else str(value).strip(), reprlib.repr(value)
     if attribute == "age":
         try:
             age = float(text or "nan")
         except ValueError:
-            raise ValueError(f"age {value!r} is not a number") from None
+            raise ValueError(f"age {shown} is not a number") from None
         if age < 0 or age > MAX_AGE:
             raise ValueError(f"age {age:g} is outside 0-{MAX_AGE} years")
         return age
@@ -125,7 +140,7 @@ def parse_label(attribute: str, value) -> float | int:
     known = by_name | by_code | {"": UNKNOWN}
     if text.lower() not in known:
         allowed = ", ".join(f"{code} {name}" for code, name in enumerate(names))
-        raise ValueError(f"{attribute} {value!r} is none of {allowed}")
+        raise ValueError(f"{attribute} {shown} is none of {allowed}")
     return known[text.lower()]
 
 

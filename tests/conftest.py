@@ -91,6 +91,7 @@ def empty_runs(tmp_path, monkeypatch) -> Path:
     """An empty folder of runs and of caches, and no run or profile named by the environment."""
     monkeypatch.setenv("FACELIB_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # the command sets it, too: so it is as before after the test
     for name in ("FACELIB_RUN", "FACELIB_PROFILE", "FACELIB_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "runs"

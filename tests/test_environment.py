@@ -9,6 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from benchmarks.vulnerabilities import summarise
 from facelib.runs import project_root
 
 ROOT = project_root()
@@ -17,6 +18,14 @@ ALL_WANTED = PROJECT["dependencies"] + [text for extra in PROJECT["optional-depe
 WANTED = [Requirement(text) for text in ALL_WANTED]
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK)}
+# Releases that carried somebody else's code, and a name that was never the project's it pretended to belong to.
+ANY = ("*",)
+COMPROMISED = {
+    "lightning": ("2.6.2", "2.6.3"),
+    "num2words": ("0.5.15", "0.5.16"),
+    "torchtriton": ANY,
+    "ultralytics": ("8.3.41", "8.3.42", "8.3.45", "8.3.46"),
+}
 NAMED = [
     "torch", "torchvision", "pandas", "numpy", "seaborn", "matplotlib", "scikit-learn", "lime", "grad-cam", "imagehash",
     "jupyterlab", "papermill", "nbval",
@@ -40,10 +49,33 @@ def test_every_pin_has_a_hash():
     assert all("--hash=sha256:" in block for block in blocks if "==" in block)
 
 
-def test_known_bad_releases_are_not_admitted():
+@pytest.mark.parametrize(("name", "versions"), COMPROMISED.items())
+def test_compromised_releases_are_neither_locked_nor_admitted(name, versions):
+    assert PINS.get(canonicalize_name(name)) not in versions
+    assert not (versions == ANY and canonicalize_name(name) in PINS)
+    for requirement in WANTED:
+        if canonicalize_name(requirement.name) == name:
+            assert versions != ANY and not any(requirement.specifier.contains(version) for version in versions)
+
+
+def test_a_release_that_breaks_others_is_not_admitted():
     by_name = {requirement.name: requirement.specifier for requirement in WANTED}
-    assert not any(by_name["lightning"].contains(version) for version in ("2.6.2", "2.6.3"))
     assert not by_name["torch"].contains("2.13.0")
+
+
+def test_the_lock_is_installed_by_its_hashes_and_from_no_other_place():
+    assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text()
+    assert not re.search(r"(?m)^(-|[A-Za-z0-9._-]+ ?@)|https?://|file:", LOCK)
+
+
+# --- the check against databases of vulnerabilities -------------------------------------------------------
+
+
+def test_a_package_that_a_database_does_not_know_counts_as_unchecked():
+    known = {"name": "pillow", "version": "1.0", "vulns": [{"id": "CVE-1"}]}
+    unknown = {"name": "numpy", "version": "1.0", "skip_reason": "not found"}
+    found = summarise(2, {"pypi": [known, unknown], "osv": None})
+    assert found == {"pins": 2, "checked": {"pypi": 1, "osv": 0}, "vulnerabilities": ["pillow 1.0 CVE-1"]}
 
 
 def test_conda_installs_the_lock():

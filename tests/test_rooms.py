@@ -11,7 +11,20 @@ import facelib
 
 PACKAGE = Path(facelib.__file__).parent
 # Each room may enter those before it; errors and schema enter nothing of ours.
-ROOMS = ("errors", "schema", "metrics", "config", "runs", "data", "models", "audit", "analysis", "reporting")
+ROOMS = (
+    "errors",
+    "schema",
+    "spreadsheets",
+    "storage",
+    "metrics",
+    "config",
+    "runs",
+    "data",
+    "models",
+    "audit",
+    "analysis",
+    "reporting",
+)
 ROOMS += ("pipeline", "cli")
 GROUND = {"errors", "schema"}
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from skimage import data
 
 from facelib.data.face_boxes import find_faces
+from facelib.data.files import read_file
+from facelib.data.pixels import FORMATS, open_upright
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
 from facelib.models.predictor import Predictor
@@ -49,11 +51,10 @@ def read_photo(path: Path) -> np.ndarray:
         If the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else "is no photograph that can be read"
-        raise UnreadablePhoto(f"{path} {reason}") from error
+        with open_upright(read_file(path)) as (upright, _, _):
+            return np.asarray(upright)
+    except ValueError as error:
+        raise UnreadablePhoto(f"{path} {error}: give a photograph ({', '.join(FORMATS)})") from error
 
 
 def example_photo() -> np.ndarray:
@@ -122,7 +123,7 @@ def collect_photos(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             except UnreadablePhoto as error:
                 unreadable.append(str(error))
     if not photos:
-        raise UnreadablePhoto(f"{path} holds no photograph ({', '.join(IMAGE_SUFFIXES)})")
+        raise UnreadablePhoto(f"{path} holds no photograph that can be read: it takes {', '.join(IMAGE_SUFFIXES)}")
     return photos, unreadable
 
 

@@ -13,8 +13,9 @@ import pandas as pd
 from facelib.audit.label_issues import joint_suspicion, suspicion
 from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
-from facelib.runs import RunFolder, atomic_path
+from facelib.runs import RunFolder, write_csv
 from facelib.schema import ATTRIBUTES, UNKNOWN, is_known, label_name, parse_label
+from facelib.spreadsheets import unguard
 
 ACTIONS = ("keep", "drop", "relabel")
 COLUMNS = ["image_id", "issue", "action", "value", "reason"]
@@ -178,8 +179,8 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
             if missing:
                 raise InvalidDecision(f"{path} has no column {', '.join(sorted(missing))}")
             for record in reader:
-                row = {name: (record.get(name) or "").strip() for name in COLUMNS}
-                row["image_id"], row["action"] = record["image_id"] or "", row["action"].lower()
+                row = {name: unguard((record.get(name) or "").strip()) for name in COLUMNS}
+                row["image_id"], row["action"] = unguard(record["image_id"] or ""), row["action"].lower()
                 rows.append(row)
                 if row["action"]:
                     _check(row, known)
@@ -190,13 +191,14 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
         raise InvalidDecision(f"{path} is not UTF-8 text: save it as CSV in UTF-8") from None
     except (ValueError, csv.Error) as error:
         raise InvalidDecision(f"line {reader.line_num} of {path} {error}") from error
+    except OSError as error:
+        raise InvalidDecision(f"{path} cannot be read ({error.strerror}): mend that, or take the file away") from error
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Save decisions, whole or not at all."""
-    with atomic_path(path) as partial:
-        table[COLUMNS].to_csv(partial, index=False)
+    write_csv(table[COLUMNS], path)
 
 
 def merge(proposed: pd.DataFrame, edited: pd.DataFrame, limit: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -15,15 +15,15 @@ from facelib.data.cluster import on_cluster
 from facelib.data.protocols import read_protocol
 from facelib.data.splits import keep_one, split_faces
 from facelib.errors import UnreadableData
-from facelib.runs import atomic_path, cache_root
+from facelib.runs import cache_root, write_csv
 from facelib.schema import ATTRIBUTES, is_known
+from facelib.storage import check_writable
 
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
 
 
 def _save(table: pd.DataFrame, path: Path) -> str:
-    with atomic_path(path) as partial:
-        table.to_csv(partial, index=False)
+    write_csv(table, path)
     return f"{path}: {len(table):,} rows"
 
 
@@ -151,6 +151,7 @@ def audit_data(
     setting = resolve_profile(profile)
     if out.exists() and not out.is_dir():
         raise UnreadableData(f"--out {out} is a file: give a folder")
+    check_writable(out)  # before the work
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     with on_cluster(cluster):

@@ -1,9 +1,13 @@
 """Download of the public forms of UTKFace through kagglehub; their own terms apply."""
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
+from facelib.data.archives import unpack
 from facelib.errors import FacelibError
+from facelib.storage import PARTIAL, writing
 
 # The Kaggle data set of each name, and the part of it that is wanted: the first one holds the same faces several times.
 DATASETS = {
@@ -16,8 +20,8 @@ class FetchFailed(FacelibError):
     """A data set that could not be downloaded."""
 
 
-def fetch_dataset(name: str, to: Path) -> Path:
-    """Download a data set into a folder of its name, and return what `--data` takes.
+def fetch_dataset(name: str, to: Path, archive: Path | None = None) -> Path:
+    """Download a data set into a folder of its name, or unpack one that was downloaded, and return what `--data` takes.
 
     Parameters
     ----------
@@ -25,11 +29,14 @@ def fetch_dataset(name: str, to: Path) -> Path:
         One of `DATASETS`.
     to : Path
         The folder to put it in; an existing copy is kept.
+    archive : Path, optional
+        A .zip or .tar file to unpack instead of downloading.
 
     Raises
     ------
     FetchFailed
-        If the name is unknown or the download fails; the message says how to go on by hand.
+        If the name is unknown, the download fails or the archive cannot be unpacked; the message says how to go on by
+        hand.
     """
     if name not in DATASETS:
         raise FetchFailed(f"there is no data set {name!r}: choose {' or '.join(DATASETS)}")
@@ -37,6 +44,23 @@ def fetch_dataset(name: str, to: Path) -> Path:
     target = to / name / part
     if target.exists():
         return target
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        arriving = Path(tempfile.mkdtemp(dir=target.parent, prefix=PARTIAL))
+        try:
+            if archive is None:
+                _copy(_download(handle, part, target), arriving / part)
+            else:
+                unpack(archive, part, arriving)
+            # The data appear under their name only when they are whole.
+            os.rename(arriving / part, target)
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
+    return target
+
+
+def _download(handle: str, part: str, target: Path) -> Path:
+    """The wanted part of a data set in kagglehub's own folder."""
     import kagglehub
 
     try:
@@ -44,13 +68,16 @@ def fetch_dataset(name: str, to: Path) -> Path:
     except Exception as error:  # kagglehub passes on whatever its transport raises
         raise FetchFailed(
             f"{handle} could not be downloaded from Kaggle ({type(error).__name__}): download it in a browser from "
-            f"www.kaggle.com/datasets/{handle}, unpack {part} to {target}, and pass that as --data"
+            f"www.kaggle.com/datasets/{handle}, and pass the file as --archive, or unpack {part} to {target}"
         ) from error
     if not downloaded.exists():
         raise FetchFailed(f"the download of {handle} holds no {part}: look into {downloaded.parent}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    return downloaded
+
+
+def _copy(downloaded: Path, to: Path) -> None:
+    """Copy a download, but for its links, which could lead to any file of this machine."""
     if downloaded.is_dir():
-        shutil.copytree(downloaded, target)
+        shutil.copytree(downloaded, to, ignore=lambda folder, names: [n for n in names if Path(folder, n).is_symlink()])
     else:
-        shutil.copy(downloaded, target)
-    return target
+        shutil.copy(downloaded, to)

@@ -1,23 +1,45 @@
 """Photographs decoded once into a memory-mapped uint8 cache, keyed by content and size."""
 
+import contextlib
 import hashlib
 import io
-import json
 import os
 import shutil
 import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from facelib.data.files import read_file
 from facelib.data.readers import FaceSource
-from facelib.errors import UnreadableData
+from facelib.errors import DamagedRun, UnreadableData
+from facelib.runs import read_json, write_json
+from facelib.storage import PARTIAL, held, sweep, writing
 
 CACHE_VERSION = 2  # a change of how pixels are made changes the key
 CHUNK = 256  # photographs a task
+# What strangers' files may be, since Pillow knows formats that start other programs or read other files; and the most
+# pixels of each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.
+MAX_PIXELS = {
+    "JPEG": 50_000_000,  # a telephone's largest
+    "PNG": 25_000_000,
+    "WEBP": 12_500_000,
+    "BMP": 25_000_000,
+    "GIF": 25_000_000,
+    "TIFF": 25_000_000,
+}
+FORMATS = tuple(MAX_PIXELS)
+LARGE_PIXELS = 8_000_000  # decoded one at a time
+ONE_LARGE = threading.Lock()
+CACHE_FILES = ("index.parquet", "pixels.npy")
+INDEX_COLUMNS = ("sha256", "width", "height", "mode", "reason", "place")
 
 
 class FaceImages:
@@ -71,6 +93,47 @@ def resize(images: FaceImages, px: int) -> FaceImages:
     return FaceImages(np.stack([np.asarray(image) for image in resized]), np.arange(len(images)))
 
 
+@contextlib.contextmanager
+def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Image, tuple[int, int], str]]:
+    """An encoded photograph, turned upright, as RGB; with its size in pixels and its mode as they are in the file.
+
+    Large ones are decoded one at a time, so that many of them do not fill the memory.
+
+    Parameters
+    ----------
+    content : bytes
+    wanted_px : int
+        Edge from which on the photograph may be decoded smaller than it is; 0: as it is.
+
+    Raises
+    ------
+    ValueError
+        If the content is no image of a known format, or cannot be decoded safely.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            size, mode = image.size, image.mode
+            most = MAX_PIXELS.get(image.format, MAX_PIXELS["JPEG"])  # a JPEG of several pictures has another name
+            if size[0] * size[1] > most:
+                raise Image.DecompressionBombError
+            if wanted_px:
+                # JPEG can be decoded at half or quarter size, never below one and a half times the size wanted.
+                image.draft("RGB", (3 * wanted_px // 2, 3 * wanted_px // 2))
+            with ONE_LARGE if size[0] * size[1] > LARGE_PIXELS else contextlib.nullcontext():
+                ImageOps.exif_transpose(image, in_place=True)
+                if image.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255
+                    yield Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB"), size, mode
+                else:
+                    yield image if image.mode == "RGB" else image.convert("RGB"), size, mode
+    except UnidentifiedImageError:
+        raise ValueError("is no image") from None
+    except Image.DecompressionBombError:
+        raise ValueError("has too many pixels to be decoded safely") from None
+    except Exception as error:  # decoders pass on whatever a damaged file makes them stumble over
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"cannot be decoded: {reason}") from error
+
+
 def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, str]:
     """Decode one image to RGB, turned upright, centre-cropped to a square and resized.
 
@@ -91,48 +154,48 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     ValueError
         If the content is no image that can be decoded safely.
     """
-    try:
-        with Image.fromarray(content) if isinstance(content, np.ndarray) else Image.open(io.BytesIO(content)) as image:
-            (width, height), mode = image.size, image.mode
-            # Pillow only warns here, and a filter on warnings is not safe among threads.
-            if width * height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
-            # JPEG can be decoded at half or quarter size, never below one and a half times the size wanted.
-            image.draft("RGB", (3 * px // 2, 3 * px // 2))
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            upright = upright.convert("RGB")
-            square = upright if width == height else ImageOps.fit(upright, (min(upright.size),) * 2)
-            square = square.resize(
-                (px, px), Image.Resampling.LANCZOS if px < square.width else Image.Resampling.BICUBIC
-            )
-    except UnidentifiedImageError:
-        raise ValueError("is no image") from None
-    except Image.DecompressionBombError:
-        raise ValueError("has too many pixels to be decoded safely") from None
-    except (OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, MemoryError) as error:
-        raise ValueError(f"cannot be decoded: {error}") from error
-    return np.asarray(square), width, height, mode
+    if isinstance(content, np.ndarray):
+        grey = Image.fromarray(content)
+        return _square(grey.convert("RGB"), px), *grey.size, grey.mode
+    with open_upright(content, px) as (upright, size, mode):
+        return _square(upright, px), *size, mode
 
 
-def _decode_chunk(items: list[Path | np.ndarray], px: int) -> tuple[np.ndarray, list[tuple]]:
+def _square(upright: Image.Image, px: int) -> np.ndarray:
+    """The largest centred square of a picture, resized: uint8 (px, px, 3)."""
+    square = upright
+    if upright.width != upright.height:
+        square = ImageOps.fit(upright, (min(upright.size),) * 2)
+    how = Image.Resampling.LANCZOS if px < square.width else Image.Resampling.BICUBIC
+    return np.asarray(square.resize((px, px), how))
+
+
+def _decode_chunk(items: list[Path | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
     """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason).
 
-    A file that was readable a moment ago and is no longer stops the work: kept in the cache, the failure would last.
+    A file that is not what it was when its digest was taken stops the work: kept in the cache, its pixels would pass
+    for the other content's for ever.
     """
     pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
-    for place, item in enumerate(items):
-        try:
-            content = item if isinstance(item, np.ndarray) else item.read_bytes()
-        except OSError as error:
-            raise UnreadableData(f"{item} cannot be read any more, or not by every worker: {error.strerror}") from error
+    for place, (item, digest) in enumerate(zip(items, digests, strict=True)):
+        content = item if isinstance(item, np.ndarray) else _unchanged(item, digest)
         try:
             pixels[place], width, height, mode = decode(content, px)
             facts.append((width, height, mode, ""))
         except ValueError as error:
             facts.append((0, 0, "", str(error)))
     return pixels, facts
+
+
+def _unchanged(path: Path, digest: str) -> bytes:
+    """The content of a file, which has to be the one that was read before."""
+    try:
+        content = read_file(path)
+    except ValueError as error:
+        raise UnreadableData(f"{path} {error} any more, or not by every worker: mend it, or take it out") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UnreadableData(f"{path} changed while the data were read: give the same command again")
+    return content
 
 
 def cache_key(faces: pd.DataFrame, px: int) -> str:
@@ -172,7 +235,7 @@ def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd
     folder = root / cache_key(source.faces, px)
     if not is_cached(folder):
         _build(source, px, folder)
-    index = pd.read_parquet(folder / "index.parquet").set_index("sha256")
+    index = _open_cache(folder)[0].set_index("sha256")
     found = index.loc[source.faces["sha256"]].reset_index(drop=True)
     usable = (found["reason"] == "").to_numpy()
     if not usable.any():
@@ -185,42 +248,83 @@ def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd
 
 
 def is_cached(folder: Path) -> bool:
-    """Whether a cache folder is there; it appears only when it is whole."""
-    return (folder / "index.parquet").exists()
+    """Whether a cache folder is there, and holds what was written into it: its checksums are computed anew."""
+    try:
+        about = read_json(folder / "about.json")
+        if any(about.get(name) != _checksum(folder / name) for name in CACHE_FILES):
+            return False
+        index, pixels = _open_cache(folder)
+        return set(INDEX_COLUMNS) <= set(index) and index["place"].between(0, len(pixels) - 1).all()
+    except (DamagedRun, OSError, ValueError, pa.ArrowException):
+        return False
+
+
+def _open_cache(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """The index and the pixels, uint8 (m, px, px, 3), still unread."""
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise ValueError(f"{folder} holds no pictures")
+    return pd.read_parquet(folder / "index.parquet"), pixels
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def map_cached(folder: Path, faces: pd.DataFrame) -> FaceImages:
-    """The images of some faces from an existing cache folder."""
-    place = pd.read_parquet(folder / "index.parquet", columns=["sha256", "place"]).set_index("sha256")["place"]
-    return FaceImages(np.load(folder / "pixels.npy", mmap_mode="r"), place.loc[faces["sha256"]].to_numpy())
+    """The images of some faces from an existing cache folder.
+
+    Raises
+    ------
+    DamagedRun
+        If a face's content is none of those that were cached.
+    """
+    index, pixels = _open_cache(folder)
+    place = index.set_index("sha256")["place"].reindex(faces["sha256"])
+    if place.isna().any():
+        raise DamagedRun(
+            f"{folder} lacks {place.isna().sum()} of {len(faces)} images of the faces table: run notebook 01 again"
+        )
+    return FaceImages(pixels, place.to_numpy(int))
 
 
 def _build(source: FaceSource, px: int, folder: Path) -> None:
-    """Decode each content once into a new folder, which appears under its name only when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unique = source.faces.drop_duplicates("sha256")
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".building-"))
-    try:
-        shape = (len(unique), px, px, 3)
-        pixels = np.lib.format.open_memmap(building / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
-        positions, facts = unique.index.to_numpy(), []
-        # Pillow lets go of the interpreter's lock while it decodes, so threads do.
-        decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-            joblib.delayed(_decode_chunk)(source.items(positions[rows]), px) for rows in chunks(len(positions), CHUNK)
-        )
-        for images, chunk in decoded:
-            pixels[len(facts) : len(facts) + len(images)] = images
-            facts += chunk
-        pixels.flush()
-        index = pd.DataFrame(facts, columns=["width", "height", "mode", "reason"])
-        index.insert(0, "sha256", unique["sha256"].to_numpy())
-        index["place"] = np.arange(len(index))
-        index.to_parquet(building / "index.parquet", index=False)
-        (building / "about.json").write_text(json.dumps({"px": px, "images": len(index), "version": CACHE_VERSION}))
+    """Decode each content once into a new folder, which takes its name only when it is whole."""
+    with held(folder.with_name(f".{folder.name}.lock")), writing(folder):
+        if is_cached(folder):  # by another process, meanwhile
+            return
+        sweep(folder.parent.glob(f"{PARTIAL}{folder.name}-*"))
+        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{PARTIAL}{folder.name}-"))
         try:
+            index = _decode_all(source, px, building / "pixels.npy")
+            index.to_parquet(building / "index.parquet", index=False)
+            checksums = {name: _checksum(building / name) for name in CACHE_FILES}
+            write_json(building / "about.json", {"px": px, "images": len(index), "version": CACHE_VERSION, **checksums})
+            shutil.rmtree(folder, ignore_errors=True)  # one that is damaged
             os.rename(building, folder)
-        except OSError:  # another process was first with the same content
-            if not is_cached(folder):
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+
+def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
+    """Write the pixels of each content to a .npy file: sha256, width, height, mode, reason and place in it.
+
+    Written as a file and not through a memory map, since a map kills the process where the disk is full.
+    """
+    unique = source.faces.drop_duplicates("sha256")
+    positions, digests, facts = unique.index.to_numpy(), unique["sha256"].to_numpy(), []
+    # Pillow lets go of the interpreter's lock while it decodes, so threads do.
+    decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+        joblib.delayed(_decode_chunk)(source.items(positions[rows]), digests[rows], px)
+        for rows in chunks(len(positions), CHUNK)
+    )
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(unique), px, px, 3)}
+    with path.open("wb") as pixels, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about files whose reason is kept if they cannot be used
+        np.lib.format.write_array_header_1_0(pixels, header)
+        for images, chunk in decoded:
+            pixels.write(images.tobytes())
+            facts += chunk
+    index = pd.DataFrame(facts, columns=["width", "height", "mode", "reason"])
+    return index.assign(sha256=digests, place=np.arange(len(index)))[list(INDEX_COLUMNS)]

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from facelib.data.readers import PARSING_ERRORS
 from facelib.errors import UnreadableData
+from facelib.runs import read_csv
 
 NAME_COLUMNS = ("filename", "image_id", "path", "file", "img_name")
 
@@ -26,12 +28,13 @@ def bare_name(name: str) -> str:
 
 def _named_files(path: Path) -> pd.Series:
     """The file names that a list of a split gives."""
-    if not path.exists():
+    if not path.is_file():  # reading a pipe would wait for ever
         raise UnreadableData(f"{path.parent} holds no {path.name}: a split is a folder with train.csv and test.csv")
     try:
-        table = pd.read_csv(path, dtype=str)
-    except (ValueError, OSError) as error:  # pandas' parsing errors are ValueErrors
-        raise UnreadableData(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        table = read_csv(path, dtype=str)
+    except PARSING_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it anew as CSV") from error
     column = next((name for name in NAME_COLUMNS if name in table), None)
     if column is None:
         raise UnreadableData(f"{path} has no column of file names: name it one of {', '.join(NAME_COLUMNS)}")

@@ -12,14 +12,18 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from facelib.data.files import is_text, printable, read_below, regular_files
 from facelib.errors import UnreadableData
-from facelib.schema import ATTRIBUTES, MAX_AGE, parse_label
+from facelib.schema import ATTRIBUTES, MAX_AGE, is_missing, parse_label
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # [age]_[gender]_[ethnicity]_[anything].jpg: a few published names have a blank, a missing dot or an odd timestamp.
 UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_.+$", re.DOTALL)
 CHUNK = 256  # files a task
+# What pandas and pyarrow raise over files that are no tables.
+PARSING_ERRORS = (ArithmeticError, LookupError, NotImplementedError, OSError, TypeError, ValueError, pa.ArrowException)
 CSV_EDGE = 48  # pixels
 CSV_COLUMNS = {"age", "gender", "ethnicity", "pixels"}
 
@@ -66,7 +70,7 @@ class FaceSource:
 
 
 def _rejections(rows: list[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["item", "reason"], dtype=str)
+    return pd.DataFrame([(printable(item), reason) for item, reason in rows], columns=["item", "reason"], dtype=str)
 
 
 def _faces(rows: list[dict], source: str) -> pd.DataFrame:
@@ -76,29 +80,12 @@ def _faces(rows: list[dict], source: str) -> pd.DataFrame:
     return faces.astype({"age": "float64", "gender": "int8", "ethnicity": "int8"})
 
 
-def _regular_files(root: Path) -> list[str]:
-    """Paths below `root` of all files that are not hidden, sorted; links to folders are not followed."""
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [os.path.relpath(os.path.join(folder, name), root) for name in names if name[0] != "."]
-    return sorted(found)
-
-
 def _digest(root: Path, path: str) -> tuple[str, str]:
-    """SHA-256 of a file below the resolved `root`, or why it cannot be read."""
-    full = root / path
+    """SHA-256 of a file below the resolved `root`, or why it cannot be used."""
     try:
-        if not full.resolve().is_relative_to(root):
-            return "", "is a link that leads out of the data folder"
-        if not full.is_file():
-            return "", "does not exist" if not full.exists() else "is not a regular file"
-        content = full.read_bytes()
-    except OSError as error:
-        return "", f"cannot be read: {error.strerror}"
-    except (RuntimeError, ValueError) as error:  # a link to itself before Python 3.13, a null character in a path
-        return "", f"cannot be read: {error}"
-    return (hashlib.sha256(content).hexdigest(), "") if content else ("", "is empty")
+        return hashlib.sha256(read_below(root, path)).hexdigest(), ""
+    except ValueError as error:
+        return "", str(error)
 
 
 def _digests(root: Path, paths: list[str]) -> list[tuple[str, str]]:
@@ -145,8 +132,11 @@ def parse_utkface_name(name: str) -> tuple[int, int, int]:
 
 def read_utkface(folder: Path, source: str = "utkface") -> FaceSource:
     """Read a folder of images with UTKFace's file names, at any depth."""
-    rows, rejected = [], []
-    for path in _regular_files(folder):
+    rows, (paths, rejected) = [], regular_files(folder)
+    for path in paths:
+        if not is_text(path):
+            rejected.append((path, "has a name that is not UTF-8: rename it"))
+            continue
         if not path.lower().endswith(IMAGE_SUFFIXES):
             rejected.append((path, "is not an image file by its name"))
             continue
@@ -203,6 +193,8 @@ def _path_below(root: Path, path: str) -> str:
     """A table's path relative to `root`; a ValueError if it leaves the folder or is no local path."""
     if "://" in path:
         raise ValueError("path is a URL; only local files are read")
+    if "\0" in path:
+        raise ValueError("path holds a null character")
     relative = os.path.relpath(os.path.join(root, path), root)
     if relative.split(os.sep)[0] == "..":
         raise ValueError("path leads out of the image folder")
@@ -224,8 +216,11 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
     UnreadableData
         If the table has no column `path` or none of the label columns.
     """
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+    table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str)
     table.columns = [str(column).strip().lower() for column in table.columns]
+    for name in ("path", *ATTRIBUTES):
+        if list(table.columns).count(name) > 1:
+            raise UnreadableData(f"{path} has {list(table.columns).count(name)} columns {name}: leave one of them")
     if "path" not in table or not set(ATTRIBUTES) & set(table.columns):
         raise UnreadableData(
             f"{path} has the columns {', '.join(table.columns)}: it needs `path` and at least one of "
@@ -238,8 +233,10 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
     for number, record in enumerate(table.to_dict("records")):
         item = f"row {number}: {record['path']}"
         try:
-            if not isinstance(record["path"], str) or not record["path"]:
+            if is_missing(record["path"]) or record["path"] == "":
                 raise ValueError("path is empty")
+            if not isinstance(record["path"], str):
+                raise ValueError("path is no text")
             below = _path_below(root, record["path"])
             if below in seen:
                 raise ValueError("path was listed before")
@@ -264,17 +261,21 @@ def read_faces(path: Path | str, images: Path | str | None = None) -> FaceSource
     path = Path(path)
     if not path.exists():
         raise UnreadableData(f"there is nothing at {path}: give a UTKFace folder, a CSV or a parquet table")
+    kind = path.suffix.lower()
+    if not path.is_dir() and not (
+        path.is_file() and kind in (".csv", ".parquet")
+    ):  # reading a pipe would wait for ever
+        raise UnreadableData(f"{path} is neither a folder nor a .csv or .parquet table: give one of them")
     try:
         if path.is_dir():
             source = read_utkface(path)
-        elif path.suffix == ".csv" and set(pd.read_csv(path, nrows=0).columns) >= CSV_COLUMNS:
+        elif kind == ".csv" and set(pd.read_csv(path, nrows=0).columns) >= CSV_COLUMNS:
             source = read_grey_csv(path)
-        elif path.suffix in (".csv", ".parquet"):
-            source = read_table(path, Path(images) if images else None)
         else:
-            raise UnreadableData(f"{path} is neither a folder nor a .csv or .parquet table")
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parsing errors are ValueErrors
-        raise UnreadableData(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+            source = read_table(path, Path(images) if images else None)
+    except PARSING_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it anew as CSV or parquet") from error
     if source.faces.empty:
         hint = (
             f", e.g. {source.rejected.item.iloc[0]!r} {source.rejected.reason.iloc[0]}" if len(source.rejected) else ""

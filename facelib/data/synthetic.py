@@ -18,6 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from facelib.data.drawing import DRAWING_VERSION as DRAWING_VERSION
 from facelib.data.drawing import draw_face
 from facelib.schema import ATTRIBUTES, ETHNICITIES, MAX_AGE
+from facelib.storage import PARTIAL
 
 EXACT_COPY_SHARE = 0.03  # of all files
 NEAR_COPY_SHARE = 0.04
@@ -154,7 +155,10 @@ def _write_person(faces: Path, files: list[_FaceFile], seed: int, px: int) -> No
         if file.copy_kind in NEAR_COPY_KINDS:
             with Image.open(io.BytesIO(encoded)) as picture:
                 data = _encode(_near_copy(picture.convert("RGB"), file.copy_kind, rng), int(rng.integers(60, 80)))
-        (faces / file.image_id).write_bytes(data)
+        # A drawing process that outlives a killed run must not be seen halfway through a file.
+        part = faces / f"{PARTIAL}{os.getpid()}-{file.image_id}"
+        part.write_bytes(data)
+        os.replace(part, faces / file.image_id)
 
 
 def _write_truth(path: Path, files: list[_FaceFile]) -> None:
@@ -203,7 +207,8 @@ def write_synthetic_faces(folder: Path, n: int, seed: int, px: int = 200, n_jobs
         return faces
     files = _plan(n, seed)
     faces.mkdir(parents=True, exist_ok=True)
-    strangers = {path.name for path in faces.iterdir()} - {file.image_id for file in files}
+    present = {path.name for path in faces.iterdir() if not path.name.startswith(PARTIAL)}
+    strangers = present - {file.image_id for file in files}
     if strangers:
         raise FileExistsError(f"{faces} holds {len(strangers)} foreign files ({min(strangers)}): name a new folder")
     by_person: dict[int, list[_FaceFile]] = {}

@@ -1,6 +1,5 @@
 """The model that `facelib predict` uses: networks, temperatures and age intervals of one run, as one callable."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from facelib.errors import MissingFromRun
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.calibration import AgeIntervals
 from facelib.models.network import FaceNet, load_network, predict_outputs, sigmoid, softmax
-from facelib.runs import write_json
+from facelib.runs import as_written, read_json, write_json
 from facelib.schema import P_ETHNICITY
 
 # Ways to predict age, and what `04` calls them; one is chosen on validation.
@@ -88,21 +87,24 @@ def load_predictor(run_path: Path) -> Predictor:
     ------
     MissingFromRun
         If the run has not got as far as notebook 04.
+    DamagedRun
+        If predictor.json is not what `save_predictor` wrote.
     """
     checkpoints = run_path / "checkpoints"
     if not (checkpoints / "predictor.json").exists():
         raise MissingFromRun(f"{run_path} holds no trained predictor: run notebooks 01 to 04 first")
-    facts = json.loads((checkpoints / "predictor.json").read_text(encoding="utf-8"))
     network, saved = load_network(checkpoints / "model.safetensors")
-    stages = None
-    if facts["age_method"] != "direct":
-        stages, _ = load_network(checkpoints / "age_stages.safetensors", AgeStagesNet)
-    return Predictor(
-        network,
-        stages,
-        facts["age_method"],
-        Temperatures(**facts["temperatures"]),
-        AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()}),
-        saved["image_px"],
-        facts["synthetic"],
-    )
+    with as_written(checkpoints / "predictor.json"):
+        facts = read_json(checkpoints / "predictor.json")
+        stages = None
+        if facts["age_method"] != "direct":
+            stages, _ = load_network(checkpoints / "age_stages.safetensors", AgeStagesNet)
+        return Predictor(
+            network,
+            stages,
+            facts["age_method"],
+            Temperatures(**facts["temperatures"]),
+            AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()}),
+            saved["image_px"],
+            facts["synthetic"],
+        )

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Sampler
@@ -20,13 +21,14 @@ from tqdm import tqdm
 
 from facelib.config import MIN_PX, Profile
 from facelib.data import FaceImages
-from facelib.errors import FacelibError
+from facelib.errors import DamagedRun, FacelibError
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.batches import Batches, EpochBatches, InOrder, rank_and_world, rarity
 from facelib.models.losses import known_mean, multitask_losses
 from facelib.models.network import FaceNet, scale
-from facelib.runs import atomic_path, write_text
+from facelib.runs import write_csv
 from facelib.schema import ATTRIBUTES, UNKNOWN
+from facelib.storage import atomic_path, write_text
 
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 takes up
 STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
@@ -194,8 +196,7 @@ class Epochs(lightning.Callback):
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows = [*self.rows, {"epoch": trainer.current_epoch, **losses}]
         if trainer.is_global_zero:
-            with atomic_path(self.log_path) as partial:
-                self.table().to_csv(partial, index=False)
+            write_csv(self.table(), self.log_path)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in losses if name.endswith("_loss")})
         self.bar.update()
 
@@ -263,7 +264,7 @@ def fit(
     key = training_key(module, batches, train_rows, validation_rows, weights)
     last, marked = folder / "last.ckpt", folder / "key"
     same = marked.exists() and marked.read_text() == key
-    resumed = str(last) if same and last.exists() else None
+    resumed = _readable(last) if same and last.exists() else None
     if not same and rank_zero_only.rank == 0:
         shutil.rmtree(folder, ignore_errors=True)
         write_text(marked, key)
@@ -283,6 +284,32 @@ def fit(
     if not keep_checkpoint and trainer.is_global_zero:
         shutil.rmtree(folder)  # a training that is finished has nothing to resume
     return epochs.table()
+
+
+def _readable(checkpoint: Path) -> str:
+    """The path of a checkpoint that can be resumed.
+
+    Raises
+    ------
+    DamagedRun
+        If it cannot.
+    """
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # the reader passes on whatever a damaged file makes it stumble over
+        raise DamagedRun(
+            f"{checkpoint} cannot be read ({type(error).__name__}): remove {checkpoint.parent}, and the training begins anew"
+        ) from error
+    return str(checkpoint)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear under their name only when they are whole."""
+
+    def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
+        """Save atomically."""
+        with atomic_path(Path(path)) as partial:
+            torch.save(checkpoint, partial)
 
 
 def _loader(batches: Batches, sampler: Sampler) -> DataLoader:
@@ -311,6 +338,7 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
         num_nodes=world // local,
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         logger=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=False,

@@ -1,7 +1,11 @@
 """The report of a run: one static site that needs no network to read."""
 
+import contextlib
+import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jinja2
@@ -12,9 +16,11 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
+from facelib.errors import DamagedRun
 from facelib.metrics import format_value
-from facelib.runs import RunFolder
+from facelib.runs import RunFolder, as_written
 from facelib.schema import NOTEBOOKS
+from facelib.storage import PARTIAL, writing
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHORT = ("Explore", "Clean", "Train", "Two stages", "Evaluate", "Error clusters", "Explain", "External photos")
@@ -123,8 +129,13 @@ def _notebook_body(path: Path) -> str:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
-    return body
+    try:
+        body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
+    except Exception as error:  # nbformat and nbconvert pass on whatever a damaged notebook makes them stumble over
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
+    # The one thing in a body that can act and that the page's policy does not forbid: sending the reader elsewhere.
+    return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
 
 
 def markdown_summary(headline: list[dict]) -> str:
@@ -147,7 +158,34 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
     -------
     Path
         The front page.
+
+    Raises
+    ------
+    DamagedRun
+        If a file of the run is not what facelib writes.
     """
+    with as_written(run.path), writing(run.path / "report"), _appearing(run.path / "report") as site:
+        _write_site(run, notebooks, site)
+    return run.path / "report" / "index.html"
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `target` when the block ends without an error."""
+    new, old = (Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{PARTIAL}{target.name}-")) for _ in range(2))
+    try:
+        new.chmod(0o755)
+        yield new
+        if target.exists():
+            os.replace(target, old / target.name)
+        os.replace(new, target)
+    finally:
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
+    """Render all pages into an empty folder."""
     # Names and labels come from data: every template escapes what it prints.
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
     pages = [
@@ -161,9 +199,6 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
         "commit": run.params["commit"],
         "synthetic": run.is_synthetic,
     }
-    run.path.mkdir(exist_ok=True)
-    site = Path(tempfile.mkdtemp(dir=run.path, prefix=".report-"))
-    site.chmod(0o755)
     evaluated = (run.path / "metrics" / "05_evaluate_bias.json").exists()
     details = run.load_metrics("05_evaluate_bias")["details"] if evaluated else {"claims": [], "baselines": []}
     (site / "figures").mkdir()
@@ -171,7 +206,8 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
     for file, alt in FRONT_FIGURES.items():
         if (run.path / "figures" / file).exists():
             shutil.copy(run.path / "figures" / file, site / "figures" / file)
-            page = next((page["file"] for page in pages if page["number"] == file[:2]), f"figures/{file}")
+            # No link to the picture itself: opened alone, an SVG file may run scripts.
+            page = next((page["file"] for page in pages if page["number"] == file[:2]), "index.html")
             figures.append({"file": file, "alt": alt, "page": page})
     headline = _headline_rows(results, details["baselines"])
     (site / "summary.md").write_text(markdown_summary(headline), encoding="utf-8")
@@ -199,7 +235,3 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     dark = f"@media (prefers-color-scheme: dark) {{\n{dark_colours}\n.highlight {{ background: var(--panel); }}\n}}\n"
     (site / "style.css").write_text(f"{code_colours}\n{dark}{style}", encoding="utf-8")
-    target = run.path / "report"
-    shutil.rmtree(target, ignore_errors=True)
-    site.rename(target)
-    return target / "index.html"

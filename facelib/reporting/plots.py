@@ -34,7 +34,7 @@ MIN_AVERAGED = 25  # groups of copies behind an average face, so that nobody is 
 
 
 def use_style() -> None:
-    """Set the project's figure style for this process."""
+    """Set how this process draws figures and prints tables."""
     sns.set_theme(
         style="whitegrid",
         palette=PALETTE,
@@ -52,8 +52,10 @@ def use_style() -> None:
             # Same bytes for the same figure, and text that can be searched.
             "svg.hashsalt": "facelib",
             "svg.fonttype": "none",
+            "text.parse_math": False,  # the name of a photograph is no formula
         },
     )
+    pd.set_option("styler.format.escape", "html")  # nor are texts from data markup
     shell = get_ipython()
     if shell is not None and hasattr(shell, "kernel"):
         set_matplotlib_formats("svg")

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import typst
 
 from facelib.reporting.html import DATA_ROWS, HEADLINE, TEMPLATES, claim_rows, shown
-from facelib.runs import RunFolder, atomic_path
+from facelib.runs import RunFolder, as_written, atomic_path
 
 # The headline rows that fit on one slide.
 SLIDE_KEYS = (
@@ -33,8 +33,11 @@ def build_slides(run: RunFolder, out: Path) -> Path:
     ------
     MissingFromRun
         If a notebook whose results are shown has not run.
+    DamagedRun
+        If a file of the run is not what facelib writes.
     """
-    deck = _deck(run)
+    with as_written(run.path):
+        deck = _deck(run)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         shutil.copy(TEMPLATES / "slides.typ", root)

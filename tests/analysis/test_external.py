@@ -122,7 +122,7 @@ def test_photographs_of_every_mode_become_rgb(mode, tmp_path):
 
 def test_unreadable_photographs_say_why(tmp_path):
     (tmp_path / "notes.jpg").write_text("no picture")
-    with pytest.raises(UnreadablePhoto, match=r"notes\.jpg is no photograph that can be read"):
+    with pytest.raises(UnreadablePhoto, match=r"notes\.jpg is no image: give a photograph"):
         read_photo(tmp_path / "notes.jpg")
     with pytest.raises(UnreadablePhoto, match=r"gone\.jpg does not exist"):
         read_photo(tmp_path / "gone.jpg")
@@ -142,13 +142,13 @@ def test_the_photographs_of_a_folder_come_by_name(tmp_path):
     (tmp_path / "broken.jpg").write_text("no picture")
     photos, unreadable = collect_photos(tmp_path)
     assert list(photos) == ["a.JPG", "b.png"]
-    assert len(unreadable) == 1 and "broken.jpg is no photograph" in unreadable[0]
+    assert len(unreadable) == 1 and "broken.jpg is no image" in unreadable[0]
     assert list(collect_photos(tmp_path / "b.png")[0]) == ["b.png"]
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UnreadablePhoto, match=r"holds no photograph \(\.jpg"):
+    with pytest.raises(UnreadablePhoto, match=r"holds no photograph that can be read: it takes \.jpg"):
         collect_photos(tmp_path)
     with pytest.raises(UnreadablePhoto, match="does not exist"):
         collect_photos(tmp_path / "gone")

@@ -11,7 +11,7 @@ from facelib.data import pixels
 from facelib.data.drawing import draw_face
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, decode, is_cached, map_cached, resize
 from facelib.data.readers import read_faces
-from facelib.errors import UnreadableData
+from facelib.errors import DamagedRun, UnreadableData
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
 
@@ -124,10 +124,63 @@ def test_what_cannot_be_decoded_says_why():
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch):
     large = encode(Image.new("RGB", (40, 40)))
-    for most in (1500, 100):  # just too many, and far too many
+    for most in (1500, 100):  # too many for us, and far too many for Pillow
+        monkeypatch.setitem(pixels.MAX_PIXELS, "PNG", 1500)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
         with pytest.raises(ValueError, match="too many pixels"):
             decode(large, 16)
+
+
+# --- damage and strangers in the cache ---------------------------------------------------------------------
+
+
+def swap_a_byte(path: Path, at: int = -1) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "index.parquet", "about.json"])
+@pytest.mark.parametrize("damage", [swap_a_byte, lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink],
+                         ids=["a changed byte", "cut short", "gone"])  # fmt: skip
+def test_a_damaged_cache_is_made_again(tmp_path, name, damage):
+    faces, root = write_shades(tmp_path / "faces", [50, 100]), tmp_path / "cache"
+    cached(faces, root)
+    (folder,) = root.iterdir()
+    assert is_cached(folder)
+    damage(folder / name)
+    assert not is_cached(folder)
+    images, _, _ = cached(faces, root)
+    assert sorted(images[[0, 1]].mean(axis=(1, 2, 3))) == [50, 100]
+    assert is_cached(folder) and list(root.iterdir()) == [folder]
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
+    faces, root = write_shades(tmp_path / "faces", [50]), tmp_path / "cache"
+    name = cache_key(read_faces(faces).faces, 16)
+    (root / f".partial-{name}-abc").mkdir(parents=True)
+    (root / f".partial-{name}-abc" / "pixels.npy").write_bytes(b"half")
+    (root / f".{name}.lock").touch()  # nobody holds it
+    cached(faces, root)
+    assert [path.name for path in root.iterdir()] == [name]
+
+
+def test_a_file_that_changed_since_its_digest_was_taken_stops_the_work(tmp_path):
+    source = read_faces(write_shades(tmp_path / "faces", [50, 100]))
+    (tmp_path / "faces" / "20_0_0_050.png").write_bytes(encode(Image.new("RGB", (20, 20))))
+    with pytest.raises(UnreadableData, match=r"20_0_0_050\.png changed while the data were read"):
+        cache_faces(source, 16, tmp_path / "cache")
+    (tmp_path / "faces" / "20_0_0_050.png").unlink()
+    with pytest.raises(UnreadableData, match=r"20_0_0_050\.png does not exist any more"):
+        cache_faces(source, 16, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_images_that_a_cache_lacks_are_said(tmp_path):
+    _, faces, _ = cached(write_shades(tmp_path / "faces", [50, 100]), tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    with pytest.raises(DamagedRun, match="lacks 1 of 2 images of the faces table: run notebook 01 again"):
+        map_cached(folder, faces.assign(sha256=[faces["sha256"][0], 64 * "0"]))
 
 
 # --- the cache --------------------------------------------------------------------------------------------
@@ -167,16 +220,14 @@ def test_a_sample_decodes_its_own_rows(tmp_path):
     assert faces.index.tolist() == list(range(6))
 
 
-def test_a_renamed_file_hits_the_cache_and_a_changed_byte_does_not(tmp_path):
+def test_a_renamed_file_hits_the_cache_and_a_changed_byte_does_not(tmp_path, monkeypatch):
     root = tmp_path / "cache"
     cached(write_shades(tmp_path / "a", [50, 100]), root)
-    (folder,) = root.iterdir()
-    marked = np.load(folder / "pixels.npy", mmap_mode="r+")
-    marked[:] = 77  # whoever sees this shade was served from the cache
-    marked.flush()
     renamed = write_shades(tmp_path / "b", [50, 100], name="65_1_3_new_{}.png")
-    images, faces, _ = cached(renamed, root)
-    assert (images[[0, 1]] == 77).all() and faces["age"].tolist() == [65, 65]
+    with monkeypatch.context() as patch:
+        patch.delattr(pixels, "_decode_chunk")  # nothing is decoded
+        images, faces, _ = cached(renamed, root)
+    assert sorted(images[[0, 1]].mean(axis=(1, 2, 3))) == [50, 100] and faces["age"].tolist() == [65, 65]
 
     changed = renamed / "65_1_3_new_50.png"
     changed.write_bytes(changed.read_bytes() + b"\0")

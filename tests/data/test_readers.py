@@ -305,7 +305,7 @@ def test_wrong_labels_of_a_table_are_rejected_by_row(table_path):
 def test_a_path_with_a_null_character_is_rejected(tmp_path):
     write_image(tmp_path / "a.jpg")
     table = write_table(pd.DataFrame({"path": ["a.jpg", "a\0.jpg"], "age": [3, 4]}), tmp_path / "t.parquet")
-    assert reasons(read_faces(table)) == {"a\0.jpg": "cannot be read: embedded null byte"}
+    assert reasons(read_faces(table)) == {"row 1: a\\x00.jpg": "path holds a null character"}
 
 
 # --- samples ----------------------------------------------------------------------------------------------

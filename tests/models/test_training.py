@@ -10,6 +10,7 @@ import torch
 
 from facelib.config import Profile
 from facelib.data import FaceImages
+from facelib.errors import DamagedRun
 from facelib.models import training
 from facelib.models.batches import Batches
 from facelib.models.losses import multitask_losses
@@ -176,6 +177,18 @@ def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(st
     assert epochs == set(range(step // 2, 4)) and module.trainer.current_epoch == 4
     assert not changed(state_of(straight.network), state_of(module.network))
     pd.testing.assert_frame_equal(history, whole)
+
+
+def test_a_damaged_checkpoint_is_refused_with_the_remedy(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
+    fit(module_of(profile), batches, ROWS, validation, tmp_path / "training", keep_checkpoint=True)
+    last = tmp_path / "training" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-5000])
+    with pytest.raises(
+        DamagedRun, match=r"last.ckpt cannot be read \(.*remove .*training, and the training begins anew"
+    ):
+        fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
 
 
 def test_a_training_that_is_kept_is_taken_up_without_a_step(profile, small_faces, tmp_path):

@@ -1,0 +1,102 @@
+"""Files of a data folder, opened as if a stranger had put them there.
+
+Nothing outside the folder is opened, no link to a folder is followed, and nothing that could block or fill the memory
+is read.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+MAX_FILE_BYTES = 64 * 2**20  # no photograph of a face is larger
+
+
+def regular_files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Paths below `root` of all files that are not hidden, and folders that are not searched, with the reason; sorted.
+
+    Links to folders are not followed, so that none leads out or in circles.
+    """
+    found, refused = [], []
+
+    def below(path: str) -> str:
+        return os.path.relpath(path, root)
+
+    def refuse(error: OSError) -> None:
+        refused.append((below(error.filename), f"is a folder that cannot be read: {error.strerror}"))
+
+    for folder, subfolders, names in os.walk(root, onerror=refuse):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        linked = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
+        refused += [
+            (below(os.path.join(folder, name)), "is a link to a folder, which is not followed") for name in linked
+        ]
+        found += [below(os.path.join(folder, name)) for name in names if not name.startswith(".")]
+    return sorted(found), sorted(refused)
+
+
+def printable(path: str) -> str:
+    r"""A path as text that every table can hold: null characters, and bytes that are no UTF-8, as escapes.
+
+    Examples
+    --------
+    >>> printable("caf\udce9.jpg"), printable("café.jpg")
+    ('caf\\xe9.jpg', 'café.jpg')
+    """
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", r"\x00")
+
+
+def is_text(path: str) -> bool:
+    """Whether a file's name is UTF-8, so that tables can hold it as it is."""
+    return printable(path) == path
+
+
+def read_below(root: Path, path: str) -> bytes:
+    """The content of a file below the resolved folder `root`.
+
+    Raises
+    ------
+    ValueError
+        If a link leads out of the folder, or as `read_file` does.
+    """
+    with _reasons():
+        full = (root / path).resolve()
+        if not full.is_relative_to(root):
+            raise ValueError("is a link that leads out of the data folder")
+    return read_file(full)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a photograph's file.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist, is no regular file, is empty or too large, or cannot be read; the message is the reason.
+    """
+    with _reasons():
+        # A pipe or a device is not even opened, which might block or act; looked at again once open, lest it changed.
+        if not path.is_file():
+            raise ValueError("is not a regular file" if path.exists() else "does not exist")
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as opened:
+            facts = os.fstat(handle)
+            if not stat.S_ISREG(facts.st_mode):
+                raise ValueError("is not a regular file")
+            if facts.st_size > MAX_FILE_BYTES:
+                raise ValueError(f"is larger than {MAX_FILE_BYTES // 2**20} MB")
+            content = opened.read(MAX_FILE_BYTES)
+    if not content:
+        raise ValueError("is empty")
+    return content
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    except RuntimeError as error:  # a link to itself before Python 3.13
+        raise ValueError(f"cannot be read: {error}") from error

@@ -1,0 +1,168 @@
+"""Files written whole or not at all, and folders that one process holds.
+
+What a process that was killed leaves behind is never read: half-written files have hidden names of their own, a lock
+ends with its process, and so do the processes that write on its behalf.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from facelib.errors import FacelibError
+
+PARTIAL = ".partial-"  # how the names of half-written files and folders begin
+SPACE, PLACE = "free some space and give the same command again", "choose a folder that can be written to"
+REMEDIES = {
+    errno.ENOSPC: SPACE,
+    errno.EDQUOT: SPACE,
+    errno.EFBIG: SPACE,
+    errno.EROFS: PLACE,
+    errno.EACCES: PLACE,
+    errno.EPERM: PLACE,
+    errno.ENOTDIR: PLACE,
+    errno.EISDIR: PLACE,
+    errno.EEXIST: PLACE,
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "look after the disk",
+}
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+
+
+class Unwritable(FacelibError):
+    """A file or folder that cannot be written: a full disk, a read-only folder."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block, a failure to write becomes one sentence about `path`.
+
+    Raises
+    ------
+    Unwritable
+        Where the disk is full, the folder read-only, or the name impossible.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        raise Unwritable(f"{path} cannot be written ({os.strerror(error.errno)}): {REMEDIES[error.errno]}") from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    Raises
+    ------
+    Unwritable
+        See `writing`; what stood at `path` stays.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            # mkstemp makes files for the owner alone; these are ordinary files.
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            _flush(partial)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder, which need not exist yet, in which nothing can be written.
+
+    Raises
+    ------
+    Unwritable
+        See `writing`.
+    """
+    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with writing(folder):
+        handle, name = tempfile.mkstemp(dir=standing, prefix=PARTIAL)
+        os.close(handle)
+        os.unlink(name)
+
+
+def _flush(path: Path) -> None:
+    """Bring a file to the disk before its name is there: a power cut must not leave the name with half the content."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def held(lock: Path, refusal: FacelibError | None = None) -> Iterator[None]:
+    """Hold a lock file, which is gone after the block; one left by a process that was killed is no obstacle.
+
+    Parameters
+    ----------
+    lock : Path
+    refusal : FacelibError, optional
+        Raised where another living process holds it; without one its end is waited for.
+    """
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(lock, refusal)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(lock: Path, refusal: FacelibError | None) -> int:
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+            # Between the two calls the holder may have ended and removed the file: a lock on it would bar nobody.
+            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise refusal from None
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def sweep(leftovers: Iterable[Path]) -> None:
+    """Remove what killed processes left half-written; only for who holds the folder."""
+    for path in list(leftovers):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends, so that nothing is written for one that holds no lock any more.
+
+    Linux only; elsewhere a notebook's kernel notices within a second.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
