@@ -297,9 +297,8 @@ def _readable(checkpoint: Path) -> str:
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the reader passes on whatever a damaged file makes it stumble over
-        raise DamagedRun(
-            f"{checkpoint} cannot be read ({type(error).__name__}): remove {checkpoint.parent}, and the training begins anew"
-        ) from error
+        reason = f"{checkpoint} cannot be read ({type(error).__name__})"
+        raise DamagedRun(f"{reason}: remove {checkpoint.parent}, and the training begins anew") from error
     return str(checkpoint)
 
 
