@@ -46,6 +46,7 @@ class Profile:
     average_decay: float = 0.998  # of the running average of the weights, by step; 0: no average
     low_px_share: float = 0.5  # share of the epochs, the first ones, that are trained at two thirds of the edge
     augmentation: str = "faces"  # flip, turn, shift, zoom, light, grey, blank rectangle; or flip alone
+    augmented_epochs: int = 40  # trainings this long change faces in full, shorter ones less in proportion
     rarer_stronger: bool = False  # faces of rarer age bands and ethnicities are changed more
     sampler: str = "uniform"  # every face once an epoch; or balanced: rarer age bands and ethnicities more often
     mixup: float = 0.0  # alpha of the blend of two faces; 0: none

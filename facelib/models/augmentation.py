@@ -1,7 +1,7 @@
 """Random changes of training images, drawn per image and applied to a whole batch at once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,10 @@ class Limits:
     contrast: float = 0.0
     p_grey: float = 0.0  # share of images turned grey, since every data set has some
     p_erase: float = 0.0  # share of images with a blank rectangle
+
+    def scaled(self, factor: float) -> "Limits":
+        """All limits times a factor."""
+        return Limits(**{name: value * factor for name, value in asdict(self).items()})
 
 
 AUGMENTATIONS = {

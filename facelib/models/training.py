@@ -82,7 +82,7 @@ class FaceModule(lightning.LightningModule):
         """Loss of one augmented batch."""
         seed = self.profile.seed * 1_000_003 + self.global_step
         draws = Draws(torch.Generator().manual_seed(seed), len(batch["image"]), *rank_and_world())
-        limits = AUGMENTATIONS[self.profile.augmentation]
+        limits = AUGMENTATIONS[self.profile.augmentation].scaled(min(1, self.epochs / self.profile.augmented_epochs))
         with torch.autocast(self.device.type, enabled=False):
             images = augment(self.scaled(batch["image"]), draws, limits, batch.get("strength"))
         # Dropout draws from the global generator; tied to the step, it is the same after a resume.

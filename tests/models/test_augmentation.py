@@ -126,6 +126,10 @@ def test_a_quarter_of_the_images_lose_a_rectangle_of_at_most_a_fifth():
     assert share.max() <= 0.22  # a fifth, and what whole pixels add
 
 
+def test_limits_are_scaled_all_at_once():
+    assert Limits(rotation=12, p_erase=0.5).scaled(0.25) == Limits(rotation=3, p_erase=0.125)
+
+
 def test_strength_scales_what_is_done_to_each_image():
     images = dots(200, 12, 32)
     strength = torch.where(torch.arange(200) < 100, 0.0, 2.0)

@@ -364,3 +364,18 @@ def test_a_scorer_learns_from_its_rows_alone_and_repeats(profile, small_faces):
     first, second = (predict_outputs(scorer, images)["age"] for scorer in scorers)
     np.testing.assert_array_equal(first, second)
     assert np.isfinite(first).all()
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 3.0), (4, 12.0), (8, 12.0)])
+def test_short_trainings_change_faces_less(epochs, expected, profile, small_faces, monkeypatch):
+    images, faces = small_faces
+    seen = set()
+
+    def watched(batch, draws, limits, strength):
+        seen.add(limits.rotation)
+        return batch
+
+    monkeypatch.setattr(training, "augment", watched)
+    setting = dataclasses.replace(profile, augmented_epochs=4)
+    fit(module_of(setting, epochs=epochs), Batches(images, faces[COLUMNS]), ROWS)
+    assert seen == {expected}
