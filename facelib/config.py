@@ -102,6 +102,7 @@ RECIPES = {
             "patience": 8,
             "average_decay": 0.0,
             "low_px_share": 0.0,
+            "augmented_epochs": 1,
             "rarer_stronger": True,
             "sampler": "balanced",
             "label_smoothing": 0.1,
