@@ -44,7 +44,7 @@ class Profile:
         0  # epochs without a better validation loss until training stops, the best kept; 0: all, the last kept
     )
     average_decay: float = 0.998  # of the running average of the weights, by step; 0: no average
-    low_px_share: float = 0.5  # share of the epochs, the first ones, that are trained at two thirds of the edge
+    low_px_share: float = 0.0  # share of the epochs, the first ones, that are trained at two thirds of the edge
     augmentation: str = "faces"  # flip, turn, shift, zoom, light, grey, blank rectangle; or flip alone
     augmented_epochs: int = 40  # trainings this long change faces in full, shorter ones less in proportion
     rarer_stronger: bool = False  # faces of rarer age bands and ethnicities are changed more
@@ -85,7 +85,6 @@ RECIPES = {
             "age_head": "linear",
             "dropout": 0.0,
             "average_decay": 0.0,
-            "low_px_share": 0.0,
             "augmentation": "flip",
         },
     ),
@@ -101,7 +100,6 @@ RECIPES = {
             "dropout": 0.3,
             "patience": 8,
             "average_decay": 0.0,
-            "low_px_share": 0.0,
             "augmented_epochs": 1,
             "rarer_stronger": True,
             "sampler": "balanced",

@@ -28,7 +28,7 @@ from facelib.models.training import (
 
 ROWS = np.arange(16)
 COLUMNS = ["age", "gender", "ethnicity"]
-UNAVERAGED = {"batch_size": 8, "age_head": "linear", "average_decay": 0.0, "low_px_share": 0.0}
+UNAVERAGED = {"batch_size": 8, "age_head": "linear", "average_decay": 0.0}
 
 
 @pytest.fixture(autouse=True)
