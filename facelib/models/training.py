@@ -253,7 +253,7 @@ def fit(
     torch.manual_seed(profile.seed)
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
-    module.network.to(memory_format=torch.channels_last)
+    module.network.train().to(memory_format=torch.channels_last)
     averages = [weight_average(profile.average_decay)] if profile.average_decay else []
     loaders = [_loader(batches, EpochBatches(train_rows, profile.batch_size, profile.seed, weights))]
     if folder is None:
