@@ -34,7 +34,7 @@ from facelib.models.training import has_fast_bfloat16, in_memory_format
 from facelib.runs import processor, write_json
 from facelib.schema import ATTRIBUTES
 
-FACES, STEPS, ROUNDS = 1000, 6, 3
+FACES, STEPS, ROUNDS = 1000, 12, 3
 PEAK_EDGE = 2048  # edge of the matrices whose product measures the peak
 
 
@@ -45,11 +45,11 @@ class Decoded(Dataset):
         self.files, self.labels = files, labels
         self.change = transforms.Compose(
             [
+                transforms.Resize((px, px)),
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomAffine(12, (0.06, 0.06), (0.88, 1.12)),
                 transforms.ColorJitter(0.25, 0.25),
                 transforms.RandomGrayscale(0.1),
-                transforms.Resize((px, px)),
                 transforms.ToTensor(),
                 transforms.RandomErasing(0.25),
             ]
@@ -167,6 +167,7 @@ def main() -> None:
         "device": processor(),
         "threads": torch.get_num_threads(),
         "bfloat16": has_fast_bfloat16(),
+        "workers": options.workers,
         "batch": dataclasses.asdict(resolve_profile("full"))["batch_size"],
     }
     with tempfile.TemporaryDirectory() as scratch:

@@ -40,7 +40,7 @@ STEP_NOTE = """
 `python -m benchmarks.training_step path/to/UTKFace`, on {device}, {threads} threads, batches of {batch}, three rounds
 side by side. *Bare* is the network's step on one batch in memory. The pixel cache and the augmentation of the whole
 batch come on top of it in ours; the plain DataLoader decodes the files again in every epoch and changes them one by
-one, in two processes.
+one, in {workers} processes.
 """
 MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),

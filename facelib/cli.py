@@ -1,5 +1,6 @@
 """The command `facelib`: run, train, audit, predict, report, slides, fetch."""
 
+import contextlib
 import json
 import os
 import sys
@@ -83,7 +84,7 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
     The run needs notebooks 01 and 02: `facelib run --to 02`. Afterwards `facelib run` goes on.
     """
     # The name is no option here: torchrun would take `--run` for its own `--run-path`.
-    from facelib import runs
+    from facelib import pipeline, runs
     from facelib.audit.decisions import load_training
     from facelib.data import load_images
     from facelib.models.training import MULTITASK_FOLDER, train_multitask
@@ -91,17 +92,19 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
     folder = runs.open_run(run)
     faces = folder.load_table("faces")
     labels, rows = load_training(folder)
-    _, history = train_multitask(
-        load_images(folder, faces),
-        labels,
-        rows["train"],
-        rows["validation"],
-        folder.profile,
-        folder.path / MULTITASK_FOLDER,
-        faces["image_id"],
-        keep_checkpoint=True,
-    )
-    if int(os.environ.get("RANK", 0)) == 0:
+    first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started
+    with pipeline.locked(folder.path) if first else contextlib.nullcontext():
+        _, history = train_multitask(
+            load_images(folder, faces),
+            labels,
+            rows["train"],
+            rows["validation"],
+            folder.profile,
+            folder.path / MULTITASK_FOLDER,
+            faces["image_id"],
+            keep_checkpoint=True,
+        )
+    if first:
         say(f"trained {len(history)} epochs: `facelib run --run {folder.name} --from 03` goes on")
 
 

@@ -28,7 +28,7 @@ class Profile:
     head_epochs: int = 2  # with start weights: the output layers alone, before all layers
     # What a recipe sets: how the network is made
     recipe: str = "reference"  # a name in RECIPES, whose settings replace the ones below
-    learned: str = "age gender ethnicity"  # labels that are learned; the other output layers stay as they begin
+    learned: str = "age gender ethnicity"  # labels that are learned; what is said of the others means nothing then
     architecture: str = "resnet18"  # or resnet34
     stem: str = "pooled"  # torchvision's 7 x 7 convolution and pooling; or small: 3 x 3, stride 2, without pooling
     input_px: int = 0  # larger images are scaled to this edge, pixels; 0: as they are
@@ -49,7 +49,6 @@ class Profile:
     augmented_epochs: int = 40  # trainings this long change faces in full, shorter ones less in proportion
     rarer_stronger: bool = False  # faces of rarer age bands and ethnicities are changed more
     sampler: str = "uniform"  # every face once an epoch; or balanced: rarer age bands and ethnicities more often
-    mixup: float = 0.0  # alpha of the blend of two faces; 0: none
     label_smoothing: float = 0.0  # of gender and ethnicity
     # Networks that score labels (none scores a row it was trained on)
     label_folds: int = 3
@@ -79,9 +78,9 @@ RECIPES = {
     "reference": Recipe("The project's own.", {}),
     "source_a": Recipe(
         "ResNet-18 or 34, AdamW, absolute error of age and cross entropy of gender, horizontal flips; from start "
-        "weights the output layers first, then all. Without start weights: from scratch, not as published.",
+        "weights the output layers first, then all. It did not learn ethnicity, which is learned beside the others "
+        "here, unless `learned` names age and gender alone. Without start weights: from scratch, not as published.",
         {
-            "learned": "age gender",
             "age_head": "linear",
             "dropout": 0.0,
             "average_decay": 0.0,
@@ -207,8 +206,10 @@ def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
     profile = dataclasses.replace(PROFILES[name], **(RECIPES[values.get("recipe", "reference")].settings | values))
     if not profile.learned.split() or set(profile.learned.split()) - set(ATTRIBUTES):
         raise UnknownSetting(f"setting learned is {profile.learned!r}: give one or more of {', '.join(ATTRIBUTES)}")
-    for key in ("image_px", "label_px"):
+    if profile.augmented_epochs < 1:
+        raise UnknownSetting(f"setting augmented_epochs is {profile.augmented_epochs}, and has to be 1 or more")
+    for key in ("image_px", "label_px", "input_px"):
         # Far below, a ResNet's last maps are 1 x 1, where bfloat16 gradients of strided convolutions are garbage.
-        if getattr(profile, key) < MIN_PX:
+        if getattr(profile, key) < MIN_PX and (key != "input_px" or profile.input_px):
             raise UnknownSetting(f"setting {key} is {getattr(profile, key)}, and has to be {MIN_PX} or more")
     return profile

@@ -15,16 +15,19 @@ ISSUE_COLUMNS = {
     "image_id": object, "attribute": object, "given": float, "suggested": float, "score": float, "is_issue": bool,
 }  # fmt: skip
 MIN_SPREAD = 0.5  # years
+MIN_FACTOR = 0.1  # of the spread that networks name themselves
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
-def age_spread(age_pred: np.ndarray, residual: np.ndarray) -> np.ndarray:
+def age_spread(age_pred: np.ndarray, residual: np.ndarray, least: float = MIN_SPREAD) -> np.ndarray:
     """Standard deviation of residuals as it changes with the predicted age, from a running robust estimate.
 
     Parameters
     ----------
     age_pred, residual : float arrays of shape (n,)
         Years.
+    least : float
+        Years; no spread is taken to be smaller.
 
     Returns
     -------
@@ -36,7 +39,7 @@ def age_spread(age_pred: np.ndarray, residual: np.ndarray) -> np.ndarray:
     window = max(25, int(len(order) * SPREAD_ROWS)) | 1
     running = ndimage.median_filter(np.abs(residual[order]), size=min(window, len(order)), mode="nearest")
     spread = np.empty(len(order))
-    spread[order] = np.maximum(1.4826 * running, MIN_SPREAD)
+    spread[order] = np.maximum(1.4826 * running, least)
     return spread
 
 
@@ -50,7 +53,7 @@ def _age_issues(given: np.ndarray, age_pred: np.ndarray, own_spread: np.ndarray)
     residual = given - age_pred
     residual = np.abs(residual - np.median(residual))
     own_spread = np.where(np.isfinite(own_spread), np.maximum(own_spread, MIN_SPREAD), 1.0)
-    spread, half = own_spread * age_spread(age_pred, residual / own_spread), AGE_WINDOW / 2
+    spread, half = own_spread * age_spread(age_pred, residual / own_spread, MIN_FACTOR), AGE_WINDOW / 2
     # Student's t, set by hand: errors have heavier tails than a normal distribution.
     error = stats.t(df=4)
     score = error.cdf((residual + half) / spread) - error.cdf((residual - half) / spread)

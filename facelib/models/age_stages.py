@@ -153,7 +153,7 @@ def train_age_stages(
     Returns
     -------
     AgeStagesNet
-        With the weights of the epoch with the lowest validation loss.
+        With the last (averaged) weights, or those of the epoch with the lowest validation loss; see `fit`.
     DataFrame
         Losses by epoch.
     """
@@ -164,8 +164,8 @@ def train_age_stages(
     network = AgeStagesNet(start.backbone.config(), edges.tolist(), medians.tolist())
     network.backbone.load_state_dict(start.backbone.state_dict())
     labels = pd.DataFrame({"age": ages, "bin": np.where(np.isfinite(ages), to_bin(ages, edges), -1)})
-    # A fifth of the full rate, at the full edge, on images changed in full: the backbone is to adapt, neither to start
-    # over nor to learn the training images by heart.
+    # A fifth of the full rate, at the full edge, images changed as much as in a long training: the backbone is to
+    # adapt, neither to start over nor to learn the training images by heart.
     setting = dataclasses.replace(profile, low_px_share=0.0, augmented_epochs=1)
     module = FaceModule(network, stage_losses, setting, profile.stage_epochs, profile.learning_rate / 5)
     history = fit(module, Batches(images, labels), train_rows, validation_rows, folder)

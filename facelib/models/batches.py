@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from facelib.data import FaceImages
 from facelib.models.network import as_tensor
-from facelib.schema import age_band
+from facelib.schema import UNKNOWN, age_band
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -24,11 +24,14 @@ def rank_and_world() -> tuple[int, int]:
 def rarity(labels: pd.DataFrame) -> np.ndarray:
     """How rare each face's age band and ethnicity are: float (n,), 1 on average.
 
-    Mean of the two classes' n / (classes * count), the weight that would give every class the same share.
+    Mean over the two of n / (classes * count), the weight that would give every class the same share; 1 where the label
+    is unknown.
     """
     total = np.zeros(len(labels))
-    for classes in (pd.Series(age_band(labels["age"])).astype(str), labels["ethnicity"].reset_index(drop=True)):
-        total += (len(labels) / (classes.nunique() * classes.map(classes.value_counts()))).to_numpy()
+    bands = pd.Series(age_band(labels["age"])).astype(object)
+    for classes in (bands, labels["ethnicity"].reset_index(drop=True).replace(UNKNOWN, np.nan)):
+        counts = classes.value_counts()
+        total += (counts.sum() / (len(counts) * classes.map(counts))).fillna(1.0).to_numpy(float)
     return total / total.mean()
 
 

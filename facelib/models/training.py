@@ -1,5 +1,6 @@
 """Training with lightning: batches from the pixel cache, the loss, the schedule, checkpoints."""
 
+import dataclasses
 import hashlib
 import logging
 import math
@@ -21,10 +22,10 @@ from tqdm import tqdm
 
 from facelib.config import MIN_PX, Profile
 from facelib.data import FaceImages
-from facelib.errors import DamagedRun, FacelibError
+from facelib.errors import DamagedRun, FacelibError, UnknownSetting
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.batches import Batches, EpochBatches, InOrder, rank_and_world, rarity
-from facelib.models.losses import known_mean, multitask_losses
+from facelib.models.losses import multitask_losses
 from facelib.models.network import FaceNet, scale
 from facelib.runs import write_csv
 from facelib.schema import ATTRIBUTES, UNKNOWN
@@ -41,7 +42,7 @@ class TrainingDiverged(FacelibError):
 def has_fast_bfloat16() -> bool:
     """Whether this machine multiplies bfloat16 in hardware: a CUDA device, or a processor with AVX512-BF16 or AMX."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check)
 
@@ -81,21 +82,15 @@ class FaceModule(lightning.LightningModule):
     def training_step(self, batch: dict, _) -> torch.Tensor:
         """Loss of one augmented batch."""
         seed = self.profile.seed * 1_000_003 + self.global_step
-        draws = Draws(torch.Generator().manual_seed(seed), len(batch["image"]), *rank_and_world())
+        rank, world = rank_and_world()
+        draws = Draws(torch.Generator().manual_seed(seed), len(batch["image"]), rank, world)
         limits = AUGMENTATIONS[self.profile.augmentation].scaled(min(1, self.epochs / self.profile.augmented_epochs))
         with torch.autocast(self.device.type, enabled=False):
             images = augment(self.scaled(batch["image"]), draws, limits, batch.get("strength"))
         # Dropout draws from the global generator; tied to the step, it is the same after a resume.
-        torch.manual_seed(seed)
-        if self.profile.mixup:
-            share = float(np.random.default_rng(seed).beta(self.profile.mixup, self.profile.mixup))
-            outputs = self.network(in_memory_format(torch.lerp(images.flip(0), images, share)))
-            other = {name: values.flip(0) for name, values in batch.items()}
-            pairs = zip(self.losses(outputs, batch).items(), self.losses(outputs, other).values(), strict=True)
-            losses = {name: torch.lerp(theirs, own, share) for (name, own), theirs in pairs}
-        else:
-            outputs = self.network(in_memory_format(images))
-            losses = self.losses(outputs, batch)
+        torch.manual_seed(seed + rank)
+        outputs = self.network(in_memory_format(images))
+        losses = self.losses(outputs, batch)
         total = sum(losses.values())
         if not torch.isfinite(total):
             ids = ", ".join(self.trainer.train_dataloader.dataset.name_rows(batch["row"].tolist()))
@@ -113,12 +108,12 @@ class FaceModule(lightning.LightningModule):
 
     def _log(self, stage: str, losses: dict, outputs: dict, batch: dict) -> None:
         values = losses | {"loss": sum(losses.values())}
-        if "age" in outputs:
-            error = (outputs["age"] - batch["age"].nan_to_num()).abs()
-            values["mae"] = known_mean(error, batch["age"].isfinite())
         named = {f"{stage}_{name}": value for name, value in values.items()}
-        several = stage == "train" and rank_and_world()[1] > 1
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch["row"]), sync_dist=several)
+        settings = {"on_step": False, "on_epoch": True, "sync_dist": stage == "train" and rank_and_world()[1] > 1}
+        self.log_dict(named, batch_size=len(batch["row"]), **settings)
+        if "age" in outputs and (known := batch["age"].isfinite()).any():
+            error = (outputs["age"][known] - batch["age"][known]).abs().mean()
+            self.log(f"{stage}_mae", error, batch_size=int(known.sum()), **settings)
 
     def configure_optimizers(self) -> dict:
         """No decay of biases and batch-norm scales; linear warm-up, then cosine to zero, by step."""
@@ -170,7 +165,17 @@ def weight_average(decay: float) -> WeightAveraging:
         n = float(updates)
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
 
-    return WeightAveraging(multi_avg_fn=update)
+    # Said here, since lightning asks for the network's device before it moves it.
+    card = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else None
+    return WeightAveraging(device=card, multi_avg_fn=update)
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that a resumed training remembers: one that had stopped does not go on."""
+
+    def on_train_start(self, trainer, module) -> None:
+        """Stop before the first step."""
+        trainer.should_stop = self.wait_count >= self.patience
 
 
 class Epochs(lightning.Callback):
@@ -255,7 +260,8 @@ def fit(
         torch.set_float32_matmul_precision("high")
     module.network.train().to(memory_format=torch.channels_last)
     averages = [weight_average(profile.average_decay)] if profile.average_decay else []
-    loaders = [_loader(batches, EpochBatches(train_rows, profile.batch_size, profile.seed, weights))]
+    order = EpochBatches(train_rows, profile.batch_size, profile.seed, weights)
+    loaders = [_loader(batches, order)]
     if folder is None:
         _trainer(module, averages).fit(module, *loaders)
         module.network.eval()
@@ -264,7 +270,10 @@ def fit(
     key = training_key(module, batches, train_rows, validation_rows, weights)
     last, marked = folder / "last.ckpt", folder / "key"
     same = marked.exists() and marked.read_text() == key
-    resumed = _readable(last) if same and last.exists() else None
+    resumed = str(last) if same and last.exists() else None
+    if resumed:
+        # Said here, since worker processes begin an epoch before lightning says which one it is.
+        order.set_epoch(finished_epochs(last))
     if not same and rank_zero_only.rank == 0:
         shutil.rmtree(folder, ignore_errors=True)
         write_text(marked, key)
@@ -273,7 +282,7 @@ def fit(
     # A callback of its own: with `save_last` an epoch that is not the best so far would leave nothing to resume.
     latest = ModelCheckpoint(folder, "last", **settings)
     epochs = Epochs(folder.parent / f"{folder.name}_log.csv")
-    early = [EarlyStopping("validation_loss", patience=profile.patience), best] if profile.patience else []
+    early = [Stopping("validation_loss", patience=profile.patience), best] if profile.patience else []
     trainer = _trainer(module, [*averages, epochs, *early, latest])
     trainer.fit(module, *loaders, ckpt_path=resumed, weights_only=True)
     kept = best.best_model_path if profile.patience else last
@@ -286,20 +295,19 @@ def fit(
     return epochs.table()
 
 
-def _readable(checkpoint: Path) -> str:
-    """The path of a checkpoint that can be resumed.
+def finished_epochs(checkpoint: Path) -> int:
+    """How many epochs a checkpoint has seen.
 
     Raises
     ------
     DamagedRun
-        If it cannot.
+        If it cannot be read.
     """
     try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"] + 1
     except Exception as error:  # the reader passes on whatever a damaged file makes it stumble over
         reason = f"{checkpoint} cannot be read ({type(error).__name__})"
         raise DamagedRun(f"{reason}: remove {checkpoint.parent}, and the training begins anew") from error
-    return str(checkpoint)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -328,6 +336,10 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     warnings.filterwarnings("ignore", message=f".*({no_news}).*")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     world = int(os.environ.get("WORLD_SIZE", 1))
+    if module.profile.batch_size % world:
+        raise UnknownSetting(
+            f"batch_size {module.profile.batch_size} cannot be shared out evenly among {world} processes"
+        )
     return lightning.Trainer(
         max_epochs=module.epochs,
         # bfloat16 products are worth their lower precision in speed; losses and weights stay in float32.
@@ -386,11 +398,11 @@ def train_multitask(
     network = new_network(labels, train_rows, profile)
     frozen = profile.head_epochs if profile.start_weights != "none" else 0
     module = FaceModule(network, _losses(network, profile), profile, profile.epochs, profile.learning_rate, frozen)
-    rare = rarity(labels)
-    columns = learned_labels(labels, profile)
+    columns, rare = learned_labels(labels, profile), rarity(labels.iloc[train_rows])
     if profile.rarer_stronger:
-        columns["strength"] = np.sqrt(rare).clip(*STRENGTHS)
-    weights = rare[train_rows] if profile.sampler == "balanced" else None
+        columns["strength"] = 1.0
+        columns.iloc[train_rows, -1] = np.sqrt(rare).clip(*STRENGTHS)
+    weights = rare if profile.sampler == "balanced" else None
     batches = Batches(images, columns, image_ids)
     history = fit(module, batches, train_rows, validation_rows, folder, weights, keep_checkpoint)
     return network, history
@@ -434,7 +446,12 @@ def _losses(network: FaceNet, profile: Profile):
 
 
 def train_scorer(images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, profile: Profile) -> FaceNet:
-    """A shorter training for label scoring: a fixed number of epochs, since no row may decide when it stops."""
+    """A shorter training for label scoring: a fixed number of epochs, since no row may decide when it stops.
+
+    It begins from random weights, or from ImageNet's: those of a file or a run may have seen the rows that it scores.
+    """
+    if profile.start_weights != "imagenet":
+        profile = dataclasses.replace(profile, start_weights="none")
     network = new_network(labels, rows, profile)
     module = FaceModule(network, _losses(network, profile), profile, profile.label_epochs, profile.learning_rate)
     fit(module, Batches(images, labels[list(ATTRIBUTES)]), rows)

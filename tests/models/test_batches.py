@@ -72,6 +72,12 @@ def test_rarity_by_hand():
     assert rarity(labels) == pytest.approx(expected)
 
 
+def test_unknown_labels_are_not_rare():
+    labels = pd.DataFrame({"age": [25.0, 26, 27, 80, np.nan], "gender": 0, "ethnicity": [0, 0, 1, 1, -1]})
+    expected = np.array([4 / 6 + 1, 4 / 6 + 1, 4 / 6 + 1, 4 / 2 + 1, 1 + 1])
+    assert rarity(labels) == pytest.approx(expected / expected.mean())
+
+
 def test_fewer_rows_than_a_batch_make_one_batch():
     assert [sorted(batch) for batch in EpochBatches(np.arange(3), 8, seed=0)] == [[0, 1, 2]]
 

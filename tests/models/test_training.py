@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from facelib.config import Profile
+from facelib.config import RECIPES, Profile, resolve_profile
 from facelib.data import FaceImages
 from facelib.errors import DamagedRun
 from facelib.models import training
@@ -68,7 +68,7 @@ def changed(before: dict, after: dict) -> set[str]:
 # --- learning ---------------------------------------------------------------------------------------------
 
 
-def test_sixteen_images_can_be_learned_by_heart(small_faces, tmp_path):
+def test_sixteen_images_can_be_learned_by_heart(small_faces):
     images, faces = small_faces
     profile = Profile("test", batch_size=16, epochs=14, learning_rate=1e-3, warmup_epochs=1)
     module = module_of(profile, epochs=14)
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, p
 def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(step, profile, small_faces, tmp_path):
     images, faces = small_faces
     batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    setting = dataclasses.replace(profile, mixup=0.2)  # everything that draws at random
+    setting = profile
     straight = module_of(setting)
     whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
     assert whole["epoch"].tolist() == [0, 1, 2, 3] and straight.trainer.global_step == 8
@@ -191,17 +191,22 @@ def test_a_damaged_checkpoint_is_refused_with_the_remedy(profile, small_faces, t
         fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
 
 
-def test_a_training_that_is_kept_is_taken_up_without_a_step(profile, small_faces, tmp_path):
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_training_that_is_kept_is_taken_up_without_a_step(patience, profile, small_faces, tmp_path):
     images, faces = small_faces
-    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    first = module_of(profile)
+    labels = contrary_labels(len(images)) if patience else faces[COLUMNS]
+    batches, validation = Batches(images, labels), np.arange(16, 40)
+    if patience:  # it stops early, before the last epoch
+        profile = dataclasses.replace(profile, **UNAVERAGED, learning_rate=3e-2, patience=patience, warmup_epochs=0)
+    first = module_of(profile, epochs=12 if patience else 4)
     whole = fit(first, batches, ROWS, validation, tmp_path / "training", keep_checkpoint=True)
 
     def forbidden(outputs, batch):
         raise AssertionError("trained again")
 
-    second = module_of(profile, losses=forbidden)
-    second.network.load_state_dict(FaceNet(profile.architecture).state_dict())
+    second = module_of(profile, epochs=first.epochs, losses=forbidden)
+    second.network.load_state_dict(FaceNet(profile.architecture, age_head=profile.age_head).state_dict())
+    assert len(whole) < 12
     history = fit(second, batches, ROWS, validation, tmp_path / "training")
     assert not changed(state_of(first.network), state_of(second.network))
     pd.testing.assert_frame_equal(history, whole)
@@ -379,3 +384,23 @@ def test_short_trainings_change_faces_less(epochs, expected, profile, small_face
     setting = dataclasses.replace(profile, augmented_epochs=4)
     fit(module_of(setting, epochs=epochs), Batches(images, faces[COLUMNS]), ROWS)
     assert seen == {expected}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains(recipe, tiny, small_faces, tmp_path, monkeypatch):
+    images, faces = small_faces
+    settings = {"recipe": recipe, "batch_size": 16, "epochs": 2}
+    setting = dataclasses.replace(resolve_profile("smoke", settings), architecture=tiny, stem="pooled")
+    seen = {}
+
+    def watched(batch, draws, limits, strength):
+        seen.update(limits=limits, strength=strength)
+        return batch
+
+    monkeypatch.setattr(training, "augment", watched)
+    network, history = train_multitask(images, faces, np.arange(64), np.arange(64, 96), setting, tmp_path / "training")
+    assert len(history) == 2 and history["validation_loss"].notna().all()
+    assert network.config()["grey"] == setting.grey and network.age_head == setting.age_head
+    assert (seen["strength"] is not None) == setting.rarer_stronger
+    if setting.rarer_stronger:
+        assert seen["strength"].min() >= 0.75 and seen["strength"].max() <= 2 and seen["strength"].std() > 0.05

@@ -32,8 +32,10 @@ from facelib.data.archives import UnsafeArchive, unpack
 from facelib.data.fetch import fetch_dataset
 from facelib.data.pixels import is_cached
 from facelib.errors import DamagedRun, FacelibError, UnknownSetting
+from facelib.models.batches import Batches
+from facelib.models.losses import known_mean
 from facelib.models.network import Backbone, load_network
-from facelib.models.training import Batches, FaceModule, fit, known_mean
+from facelib.models.training import FaceModule, fit
 from facelib.pipeline import split_parameters
 from facelib.runs import RunFolder, project_root, read_csv, start_run, write_csv
 
