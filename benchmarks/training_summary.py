@@ -10,7 +10,6 @@ import pandas as pd
 
 from benchmarks import TRAINING_RESULTS
 from benchmarks.pages import interval, table
-from facelib.config import RECIPES
 from facelib.reporting import plots
 from facelib.runs import project_root
 from facelib.storage import write_text
@@ -24,15 +23,20 @@ from them by `python -m benchmarks.training_summary`. Intervals are 95 %; differ
 RECIPE_NOTE = """
 ## Recipes
 
-`python -m benchmarks.recipes path/to/UTKFace NAME --set recipe=... epochs=...` for each, then `python -m
-benchmarks.recipes --compare reference ...`. All were trained from random weights on the same training faces (75 % of
-the data, copies reduced to one), each for about the same processor time, and scored on the same {n:,} validation
-faces. The test split took no part. From scratch, `source_a` and `source_b` are *not as published*: {seconds}.
+`python -m benchmarks.recipes path/to/UTKFace NAME --set KEY=VALUE ...` for each, with the settings below, then
+`python -m benchmarks.recipes --compare {names}`.
+All were trained from {start} weights at {px} px on the same training faces (75 % of the data, copies reduced to one)
+and scored on the same {n:,} validation faces; the test split took no part. From scratch and within minutes, a source's
+recipe is *not as published*.
 
 ![The recipes on validation](recipes.svg)
+
+Settings that differ from those of `{first}`:
+
 """
 DIFFERENCE_NOTE = """
-Differences from `{first}` on the same faces; an interval that excludes zero is marked.
+Differences from `{first}` on the same faces; an interval that excludes zero is marked. One seed each: what another
+start would have changed is not in the intervals.
 """
 STEP_NOTE = """
 ## A training step
@@ -56,6 +60,17 @@ MEASURES = {
 def learned(facts: dict, key: str) -> bool:
     """Whether a variant learned what a measure is about."""
     return key.partition(".")[0] in facts["settings"]["learned"].split()
+
+
+def settings_list(found: dict[str, dict]) -> str:
+    """What each variant sets otherwise than the first, its recipe's settings included."""
+    first = next(iter(found.values()))["settings"]
+    lines = []
+    for name, facts in found.items():
+        own = facts["settings"]
+        other = [f"{key}={own[key]}" for key in first if key in own and own[key] != first[key]]
+        lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or 'recipe ' + own['recipe']}\n")
+    return "".join(lines)
 
 
 def variant_table(found: dict[str, dict]) -> str:
@@ -98,11 +113,15 @@ def recipes() -> str:
     plots.use_style()
     figure = plots.recipe_comparison(pd.DataFrame(rows))
     figure.savefig(FOLDER / "recipes.svg", metadata={"Date": None}, bbox_inches="tight")
-    n = next(iter(found.values()))["measures"]["age.mae"]["n"]
-    why = "no outside start weights, and minutes rather than hours"
-    settings = "".join(f"- `{name}`: {recipe.about}\n" for name, recipe in RECIPES.items())
-    opening = RECIPE_NOTE.format(n=n, seconds=why)
-    return opening + variant_table(found) + difference_table(found) + "\n" + settings
+    first, facts = next(iter(found.items()))
+    opening = RECIPE_NOTE.format(
+        names=" ".join(found),
+        start={"none": "random"}.get(facts["settings"]["start_weights"], facts["settings"]["start_weights"]),
+        px=facts["settings"]["image_px"],
+        n=facts["measures"]["age.mae"]["n"],
+        first=first,
+    )
+    return opening + settings_list(found) + variant_table(found) + difference_table(found)
 
 
 def training_step() -> str:
