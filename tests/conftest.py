@@ -1,7 +1,8 @@
 """Small faces, a small architecture and an empty folder of runs, for the tests of several rooms."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,20 @@ def empty_runs(tmp_path, monkeypatch) -> Path:
     for name in ("FACELIB_RUN", "FACELIB_PROFILE", "FACELIB_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def facelib(empty_runs, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    """Call the command in this process: exit code, stdout and stderr."""
+    from facelib import cli
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["facelib", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capfd.readouterr()
+
+    return call

@@ -11,26 +11,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from facelib import cli
 from facelib.cli import describe_face, join_pairs
 from facelib.errors import FacelibError, NotebookFailed
 from facelib.schema import ETHNICITIES
-
-
-@pytest.fixture
-def facelib(empty_runs, monkeypatch, capsys):
-    """Call the command in this process: exit code, stdout and stderr."""
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facelib", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -1,35 +1,16 @@
-"""What the tests of bad input share: the command in this process, another user, a small disk."""
+"""What the tests of bad input share: another user, a small disk."""
 
 import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from facelib import cli
-
 NOBODY = 65_534
-
-
-@pytest.fixture
-def facelib(empty_runs, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
-    """Call the command in this process: exit code, stdout and stderr."""
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["facelib", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture
