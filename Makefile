@@ -50,7 +50,7 @@ lab: setup  ## JupyterLab on the notebooks
 bench: setup  ## speed of the pixel cache, of the search for pairs and of a training step, on this machine
 	$(BIN)/python -m benchmarks.decode $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.pair_search $(if $(DATA),"$(DATA)")
-	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.training_step $(if $(DATA),"$(DATA)")
 
 fuzz: setup  ## thousands of damaged pictures: none lost, none slow, nothing opened outside
 	$(BIN)/python -m benchmarks.fuzz_images

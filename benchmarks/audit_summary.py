@@ -28,17 +28,19 @@ it is a lower bound of precision. imagededup is its PHash at the default radius,
 LABELS = """
 ## Planted label errors
 
-`python -m benchmarks.label_errors path/to/UTKFace --set label_epochs=10`. AUROC is the chance that a planted error
-scores below another label. The labels that UTKFace came with hold errors, too, which count as false alarms: precision
-is a lower bound.
+`python -m benchmarks.label_errors path/to/UTKFace --set label_epochs=10 augmented_epochs=1 low_px_share=0.5`:
+networks of an earlier recipe than the default. AUROC is the chance that a planted error scores below another label.
+The labels that UTKFace came with hold errors, too, which count as false alarms: precision is a lower bound.
 
 ![Precision and recall on planted label errors](label_errors.svg)
 """
 ABLATIONS = """
 ## What cleaning is worth, and what a random split hides
 
-`python -m benchmarks.ablations path/to/UTKFace --set label_epochs=10`, at 64 px, one seed, on faces outside the test
-split. *Cleaned* training rows hold one image of each photograph with the labels that its copies agree on.
+`python -m benchmarks.ablations path/to/UTKFace --set label_epochs=10 age_head=linear average_decay=0
+augmented_epochs=1`, at 64 px, one seed, on faces outside the test split: networks of an earlier recipe than the
+default, and an earlier search for copies. *Cleaned* training rows hold one image of each photograph with the labels
+that its copies agree on.
 """
 RANDOM = """
 Held-out faces with a copy in training are other photographs than those without one, and their labels contradict
