@@ -219,3 +219,30 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> 
         estimate = metrics.rate(int(correct[part].sum()), len(part))
         rows.append({"confidence": confidence[part].mean(), "accuracy": estimate.value, **estimate.to_dict()})
     return pd.DataFrame(rows)
+
+
+def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """How many true ages each kind of age interval holds, by group, and how wide it is.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        age (years, known) and the column `by`.
+    by : str
+        Rows where it is missing are left out.
+    intervals : dict of pairs of float arrays
+        Lower and upper ends in years by row of `frame`, by the name of the kind.
+
+    Returns
+    -------
+    DataFrame
+        group, kind, value (share held), low, high (Wilson), n, width (years, mean).
+    """
+    rows = []
+    for kind, (low, high) in intervals.items():
+        held = frame["age"].between(pd.Series(low, frame.index), pd.Series(high, frame.index))
+        measured = frame.assign(held=held, width=high - low).dropna(subset=[by]).groupby(by, observed=True)
+        for group, part in measured:
+            covered = metrics.rate(int(part["held"].sum()), len(part)).to_dict()
+            rows.append({"group": str(group), "kind": kind, **covered, "width": part["width"].mean()})
+    return pd.DataFrame(rows).drop(columns="unit", errors="ignore")

@@ -74,6 +74,57 @@ def bin_names(edges: np.ndarray) -> list[str]:
     return [f"{low}-{high}" for low, high in zip(lows, highs, strict=False)] + [f"{lows[-1]}+"]
 
 
+class StageHeads(nn.Module):
+    """A classifier of age bins and one age regressor per bin, on features.
+
+    Parameters
+    ----------
+    width : int
+        Of the features.
+    edges : sequence of float
+        Inner bin edges, years.
+    medians : sequence of float
+        Median training age of each bin, years; where its regressor starts.
+    overlap : bool
+        Each regressor also learns, and may answer, the ages up to its neighbours' medians, so that a face that is sent
+        to the bin next to its own still gets its age.
+    """
+
+    def __init__(self, width: int, edges, medians, overlap: bool = False):
+        super().__init__()
+        self.bins = nn.Linear(width, len(medians))
+        self.regressors = nn.ModuleList([nn.Linear(width, 1) for _ in medians])
+        inner_low, inner_high = (medians[:-1], medians[1:]) if overlap else (edges, edges)
+        limits = {"low": [0.0, *inner_low], "high": [*inner_high, MAX_AGE], "centre": medians}
+        for name, values in limits.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+
+    def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Bin logits (n, k), and each bin's estimate (n, k) in years, within the ages that it may answer."""
+        offset = torch.cat([regressor(features) for regressor in self.regressors], dim=1)
+        age = self.centre + offset * (self.high - self.low) / 4
+        return {"bin_logits": self.bins(features), "bin_ages": torch.clamp(age, self.low, self.high)}
+
+    def losses(self, outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
+        """Cross entropy of the bin, and absolute error of the regressors whose ages hold the label, in tens of years.
+
+        Parameters
+        ----------
+        outputs : dict
+            From `forward`.
+        batch : dict
+            age (years, nan where unknown) and bin (-1 where unknown), each (n,).
+        """
+        known = batch["bin"] >= 0
+        age = batch["age"].nan_to_num()[:, None]
+        # A bin holds its lower edge and not its upper one, but for the last, which has no end.
+        ends = torch.cat([self.high[:-1], self.high[-1:] + 1])
+        taught = ((age >= self.low) & (age < ends)).float()
+        error = (taught * (outputs["bin_ages"] - age).abs()).sum(dim=1) / taught.sum(dim=1).clamp(min=1) / 10
+        entropy = F.cross_entropy(outputs["bin_logits"], batch["bin"].clamp(min=0).long(), reduction="none")
+        return {"bin": known_mean(entropy, known), "regressor": known_mean(error, known)}
+
+
 class AgeStagesNet(nn.Module):
     """A backbone with a bin classifier and one age regressor per bin.
 
@@ -81,10 +132,8 @@ class AgeStagesNet(nn.Module):
     ----------
     backbone : dict
         Arguments of `Backbone`.
-    edges : sequence of float
-        Inner bin edges, years.
-    medians : sequence of float
-        Median training age of each bin, years; where its regressor starts.
+    edges, medians : sequences of float
+        See `StageHeads`.
     """
 
     def __init__(self, backbone: dict | None = None, edges=(30.0,), medians=(20.0, 45.0)):
@@ -92,18 +141,11 @@ class AgeStagesNet(nn.Module):
         self.backbone = Backbone(**(backbone or {}))
         self.edges, self.medians = tuple(edges), tuple(medians)
         self.dropout = nn.Dropout(0.2)
-        self.bins = nn.Linear(self.backbone.width, len(self.medians))
-        self.regressors = nn.ModuleList([nn.Linear(self.backbone.width, 1) for _ in self.medians])
-        lows, highs = np.r_[0.0, self.edges], np.r_[self.edges, MAX_AGE]
-        self.register_buffer("low", torch.tensor(lows, dtype=torch.float32), persistent=False)
-        self.register_buffer("high", torch.tensor(highs, dtype=torch.float32), persistent=False)
-        self.register_buffer("centre", torch.tensor(self.medians, dtype=torch.float32), persistent=False)
+        self.heads = StageHeads(self.backbone.width, self.edges, self.medians)
 
     def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Bin logits (n, k), and each bin's estimate (n, k) in years, within its bin."""
-        offset = torch.cat([regressor(features) for regressor in self.regressors], dim=1)
-        age = self.centre + offset * (self.high - self.low) / 4
-        return {"bin_logits": self.bins(features), "bin_ages": torch.clamp(age, self.low, self.high)}
+        """Outputs of features (n, width); see `StageHeads`."""
+        return self.heads(features)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs of images (n, 3, H, W), 0 to 1."""
@@ -112,18 +154,6 @@ class AgeStagesNet(nn.Module):
     def config(self) -> dict:
         """What the constructor needs to make this network again."""
         return {"backbone": self.backbone.config(), "edges": self.edges, "medians": self.medians}
-
-
-def stage_losses(outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
-    """Cross entropy of the bin, and absolute error of the true bin's regressor in units of 10 years."""
-    known = batch["bin"] >= 0
-    true_bin = batch["bin"].clamp(min=0).long()
-    own = outputs["bin_ages"].gather(1, true_bin[:, None])[:, 0]
-    error = (own - batch["age"].nan_to_num()).abs() / 10
-    return {
-        "bin": known_mean(F.cross_entropy(outputs["bin_logits"], true_bin, reduction="none"), known),
-        "regressor": known_mean(error, known),
-    }
 
 
 def train_age_stages(
@@ -163,13 +193,18 @@ def train_age_stages(
     torch.manual_seed(profile.seed)
     network = AgeStagesNet(start.backbone.config(), edges.tolist(), medians.tolist())
     network.backbone.load_state_dict(start.backbone.state_dict())
-    labels = pd.DataFrame({"age": ages, "bin": np.where(np.isfinite(ages), to_bin(ages, edges), -1)})
+    labels = stage_labels(ages, edges)
     # A fifth of the full rate, at the full edge, images changed as much as in a long training: the backbone is to
     # adapt, neither to start over nor to learn the training images by heart.
     setting = dataclasses.replace(profile, low_px_share=0.0, augmented_epochs=1)
-    module = FaceModule(network, stage_losses, setting, profile.stage_epochs, profile.learning_rate / 5)
+    module = FaceModule(network, network.heads.losses, setting, profile.stage_epochs, profile.learning_rate / 5)
     history = fit(module, Batches(images, labels), train_rows, validation_rows, folder)
     return network, history
+
+
+def stage_labels(ages: np.ndarray, edges: np.ndarray) -> pd.DataFrame:
+    """What both stages learn from: age in years, and bin, -1 where the age is unknown."""
+    return pd.DataFrame({"age": ages, "bin": np.where(np.isfinite(ages), to_bin(ages, edges), -1)})
 
 
 def bin_medians(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:

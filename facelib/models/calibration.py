@@ -60,7 +60,9 @@ class AgeIntervals:
         return np.clip(age_pred - half, 0, MAX_AGE), np.clip(age_pred + half, 0, MAX_AGE)
 
 
-def fit_age_intervals(y_true: np.ndarray, age_pred: np.ndarray, coverage: float = COVERAGE) -> AgeIntervals:
+def fit_age_intervals(
+    y_true: np.ndarray, age_pred: np.ndarray, coverage: float = COVERAGE, most: int = MONDRIAN_BINS
+) -> AgeIntervals:
     """Split-conformal intervals, Mondrian by predicted age where there are rows enough.
 
     Parameters
@@ -69,6 +71,8 @@ def fit_age_intervals(y_true: np.ndarray, age_pred: np.ndarray, coverage: float 
         Years; of rows that no training saw.
     coverage : float
         Share of true ages that the intervals shall hold.
+    most : int
+        Categories of predicted age at most; 1 gives plain intervals, one width for everybody.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def fit_age_intervals(y_true: np.ndarray, age_pred: np.ndarray, coverage: float 
     """
     if len(y_true) < 10:
         return AgeIntervals((), (float(MAX_AGE),))  # too few rows to promise anything narrower
-    categories = max(1, min(MONDRIAN_BINS, len(y_true) // MIN_CATEGORY))
+    categories = max(1, min(most, len(y_true) // MIN_CATEGORY))
     edges = np.quantile(age_pred, np.arange(1, categories) / categories)
     category = np.searchsorted(edges, age_pred, side="right")
     regressor = ConformalRegressor().fit(np.abs(y_true - age_pred), bins=category)

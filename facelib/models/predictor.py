@@ -20,6 +20,7 @@ AGE_METHODS = {
     "direct": "the multitask network's own age output",
     "routed": "the regressor of the likeliest age bin",
     "soft": "all bins' regressors, weighted by the bins' probabilities",
+    "mean": "the mean of `direct` and `soft`",
 }
 
 
@@ -36,6 +37,21 @@ def class_probabilities(outputs: dict[str, np.ndarray], temperatures: Temperatur
     table = pd.DataFrame({"p_female": sigmoid(outputs["gender"].astype(float) / temperatures.gender)})
     table[list(P_ETHNICITY)] = softmax(outputs["ethnicity"].astype(float) / temperatures.ethnicity)
     return table
+
+
+def age_estimates(direct: np.ndarray, staged: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Estimates in years by the name of their method.
+
+    Parameters
+    ----------
+    direct : float array (n,)
+        The multitask network's ages.
+    staged : DataFrame
+        From `route`, of the same faces.
+    """
+    routed, soft = (staged[f"age_{way}"].to_numpy() for way in ("routed", "soft"))
+    direct = np.asarray(direct, float)
+    return {"direct": direct, "routed": routed, "soft": soft, "mean": (direct + soft) / 2}
 
 
 @dataclass(frozen=True)
@@ -66,7 +82,7 @@ class Predictor:
         if self.age_method == "direct":
             age = outputs["age"].astype(float)
         else:
-            age = route(predict_outputs(self.stages, images))[f"age_{self.age_method}"].to_numpy()
+            age = age_estimates(outputs["age"], route(predict_outputs(self.stages, images)))[self.age_method]
         low, high = self.intervals(age)
         ages = pd.DataFrame({"age_pred": age, "age_low": low, "age_high": high})
         return ages.join(class_probabilities(outputs, self.temperatures))

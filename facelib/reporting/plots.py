@@ -260,6 +260,29 @@ def intervals(
     return _finish(figure)
 
 
+def bin_study(table: pd.DataFrame, title: str) -> Figure:
+    """Error of each way to use two-stage models, and how often they find the true bin, by number of bins."""
+    lines = {
+        "routed": ("routed", BLUE, "-"),
+        "soft": ("soft", ORANGE, "-"),
+        "routed_overlap": ("routed, overlapping", BLUE, ":"),
+        "soft_overlap": ("soft, overlapping", ORANGE, ":"),
+        "oracle_bin": ("oracle bin (looks at the label)", GREY, "-"),
+        "no_image": ("oracle bin, no image", GREY, "--"),
+    }
+    figure, axes = _figure(2, width=11)
+    for name, (label, colour, style) in lines.items():
+        axes[0, 0].plot(table["bins"], table[name], style, marker="o", color=colour, label=label)
+    axes[0, 0].set(ylabel="MAE (years)", ylim=(0, None), title=title)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center")
+    axes[0, 1].plot(table["bins"], table["bin_accuracy"], "o-", color=BLUE)
+    axes[0, 1].set(ylabel="Share sent to the right bin", ylim=(0, 1))
+    axes[0, 1].yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+    for axis in axes.flat:
+        axis.set(xlabel="Age bins", xticks=table["bins"])
+    return _finish(figure)
+
+
 def recipe_comparison(table: pd.DataFrame) -> Figure:
     """Measures of several recipes with their intervals, a panel each: variant, measure, value, low, high, n."""
     names = {

@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 from facelib.analysis.evaluation import (
     baselines,
     confidence,
+    coverage_table,
     evaluation_frame,
     group_table,
     headline_metrics,
@@ -259,3 +260,16 @@ def test_confidence_is_the_likeliest_classes_probability_for_known_labels():
     assert correct.tolist() == [True, False] and chance.tolist() == [0.75, 0.75]
     correct, chance = confidence(labels, probabilities, "ethnicity")
     assert correct.tolist() == [True, False] and chance.tolist() == [0.5, 0.5]
+
+
+def test_coverage_and_width_by_hand():
+    frame = pd.DataFrame({"age": [10.0, 20.0, 30.0, 40.0], "kind": ["a", "a", "b", None]}, index=[5, 6, 7, 8])
+    low, high = np.array([8.0, 21.0, 30.0, 0.0]), np.array([12.0, 27.0, 31.0, 116.0])
+    found = coverage_table(frame, "kind", {"narrow": (low, high), "wide": (low - 5, high + 5)})
+    assert found[["group", "kind", "value", "n", "width"]].to_numpy().tolist() == [
+        ["a", "narrow", 0.5, 2, 5.0],
+        ["b", "narrow", 1.0, 1, 1.0],
+        ["a", "wide", 1.0, 2, 15.0],
+        ["b", "wide", 1.0, 1, 11.0],
+    ]
+    assert (found["low"] < found["value"]).all()

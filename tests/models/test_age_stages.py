@@ -9,6 +9,7 @@ import torch
 from facelib.config import Profile
 from facelib.models.age_stages import (
     AgeStagesNet,
+    StageHeads,
     TooFewAges,
     age_bin_edges,
     bin_medians,
@@ -16,7 +17,6 @@ from facelib.models.age_stages import (
     no_image_oracle_ages,
     oracle_ages,
     route,
-    stage_losses,
     to_bin,
     train_age_stages,
 )
@@ -106,7 +106,7 @@ def test_the_median_of_the_true_bin_by_hand():
 @pytest.mark.parametrize("push", [-100.0, 0.0, 100.0])
 def test_each_bins_estimate_stays_within_its_bin(push, tiny):
     network = AgeStagesNet({"architecture": tiny}, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
-    for regressor in network.regressors:
+    for regressor in network.heads.regressors:
         torch.nn.init.constant_(regressor.bias, push)
     with torch.no_grad():
         found = network(torch.rand(6, 3, 32, 32))
@@ -119,11 +119,11 @@ def test_each_bins_estimate_stays_within_its_bin(push, tiny):
 
 def test_a_regressor_starts_at_its_bins_median(tiny):
     network = AgeStagesNet({"architecture": tiny}, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
-    for regressor in network.regressors:
+    for regressor in network.heads.regressors:
         torch.nn.init.zeros_(regressor.weight)
         torch.nn.init.zeros_(regressor.bias)
     assert network(torch.rand(1, 3, 32, 32))["bin_ages"].tolist() == [[10, 30, 65]]
-    torch.nn.init.ones_(network.regressors[1].bias)
+    torch.nn.init.ones_(network.heads.regressors[1].bias)
     assert network(torch.rand(1, 3, 32, 32))["bin_ages"][0, 1].item() == 30 + 30 / 4  # a quarter of the bin's width
 
 
@@ -133,12 +133,30 @@ def test_losses_by_hand():
         "bin_ages": torch.tensor([[10.0, 30.0, 60.0]] * 3, requires_grad=True),
     }
     batch = {"bin": torch.tensor([1.0, -1.0, 2.0]), "age": torch.tensor([25.0, math.nan, 63.0])}
-    found = stage_losses(outputs, batch)
+    found = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0)).losses(outputs, batch)
     assert found["bin"].item() == pytest.approx(math.log(3))
     assert found["regressor"].item() == pytest.approx((5 + 3) / 2 / 10)
     found["regressor"].backward()
     assert outputs["bin_ages"].grad[1].abs().sum() == 0  # an unknown age teaches nothing
     assert outputs["bin_ages"].grad[0].tolist() == pytest.approx([0, 1 / 20, 0])  # only the true bin's regressor learns
+
+
+def test_overlapping_regressors_learn_and_answer_up_to_their_neighbours_medians():
+    heads = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0), overlap=True)
+    assert heads.low.tolist() == [0, 10, 30] and heads.high.tolist() == [30, 65, 116]
+    outputs = {"bin_logits": torch.zeros(2, 3), "bin_ages": torch.tensor([[10.0, 30.0, 60.0]] * 2)}
+    batch = {"bin": torch.tensor([1.0, 2.0]), "age": torch.tensor([25.0, 116.0])}
+    # The first bin (0 to 30) is off by 15 and the second by 5 years at 25; at 116 the last alone is taught, off by 56.
+    assert heads.losses(outputs, batch)["regressor"].item() == pytest.approx(((15 + 5) / 2 + 56) / 2 / 10)
+
+
+@pytest.mark.parametrize("age", [20.0, 49.9, 50.0, 116.0])
+def test_an_edge_belongs_to_the_bin_above_it(age):
+    heads = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0))
+    outputs = {"bin_logits": torch.zeros(1, 3), "bin_ages": torch.tensor([[age + 1, age + 2, age + 4]])}
+    own = to_bin(np.array([age]), np.array([20.0, 50.0]))
+    batch = {"bin": torch.tensor(own), "age": torch.tensor([age])}
+    assert heads.losses(outputs, batch)["regressor"].item() == pytest.approx([1, 2, 4][own[0]] / 10, rel=1e-4)
 
 
 def test_both_stages_are_trained_from_a_copy_of_the_backbone(tiny_network, small_faces, tmp_path):

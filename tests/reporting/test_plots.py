@@ -234,6 +234,11 @@ def points() -> pd.DataFrame:
     return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
 
 
+def bins_tried() -> pd.DataFrame:
+    ways = ("routed", "soft", "routed_overlap", "soft_overlap", "oracle_bin", "no_image")
+    return pd.DataFrame({"bins": [2, 6, 12], "bin_accuracy": [0.9, 0.6, 0.4]} | {way: [6.0, 5.0, 5.5] for way in ways})
+
+
 def zooms() -> pd.DataFrame:
     return pd.DataFrame(
         {"zoom": [0.8, 1, 1.2], "age_pred": [30, 32, 31], "age_low": 25, "age_high": 40, "p_female": 0.9}
@@ -256,6 +261,7 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
         lambda: plots.region_bars(region_table(), REGIONS),
         lambda: plots.photo_with_boxes(random_images(1, 40)[0], [(5, 5, 20)], ["26 years"]),
         lambda: plots.zoom_curve(zooms(), "Zoom"),
+        lambda: plots.bin_study(bins_tried(), "Bins"),
     ],
 )
 def test_a_figure_is_drawn_the_same_twice(draw):

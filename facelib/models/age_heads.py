@@ -1,0 +1,317 @@
+"""Ways to learn age from the same saved features: one linear layer each, with its loss and how it is decoded.
+
+The features are those of changed training images (`changed_features`), so that no head sees the very features that the
+network has learned by heart. They are not fresh for all that: the network saw these people.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facelib.data import FaceImages
+from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
+from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
+from facelib.models.losses import age_losses
+from facelib.models.network import PREDICT_BATCH, age_quantile, as_tensor, pick_device
+from facelib.schema import MAX_AGE
+
+YEARS = MAX_AGE + 1
+STEPS, MOST_PASSES, BATCH, LEARNING_RATE, WEIGHT_DECAY = 1000, 60, 256, 1e-2, 0.05
+AGE_CENTRE, AGE_SCALE = 33.0, 20.0  # years, about the middle and the spread of the data sets in use
+CORAL_SLOPE = 5.0  # logits per `AGE_SCALE` at the start
+CORN_START = 4.0  # logit: a chance of 1 in 55 that somebody above k - 1 is not above k
+# "Mean-Variance Loss for Deep Age Estimation from a Face" (CVPR 2018).
+MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05
+
+
+@torch.no_grad()
+def changed_features(
+    network: nn.Module, images: FaceImages | np.ndarray, rows: np.ndarray, views: int, seed: int
+) -> np.ndarray:
+    """Features of some images, each changed at random as a long training would change it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Has `backbone`.
+    images : FaceImages, or uint8 array (n, px, px, 3)
+    rows : int array (m,)
+        Rows of `images`.
+    views : int
+        How often each image is changed anew.
+    seed : int
+
+    Returns
+    -------
+    float16 array (views, m, width)
+    """
+    device = pick_device()
+    backbone = network.backbone.to(device).eval().to(memory_format=torch.channels_last)
+    found = []
+    for view in range(views):
+        parts = []
+        for start in range(0, len(rows), PREDICT_BATCH):
+            batch = as_tensor(images[rows[start : start + PREDICT_BATCH]]).to(device)
+            draws = Draws(torch.Generator().manual_seed((seed * 1_009 + view) * 10_000_019 + start), len(batch))
+            parts.append(backbone(augment(batch, draws, AUGMENTATIONS["faces"])).half().cpu().numpy())
+        found.append(np.concatenate(parts))
+    backbone.to("cpu")
+    return np.stack(found)
+
+
+def expected_age(logits: torch.Tensor) -> torch.Tensor:
+    """Mean of a distribution over the years 0, 1, ...: (n, years) to (n,)."""
+    return logits.softmax(dim=1) @ torch.arange(logits.shape[1], dtype=logits.dtype)
+
+
+def median_age(logits: torch.Tensor) -> torch.Tensor:
+    """Median of a distribution over the years 0, 1, ...: (n, years) to (n,)."""
+    return age_quantile(logits, 0.5)
+
+
+def _absolute(outputs: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """Absolute error in tens of years."""
+    return (outputs[:, 0] - ages).abs() / 10
+
+
+def _entropy(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of the year."""
+    return F.cross_entropy(logits, ages.round().long(), reduction="none")
+
+
+def _soft_labels(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """What the multitask network was trained with; see `age_losses`."""
+    return age_losses({"age_logits": logits}, ages, 20.0)
+
+
+def _mean_variance(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """Cross entropy, squared error of the mean, and variance of the distribution."""
+    years = torch.arange(logits.shape[1], dtype=logits.dtype)
+    mean = expected_age(logits)
+    variance = (logits.softmax(dim=1) * (years - mean[:, None]) ** 2).sum(dim=1)
+    return _entropy(logits, ages) + MEAN_WEIGHT / 2 * (mean - ages) ** 2 + VARIANCE_WEIGHT * variance
+
+
+def _older_than(ages: torch.Tensor) -> torch.Tensor:
+    """Whether each age is above the years 0, 1, ... 115: float (n, 116)."""
+    return (ages.round()[:, None] > torch.arange(MAX_AGE)).float()
+
+
+def _coral(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of the questions "older than k years?"."""
+    return F.binary_cross_entropy_with_logits(logits, _older_than(ages), reduction="none").mean(dim=1)
+
+
+def _corn(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of "older than k, given older than k - 1?", over the questions that arise for each age."""
+    older = _older_than(ages)
+    asked = torch.cat([torch.ones_like(older[:, :1]), older[:, :-1]], dim=1)
+    entropy = F.binary_cross_entropy_with_logits(logits, older, reduction="none")
+    return (entropy * asked).sum(dim=1) / MAX_AGE
+
+
+def _coral_age(logits: torch.Tensor) -> torch.Tensor:
+    """Number of years that a face is more likely than not above."""
+    return (logits > 0).sum(dim=1).float()
+
+
+def _corn_age(logits: torch.Tensor) -> torch.Tensor:
+    """The same, the chances being products of the conditional ones."""
+    return (logits.sigmoid().cumprod(dim=1) > 0.5).sum(dim=1).float()
+
+
+class Years(nn.Linear):
+    """One number, in years; its weights are of the size of the other heads' weights."""
+
+    def __init__(self, width: int):
+        super().__init__(width, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Ages (n, 1) of features (n, width)."""
+        return super().forward(features) * AGE_SCALE + AGE_CENTRE
+
+
+class Coral(nn.Module):
+    """One score for all questions "older than k?", and an offset for each, which keeps the answers in order."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.score = nn.Linear(width, 1, bias=False)
+        self.offsets = nn.Parameter((AGE_CENTRE - torch.arange(MAX_AGE)) / AGE_SCALE)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (n, 116) of features (n, width)."""
+        return (self.score(features) + self.offsets) * CORAL_SLOPE
+
+
+def corn_layer(width: int) -> nn.Linear:
+    """A layer that begins with all but certain answers: from even chances nobody would be above one year."""
+    layer = nn.Linear(width, MAX_AGE)
+    nn.init.constant_(layer.bias, CORN_START)
+    return layer
+
+
+@dataclass(frozen=True)
+class AgeHead:
+    """A layer on features, the loss it learns by, and the ways to read an age from its outputs."""
+
+    layer: Callable[[int], nn.Module]
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    decodings: dict[str, Callable[[torch.Tensor], torch.Tensor]]
+
+
+AGE_HEADS = {
+    "absolute error": AgeHead(Years, _absolute, {"": lambda outputs: outputs[:, 0]}),
+    "cross entropy": AgeHead(
+        lambda width: nn.Linear(width, YEARS), _entropy, {"mean": expected_age, "median": median_age}
+    ),
+    # "Age Estimation Using Expectation of Label Distribution Learning" (IJCAI 2018).
+    "soft labels (DLDL-v2)": AgeHead(
+        lambda width: nn.Linear(width, YEARS), _soft_labels, {"mean": expected_age, "median": median_age}
+    ),
+    "mean-variance": AgeHead(lambda width: nn.Linear(width, YEARS), _mean_variance, {"mean": expected_age}),
+    # "Rank consistent ordinal regression for neural networks with application to age estimation" (PRL 2020).
+    "ordinal (CORAL)": AgeHead(Coral, _coral, {"": _coral_age}),
+    # "Deep neural networks for rank-consistent ordinal regression based on conditional probabilities" (PAA 2023).
+    "ordinal (CORN)": AgeHead(corn_layer, _corn, {"": _corn_age}),
+}
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Features in units of their spread among the training images."""
+
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    @classmethod
+    def of(cls, features: torch.Tensor) -> "Standardiser":
+        """Of features (views, n, width)."""
+        flat = features.flatten(0, 1).float()
+        return cls(flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-3))
+
+    def __call__(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Features (..., width) as float32, standardised."""
+        return (torch.as_tensor(features).float() - self.mean) / self.spread
+
+
+def _fit(
+    layer: nn.Module,
+    loss: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
+    features: torch.Tensor,
+    standardise: Standardiser,
+    seed: int,
+    weights: np.ndarray | None = None,
+) -> nn.Module:
+    """Train a layer in place on features (views, n, width); `loss` takes outputs and rows and gives a mean."""
+    views, n, _ = features.shape
+    batch = min(BATCH, max(8, n // 8))
+    per_pass = n // batch
+    steps = min(STEPS, MOST_PASSES * per_pass)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    rng = np.random.default_rng(seed)
+    share = None if weights is None else weights / weights.sum()
+    layer.train()
+    for step in range(steps):
+        view, at = divmod(step, per_pass)
+        if at == 0:
+            rows = rng.permutation(n) if share is None else rng.choice(n, n, p=share)
+        chosen = rows[at * batch : (at + 1) * batch]
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.zero_grad()
+        loss(layer(standardise(features[view % views, chosen])), chosen).backward()
+        optimizer.step()
+    return layer.eval()
+
+
+def fit_age_heads(
+    features: np.ndarray, ages: np.ndarray, seed: int, names: tuple[str, ...] = tuple(AGE_HEADS), weights=None
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Train heads on features of changed training images.
+
+    Parameters
+    ----------
+    features : float array (views, n, width)
+    ages : float array (n,)
+        Years, all known.
+    seed : int
+    names : tuple of str
+        Of `AGE_HEADS`.
+    weights : float array (n,), optional
+        How often each row is drawn, relative to the others; each once a pass without it.
+
+    Returns
+    -------
+    callable
+        From features (m, width) to ages (m,) in years, by head and decoding.
+    """
+    trained = {}
+    tensor, target = torch.from_numpy(np.asarray(features)), torch.as_tensor(ages, dtype=torch.float32)
+    standardise = Standardiser.of(tensor)
+    for name in names:
+        head = AGE_HEADS[name]
+        torch.manual_seed(seed)
+        layer = head.layer(tensor.shape[2])
+        trained[name] = _fit(
+            layer,
+            lambda outputs, rows, head=head: head.loss(outputs, target[rows]).mean(),
+            tensor,
+            standardise,
+            seed,
+            weights,
+        )
+
+    @torch.no_grad()
+    def predict(new: np.ndarray) -> dict[str, np.ndarray]:
+        ready = standardise(new)
+        return {
+            f"{name}, {way}" if way else name: decode(trained[name](ready)).numpy().clip(0, MAX_AGE).astype(float)
+            for name in names
+            for way, decode in AGE_HEADS[name].decodings.items()
+        }
+
+    return predict
+
+
+def fit_stage_heads(
+    features: np.ndarray, ages: np.ndarray, edges: np.ndarray, overlap: bool, seed: int
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Train both stages of a two-stage model on features of changed training images.
+
+    Parameters
+    ----------
+    features, ages, seed
+        See `fit_age_heads`.
+    edges : float array
+        Inner edges of the bins, years.
+    overlap : bool
+        See `StageHeads`.
+
+    Returns
+    -------
+    callable
+        From features (m, width) to bin_logits and bin_ages, each (m, bins).
+    """
+    torch.manual_seed(seed)
+    tensor = torch.from_numpy(np.asarray(features))
+    heads = StageHeads(tensor.shape[2], edges.tolist(), bin_medians(ages, edges).tolist(), overlap)
+    labels = stage_labels(ages, edges)
+    targets = {name: torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in labels}
+    standardise = Standardiser.of(tensor)
+
+    def loss(outputs: dict, rows: np.ndarray) -> torch.Tensor:
+        return sum(heads.losses(outputs, {name: value[rows] for name, value in targets.items()}).values())
+
+    _fit(heads, loss, tensor, standardise, seed)
+
+    @torch.no_grad()
+    def predict(new: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in heads(standardise(new)).items()}
+
+    return predict
