@@ -1,4 +1,4 @@
-"""The command `facelib`: run, train, audit, predict, report, slides, fetch."""
+"""The command `facelib`: run, train, audit, predict, evaluate, report, slides, fetch."""
 
 import contextlib
 import json
@@ -176,6 +176,22 @@ def describe_face(face: dict) -> str:
         likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
         text += f", ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})"
     return text
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; any labels may be missing.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.json and the tables.")] = Path("evaluation"),
+    run: RunName = "",
+    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")] = True,
+) -> None:
+    """Evaluate a trained run on other labelled faces, cropped like its own, and say how far the two differ."""
+    from facelib import runs
+    from facelib.analysis.transfer import evaluate_table
+
+    for line in evaluate_table(runs.open_run(run), data, images, out, faces):
+        say(line)
 
 
 @app.command()

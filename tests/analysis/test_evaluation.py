@@ -259,3 +259,16 @@ def test_confidence_is_the_likeliest_classes_probability_for_known_labels():
     assert correct.tolist() == [True, False] and chance.tolist() == [0.75, 0.75]
     correct, chance = confidence(labels, probabilities, "ethnicity")
     assert correct.tolist() == [True, False] and chance.tolist() == [0.5, 0.5]
+
+
+def test_groups_of_faces_that_nobody_labelled_in_an_attribute_keep_their_other_numbers(frame):
+    without = frame.assign(gender=np.nan)
+    table = group_table(without, ["ethnicity_name"], 20, 0, 5).set_index("ethnicity_name")
+    assert table["gender_accuracy"].isna().all()
+    rows = without.dropna(subset=["age", "ethnicity"])
+    assert table["n"].sum() == len(rows)
+    for name, group in rows.groupby("ethnicity_name"):
+        assert table.loc[name, "mae"] == pytest.approx((group["age"] - group["age_pred"]).abs().mean())
+        assert table.loc[name, "ethnicity_accuracy"] == pytest.approx(
+            (group["ethnicity"] == group["ethnicity_pred"]).mean()
+        )
