@@ -1,4 +1,4 @@
-"""The command `facelib`: run, train, audit, predict, report, slides, fetch."""
+"""The command `facelib`: run, train, audit, predict, evaluate, report, slides, fetch."""
 
 import contextlib
 import json
@@ -45,6 +45,9 @@ def run(
     last: Annotated[str, typer.Option("--to", help="Stop after this notebook.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin the run folder anew.")] = False,
     images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    protocol: Annotated[
+        Path | None, typer.Option(help="Folder with train.csv and test.csv that name files: train and test by them.")
+    ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("-p", metavar="KEY VALUE", help="A setting or notebook parameter; may be repeated."),
@@ -53,7 +56,7 @@ def run(
     """Run the notebooks into a run folder, going on where an earlier call stopped, and render the report."""
     from facelib import pipeline, runs
     from facelib.config import resolve_profile
-    from facelib.data import read_labelled
+    from facelib.data import identify, read_labelled
     from facelib.reporting.html import build_report
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
@@ -63,15 +66,19 @@ def run(
     path = runs.runs_root() / name
     begins = fresh or not (path / "params.yaml").exists()
     resolve_profile(runs.run_name(run, profile)[1], settings)
+    published = identify(protocol) if protocol else None
     if fresh:
         pipeline.check_discardable(path)
     if data and begins:
-        read_labelled(data, images)  # bad input is said before anything is removed or started
+        # Bad input is said before anything is removed or started.
+        read_labelled(data, images, published["path"] if published else "")
     with pipeline.locked(path):
         if fresh:
             pipeline.discard(path)
-        folder = runs.start_run(run, profile, data, settings, images)
-        say(f"run {folder.name}: profile {folder.profile.name}, {folder.params['data']['path'] or 'synthetic faces'}")
+        folder = runs.start_run(run, profile, data, settings, images, published)
+        split = f", split as in {folder.protocol['name']}" if folder.protocol else ""
+        source = folder.params["data"]["path"] or "synthetic faces"
+        say(f"run {folder.name}: profile {folder.profile.name}, {source}{split}")
         pipeline.execute(folder, first, last, parameters, say)
         folder = runs.open_run(folder.name)  # the notebooks have added to its parameters
         say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
@@ -169,6 +176,22 @@ def describe_face(face: dict) -> str:
         likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
         text += f", ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})"
     return text
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; any labels may be missing.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.json and the tables.")] = Path("evaluation"),
+    run: RunName = "",
+    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")] = True,
+) -> None:
+    """Evaluate a trained run on other labelled faces, cropped like its own, and say how far the two differ."""
+    from facelib import runs
+    from facelib.analysis.transfer import evaluate_table
+
+    for line in evaluate_table(runs.open_run(run), data, images, out, faces):
+        say(line)
 
 
 @app.command()

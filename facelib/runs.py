@@ -151,6 +151,7 @@ def processor() -> str:
 # What params.yaml says of a run's data: names of files are text, and the fingerprint names a folder of the cache.
 PARAMS_TEXTS = {"commit": r".*", "created": r".*", "device": r".*"}
 DATA_TEXTS = {"path": r"[^\0]*", "images": r"[^\0]*", "fingerprint": r"[0-9a-f]{20}"}
+PROTOCOL_TEXTS = {"name": r".*", "path": r"[^\0]+", "digest": r"[0-9a-f]{20}"}
 
 
 def _load_params(text: str) -> dict:
@@ -165,7 +166,10 @@ def _load_params(text: str) -> dict:
 
 def _check_params(params: dict) -> None:
     """Refuse parameters of a run that would lead the package astray; a ValueError says which."""
-    for part, forms in ((params, PARAMS_TEXTS), (params["data"], DATA_TEXTS)):
+    parts = [(params, PARAMS_TEXTS), (params["data"], DATA_TEXTS)]
+    if "protocol" in params:
+        parts.append((params["protocol"], PROTOCOL_TEXTS))
+    for part, forms in parts:
         for key, form in forms.items():
             value = part.get(key, "") if key in ("images", "fingerprint") else part[key]
             if not isinstance(value, str) or (value and not re.fullmatch(form, value, re.DOTALL)):
@@ -197,6 +201,11 @@ class RunFolder:
     def is_synthetic(self) -> bool:
         """Whether the run's faces were drawn by the package."""
         return not self.params["data"]["path"]
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """The published split that the run follows: name, path and digest of its lists; empty if it makes its own."""
+        return self.params.get("protocol", {})
 
     @property
     def label(self) -> str:
@@ -370,7 +379,12 @@ def published_run() -> Path:
 
 
 def start_run(
-    name: str = "", profile: str = "", data: str = "", overrides: dict | None = None, images: str = ""
+    name: str = "",
+    profile: str = "",
+    data: str = "",
+    overrides: dict | None = None,
+    images: str = "",
+    protocol: dict | None = None,
 ) -> RunFolder:
     """Open a run folder, or make it with its resolved parameters where it does not exist.
 
@@ -384,6 +398,8 @@ def start_run(
         Settings of the profile to replace.
     images : str
         Folder that a table's paths are relative to; empty for the table's own.
+    protocol : dict, optional
+        From `facelib.data.protocols.identify`; without it the run makes its own split.
 
     Raises
     ------
@@ -404,6 +420,8 @@ def start_run(
         other = [f"{key} ({getattr(run.profile, key)})" for key in wanted if wanted[key] != getattr(run.profile, key)]
         if any(value and value != run.params["data"][key] for key, value in sources.items()):
             other.insert(0, "data")
+        if protocol and protocol["digest"] != run.protocol.get("digest"):
+            other.insert(0, f"protocol ({run.protocol.get('name', 'none')})")
         if other:
             raise RunConflict(
                 f"run {name!r} exists with other {', '.join(other)}: choose another --run name, "
@@ -414,6 +432,7 @@ def start_run(
     params = {
         "profile": dataclasses.asdict(settings),
         "data": sources,
+        **({"protocol": protocol} if protocol else {}),
         "commit": git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": processor(),

@@ -3,6 +3,7 @@
 Labels are what annotators saw, not what people are. The names below are those of the UTKFace data set.
 """
 
+import re
 import reprlib
 
 import numpy as np
@@ -142,6 +143,37 @@ def parse_label(attribute: str, value) -> float | int:
         allowed = ", ".join(f"{code} {name}" for code, name in enumerate(names))
         raise ValueError(f"{attribute} {shown} is none of {allowed}")
     return known[text.lower()]
+
+
+AGE_RANGE = re.compile(r"\(?(\d{1,3}) ?(?:-|–|to|,) ?(\d{1,3})\)?")  # noqa: RUF001, an en dash is one of them
+AGE_FROM = re.compile(r"(?:more than )?(\d{1,3})(?:\+| and over)?")
+
+
+def parse_age_band(value: str) -> tuple[int, int]:
+    """First and last whole year of a band of ages, both included; the last is `MAX_AGE` where it is open.
+
+    *More than 70* begins at 70, as in data sets whose next band ends with 69.
+
+    Raises
+    ------
+    ValueError
+        If the text is no band.
+
+    Examples
+    --------
+    >>> parse_age_band("20-29"), parse_age_band("(25, 32)"), parse_age_band("more than 70"), parse_age_band("70+")
+    ((20, 29), (25, 32), (70, 116), (70, 116))
+    """
+    text = str(value).strip().lower()
+    if match := AGE_RANGE.fullmatch(text):
+        first, last = map(int, match.groups())
+    elif (match := AGE_FROM.fullmatch(text)) and not text.isdigit():
+        first, last = int(match[1]), MAX_AGE
+    else:
+        raise ValueError(f"age band {reprlib.repr(value)} is none such as 20-29 or 70+")
+    if not first <= last <= MAX_AGE:
+        raise ValueError(f"age band {first}-{last} is not within 0-{MAX_AGE} years")
+    return first, last
 
 
 def label_name(attribute: str, value: float) -> str:

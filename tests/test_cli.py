@@ -44,12 +44,12 @@ def test_help_names_every_command_without_loading_the_networks():
     code = "import sys; sys.argv = ['facelib', '--help']\nfrom facelib import cli\ntry: cli.main()\n" \
            "finally: print('TORCH', 'torch' in sys.modules)"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("run", "audit", "predict", "report", "slides", "fetch"):
+    for command in ("run", "audit", "predict", "evaluate", "report", "slides", "fetch"):
         assert f" {command} " in done.stdout
     assert "TORCH False" in done.stdout and done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["run", "audit", "predict", "report", "slides", "fetch"])
+@pytest.mark.parametrize("command", ["run", "audit", "predict", "evaluate", "report", "slides", "fetch"])
 def test_every_command_has_help(command, facelib):
     code, out, err = facelib(command, "--help")
     assert code == 0 and command in out and err == ""
@@ -101,6 +101,8 @@ def test_a_pair_without_its_value_is_refused(arguments):
             "there is no run 'nowhere' yet: `facelib run --run nowhere` or notebook 01_explore makes it",
         ),
         (["predict", "x.jpg", "--run", "nowhere"], "there is no run 'nowhere' yet"),
+        (["evaluate", "--data", "x.csv", "--run", "nowhere"], "there is no run 'nowhere' yet"),
+        (["run", "--profile", "smoke", "--protocol", "{tmp}/empty"], "empty holds no train.csv: a split is a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, facelib, tmp_path):
@@ -272,3 +274,35 @@ def test_missing_labels_are_said_and_train_no_network(facelib, faces_folder, tmp
     code, said, err = facelib(*call)
     assert code == 0 and err == ""
     assert "no labels of age, gender, ethnicity: nothing is said of them" in said
+
+
+# --- a published split ------------------------------------------------------------------------------------
+
+
+def test_a_run_begins_with_its_protocol_and_goes_on_with_no_other(facelib, empty_runs, monkeypatch, tmp_path):
+    from facelib import pipeline
+    from facelib.reporting import html
+
+    monkeypatch.setattr(pipeline, "execute", lambda *_: None)
+    monkeypatch.setattr(pipeline, "executed_notebooks", lambda run: [])
+    monkeypatch.setattr(html, "build_report", lambda run, notebooks: "report")
+    for name, tested in (("lists", "b.jpg"), ("others", "c.jpg")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.csv").write_text("filename\na.jpg\n")
+        (tmp_path / name / "test.csv").write_text(f"filename\n{tested}\n")
+    call = ("run", "--profile", "smoke", "--run", "mine")
+    code, out, _ = facelib(*call, "--protocol", tmp_path / "lists")
+    assert code == 0 and out.startswith("run mine: profile smoke, synthetic faces, split as in lists")
+    assert facelib(*call)[0] == 0
+    code, _, err = facelib(*call, "--protocol", tmp_path / "others")
+    assert code == 2 and "'mine' exists with other protocol (lists)" in err
+
+
+def test_data_that_a_protocol_does_not_name_are_refused_before_the_run_begins(
+    facelib, empty_runs, faces_folder, tmp_path
+):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("filename\nstranger.jpg\n")
+    code, _, err = facelib("run", "--data", faces_folder, "--run", "mine", "--protocol", tmp_path)
+    assert code == 2 and "not one of the 2 names in" in err
+    assert not (empty_runs / "mine").exists()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from facelib import runs, schema
-from facelib.errors import MissingFromRun, RunConflict
+from facelib.errors import DamagedRun, MissingFromRun, RunConflict
 from facelib.metrics import Estimate
 from facelib.runs import atomic_path, open_run, start_run, write_json, write_text
 
@@ -209,9 +209,9 @@ def test_a_run_remembers_its_resolved_parameters(tmp_path):
 def test_parameters_are_merged_one_level_deep():
     run = start_run("r", "smoke")
     before = run.params["data"] | {}
-    run.update_params(data={"fingerprint": 20 * "a"}, protocol="folder")
+    run.update_params(data={"fingerprint": 20 * "a"}, remark="kept")
     stored = open_run("r").params
-    assert stored["data"] == before | {"fingerprint": 20 * "a"} and stored["protocol"] == "folder"
+    assert stored["data"] == before | {"fingerprint": 20 * "a"} and stored["remark"] == "kept"
 
 
 def test_the_same_call_opens_the_same_run(tmp_path):
@@ -235,6 +235,27 @@ def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data,
     with pytest.raises(RunConflict, match=f"'r' exists with other {what}: .*--fresh"):
         start_run("r", profile, data, overrides)
     assert open_run("r").params == made.params
+
+
+CORAL = {"name": "coral", "path": "/lists/coral", "digest": "0" * 20}
+
+
+def test_a_run_goes_on_with_its_own_protocol_alone():
+    start_run("r", "smoke", protocol=CORAL)
+    assert start_run("r", "smoke").protocol == CORAL  # as with other settings, saying nothing asks for nothing
+    assert start_run("r", "smoke", protocol=CORAL | {"path": "/moved"}).protocol == CORAL
+    with pytest.raises(RunConflict, match=r"'r' exists with other protocol \(coral\)"):
+        start_run("r", "smoke", protocol=CORAL | {"digest": "1" * 20})
+    start_run("own", "smoke")
+    with pytest.raises(RunConflict, match=r"'own' exists with other protocol \(none\)"):
+        start_run("own", "smoke", protocol=CORAL)
+
+
+def test_a_protocol_in_params_that_is_none_is_refused():
+    path = start_run("r", "smoke", protocol=CORAL).path / "params.yaml"
+    path.write_text(path.read_text().replace("0" * 20, "../elsewhere"))
+    with pytest.raises(DamagedRun, match=r"digest is .\.\./elsewhere"):
+        open_run("r")
 
 
 def test_a_profile_from_the_environment_does_not_conflict(monkeypatch):

@@ -48,3 +48,18 @@ def test_headline_keys_come_once_and_in_pairs_for_the_cleaned_test_set():
 def test_one_probability_column_for_each_ethnicity_code():
     assert list(schema.P_ETHNICITY) == [f"p_ethnicity_{code}" for code in range(len(schema.ETHNICITIES))]
     assert len(schema.ETHNICITIES) == 5 and schema.GENDERS == ("male", "female")
+
+
+@pytest.mark.parametrize(
+    ("text", "band"),
+    [("0-2", (0, 2)), ("20 - 29", (20, 29)), ("(60, 100)", (60, 100)), ("70+", (70, 116)), ("70 and over", (70, 116)),
+     ("More than 70", (70, 116))],
+)  # fmt: skip
+def test_a_band_of_ages_holds_its_first_and_last_year(text, band):
+    assert schema.parse_age_band(text) == band
+
+
+@pytest.mark.parametrize("text", ["", "30", "young", "30-20", "100-117", "-5", "1-2-3", "3.5"])
+def test_what_is_no_band_of_ages_is_refused(text):
+    with pytest.raises(ValueError, match="age band"):
+        schema.parse_age_band(text)

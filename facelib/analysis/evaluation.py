@@ -7,9 +7,20 @@ from fairlearn.metrics import MetricFrame
 from facelib import metrics
 from facelib.metrics import Estimate
 from facelib.models.age_stages import oracle_ages, to_bin
-from facelib.schema import ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band, is_known
+from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band, is_known
 
 OLD_YEARS = 45  # source A reports the error above and up to this age
+# Numbers of a group, and the label that each judges.
+GROUP_METRICS = {"mae": "age", "bias": "age", "gender_accuracy": "gender", "ethnicity_accuracy": "ethnicity"}
+# Groups that are reported: single labels, and pairs crossed.
+GROUPINGS = (
+    ["age_band"],
+    ["gender_name"],
+    ["ethnicity_name"],
+    ["gender_name", "ethnicity_name"],
+    ["age_band", "gender_name"],
+    ["age_band", "ethnicity_name"],
+)
 
 
 def evaluation_frame(
@@ -20,7 +31,7 @@ def evaluation_frame(
     stages: pd.DataFrame | None = None,
     bin_edges: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Labels beside predictions, one row per copy group of some splits.
+    """Labels beside predictions, one row per copy group of some splits; of a published test list every row.
 
     Parameters
     ----------
@@ -149,15 +160,16 @@ def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, m
     -------
     DataFrame
         One row per group: the columns of `by`, n, and mae, bias (years), gender_accuracy, ethnicity_accuracy, each with
-        _low and _high.
+        _low and _high. Rows count whose labels are all known; of an attribute that nobody labelled the numbers are nan.
     """
-    known = frame.dropna(subset=["age", "gender", "ethnicity", *by])
+    judged = [attribute for attribute in ATTRIBUTES if frame[attribute].notna().any()]
+    known = frame.dropna(subset=[*judged, *by])
     correct = {
         "gender_accuracy": (known["gender"] == known["gender_pred"]).astype(float),
         "ethnicity_accuracy": (known["ethnicity"] == known["ethnicity_pred"]).astype(float),
     }
     values = MetricFrame(
-        metrics={"n": lambda y_true, y_pred: len(y_true), "mae": metrics.mae, "bias": metrics.bias},
+        metrics={"n": lambda y_true, y_pred: len(y_true)},
         y_true=known["age"].to_numpy(),
         y_pred=known["age_pred"].to_numpy(),
         sensitive_features=known[by].astype(str).reset_index(drop=True),
@@ -166,14 +178,15 @@ def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, m
     rows = []
     for key, value in values.iterrows():
         group = members.get_group(key if isinstance(key, tuple) else (key,))
-        estimates = {
-            "mae": metrics.bootstrap(metrics.mae, group["age"], group["age_pred"], resamples=resamples, seed=seed),
-            "bias": metrics.bootstrap(metrics.bias, group["age"], group["age_pred"], resamples=resamples, seed=seed),
-            **{name: metrics.rate(int(group[name].sum()), len(group)) for name in correct},
-        }
         row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)) | {"n": int(value["n"])}
-        for name, estimate in estimates.items():
-            shown = estimate if row["n"] >= min_rows else Estimate(np.nan, np.nan, np.nan, row["n"])
+        for name, attribute in GROUP_METRICS.items():
+            if row["n"] < min_rows or attribute not in judged:
+                shown = Estimate(np.nan, np.nan, np.nan, row["n"])
+            elif attribute == "age":
+                ages = group["age"], group["age_pred"]
+                shown = metrics.bootstrap(getattr(metrics, name), *ages, resamples=resamples, seed=seed)
+            else:
+                shown = metrics.rate(int(group[name].sum()), len(group))
             row |= {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}
         rows.append(row)
     table = pd.DataFrame(rows)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
+from facelib.data.protocols import follow, identify
 from facelib.data.readers import FaceSource, read_faces, read_utkface
 from facelib.data.synthetic import DRAWING_VERSION, write_synthetic_faces
 from facelib.errors import UnreadableData
@@ -22,24 +23,38 @@ def synthetic_folder(run: RunFolder) -> Path:
 
 
 def read_source(run: RunFolder) -> FaceSource:
-    """The faces that a run is about: its data, sampled to the profile's size, or synthetic ones, drawn on first use."""
-    profile = run.profile
+    """The faces that a run is about: its data, sampled to the profile's size, or synthetic ones, drawn on first use.
+
+    Raises
+    ------
+    UnreadableData
+        If nothing can be read, or the lists of the run's protocol are not those that it began with.
+    """
+    profile, published = run.profile, run.protocol
+    lists = published.get("path", "")
+    if published and identify(Path(lists))["digest"] != published["digest"]:
+        raise UnreadableData(f"the lists in {lists} changed since run {run.name!r} began: choose another --run name")
     if run.is_synthetic:
         folder = write_synthetic_faces(synthetic_folder(run), profile.synthetic_images, profile.seed, SYNTHETIC_PX)
-        return read_utkface(folder, source="synthetic")
+        return _followed(read_utkface(folder, source="synthetic"), lists)
     data = run.params["data"]
-    return read_labelled(data["path"], data["images"]).sample(profile.images, profile.seed)
+    return read_labelled(data["path"], data["images"], lists).sample(profile.images, profile.seed)
 
 
-def read_labelled(path: str, images: str = "") -> FaceSource:
-    """Read real data for the notebooks, which compare all three attributes.
+def _followed(source: FaceSource, lists: str) -> FaceSource:
+    """The faces of a source that the lists in a folder name; all of them where there is no such folder."""
+    return follow(source, Path(lists)) if lists else source
+
+
+def read_labelled(path: str, images: str = "", lists: str = "") -> FaceSource:
+    """Read real data for the notebooks, which compare all three attributes; of a published split the faces it names.
 
     Raises
     ------
     UnreadableData
         If nothing can be read, or a label is missing throughout.
     """
-    source = read_faces(path, images or None)
+    source = _followed(read_faces(path, images or None), lists)
     missing = [name for name in ATTRIBUTES if not is_known(source.faces[name]).any()]
     if missing:
         raise UnreadableData(

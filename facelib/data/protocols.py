@@ -1,16 +1,21 @@
 """Published splits: train.csv and test.csv that name files, matched to the faces at hand."""
 
+import dataclasses
+import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from facelib.data.readers import PARSING_ERRORS
+from facelib.data.files import printable
+from facelib.data.readers import PARSING_ERRORS, FaceSource
 from facelib.errors import UnreadableData
 from facelib.runs import read_csv
 
 NAME_COLUMNS = ("filename", "image_id", "path", "file", "img_name")
+LISTS = ("train", "test")
+UNLISTED = "is in neither list of the protocol"
 
 
 def bare_name(name: str) -> str:
@@ -70,7 +75,7 @@ def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, pd.Data
     shared = set(by_name.index[by_name.index.duplicated()])
     by_name = by_name[~by_name.index.duplicated(keep=False)]
     part, unmatched = pd.Series("", index=faces.index), []
-    for split in ("train", "test"):
+    for split in LISTS:
         named = _named_files(folder / f"{split}.csv")
         bare = named.map(bare_name)
         row = named.map(by_path).fillna(bare.map(by_name))
@@ -83,3 +88,60 @@ def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, pd.Data
         example = f", e.g. {unmatched['name'].iloc[0]!r}" if len(unmatched) else ""
         raise UnreadableData(f"not one of the {len(unmatched)} names in {folder} is a file of this data{example}")
     return part, unmatched
+
+
+def identify(folder: Path) -> dict[str, str]:
+    """What tells a published split from others: its folder's name and path, and a digest of the names in its lists.
+
+    The digest depends on neither the order of the names nor the other columns.
+
+    Raises
+    ------
+    UnreadableData
+        If a list cannot be read.
+    """
+    digest = hashlib.sha256()
+    for split in LISTS:
+        digest.update("\n".join([f"{split}:", *sorted(set(_named_files(folder / f"{split}.csv"))), ""]).encode())
+    resolved = folder.resolve()
+    return {"name": resolved.name, "path": str(resolved), "digest": digest.hexdigest()[:20]}
+
+
+def follow(source: FaceSource, folder: Path) -> FaceSource:
+    """The faces that a published split names, with their part of it.
+
+    Parameters
+    ----------
+    source : FaceSource
+        All faces at hand.
+    folder : Path
+        Holds train.csv and test.csv.
+
+    Returns
+    -------
+    FaceSource
+        Its faces have the column `part`: train, test, or both. Names that no single face bears, and faces that no list
+        names, are among the rejected.
+
+    Raises
+    ------
+    UnreadableData
+        If the lists cannot be read, or one of them names no face at all.
+    """
+    part, unmatched = read_protocol(folder, source.faces)
+    for split in LISTS:
+        if not part.isin([split, "both"]).any():
+            raise UnreadableData(f"not one name in {folder / split}.csv is a file of this data: is it the right data?")
+    names = pd.DataFrame(
+        {
+            "item": [printable(f"{row.split}.csv: {row.name}") for row in unmatched.itertuples(index=False)],
+            "reason": unmatched["reason"],
+        }
+    )
+    listed = part != ""
+    others = pd.DataFrame({"item": source.faces.loc[~listed, "image_id"], "reason": UNLISTED})
+    return dataclasses.replace(
+        source,
+        faces=source.faces[listed].assign(part=part[listed]),
+        rejected=pd.concat([source.rejected, names, others], ignore_index=True),
+    )

@@ -3,6 +3,7 @@
 Every file or row ends either as a row of the faces table or as a row of the rejected table with a reason.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from facelib.data.files import is_text, printable, read_below, regular_files
 from facelib.errors import UnreadableData
-from facelib.schema import ATTRIBUTES, MAX_AGE, is_missing, parse_label
+from facelib.schema import ATTRIBUTES, MAX_AGE, is_missing, parse_age_band, parse_label
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # [age]_[gender]_[ethnicity]_[anything].jpg: a few published names have a blank, a missing dot or an odd timestamp.
@@ -36,7 +37,8 @@ class FaceSource:
     ----------
     faces : DataFrame
         image_id, path (below `root`), age (years, nan where missing), gender and ethnicity (codes, -1 where missing),
-        source, sha256. The index is the position in the source.
+        source, sha256. The index is the position in the source. Of a table with age bands also age_from and age_to,
+        the first and last whole year, nan where the age itself is known or nothing is.
     rejected : DataFrame
         item, reason.
     root : Path
@@ -75,7 +77,8 @@ def _rejections(rows: list[tuple[str, str]]) -> pd.DataFrame:
 
 def _faces(rows: list[dict], source: str) -> pd.DataFrame:
     columns = ["image_id", "path", "age", "gender", "ethnicity", "sha256"]
-    faces = pd.DataFrame(rows, columns=columns)
+    banded = any("age_from" in row for row in rows)
+    faces = pd.DataFrame(rows, columns=[*columns, *(["age_from", "age_to"] if banded else [])])
     faces.insert(5, "source", source)
     return faces.astype({"age": "float64", "gender": "int8", "ethnicity": "int8"})
 
@@ -189,6 +192,20 @@ def _parse_labels(record: dict) -> dict:
     return {attribute: parse_label(attribute, record.get(attribute)) for attribute in ATTRIBUTES}
 
 
+def _parse_table_labels(record: dict) -> dict:
+    """The labels of a table's row, with age_from and age_to where only a band of its age is known."""
+    age, band = record.get("age"), record.get("age_band")
+    if isinstance(age, str):
+        with contextlib.suppress(ValueError):  # what is no band is a number, or refused as one
+            parse_age_band(age)
+            age, band = None, age
+    labels = _parse_labels(record | {"age": age})
+    if np.isfinite(labels["age"]) or is_missing(band) or str(band).strip() == "":
+        return labels
+    first, last = parse_age_band(band)
+    return labels | {"age_from": float(first), "age_to": float(last)}
+
+
 def _path_below(root: Path, path: str) -> str:
     """A table's path relative to `root`; a ValueError if it leaves the folder or is no local path."""
     if "://" in path:
@@ -204,6 +221,8 @@ def _path_below(root: Path, path: str) -> str:
 def read_table(path: Path, images: Path | None = None) -> FaceSource:
     """Read a CSV or parquet table with a column `path` and any of age, gender and ethnicity.
 
+    Where ages are known in bands alone, a column `age_band` or `age` itself may hold them: see `schema.parse_age_band`.
+
     Parameters
     ----------
     path : Path
@@ -218,13 +237,14 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
     """
     table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str)
     table.columns = [str(column).strip().lower() for column in table.columns]
-    for name in ("path", *ATTRIBUTES):
+    labelled = (*ATTRIBUTES, "age_band")
+    for name in ("path", *labelled):
         if list(table.columns).count(name) > 1:
             raise UnreadableData(f"{path} has {list(table.columns).count(name)} columns {name}: leave one of them")
-    if "path" not in table or not set(ATTRIBUTES) & set(table.columns):
+    if "path" not in table or not set(labelled) & set(table.columns):
         raise UnreadableData(
             f"{path} has the columns {', '.join(table.columns)}: it needs `path` and at least one of "
-            f"{', '.join(ATTRIBUTES)}"
+            f"{', '.join(labelled)}"
         )
     root = Path(images) if images else path.parent
     if not root.is_dir():
@@ -240,7 +260,7 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
             below = _path_below(root, record["path"])
             if below in seen:
                 raise ValueError("path was listed before")
-            labels = _parse_labels(record)
+            labels = _parse_table_labels(record)
         except ValueError as error:
             rejected.append((item, str(error)))
             continue

@@ -1,4 +1,4 @@
-"""Splits that keep copies together and hold age band, gender and ethnicity in proportion."""
+"""Splits that keep copies together and hold age band, gender and ethnicity in proportion; and published ones."""
 
 import hashlib
 
@@ -33,10 +33,12 @@ def keep_one(faces: pd.DataFrame, group_id: np.ndarray) -> np.ndarray:
     return kept
 
 
-def split_faces(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.DataFrame:
+def split_faces(
+    faces: pd.DataFrame, group_id: np.ndarray, seed: int, shares: dict[str, float] = schema.SPLITS
+) -> pd.DataFrame:
     """Assign every face to train, validation, calibration or test, whole groups at a time.
 
-    Within each stratum (of the group's kept face) groups are shuffled and cut at the fractions of `schema.SPLITS` by
+    Within each stratum (of the group's kept face) groups are shuffled and cut at the fractions of `shares` by
     systematic sampling with a random start, so that each stratum is in proportion to within one group.
 
     Parameters
@@ -47,6 +49,8 @@ def split_faces(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.Data
         Equal for copies of one photograph.
     seed : int
         Fixes the shuffle.
+    shares : dict of float
+        Of each split, in proportion; their order is that of the cut.
 
     Returns
     -------
@@ -61,8 +65,9 @@ def split_faces(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.Data
     count = grouped["group"].transform("size")
     start = grouped["group"].transform(lambda members: rng.random())
     quantile = (grouped.cumcount() + start) / count
-    edges = np.cumsum(list(schema.SPLITS.values()))[:-1]
-    names = np.array(list(schema.SPLITS))[np.searchsorted(edges, quantile, side="right")]
+    edges = np.cumsum(list(shares.values()))
+    edges = edges[:-1] / edges[-1]
+    names = np.array(list(shares))[np.searchsorted(edges, quantile, side="right")]
     split_of = dict(zip(heads["group"], names, strict=True))
     return pd.DataFrame(
         {
@@ -74,13 +79,58 @@ def split_faces(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.Data
     )
 
 
+def split_listed(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.DataFrame:
+    """Test the faces that a published split tests, and carve validation and calibration out of the others.
+
+    Published splits let copies cross from training to test, and nothing is taken away from them here: see
+    `copied_from_training`. Within the training list whole groups are assigned, as by `split_faces`. A face that both
+    lists name is tested and not trained on.
+
+    Parameters
+    ----------
+    faces : DataFrame
+        The faces table, with the column `part`; see `facelib.data.protocols.follow`.
+    group_id : int array of shape (n,)
+        Equal for copies of one photograph, on whichever side.
+    seed : int
+        Fixes the shuffle.
+
+    Returns
+    -------
+    DataFrame
+        As of `split_faces`. Every tested face is `kept`, and one of each group in the training list.
+    """
+    trained = (faces["part"] == "train").to_numpy()
+    shares = {name: share for name, share in schema.SPLITS.items() if name != "test"}
+    carved = split_faces(faces[trained].reset_index(drop=True), group_id[trained], seed, shares)
+    split, kept = np.full(len(faces), "test", dtype=object), np.ones(len(faces), bool)
+    split[trained], kept[trained] = carved["split"], carved["kept"]
+    return pd.DataFrame({"image_id": faces["image_id"], "split": split, "group_id": group_id, "kept": kept})
+
+
 def leaking_pairs(splits: pd.DataFrame) -> int:
-    """Number of pairs of copies that lie in different splits; 0 is the only acceptable value."""
+    """Number of pairs of copies that lie in different splits; only a published split may have any."""
     pairs = 0
     for _, members in splits.groupby("group_id"):
         sizes = members["split"].value_counts().to_numpy()
         pairs += int((sizes.sum() ** 2 - (sizes**2).sum()) // 2)
     return pairs
+
+
+def copied_from_training(splits: pd.DataFrame) -> np.ndarray:
+    """Which test images have a copy in another split: bool (n,). Only a published split has any.
+
+    A copy that validation or calibration was carved from counts too: it comes from the training list, and something was
+    chosen or fitted on it.
+
+    Examples
+    --------
+    >>> splits = pd.DataFrame({"split": ["train", "test", "test", "validation", "test"], "group_id": [0, 0, 1, 2, 2]})
+    >>> copied_from_training(splits).tolist()
+    [False, True, False, False, True]
+    """
+    tested = (splits["split"] == "test").to_numpy()
+    return tested & splits["group_id"].isin(splits.loc[~tested, "group_id"]).to_numpy()
 
 
 def fold_of_groups(group_id: np.ndarray, strata: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -78,7 +78,10 @@ class Predictor:
         DataFrame
             age_pred, age_low, age_high (years), p_female, p_ethnicity_0 to 4.
         """
-        outputs = predict_outputs(self.network, images)
+        return self.judge(predict_outputs(self.network, images), images)
+
+    def judge(self, outputs: dict[str, np.ndarray], images: FaceImages | np.ndarray) -> pd.DataFrame:
+        """The same from what `predict_outputs` gave for these images, where its features are wanted too."""
         if self.age_method == "direct":
             age = outputs["age"].astype(float)
         else:

@@ -55,6 +55,7 @@ DATA_ROWS = {
     "audit.label_issues.gender": "Gender labels doubted",
     "audit.label_issues.ethnicity": "Ethnicity labels doubted",
     "splits.leaking_pairs": "Pairs of copies across the split",
+    "splits.copied_test_images": "Test images with a copy in training",
 }
 FRONT_FIGURES = {
     "01_average_faces.png": "Average faces by age band and gender, each over at least 25 images",
@@ -109,6 +110,7 @@ def _provenance(run: RunFolder) -> dict[str, str]:
     profile = ", ".join(f"{key} {value}" for key, value in params["profile"].items() if key != "name")
     return {
         "Data fingerprint": params["data"].get("fingerprint", "unknown"),
+        "Split": "as published in {name}, lists {digest}".format(**run.protocol) if run.protocol else "its own",
         "Seed": params["profile"]["seed"],
         "Commit": params["commit"],
         "Begun": params["created"],

@@ -273,3 +273,16 @@ def test_coverage_and_width_by_hand():
         ["b", "wide", 1.0, 1, 11.0],
     ]
     assert (found["low"] < found["value"]).all()
+
+
+def test_groups_of_faces_that_nobody_labelled_in_an_attribute_keep_their_other_numbers(frame):
+    without = frame.assign(gender=np.nan)
+    table = group_table(without, ["ethnicity_name"], 20, 0, 5).set_index("ethnicity_name")
+    assert table["gender_accuracy"].isna().all()
+    rows = without.dropna(subset=["age", "ethnicity"])
+    assert table["n"].sum() == len(rows)
+    for name, group in rows.groupby("ethnicity_name"):
+        assert table.loc[name, "mae"] == pytest.approx((group["age"] - group["age_pred"]).abs().mean())
+        assert table.loc[name, "ethnicity_accuracy"] == pytest.approx(
+            (group["ethnicity"] == group["ethnicity_pred"]).mean()
+        )

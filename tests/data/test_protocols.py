@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from facelib.data.protocols import bare_name, read_protocol
-from facelib.data.readers import read_utkface
+from facelib.data.protocols import UNLISTED, bare_name, follow, identify, read_protocol
+from facelib.data.readers import FaceSource, read_utkface
+from facelib.data.splits import copied_from_training, leaking_pairs, split_listed
 from facelib.errors import UnreadableData
 from facelib.runs import project_root
 
@@ -75,3 +76,59 @@ def test_the_published_split_matches_all_but_one_file():
     # Byte-identical images on both sides, as published with the data.
     train, test = (set(faces.loc[part == name, "sha256"]) for name in ("train", "test"))
     assert faces.loc[part == "test", "sha256"].isin(train & test).sum() == 84
+
+
+# --- following one ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path) -> FaceSource:
+    faces = FACES.assign(image_id=FACES["path"], sha256=["aa", "bb", "cc"])
+    return FaceSource(faces, pd.DataFrame({"item": ["broken.jpg"], "reason": ["is empty"]}), tmp_path)
+
+
+def test_the_listed_faces_are_followed_and_all_else_is_rejected_with_a_reason(tmp_path, source):
+    write_split(tmp_path, ["30_0_1_2017.jpg", "99_0_0_1.jpg"], ["31_1_0_2018.jpg"])
+    followed = follow(source, tmp_path)
+    assert followed.faces["part"].tolist() == ["train", "test"]
+    assert followed.rejected.to_numpy().tolist() == [
+        ["broken.jpg", "is empty"],
+        ["train.csv: 99_0_0_1.jpg", "no file bears this name"],
+        ["32_1_0_2019jpg.chip.jpg", UNLISTED],
+    ]
+
+
+@pytest.mark.parametrize(("train", "test"), [(["x.jpg"], ["31_1_0_2018.jpg"]), (["31_1_0_2018.jpg"], ["x.jpg"])])
+def test_a_list_without_one_face_of_the_data_is_refused(tmp_path, source, train, test):
+    write_split(tmp_path, train, test)
+    with pytest.raises(UnreadableData, match=r"not one name in .*(train|test)\.csv is a file of this data"):
+        follow(source, tmp_path)
+
+
+def test_the_digest_of_a_split_is_that_of_its_names(tmp_path):
+    write_split(tmp_path, ["a.jpg", "b.jpg"], ["c.jpg"])
+    first = identify(tmp_path)
+    assert first["name"] == tmp_path.name and first["path"] == str(tmp_path.resolve())
+    write_split(tmp_path, ["b.jpg", "a.jpg"], ["c.jpg"], column="image_id")
+    assert identify(tmp_path) == first
+    digests = {first["digest"]}
+    for train, test in (
+        (["a.jpg"], ["b.jpg", "c.jpg"]),
+        (["a.jpg", "b.jpg"], ["d.jpg"]),
+        (["c.jpg"], ["a.jpg", "b.jpg"]),
+    ):
+        write_split(tmp_path, train, test)
+        digests.add(identify(tmp_path)["digest"])
+    assert len(digests) == 4
+
+
+@pytest.mark.skipif(not (SHARED / "protocols").exists(), reason="the published split is not here")
+def test_the_published_split_is_followed_with_its_leaks_and_none_within_training():
+    published = follow(read_utkface(SHARED / "utkface" / "UTKFace"), SHARED / "protocols" / "coral_21_60")
+    faces = published.faces.reset_index(drop=True).assign(width=200, height=200)
+    group_id = faces.groupby("sha256").ngroup().to_numpy()
+    splits = split_listed(faces, group_id, 0)
+    assert (splits["split"] == "test").sum() == 3287 and len(splits) == 3287 + 13_145
+    assert copied_from_training(splits).sum() == 84
+    assert leaking_pairs(splits) >= 84 and leaking_pairs(splits[splits["split"] != "test"]) == 0
+    assert (splits["split"] == "calibration").sum() == pytest.approx(13_145 * 0.05 / 0.88, rel=0.02)

@@ -302,6 +302,27 @@ def test_wrong_labels_of_a_table_are_rejected_by_row(table_path):
         read_faces(write_table(table, table_path))
 
 
+def test_bands_of_ages_are_read_from_either_column_where_the_age_is_not_known(table_path):
+    table = pd.DataFrame(
+        {
+            "path": [f"photos/{k}.jpg" for k in range(6)],
+            "age": ["20-29", "31", "", "more than 70", "", "40-30"],
+            "age_band": ["", "30-39", "(4, 6)", "", "", ""],
+        }
+    )
+    source = read_faces(write_table(table, table_path))
+    assert reasons(source) == {"row 5: photos/5.jpg": "age '40-30' is not a number"}
+    faces = source.faces
+    np.testing.assert_array_equal(faces["age"], [np.nan, 31, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(faces["age_from"], [20, np.nan, 4, 70, np.nan])
+    np.testing.assert_array_equal(faces["age_to"], [29, np.nan, 6, 116, np.nan])
+
+
+def test_a_table_of_exact_ages_has_no_bands(table_path):
+    source = read_faces(write_table(pd.DataFrame({"path": ["photos/0.jpg"], "age": [31]}), table_path))
+    assert "age_from" not in source.faces
+
+
 def test_a_path_with_a_null_character_is_rejected(tmp_path):
     write_image(tmp_path / "a.jpg")
     table = write_table(pd.DataFrame({"path": ["a.jpg", "a\0.jpg"], "age": [3, 4]}), tmp_path / "t.parquet")

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from facelib import schema
-from facelib.data.splits import fold_of_groups, keep_one, leaking_pairs, split_faces, stratum
+from facelib.data.splits import (
+    copied_from_training,
+    fold_of_groups,
+    keep_one,
+    leaking_pairs,
+    split_faces,
+    split_listed,
+    stratum,
+)
 
 
 def make_faces(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -144,3 +152,61 @@ def test_folds_repeat_with_their_seed_and_only_then():
     first, again, other = (fold_of_groups(group_id, strata, 3, seed) for seed in (5, 5, 6))
     assert (first == again).all() and (first != other).any()
     assert set(first) == {0, 1, 2}
+
+
+# --- a published split ------------------------------------------------------------------------------------
+
+
+def listed_faces(n: int = 2000) -> tuple[pd.DataFrame, np.ndarray]:
+    """Faces of which the published lists test every fifth, whatever its copies."""
+    faces, group_id = make_faces(n)
+    return faces.assign(part=np.where(np.arange(n) % 5 == 0, "test", "train")), group_id
+
+
+def test_the_published_list_is_tested_whole_and_copies_cross_from_training_alone():
+    faces, group_id = listed_faces()
+    splits = split_listed(faces, group_id, seed=0)
+    assert splits["image_id"].tolist() == faces["image_id"].tolist() and (splits["group_id"] == group_id).all()
+    tested = (faces["part"] == "test").to_numpy()
+    assert ((splits["split"] == "test") == tested).all() and splits["kept"][tested].all()
+    assert leaking_pairs(splits) > 100  # planted: lists that know nothing of groups
+    assert leaking_pairs(splits[~tested]) == 0
+    crossing = sum((group_id[~tested] == group).sum() for group in group_id[tested])
+    assert leaking_pairs(splits) == crossing
+
+
+def test_validation_and_calibration_are_carved_out_of_the_training_list_in_proportion():
+    faces, group_id = listed_faces(6000)
+    splits = split_listed(faces, group_id, seed=0)
+    listed = splits[splits["split"] != "test"]
+    heads = listed[listed["kept"]]
+    assert heads["group_id"].is_unique and set(heads["group_id"]) == set(listed["group_id"])
+    for name in ("train", "validation", "calibration"):
+        share = schema.SPLITS[name] / (1 - schema.SPLITS["test"])
+        assert (heads["split"] == name).mean() == pytest.approx(share, abs=0.01)
+
+
+def test_what_is_trained_on_does_not_depend_on_the_tested_copies():
+    faces, group_id = listed_faces()
+    splits = split_listed(faces, group_id, seed=0)
+    trained = (faces["part"] == "train").to_numpy()
+    alone = split_listed(faces[trained].reset_index(drop=True), group_id[trained], seed=0)
+    assert (alone[["split", "kept"]].to_numpy() == splits.loc[trained, ["split", "kept"]].to_numpy()).all()
+
+
+def test_a_face_that_both_lists_name_is_tested_and_not_trained_on():
+    faces, group_id = listed_faces(400)
+    splits = split_listed(faces.assign(part=faces["part"].where(faces.index != 1, "both")), group_id, seed=0)
+    assert splits["split"][1] == "test"
+
+
+def test_test_images_with_a_copy_in_training_are_marked():
+    splits = pd.DataFrame(
+        {
+            "split": ["train", "test", "test", "test", "calibration", "test", "test", "train"],
+            "group_id": [0, 0, 0, 1, 2, 2, 1, 3],
+        }
+    )
+    assert copied_from_training(splits).tolist() == [False, True, True, False, False, True, False, False]
+    own = split_faces(*make_faces(600), seed=0)
+    assert not copied_from_training(own).any()
