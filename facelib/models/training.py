@@ -32,6 +32,23 @@ from facelib.schema import ATTRIBUTES, UNKNOWN
 from facelib.storage import atomic_path, write_text
 
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 takes up
+# What a training reads of a profile beside its number of epochs and its learning rate, which differ by network.
+READ_BY_TRAINING = (
+    *(
+        "seed",
+        "image_px",
+        "batch_size",
+        "start_weights",
+        "recipe",
+        "learned",
+        "architecture",
+        "stem",
+        "input_px",
+        "grey",
+    ),
+    *("age_head", "dropout", "optimizer", "weight_decay", "warmup_epochs", "patience", "average_decay"),
+    *("low_px_share", "augmentation", "augmented_epochs", "rarer_stronger", "sampler", "label_smoothing"),
+)
 STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
 
 
@@ -216,7 +233,8 @@ class Epochs(lightning.Callback):
 
 def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None) -> str:
     """A digest of what a training is made of, so that a checkpoint of another one is not resumed."""
-    digest = hashlib.sha256(repr((module.profile, module.epochs, module.learning_rate, module.frozen_epochs)).encode())
+    settings = [(name, getattr(module.profile, name)) for name in READ_BY_TRAINING]
+    digest = hashlib.sha256(repr((settings, module.epochs, module.learning_rate, module.frozen_epochs)).encode())
     for values in [*batches.labels.values(), *rows]:
         digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -283,6 +285,21 @@ def test_the_last_epoch_is_resumed_although_it_was_not_the_best(tiny, small_face
     assert min(epochs) == 2
     pd.testing.assert_frame_equal(history, whole)  # patience counts the epochs before the interruption, too
     assert not changed(state_of(straight.network), state_of(module.network))
+
+
+def test_the_key_of_a_training_holds_every_setting_that_it_reads():
+    given = {"epochs", "label_epochs", "learning_rate", "head_epochs"}  # part of the module, in the key by themselves
+    read = set(re.findall(r"\bprofile\.(\w+)", Path(training.__file__).read_text("utf-8"))) & set(vars(Profile("test")))
+    recipes = {name for recipe in RECIPES.values() for name in recipe.settings}
+    assert (read | recipes) - given <= set(training.READ_BY_TRAINING)
+
+
+@pytest.mark.parametrize(("setting", "value", "same"), [("lime_samples", 7, True), ("dropout", 0.9, False)])
+def test_only_settings_that_a_training_reads_make_it_another(setting, value, same, profile, small_faces):
+    images, faces = small_faces
+    batches = Batches(images, faces[COLUMNS])
+    module, other = module_of(profile), module_of(dataclasses.replace(profile, **{setting: value}))
+    assert (training.training_key(module, batches, ROWS) == training.training_key(other, batches, ROWS)) is same
 
 
 def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, tmp_path):
