@@ -444,7 +444,7 @@ def region_heatmap(table: pd.DataFrame, regions: tuple[str, ...], area: np.ndarr
         axis.set(title=f"{method.replace('_', ' ')}: % of attribution", ylabel="", xticklabels=[])
         axis.set_yticklabels([name.replace("_", " ") for name in part.index], rotation=0)
     names = [f"{name.replace('_', ', ')}\n{share:.0%}" for name, share in zip(regions, area, strict=True)]
-    axes[-1, 0].set_xticklabels(names, rotation=0)
+    axes[-1, 0].set_xticklabels(names, rotation=0, fontsize=8)
     axes[-1, 0].set_xlabel("Region, and its share of the picture")
     bar = figure.colorbar(drawn.collections[0], ax=axes[:, 0], ticks=[-2, -1, 0, 1, 2], shrink=0.6)
     bar.ax.set_yticklabels(["1/4", "1/2", "1", "2", "4"])
