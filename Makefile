@@ -47,10 +47,11 @@ smoke: setup
 lab: setup  ## JupyterLab on the notebooks
 	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks
 
-bench: setup  ## speed of the pixel cache, of the search for pairs and of a training step, on this machine
+bench: setup  ## speed of the pixel cache, of the search for pairs, of a training step and of LIME, on this machine
 	$(BIN)/python -m benchmarks.decode $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.pair_search $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.training_step $(if $(DATA),"$(DATA)")
+	$(BIN)/python -m benchmarks.lime_speed
 
 fuzz: setup  ## thousands of damaged pictures: none lost, none slow, nothing opened outside
 	$(BIN)/python -m benchmarks.fuzz_images

@@ -149,7 +149,16 @@ PROFILES = {
             explained_images=100,
         ),
         Profile("quick", images=4000, epochs=30, label_epochs=10),
-        Profile("full", image_px=96, epochs=30, label_epochs=8, stage_epochs=5, resamples=2000),
+        Profile(
+            "full",
+            image_px=96,
+            epochs=30,
+            label_epochs=8,
+            stage_epochs=5,
+            resamples=2000,
+            lime_images=60,
+            lime_samples=500,
+        ),
     )
 }
 

@@ -51,6 +51,7 @@ MADE_BY = {
     "tables/embeddings.npy": "03_train_multitask",
     "checkpoints/model.safetensors": "03_train_multitask",
     "tables/age_stages.parquet": "04_age_two_stage",
+    "checkpoints/age_stages.safetensors": "04_age_two_stage",
     "checkpoints/predictor.json": "04_age_two_stage",
     "tables/error_clusters.parquet": "06_error_clusters",
     "tables/attributions.parquet": "07_explain",

@@ -1,139 +1,201 @@
-"""What a network looks at: Grad-CAM, LayerCAM and LIME maps, shared out over facial regions and tested.
+"""What a network looks at: the outputs that are explained, and their Grad-CAM and LayerCAM maps.
 
 A map is not a reason. Beside each method stand an edge map, which never asked the network, and noise.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+import dataclasses
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from lime.lime_image import LimeImageExplainer
 from pytorch_grad_cam import GradCAM, LayerCAM
 from scipy import ndimage
-from skimage.draw import disk, ellipse
-from skimage.segmentation import slic
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
-from facelib.metrics import bootstrap
-from facelib.models.network import FaceNet, as_tensor, sigmoid, softmax
+from facelib.analysis.regions import SHARES, region_shares
+from facelib.models.age_stages import AgeStagesNet, to_bin
+from facelib.models.network import FaceNet, as_tensor, predict_outputs
+from facelib.models.training import has_fast_bfloat16
+from facelib.schema import ATTRIBUTES, ETHNICITIES
 
-HEADS = ("age", "gender", "ethnicity")
-METHODS = ("grad_cam", "layer_cam", "lime", "edges", "noise")
-REGIONS = ("hair", "forehead", "eyes_brows", "nose", "cheeks", "mouth", "jaw", "background")
-LIME_SEGMENTS = 40
-REMOVED = 0.2  # share of pixels blurred by the faithfulness test
-
-
-def region_map(px: int) -> np.ndarray:
-    """Facial region of each pixel of an aligned crop, as an index into `REGIONS`.
-
-    Drawn from the aligned eye centres (61, 58) and (139, 58) of 200 x 200 and average proportions; it fits an average
-    face, and a turned or very young one only roughly.
-
-    Returns
-    -------
-    int array of shape (px, px)
-    """
-    edge = 200
-    regions = np.full((edge, edge), REGIONS.index("background"))
-
-    def fill(name: str, rows_columns: tuple[np.ndarray, np.ndarray]) -> None:
-        regions[rows_columns] = REGIONS.index(name)
-
-    shape = (edge, edge)
-    fill("hair", ellipse(72, 100, 95, 92, shape=shape))
-    regions[110:] = REGIONS.index("background")
-    fill("jaw", ellipse(100, 100, 98, 74, shape=shape))
-    rows, columns = np.mgrid[:edge, :edge]
-    face = regions == REGIONS.index("jaw")
-    regions[face & (rows < 14)] = REGIONS.index("hair")
-    regions[face & (rows >= 14) & (rows < 42)] = REGIONS.index("forehead")
-    regions[face & (rows >= 42) & (rows < 150)] = REGIONS.index("cheeks")
-    regions[face & (rows >= 42) & (rows < 76)] = REGIONS.index("eyes_brows")
-    regions[face & (rows >= 60) & (rows < 118) & (np.abs(columns - 100) < 8 + (rows - 60) * 0.28)] = REGIONS.index(
-        "nose"
-    )
-    fill("mouth", ellipse(142, 100, 20, 36, shape=shape))
-    for column in (61, 139):
-        fill("eyes_brows", disk((55, column), 25, shape=shape))
-    scale = (np.arange(px) + 0.5) * edge / px
-    return regions[np.ix_(scale.astype(int), scale.astype(int))]
+METHODS = ("grad_cam", "layer_cam", "lime")
+BASELINES = ("edges", "noise")
+FINE_EDGE = 12  # places along the edge of a map that can tell an eye from a brow
+CORRECT_YEARS = 5  # an age estimate this close counts as correct, as in CS@5
 
 
-def region_shares(saliency: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Share of each map's mass in each region.
+@dataclass(frozen=True)
+class Explained:
+    """One number of a network that is explained: years, or the probability of a class.
 
     Parameters
     ----------
-    saliency : float array of shape (n, px, px)
-        Negative values count as 0.
-    regions : int array of shape (px, px)
+    name : str
+        age, age_bin, gender, or ethnicity_<name>.
+    network : nn.Module
+        Called with images (n, 3, px, px), returns outputs by name.
+    output : str
+        Which of them: age (years), gender (logit of female), ethnicity or bin_logits (logits of classes).
+    classes : int array of shape (n,), optional
+        The class explained for each image; None for years.
+    """
+
+    name: str
+    network: nn.Module
+    output: str
+    classes: np.ndarray | None = None
+
+    def at(self, rows) -> "Explained":
+        """The same for some of the images."""
+        return self if self.classes is None else dataclasses.replace(self, classes=self.classes[rows])
+
+    def of(self, network: nn.Module) -> "Explained":
+        """The same question to another network."""
+        return dataclasses.replace(self, network=network)
+
+    def logits(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Years (n, 1), or logits of the classes (n, k)."""
+        value = outputs[self.output]
+        if self.output == "gender":
+            return torch.stack([-value, value], dim=1) / 2  # their softmax is the logistic function of the output
+        return value[:, None] if self.output == "age" else value
+
+    def number(self, outputs: dict[str, torch.Tensor]) -> np.ndarray:
+        """The explained number of each image: years, or the probability of its class."""
+        logits = self.logits(outputs).float()
+        if self.classes is None:
+            return logits[:, 0].numpy()
+        return logits.softmax(dim=1).numpy()[np.arange(len(logits)), self.classes]
+
+
+def explained_outputs(
+    network: FaceNet, stages: AgeStagesNet, images: np.ndarray, attributes: tuple[str, ...] = ATTRIBUTES
+) -> list[Explained]:
+    """Age towards higher ages, the predicted age bin, the predicted gender, and each ethnicity whatever is predicted.
+
+    Parameters
+    ----------
+    network, stages
+        The multitask and the two-stage network.
+    images : uint8 array (n, px, px, 3)
+    attributes : tuple of str
+        The labels that the networks learned.
+    """
+    outputs = predict_outputs(network, images, flip=False)
+    heads = []
+    if "age" in attributes:
+        bins = predict_outputs(stages, images, flip=False)["bin_logits"].argmax(axis=1)
+        heads += [Explained("age", network, "age"), Explained("age_bin", stages, "bin_logits", bins)]
+    if "gender" in attributes:
+        heads.append(Explained("gender", network, "gender", (outputs["gender"] > 0).astype(int)))
+    if "ethnicity" in attributes:
+        heads += [
+            Explained(f"ethnicity_{name.lower()}", network, "ethnicity", np.full(len(images), code))
+            for code, name in enumerate(ETHNICITIES)
+        ]
+    return heads
+
+
+def correct_predictions(heads: list[Explained], images: np.ndarray, labels: pd.DataFrame) -> pd.DataFrame:
+    """Whether each head's prediction agrees with the label: 1, 0, or nan where the label is unknown.
+
+    Age agrees within `CORRECT_YEARS`; an ethnicity's output counts as correct where the predicted ethnicity is.
+
+    Parameters
+    ----------
+    heads : list of Explained
+    images : uint8 array (n, px, px, 3)
+    labels : DataFrame
+        age, gender, ethnicity; nan or a negative code where unknown.
 
     Returns
     -------
-    float array of shape (n, len(REGIONS))
-        Rows sum to 1, or are nan for a map without mass.
+    DataFrame of shape (n, heads)
     """
-    mass = np.maximum(saliency, 0).reshape(len(saliency), -1)
-    one_hot = np.eye(len(REGIONS))[regions.ravel()]
-    total = mass.sum(axis=1, keepdims=True)
-    return np.divide(mass @ one_hot, total, out=np.full((len(mass), len(REGIONS)), np.nan), where=total > 0)
+    columns = {}
+    for head in heads:
+        logits = head.logits({k: torch.as_tensor(v) for k, v in predict_outputs(head.network, images, False).items()})
+        if head.output == "age":
+            right = (np.abs(logits[:, 0].numpy() - labels["age"]) <= CORRECT_YEARS).astype(float)
+        else:
+            attribute = "age" if head.output == "bin_logits" else head.output
+            code = to_bin(labels["age"], head.network.edges) if attribute == "age" else labels[attribute].to_numpy()
+            right = pd.Series(logits.argmax(dim=1).numpy() == code, index=labels.index).astype(float)
+        known = labels["age"].notna() if head.output in ("age", "bin_logits") else labels[head.output] >= 0
+        columns[head.name] = right.where(known)
+    return pd.DataFrame(columns)
+
+
+@torch.inference_mode()
+def network_outputs(network: nn.Module, images: np.ndarray, batch: int = 64) -> dict[str, torch.Tensor]:
+    """Outputs of uint8 images (n, px, px, 3), computed in bfloat16 where the processor is built for it."""
+    network = network.eval().to(memory_format=torch.channels_last)
+    parts: list[dict[str, torch.Tensor]] = []
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+        for start in range(0, len(images), batch):
+            parts.append(network(as_tensor(images[start : start + batch])))
+    return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
+
+
+def folded(heads: list[Explained]) -> list[Explained]:
+    """The same questions to copies of the networks for many forward passes, batch norms folded into convolutions."""
+    copies = {}
+    for head in heads:
+        if id(head.network) not in copies:
+            copied = copies[id(head.network)] = copy.deepcopy(head.network).eval()
+            if hasattr(copied, "backbone"):
+                copied.backbone.resnet = fuse(copied.backbone.resnet)
+    return [head.of(copies[id(head.network)]) for head in heads]
+
+
+def explained_numbers(heads: list[Explained], images: np.ndarray) -> np.ndarray:
+    """The explained numbers of images: float array (heads, n). Each network is asked once."""
+    networks = {id(head.network): head.network for head in heads}
+    answers = {key: network_outputs(network, images) for key, network in networks.items()}
+    return np.stack([head.number(answers[id(head.network)]) for head in heads])
 
 
 class _Target(nn.Module):
-    """One head's number per image, as the two-dimensional output that grad-cam asks for."""
+    """The explained number per image, as the two-dimensional output that grad-cam asks for."""
 
-    def __init__(self, network: FaceNet, head: str, classes: np.ndarray | None):
+    def __init__(self, head: Explained):
         super().__init__()
-        self.network, self.head = network, head
-        self.classes = None if classes is None else torch.as_tensor(classes)
+        self.network, self.head = head.network, head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        output = self.network(images)[self.head]
-        if self.head == "ethnicity":
-            # grad-cam may pass a part of the images; the classes belong to the part that `cam_maps` gave.
-            output = output.gather(1, self.classes[: len(images), None])[:, 0]
-        elif self.head == "gender":
-            output = output * self.classes[: len(images)]
-        return output[:, None]
-
-
-def explained_target(outputs: dict[str, np.ndarray], head: str) -> np.ndarray | None:
-    """Which way each head is explained: the predicted ethnicity, the predicted gender's sign, age as it is."""
-    if head == "ethnicity":
-        return outputs["ethnicity"].argmax(axis=1)
-    if head == "gender":
-        return np.where(outputs["gender"] > 0, 1.0, -1.0).astype(np.float32)
-    return None
+        logits = self.head.logits(self.network(images))
+        if self.head.classes is None:
+            return logits
+        return logits.gather(1, torch.as_tensor(self.head.classes)[:, None])
 
 
 @contextmanager
-def _gradients(network: FaceNet) -> Iterator[None]:
-    """Evaluation mode with gradients to the layers, restored afterwards."""
+def _gradients(network: nn.Module, layer: nn.Module) -> Iterator[None]:
+    """Evaluation mode with gradients down to a layer's output and no further; restored afterwards."""
     required = [parameter.requires_grad for parameter in network.parameters()]
-    network.eval().requires_grad_(True)
+    network.eval().requires_grad_(False)
+    last = list(layer.parameters())[-1]
+    last.requires_grad_(True)
     try:
         yield
     finally:
+        last.grad = None
         for parameter, flag in zip(network.parameters(), required, strict=True):
             parameter.requires_grad_(flag)
 
 
-def cam_maps(
-    network: FaceNet, images: np.ndarray, head: str, targets: np.ndarray | None, method: str, batch: int = 50
-) -> np.ndarray:
+def cam_maps(head: Explained, images: np.ndarray, method: str, batch: int = 50) -> np.ndarray:
     """Grad-CAM of the last layer, or LayerCAM of an earlier one with at least 12 x 12 places.
 
     Parameters
     ----------
-    network : FaceNet
+    head : Explained
     images : uint8 array (n, px, px, 3)
-    head : str
-        One of `HEADS`.
-    targets : array of shape (n,), optional
-        From `explained_target`.
     method : str
         grad_cam (ICCV 2017) or layer_cam (TIP 2021).
 
@@ -141,87 +203,36 @@ def cam_maps(
     -------
     float array of shape (n, px, px), 0 to 1
     """
+    network = head.network
     layer = network.backbone.resnet.layer4 if method == "grad_cam" else fine_layer(network, images.shape[1])
     make = GradCAM if method == "grad_cam" else LayerCAM
     maps = []
-    with _gradients(network):
+    with _gradients(network, layer):
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
-            target = _Target(network, head, None if targets is None else targets[part])
-            with make(model=target, target_layers=[layer]) as cam:
+            with make(model=_Target(head.at(part)), target_layers=[layer]) as cam:
                 maps.append(cam(as_tensor(images[part]), targets=[lambda output: output[0]] * len(images[part])))
     return np.concatenate(maps)
 
 
-def fine_layer(network: FaceNet, px: int) -> nn.Module:
-    """The deepest residual stage whose map still has at least 12 x 12 places at this image size."""
-    resnet = network.backbone.resnet
-    return next(
-        (stage for stage, stride in ((resnet.layer3, 16), (resnet.layer2, 8)) if px / stride >= 12), resnet.layer1
-    )
+def _edges(network: nn.Module, px: int) -> list[int]:
+    """Places along the edge of the maps of layer1 to layer4, for images of edge px."""
+    backbone = network.backbone
+    seen = min(px, backbone.input_px or px)
+    first = 2 if backbone.stem == "small" else 4
+    return [-(-seen // (first * 2**stage)) for stage in range(4)]
 
 
-def map_edge(network: FaceNet, px: int, method: str) -> int:
+def fine_layer(network: nn.Module, px: int) -> nn.Module:
+    """The deepest residual stage whose map still has at least 12 x 12 places at this image size, else the first."""
+    deep = [stage for stage, edge in enumerate(_edges(network, px)) if edge >= FINE_EDGE]
+    return getattr(network.backbone.resnet, f"layer{max(deep, default=0) + 1}")
+
+
+def map_edge(network: nn.Module, px: int, method: str) -> int:
     """Places along the edge of the map behind a method, before it is blown up to the image."""
-    resnet = network.backbone.resnet
-    strides = {resnet.layer4: 32, resnet.layer3: 16, resnet.layer2: 8, resnet.layer1: 4}
-    layer = resnet.layer4 if method == "grad_cam" else fine_layer(network, px)
-    return -(-px // strides[layer])
-
-
-def _score_function(network: FaceNet, head: str, target) -> Callable[[np.ndarray], np.ndarray]:
-    """LIME's question: the explained number of images (n, px, px, 3), as (n, 1)."""
-
-    @torch.inference_mode()
-    def score(images: np.ndarray) -> np.ndarray:
-        output = network(as_tensor(images.astype(np.uint8)))[head].numpy()
-        if head == "ethnicity":
-            return softmax(output)[:, [target]]
-        return (sigmoid(output * target) if head == "gender" else output)[:, None]
-
-    return score
-
-
-def lime_map(
-    network: FaceNet, image: np.ndarray, head: str, target, samples: int, seed: int
-) -> tuple[np.ndarray, float]:
-    """LIME weights of superpixels: positive where an area supports the explained output, negative where it opposes.
-
-    Parameters
-    ----------
-    network : FaceNet
-    image : uint8 array (px, px, 3)
-    head : str
-    target : int, float or None
-        One entry of `explained_target`.
-    samples : int
-        Perturbed images.
-    seed : int
-
-    Returns
-    -------
-    float array (px, px)
-        Weight of each pixel's superpixel, in the head's unit.
-    float
-        R2 of the local linear model.
-    """
-    explainer = LimeImageExplainer(random_state=seed, verbose=False)
-    explanation = explainer.explain_instance(
-        image,
-        _score_function(network, head, target),
-        labels=(0,),
-        top_labels=None,
-        hide_color=None,
-        num_features=LIME_SEGMENTS,
-        num_samples=samples,
-        batch_size=64,
-        segmentation_fn=lambda picture: slic(picture, LIME_SEGMENTS, compactness=12, start_label=0),
-        random_seed=seed,
-    )
-    weights = np.zeros(explanation.segments.max() + 1)
-    for segment, weight in explanation.local_exp[0]:
-        weights[segment] = weight
-    return weights[explanation.segments], float(explanation.score)
+    edges = _edges(network, px)
+    return edges[-1] if method == "grad_cam" else min((edge for edge in edges if edge >= FINE_EDGE), default=edges[0])
 
 
 def edge_maps(images: np.ndarray) -> np.ndarray:
@@ -236,88 +247,12 @@ def noise_maps(shape: tuple[int, int, int], seed: int) -> np.ndarray:
     return ndimage.gaussian_filter(noise, (0, shape[1] / 12, shape[2] / 12)) * shape[1]
 
 
-def faithfulness(
-    network: FaceNet, images: np.ndarray, saliency: np.ndarray, head: str, targets: np.ndarray | None
-) -> np.ndarray:
-    """How far the explained output falls when the most salient fifth of the pixels is blurred away.
-
-    Deletion by blur, as in RISE (BMVC 2018), in one step. Larger is more faithful; for age, whose
-    explained output has no direction, it is the absolute change.
-
-    Returns
-    -------
-    float array of shape (n,)
-        Probability for gender and ethnicity, years for age.
-    """
-    px = images.shape[1]
-    blurred = ndimage.gaussian_filter(images.astype(float), (0, px / 10, px / 10, 0))
-    flat = saliency.reshape(len(saliency), -1)
-    # Ties (whole superpixels, flat maps) are broken at random, so that every map removes the same area.
-    ties = np.random.default_rng(0).random(flat.shape)
-    rank = np.lexsort((ties, -flat), axis=1).argsort(axis=1)
-    removed = (rank < REMOVED * flat.shape[1]).reshape(saliency.shape)
-    changed = np.where(removed[..., None], blurred, images).astype(np.uint8)
-    before, after = (_explained(network, pictures, head, targets) for pictures in (images, changed))
-    return np.abs(before - after) if head == "age" else before - after
-
-
-@torch.inference_mode()
-def _explained(network: FaceNet, images: np.ndarray, head: str, targets: np.ndarray | None) -> np.ndarray:
-    """The explained number of each image: probability of the explained class, or years."""
-    output = torch.cat([network(as_tensor(part))[head] for part in np.array_split(images, len(images) // 256 + 1)])
-    output = output.numpy()
-    if head == "ethnicity":
-        return softmax(output)[np.arange(len(output)), targets]
-    return sigmoid(output * targets) if head == "gender" else output
-
-
 def attribution_rows(
-    image_ids: np.ndarray, head: str, method: str, saliency: np.ndarray, faithful: np.ndarray, regions: np.ndarray
+    image_ids: np.ndarray, head: str, method: str, saliency: np.ndarray, scores: pd.DataFrame, regions: np.ndarray
 ) -> pd.DataFrame:
-    """Rows of the attributions table: image_id, head, method, share_<region>, faithfulness."""
-    shares = pd.DataFrame(region_shares(saliency, regions), columns=[f"share_{name}" for name in REGIONS])
+    """Rows of the attributions table: image_id, head, method, share_<region>, and the columns of `scores`."""
+    shares = pd.DataFrame(region_shares(saliency, regions), columns=SHARES)
     shares.insert(0, "image_id", image_ids)
     shares.insert(1, "head", head)
     shares.insert(2, "method", method)
-    return shares.assign(faithfulness=faithful)
-
-
-def lime_maps(
-    network: FaceNet, images: np.ndarray, head: str, targets: np.ndarray | None, samples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """`lime_map` of several images: maps (n, px, px) and the R2 of each local model (n,)."""
-    pairs = [
-        lime_map(network, image, head, None if targets is None else targets[row], samples, seed)
-        for row, image in enumerate(images)
-    ]
-    return np.stack([weights for weights, _ in pairs]), np.array([fit for _, fit in pairs])
-
-
-def against_baselines(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Is a method more faithful than edges and noise, on the same faces?
-
-    Parameters
-    ----------
-    table : DataFrame
-        The attributions table.
-    resamples, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        head, method, baseline, value (mean paired difference of faithfulness), low, high, n, better (the whole interval
-        is above 0).
-    """
-    wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
-    rows = []
-    for head, part in wide.groupby("head", sort=False):
-        for method in METHODS[:3]:
-            for baseline in METHODS[3:]:
-                gain = (part[method] - part[baseline]).dropna()
-                estimate = bootstrap(np.mean, gain, resamples=resamples, seed=seed)
-                better = bool(estimate.low > 0)
-                rows.append(
-                    {"head": head, "method": method, "baseline": baseline, **estimate.to_dict(), "better": better}
-                )
-    return pd.DataFrame(rows).drop(columns="unit")
+    return pd.concat([shares, scores.reset_index(drop=True)], axis=1)

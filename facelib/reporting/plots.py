@@ -398,22 +398,23 @@ def error_map(positions: np.ndarray, labels: np.ndarray, title: str) -> Figure:
 
 
 def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str) -> Figure:
-    """Mean attribution maps over one background picture: a row per head, a column per method.
+    """Attribution maps over one background picture: a row per method, a column per explained output.
 
     LIME's are green where they support and pink where they oppose the output, which colour-blind readers tell apart.
     """
     heads = list(dict.fromkeys(head for head, _ in maps))
     methods = list(dict.fromkeys(method for _, method in maps))
     figure, axes = plt.subplots(
-        len(heads),
         len(methods),
-        figsize=(2.1 * len(methods), 2.25 * len(heads) + 0.4),
+        len(heads),
+        figsize=(max(1.5 * len(heads), 5), 1.55 * len(methods) + 0.6),
         squeeze=False,
         layout="constrained",
     )
     grey = background.mean(axis=2)
-    for row, head in zip(axes, heads, strict=True):
-        for axis, method in zip(row, methods, strict=True):
+    for row, method in zip(axes, methods, strict=True):
+        row[0].set_ylabel(method.replace("_", " "))
+        for axis, head in zip(row, heads, strict=True):
             saliency = maps[head, method]
             axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
             signed = method == "lime"
@@ -421,7 +422,10 @@ def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndar
             low = -limit if signed else saliency.min()
             axis.imshow(saliency, cmap="PiYG" if signed else "magma", alpha=0.55, vmin=low, vmax=limit)
             axis.set(xticks=[], yticks=[])
-            axis.set_title(f"{head}, {method.replace('_', ' ')}", fontsize=9, loc="center", fontweight="normal")
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(
+            head.replace("ethnicity_", "ethnicity\n").replace("_", " "), fontsize=9, loc="center", fontweight="normal"
+        )
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return _finish(figure)
 
@@ -442,25 +446,98 @@ def region_outline(background: np.ndarray, regions: np.ndarray, names: tuple[str
     return _finish(figure)
 
 
-def region_bars(table: pd.DataFrame, regions: tuple[str, ...]) -> Figure:
-    """Mean share of attribution per region, by head and method."""
-    shares = table.melt(
-        ["head", "method"], [f"share_{name}" for name in regions], var_name="region", value_name="share"
-    )
-    shares["region"] = shares["region"].str.removeprefix("share_").str.replace("_", " and ")
-    shares["method"] = shares["method"].str.replace("_", " ")
-    heads = list(table["head"].unique())
-    figure, axes = _figure(len(heads), width=11, height=4)
-    for axis, head in zip(axes.flat, heads, strict=True):
-        sns.barplot(
-            shares[shares["head"] == head], y="region", x="share", hue="method", errorbar=("ci", 95), n_boot=200,
-            seed=0, ax=axis, err_kws={"linewidth": 1},
+def region_heatmap(table: pd.DataFrame, regions: tuple[str, ...], area: np.ndarray) -> Figure:
+    """Mean share of attribution per region as numbers, coloured by how often it is the region's share of the picture.
+
+    A panel per method, a row per explained output; a row is empty where all its maps are flat.
+    """
+    methods = list(table["method"].unique())
+    counts = table.groupby("method", sort=False)["head"].nunique()
+    figure, axes = plt.subplots(
+        len(methods), 1, figsize=(8.5, 0.27 * counts.sum() + 0.35 * len(methods) + 0.6), squeeze=False,
+        layout="constrained", height_ratios=counts.loc[methods],
+    )  # fmt: skip
+    columns = [f"share_{name}" for name in regions]
+    for axis, method in zip(axes[:, 0], methods, strict=True):
+        part = table[table["method"] == method].groupby("head", sort=False)[columns].mean()
+        drawn = sns.heatmap(
+            np.log2(np.maximum(part.to_numpy(), 1e-3) / area), annot=100 * part, fmt=".0f", cmap="PiYG", vmin=-2,
+            vmax=2, ax=axis, cbar=False, linewidths=0.5,
         )  # fmt: skip
-        axis.set(xlabel="Share of attribution", ylabel="", title=head)
-        if axis is not axes[0, 0]:
-            axis.set_yticklabels([])
-        axis.legend().set_visible(axis is axes[0, -1])
-    axes[0, -1].legend(fontsize=8)
+        axis.set(title=f"{method.replace('_', ' ')}: % of attribution", ylabel="", xticklabels=[])
+        axis.set_yticklabels([name.replace("_", " ") for name in part.index], rotation=0)
+    names = [f"{name.replace('_', ', ')}\n{share:.0%}" for name, share in zip(regions, area, strict=True)]
+    axes[-1, 0].set_xticklabels(names, rotation=0, fontsize=8)
+    axes[-1, 0].set_xlabel("Region, and its share of the picture")
+    bar = figure.colorbar(drawn.collections[0], ax=axes[:, 0], ticks=[-2, -1, 0, 1, 2], shrink=0.6)
+    bar.ax.set_yticklabels(["1/4", "1/2", "1", "2", "4"])
+    bar.set_label("Attribution over area")
+    return _finish(figure)
+
+
+def faithfulness_curves(numbers: dict[tuple[str, str], np.ndarray], title: str) -> Figure:
+    """Mean deletion and insertion curves: a column per explained output, a line per method; baselines dashed.
+
+    Parameters
+    ----------
+    numbers : dict
+        By head and method, a float array (2, steps + 1, n).
+    """
+    heads = list(dict.fromkeys(head for head, _ in numbers))
+    figure, axes = plt.subplots(
+        2, len(heads), figsize=(2.3 * len(heads) + 1.2, 4.6), squeeze=False, layout="constrained", sharex=True
+    )
+    colours = dict(
+        zip(dict.fromkeys(method for _, method in numbers), [BLUE, ORANGE, GREEN, GREY, "#111111"], strict=False)
+    )
+    for (head, method), values in numbers.items():
+        for axis, heights in zip(axes[:, heads.index(head)], values.mean(axis=2), strict=True):
+            axis.plot(
+                np.linspace(0, 1, len(heights)), heights, "--" if method in ("edges", "noise") else "-",
+                color=colours[method], label=method.replace("_", " "), linewidth=1.4,
+            )  # fmt: skip
+    for head, column in zip(heads, axes.T, strict=True):
+        column[0].set_title(head.replace("_", " "), fontsize=10)
+        column[1].xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1))
+        for axis in column:
+            axis.tick_params(labelsize=8)
+    axes[0, 0].set_ylabel("Deletion (lower is better)", fontsize=9)
+    axes[1, 0].set_ylabel("Insertion (higher is better)", fontsize=9)
+    figure.supxlabel("Pixels changed, most salient first", fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return _finish(figure)
+
+
+def faithfulness_gains(gains: pd.DataFrame, title: str) -> Figure:
+    """Each method's faithfulness minus a baseline's, with intervals: a panel per output, since their units differ."""
+    heads, baselines = list(gains["head"].unique()), list(gains["baseline"].unique())
+    methods = list(gains["method"].unique())
+    rows = -(-len(heads) // 4)
+    figure, axes = plt.subplots(
+        rows, min(len(heads), 4), figsize=(10, 1.75 * rows + 0.7), squeeze=False, layout="constrained", sharey=True
+    )
+    places = np.arange(len(methods))
+    for axis, head in zip(axes.flat, heads, strict=False):
+        for offset, colour, baseline in zip((-0.14, 0.14), (BLUE, ORANGE), baselines, strict=False):
+            part = gains[(gains["head"] == head) & (gains["baseline"] == baseline)].set_index("method").loc[methods]
+            errors = [part["value"] - part["low"], part["high"] - part["value"]]
+            axis.errorbar(
+                part["value"], places + offset, xerr=np.maximum(errors, 0), fmt="o", markersize=4, capsize=3,
+                color=colour, label=f"against {baseline}",
+            )  # fmt: skip
+        axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
+        unit = "years" if head == "age" else "probability"
+        axis.set(yticks=places, ylim=(len(methods) - 0.5, -0.5))
+        axis.set_yticklabels([method.replace("_", " ") for method in methods])
+        axis.set_xlabel(unit, fontsize=8)
+        axis.set_title(head.replace("_", " "), fontsize=10)
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
+        axis.tick_params(labelsize=8)
+    for axis in axes.flat[len(heads) :]:
+        axis.remove()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return _finish(figure)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from facelib.analysis.attribution import REGIONS, region_map
+from facelib.analysis.regions import REGIONS, region_map
 from facelib.reporting import plots
 from facelib.runs import start_run
 from facelib.schema import age_band
@@ -230,6 +230,14 @@ def region_table() -> pd.DataFrame:
     return table.assign(head=[head for head, _ in rows], method=[method for _, method in rows])
 
 
+def gains_table() -> pd.DataFrame:
+    rows = [
+        {"head": head, "method": method, "baseline": baseline, "value": 0.1, "low": 0.05, "high": 0.2}
+        for head in ("age", "gender") for method in ("lime", "grad_cam") for baseline in ("edges", "noise")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 def points() -> pd.DataFrame:
     return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
 
@@ -245,6 +253,7 @@ def zooms() -> pd.DataFrame:
     )
 
 
+CURVES = {("age", method): np.linspace(1, 0, 12).reshape(2, 6, 1) for method in ("lime", "edges")}
 MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam"): np.zeros((8, 8))}
 
 
@@ -258,7 +267,9 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
         lambda: plots.age_scatter(scored_frame(), "Ages"),
         lambda: plots.attribution_grid(random_images(1)[0], MAPS, "Maps"),
         lambda: plots.region_outline(random_images(1, 32)[0], region_map(32), REGIONS),
-        lambda: plots.region_bars(region_table(), REGIONS),
+        lambda: plots.region_heatmap(region_table(), REGIONS, np.full(len(REGIONS), 1 / len(REGIONS))),
+        lambda: plots.faithfulness_curves(CURVES, "Curves"),
+        lambda: plots.faithfulness_gains(gains_table(), "Gains"),
         lambda: plots.photo_with_boxes(random_images(1, 40)[0], [(5, 5, 20)], ["26 years"]),
         lambda: plots.zoom_curve(zooms(), "Zoom"),
         lambda: plots.bin_study(bins_tried(), "Bins"),

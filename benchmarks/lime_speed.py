@@ -1,0 +1,121 @@
+"""LIME of all outputs, images a minute: the project's way and one plain call of lime's `explain_instance`, by turns.
+
+The plain call explains all labels of the network in batches of 64 in float32, once with lime's own superpixels and once
+with the project's, so that the superpixels' part in the difference can be seen. Both draw the same number of samples.
+Weights are random, or those of a run: they do not change the time. One thread, and processor time, so that what else
+runs on the machine counts little.
+
+usage: python -m benchmarks.lime_speed [--run NAME] [--px 96] [--samples 500] [--images 4]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from lime import lime_image
+
+from benchmarks import EXPLAIN_RESULTS
+from facelib.analysis.attribution import Explained
+from facelib.analysis.lime_maps import lime_maps, superpixels
+from facelib.data.drawing import draw_face
+from facelib.models.network import FaceNet, as_tensor, load_network
+from facelib.models.training import has_fast_bfloat16
+from facelib.runs import processor, runs_root, write_json
+from facelib.schema import ETHNICITIES
+
+ROUNDS = 3
+CLASSES = [("age", None), ("gender", 1), *(("ethnicity", code) for code in range(len(ETHNICITIES)))]
+
+
+def ours(network: FaceNet, images: np.ndarray, samples: int) -> np.ndarray:
+    """Maps (7, n, px, px) of age, gender and each ethnicity."""
+    heads = [
+        Explained(name, network, name, None if code is None else np.full(len(images), code)) for name, code in CLASSES
+    ]
+    return lime_maps(heads, images, samples, seed=0)[0]
+
+
+def plain(network: FaceNet, images: np.ndarray, samples: int, segmentation=None) -> list[lime_image.ImageExplanation]:
+    """One call an image for the same seven numbers, as lime's documentation has it."""
+
+    @torch.inference_mode()
+    def classifier(perturbed: np.ndarray) -> np.ndarray:
+        outputs = network(as_tensor(perturbed))
+        numbers = [outputs["age"][:, None], outputs["gender"].sigmoid()[:, None], outputs["ethnicity"].softmax(dim=1)]
+        return torch.cat(numbers, dim=1).numpy()
+
+    return [
+        lime_image.LimeImageExplainer(random_state=0).explain_instance(
+            image,
+            classifier,
+            labels=range(len(CLASSES)),
+            top_labels=None,
+            num_samples=samples,
+            batch_size=64,
+            segmentation_fn=segmentation,
+        )
+        for image in images
+    ]
+
+
+def images_per_minute(explain: Callable, images: np.ndarray) -> float:
+    """Speed over some images, by processor time."""
+    start = time.process_time()
+    explain(images)
+    return 60 * len(images) / (time.process_time() - start)
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", help="a run whose network is explained")
+    parser.add_argument("--px", type=int, default=96, help="edge of the images, pixels")
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=EXPLAIN_RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lime_image.tqdm = lambda rows: rows  # a progress bar for every image
+
+    def network() -> FaceNet:
+        if options.run:
+            return load_network(runs_root() / options.run / "checkpoints" / "model.safetensors")[0]
+        torch.manual_seed(0)
+        return FaceNet().eval()
+
+    # Each way has its own copy: the project's lays the weights out differently in memory.
+    fast, slow = network(), network()
+    rng = np.random.default_rng(0)
+    faces = np.stack([draw_face(30, k % 2, k % len(ETHNICITIES), rng, options.px) for k in range(options.images)])
+    ways = {
+        "facelib": lambda images: ours(fast, images, options.samples),
+        "plain explain_instance": lambda images: plain(slow, images, options.samples),
+        "plain, the same superpixels": lambda images: plain(slow, images, options.samples, superpixels),
+    }
+    for explain in ways.values():
+        explain(faces[:1])  # warms up
+    speeds = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, explain in ways.items():
+            speeds[name].append(images_per_minute(explain, faces))
+    medians = {name: float(np.median(values)) for name, values in speeds.items()}
+    ratios = {name: medians["facelib"] / speed for name, speed in medians.items() if name != "facelib"}
+    facts = {
+        "device": processor(),
+        "threads": torch.get_num_threads(),
+        "bfloat16": has_fast_bfloat16(),
+        "px": options.px,
+        "samples": options.samples,
+    }
+    write_json(options.out / "lime_speed.json", facts | {"images per minute": speeds, "facelib over": ratios})
+    print(f"{options.px} px, {options.samples} samples, {facts['threads']} threads, bfloat16: {facts['bfloat16']}")
+    for name, values in speeds.items():
+        times = f", facelib is {ratios[name]:.2f} times as fast" if name in ratios else ""
+        print(f"  {name:30} {', '.join(f'{value:.1f}' for value in values)} images a minute{times}")
+
+
+if __name__ == "__main__":
+    main()
