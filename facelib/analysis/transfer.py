@@ -240,7 +240,8 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     if not known and not banded:
         raise UnreadableData(f"{data} has no label of {', '.join(ATTRIBUTES)}: there is nothing to compare with")
     if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
-        yield f"no labels of {absent}: nothing is measured of them" + (" but for age bands" if banded else "")
+        bands = " but age bands" if banded and "age" not in known else ""
+        yield f"no labels of {absent}: nothing is measured of them{bands}"
     if run.is_synthetic:
         yield "the run learned from drawn faces: of photographs its numbers say nothing"
 

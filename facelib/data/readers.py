@@ -236,7 +236,7 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
         If the table has no column `path` or none of the label columns.
     """
     table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str)
-    table.columns = [str(column).strip().lower() for column in table.columns]
+    table.columns = [" ".join(str(column).split()).lower() for column in table.columns]  # one line, where it is said
     labelled = (*ATTRIBUTES, "age_band")
     for name in ("path", *labelled):
         if list(table.columns).count(name) > 1:

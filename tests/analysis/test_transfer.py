@@ -202,7 +202,7 @@ def test_age_bands_stand_in_for_ages(run, strangers, tmp_path):
     table = faces[["path", "gender"]].assign(age=[f"{first}-{first + 9}" for first in decade])
     table.to_csv(tmp_path / "bands.csv", index=False)
     said, results = evaluate(run, tmp_path / "bands.csv", tmp_path / "out", images=strangers)
-    assert "no labels of age, ethnicity: nothing is measured of them but for age bands" in said
+    assert "no labels of age, ethnicity: nothing is measured of them but age bands" in said
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("image_id")
     kept = predictions[predictions["kept"]]
     first = decade.set_axis(faces["image_id"])[kept.index]

@@ -30,6 +30,7 @@ HOSTILE = [
     "photos/0.png\n",
 ]  # fmt: skip
 PATHS = st.sampled_from(GOOD) | st.sampled_from(HOSTILE) | st.text(max_size=12)
+LABELLED = (*ATTRIBUTES, "age_band")
 LABELS = (
     st.none()
     | st.integers()
@@ -37,7 +38,7 @@ LABELS = (
     | st.floats()
     | st.booleans()
     | st.text(max_size=9)
-    | st.sampled_from([10**400, "1e999", "female", " Asian ", "nan", "-0", "0x10", "1_0", "٣", "None"])
+    | st.sampled_from([10**400, "1e999", "female", " Asian ", "nan", "-0", "20-29", "70+", "0x10", "1_0", "٣", "None"])
 )
 
 
@@ -91,13 +92,13 @@ def check_rows(source: FaceSource | None, n: int | None, folder: Path, opened: l
 
 # --- tables of paths --------------------------------------------------------------------------------------
 
-ROWS = st.lists(st.fixed_dictionaries({"path": PATHS | st.none(), **dict.fromkeys(ATTRIBUTES, LABELS)}), max_size=12)
+ROWS = st.lists(st.fixed_dictionaries({"path": PATHS | st.none(), **dict.fromkeys(LABELLED, LABELS)}), max_size=12)
 
 
-@given(rows=ROWS, dropped=st.sets(st.sampled_from(["path", *ATTRIBUTES]), max_size=2), extra=st.text(max_size=5))
+@given(rows=ROWS, dropped=st.sets(st.sampled_from(["path", *LABELLED]), max_size=2), extra=st.text(max_size=5))
 @EXAMPLES
 def test_any_csv_is_read_by_row_or_refused(folder, opened, rows, dropped, extra):
-    columns = [name for name in ("path", *ATTRIBUTES) if name not in dropped]
+    columns = [name for name in ("path", *LABELLED) if name not in dropped]
     with (folder / "t.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, extra], extrasaction="ignore", quoting=csv.QUOTE_ALL)
         writer.writeheader()
@@ -124,7 +125,7 @@ COLUMNS = st.one_of(
 )
 
 
-@given(table=st.dictionaries(st.sampled_from(["path", "Path ", *ATTRIBUTES, "pixels", "x"]), COLUMNS, min_size=1))
+@given(table=st.dictionaries(st.sampled_from(["path", "Path ", *LABELLED, "pixels", "x"]), COLUMNS, min_size=1))
 @EXAMPLES
 def test_any_parquet_table_is_read_by_row_or_refused(folder, opened, table):
     pq.write_table(pa.table(table), folder / "t.parquet")
