@@ -11,10 +11,10 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lint unit smoke lab bench fuzz kills slides figures lock audit-deps clean
+.PHONY: help setup report test test-browser lint unit smoke lab bench fuzz kills slides figures lock audit-deps clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -43,6 +43,11 @@ smoke: setup
 	rm -rf runs/smoke
 	FACELIB_PROFILE=smoke FACELIB_RUN=smoke $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env notebooks
 	FACELIB_RUN=smoke $(BIN)/python -m pytest tests/notebooks
+
+# The run of an earlier call is taken up, and its report rendered again.
+test-browser: setup  ## every page of a small run's report, in headless Chromium (skipped where there is none)
+	$(BIN)/facelib run --profile smoke --run browser
+	FACELIB_RUN=browser $(BIN)/python -m pytest -rs tests/browser tests/robustness/test_report_in_browser.py
 
 lab: setup  ## JupyterLab on the notebooks
 	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks

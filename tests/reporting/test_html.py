@@ -190,3 +190,28 @@ def test_a_run_that_has_only_begun_has_a_report(empty_runs):
     run = start_run("begun", "smoke")
     page = write_notebook(run.path / "notebooks" / "01_explore.ipynb", "Explore", [])
     assert "begun" in build_report(run, [page]).read_text(encoding="utf-8")
+
+
+def test_the_front_page_answers_with_the_run_s_numbers(site):
+    answers = re.search(r'<section class="answers".*?</section>', site["index.html"], re.S).group()
+    questions = re.findall(r"<h2>(.*?)</h2>", answers)
+    assert questions == ["What data?", "How good is the model?", "For whom is it worse?"]  # what this run measured
+    assert "320 synthetic faces" in answers and "4.86 y" in answers and "91.2\u00a0%" in answers
+    assert 'href="05_evaluate_bias.html"' in answers
+
+
+def test_a_page_lists_its_sections_and_its_neighbours(run):
+    folder = run.path / "notebooks"
+    write_notebook(folder / "01_explore.ipynb", "Explore", [])
+    cells = [
+        v4.new_markdown_cell(f"# Clean\n\n## Copies & *near* copies {SCRIPT}\n\ntext"),
+        v4.new_markdown_cell("## Split"),
+    ]
+    nbformat.write(v4.new_notebook(cells=cells), folder / "02_clean.ipynb")
+    build_report(run, [folder / "01_explore.ipynb", folder / "02_clean.ipynb"])
+    text = (run.path / "report" / "02_clean.html").read_text(encoding="utf-8")
+    contents = re.search(r'<nav class="contents".*?</nav>', text, re.S).group()
+    links = re.findall(r'<a href="#([^"]*)">(.*?)</a>', contents)
+    assert [name for _, name in links] == ["Copies &amp; near copies alert(1)", "Split"]
+    assert all(f'id="{anchor}"' in text for anchor, _ in links)
+    assert '<a href="01_explore.html">← 01 Explore</a>' in text and 'class="next"' not in text

@@ -1,0 +1,361 @@
+"""What a run found, as sentences and rows computed from its results: for the report, the slides and published pages."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from facelib.metrics import format_value
+from facelib.runs import RunFolder
+
+# Headline keys below test. and test_cleaned. by what a reader calls them, and the baseline they are compared with.
+HEADLINE = {
+    "age.mae": ("Age: mean absolute error", "age.mae"),
+    "age.cs5": ("Age: within 5 years", None),
+    "age.bias": ("Age: mean predicted minus labelled", None),
+    "age.mae_le45": ("Age: error at 45 and below", None),
+    "age.mae_gt45": ("Age: error over 45", None),
+    "age.r2": ("Age: R2", None),
+    "age.interval_coverage": ("Age: 90 % intervals hold the label", None),
+    "age.interval_width": ("Age: width of the 90 % intervals", None),
+    "age_stages.bin_accuracy": ("Age bin accuracy", None),
+    "age_stages.mae_routed": ("Two-stage age error, routed", None),
+    "age_stages.mae_soft": ("Two-stage age error, soft", None),
+    "age_stages.mae_oracle_bin": ("Two-stage age error, told the true bin (no prediction)", None),
+    "gender.accuracy": ("Gender accuracy", "gender.accuracy"),
+    "gender.accuracy_age5plus": ("Gender accuracy, 5 years and over", None),
+    "gender.auc": ("Gender: area under the ROC curve", None),
+    "ethnicity.accuracy": ("Ethnicity label accuracy", "ethnicity.accuracy"),
+    "ethnicity.macro_f1": ("Ethnicity label macro F1", None),
+}
+DATA_ROWS = {
+    "data.images": "Faces used",
+    "data.rejected": "Files or rows rejected, with a reason",
+    "audit.duplicates.exact_groups": "Groups of byte-identical copies",
+    "audit.duplicates.near_groups": "Groups with a near copy",
+    "audit.contradicting_groups": "Share of these groups whose labels contradict each other",
+    "audit.label_issues.age": "Age labels doubted by networks that never saw them",
+    "audit.label_issues.gender": "Gender labels doubted",
+    "audit.label_issues.ethnicity": "Ethnicity labels doubted",
+    "splits.leaking_pairs": "Pairs of copies across the split",
+    "splits.copied_test_images": "Test images with a copy in training",
+}
+# Where groups are compared: the table of notebook 05, its column, what is measured, and whether more is better.
+GAPS = (
+    ("age_band", "mae", "Age error", "ages {}", False),
+    ("age_band", "gender_accuracy", "Gender accuracy", "ages {}", True),
+    ("ethnicity_name", "ethnicity_accuracy", "Ethnicity label accuracy", "the label {}", True),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of a reader's questions.
+
+    Attributes
+    ----------
+    question : str
+    finding : str
+        The answer in one sentence that the numbers of the run support.
+    details : tuple of str
+        The numbers behind it.
+    notebook : str
+        Where all of it is.
+    """
+
+    question: str
+    finding: str
+    details: tuple[str, ...]
+    notebook: str
+
+
+def shown(estimate: dict | None) -> dict[str, str]:
+    """An estimate as text: shares in percent, everything else with its unit."""
+    if estimate is None or estimate["value"] is None:
+        return {"value": "", "interval": "", "n": ""}
+    values = [np.nan if estimate[key] is None else estimate[key] for key in ("value", "low", "high")]
+    if estimate["unit"] == "share":
+        value, low, high = (f"{100 * number:.1f} %" if np.isfinite(number) else "n/a" for number in values)
+    else:
+        unit = "y" if estimate["unit"] == "years" else ""
+        value, low, high = (format_value(number, unit) for number in values)
+    return {"value": value, "interval": f"{low} to {high}", "n": f"{estimate['n']:,}"}
+
+
+def with_interval(estimate: dict | None) -> str:
+    """An estimate as a sentence holds it, such as `4.86 y (4.50 y to 5.20 y)`."""
+    text = shown(estimate)
+    return f"{text['value']} ({text['interval']})" if text["value"] else "not measured"
+
+
+def details_of(run: RunFolder, notebook: str) -> dict:
+    """Everything beside the headline that a notebook measured; empty where it has not run."""
+    measured = (run.path / "metrics" / f"{notebook}.json").exists()
+    return run.load_metrics(notebook)["details"] if measured else {}
+
+
+def headline_rows(run: RunFolder) -> list[dict]:
+    """Rows of the headline table: name, value, interval, n, cleaned, baseline."""
+    results = run.results()
+    constant = {row["metric"]: row for row in details_of(run, "05_evaluate_bias").get("baselines", [])}
+    rows = []
+    for key, (name, baseline) in HEADLINE.items():
+        if f"test.{key}" in results:
+            cleaned = shown(results.get(f"test_cleaned.{key}"))["value"]
+            without = shown(constant.get(baseline))["value"]
+            rows.append({"name": name, **shown(results[f"test.{key}"]), "cleaned": cleaned, "baseline": without})
+    return rows
+
+
+def data_rows(run: RunFolder) -> list[dict]:
+    """Rows of what was wrong with the data: name and value."""
+    results = run.results()
+    return [{"name": name, "value": shown(results[key])["value"]} for key, name in DATA_ROWS.items() if key in results]
+
+
+def claim_rows(claims: list[dict]) -> list[dict]:
+    """Rows of the tested claims, with their numbers as text."""
+    rows = []
+    for claim in claims:
+        texts = {key: format_value(np.nan if claim[key] is None else claim[key]) for key in ("value", "low", "high")}
+        smallest = format_value(np.nan if claim["smallest_effect"] is None else claim["smallest_effect"])
+        interval = f"{texts['low']} to {texts['high']}"
+        css = claim["answer"].replace(" ", "-")
+        rows.append({**claim, "value": texts["value"], "interval": interval, "smallest": smallest, "css": css})
+    return rows
+
+
+def markdown_summary(headline: list[dict]) -> str:
+    """The headline table in Markdown, for a README or a mail."""
+    lines = ["| measure, on the test split | value | 95 % interval | n | without looking |", "|---|---|---|---|---|"]
+    lines += ["| {name} | {value} | {interval} | {n} | {baseline} |".format(**row) for row in headline]
+    return "\n".join(lines) + "\n"
+
+
+def provenance(run: RunFolder) -> dict[str, str]:
+    """What it takes to run it again."""
+    params = run.params
+    versions = ", ".join(f"{name} {version}" for name, version in params["versions"].items())
+    profile = ", ".join(f"{key} {value}" for key, value in params["profile"].items() if key != "name")
+    return {
+        "Data fingerprint": params["data"].get("fingerprint", "unknown"),
+        "Split": "as published in {name}, lists {digest}".format(**run.protocol) if run.protocol else "its own",
+        "Seed": params["profile"]["seed"],
+        "Commit": params["commit"],
+        "Begun": params["created"],
+        "Device": params["device"],
+        "Versions": versions,
+        "Settings": profile,
+    }
+
+
+def kind_of_faces(run: RunFolder) -> str:
+    """What the faces of a run are."""
+    return "synthetic faces drawn by the package" if run.is_synthetic else "labelled faces"
+
+
+def compare(estimate: dict, other: dict, more_is_better: bool) -> str:
+    """`better`, `worse` or `cannot tell`, by whether two intervals lie apart, which asks for more than a paired test.
+
+    Examples
+    --------
+    >>> compare({"low": 4, "high": 5}, {"low": 14, "high": 16}, more_is_better=False)
+    'better'
+    >>> compare({"low": 4, "high": 15}, {"low": 14, "high": 16}, more_is_better=False)
+    'cannot tell'
+    """
+    if None in (estimate["low"], estimate["high"], other["low"], other["high"]):
+        return "cannot tell"
+    above, below = estimate["low"] > other["high"], estimate["high"] < other["low"]
+    if not above and not below:
+        return "cannot tell"
+    return "better" if above == more_is_better else "worse"
+
+
+def beats_baseline(run: RunFolder) -> dict[str, str]:
+    """For age, gender and ethnicity: does the model do better than an answer that looks at no face; see `compare`."""
+    results, constant = run.results(), details_of(run, "05_evaluate_bias").get("baselines", [])
+    return {
+        row["metric"].partition(".")[0]: compare(results[f"test.{row['metric']}"], row, row["metric"] != "age.mae")
+        for row in constant
+        if f"test.{row['metric']}" in results
+    }
+
+
+def widest_gaps(run: RunFolder) -> list[dict]:
+    """The worst and the best group of each comparison in `GAPS`, with their numbers as text.
+
+    Groups whose numbers are masked take no part. `apart` says whether the two intervals lie apart.
+    """
+    groups = details_of(run, "05_evaluate_bias").get("groups", {})
+    gaps = []
+    for table, column, what, named, more in GAPS:
+        rows = [row for row in groups.get(table, []) if row.get(column) is not None]
+        if len(rows) < 2:
+            continue
+        worst, best = sorted((min(rows, key=lambda row: row[column]), max(rows, key=lambda row: row[column])),
+                             key=lambda row: row[column], reverse=not more)  # fmt: skip
+        ends = [{"low": row[f"{column}_low"], "high": row[f"{column}_high"]} for row in (worst, best)]
+        unit = "years" if column == "mae" else "share"
+        texts = [shown({"value": row[column], **end, "n": row["n"], "unit": unit})
+                 for row, end in zip((worst, best), ends, strict=True)]  # fmt: skip
+        gaps.append(
+            {
+                "what": what,
+                "worst": named.format(worst[table]),
+                "best": named.format(best[table]),
+                "worst_value": texts[0],
+                "best_value": texts[1],
+                "apart": compare(*ends, more) == "worse",
+            }
+        )
+    return gaps
+
+
+def claim_counts(run: RunFolder) -> str:
+    """How many tested claims were found, such as `2 found, 1 not found, 2 cannot tell`."""
+    answers = [claim["answer"] for claim in details_of(run, "05_evaluate_bias").get("claims", [])]
+    counts = {answer: answers.count(answer) for answer in ("found", "not found", "cannot tell")}
+    return ", ".join(f"{count} {answer}" for answer, count in counts.items() if count)
+
+
+def looks_at_face(run: RunFolder) -> dict[str, str]:
+    """For each output: is the LayerCAM map's share on the background below or above the background's area."""
+    area = details_of(run, "07_explain").get("area", {}).get("background")
+    found = {}
+    for head in ("age", "gender", "ethnicity"):
+        share = run.results().get(f"explain.{head}.background_share")
+        if share is not None and area is not None and share["low"] is not None:
+            below, above = share["high"] < area, share["low"] > area
+            found[head] = "the face" if below else "past the face" if above else "cannot tell"
+    return found
+
+
+def faithful_methods(run: RunFolder) -> dict[str, list[str]]:
+    """For each output, the attribution methods that beat edges and noise with 95 % confidence."""
+    beaten: dict[str, dict[str, list[bool]]] = {}
+    for row in details_of(run, "07_explain").get("against_baselines", []):
+        beaten.setdefault(row["head"], {}).setdefault(row["method"].replace("_", "-"), []).append(row["better"])
+    return {head: [name for name, won in methods.items() if all(won)] for head, methods in beaten.items()}
+
+
+def listed(names) -> str:
+    """Names as a sentence lists them.
+
+    Examples
+    --------
+    >>> listed(["age"]), listed(["age", "gender", "ethnicity"]), listed([])
+    ('age', 'age, gender and ethnicity', 'none')
+    """
+    *first, last = list(names) or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def answers(run: RunFolder) -> list[Answer]:
+    """What a reader wants to know first; a question whose notebook has not run is left out."""
+    results = run.results()
+    questions = (
+        ("data.images", _what_data),
+        ("audit.contradicting_groups", _what_was_wrong),
+        ("test.age.mae", _how_good),
+        ("test.gender.accuracy", _for_whom),
+        ("explain.age.background_share", _looks_at),
+        ("test.age.interval_coverage", _trust),
+    )
+    return [answer(run, results) for key, answer in questions if key in results]
+
+
+def _what_data(run: RunFolder, results: dict) -> Answer:
+    details = details_of(run, "01_explore")
+    ages = details.get("ages", {})
+    lines = [f"{shown(results.get('data.rejected'))['value'] or 'No number of'} files or rows rejected, with a reason"]
+    if {"min", "50%", "max"} <= set(ages):
+        lines.insert(0, "Ages {min:.0f} to {max:.0f} years, median {50%:.0f}".format(**ages))
+    if "thin_cells" in details:
+        lines.append(f"{details['thin_cells']} cells of age band, gender and ethnicity hold fewer than 30 images")
+    finding = f"{results['data.images']['value']:,} {kind_of_faces(run)}."
+    return Answer("What data?", finding, tuple(lines), "01_explore")
+
+
+def _what_was_wrong(run: RunFolder, results: dict) -> Answer:
+    contradicting = results["audit.contradicting_groups"]
+    crossing = details_of(run, "02_clean").get("random_split_pairs")
+    doubted = [f"{shown(results.get(f'audit.label_issues.{name}'))['value'] or 'unknown'} {name}"
+               for name in ("age", "gender", "ethnicity")]  # fmt: skip
+    lines = [f"Labels doubted by networks that never saw them: {listed(doubted)}"]
+    if crossing is not None:
+        lines.insert(0, f"A random split would put {crossing:.0f} pairs of copies on both sides")
+    finding = f"{contradicting['n']:,} groups of copies; in {shown(contradicting)['value']} the labels contradict."
+    return Answer("What was wrong with it?", finding, tuple(lines), "02_clean")
+
+
+def _how_good(run: RunFolder, results: dict) -> Answer:
+    verdicts = beats_baseline(run)
+    better = [name for name, verdict in verdicts.items() if verdict == "better"]
+    unclear = [name for name, verdict in verdicts.items() if verdict != "better"]
+    if verdicts and not better:
+        finding = "No output is shown to be better than an answer that looks at no face."
+    else:
+        finding = f"Age is off by {shown(results['test.age.mae'])['value']} on average" + (
+            f"; {listed(better)} better than without looking." if better else "."
+        )
+    lines = [f"{HEADLINE[key][0]}: {with_interval(results[f'test.{key}'])}"
+             for key in ("age.mae", "gender.accuracy", "ethnicity.accuracy") if f"test.{key}" in results]  # fmt: skip
+    if better and unclear:
+        lines.append(f"Not shown to be better than without looking: {listed(unclear)}")
+    return Answer("How good is the model?", finding, tuple(lines), "05_evaluate_bias")
+
+
+def _for_whom(run: RunFolder, results: dict) -> Answer:
+    gaps = widest_gaps(run)
+    apart = [gap for gap in gaps if gap["apart"]]
+    if apart:
+        finding = "Worst for " + "; ".join(f"{gap['worst']} ({gap['what'].lower()})" for gap in apart) + "."
+    else:
+        finding = "No group can be told to be worse: too few faces."
+    lines = [
+        f"{gap['what']}: {gap['worst_value']['value']} for {gap['worst']} (n = {gap['worst_value']['n']}), "
+        f"{gap['best_value']['value']} for {gap['best']} (n = {gap['best_value']['n']})"
+        for gap in gaps
+    ]
+    if claims := claim_counts(run):
+        lines.append(f"Claims of an earlier analysis: {claims}")
+    return Answer("For whom is it worse?", finding, tuple(lines), "05_evaluate_bias")
+
+
+def _looks_at(run: RunFolder, results: dict) -> Answer:
+    found = looks_at_face(run)
+    area = details_of(run, "07_explain").get("area", {}).get("background")
+    at_face = [head for head, where in found.items() if where == "the face"]
+    past = [head for head, where in found.items() if where == "past the face"]
+    finding = f"At the face rather than around it, for {listed(at_face)}." if at_face else "That cannot be told."
+    if past:
+        finding = f"Past the face, for {listed(past)}: the background weighs more than its area."
+    shares = [f"{head} {shown(results[f'explain.{head}.background_share'])['value']}" for head in found]
+    lines = [f"Share of the LayerCAM map on the background: {listed(shares)}"]
+    if area is not None:
+        lines[0] += f"; it is {100 * area:.1f} % of the picture"
+    methods = [f"{head} {listed(names)}" for head, names in faithful_methods(run).items()]
+    if methods:
+        lines.append("More faithful than edges and noise: " + "; ".join(methods))
+    return Answer("What does it look at?", finding, tuple(lines), "07_explain")
+
+
+def _trust(run: RunFolder, results: dict) -> Answer:
+    leaks = results.get("splits.leaking_pairs", {}).get("value")
+    finding = (
+        "No copy of a photograph lies on both sides of the split."
+        if leaks == 0
+        else f"{leaks} pairs of copies lie on both sides of the split: the numbers flatter."
+    )
+    if run.is_synthetic:
+        finding += " They say nothing about people."
+    reads = run.path / "test_reads.csv"
+    lines = [f"{results['test.age.mae']['n']:,} test faces, one per group of copies; one seed"]
+    if reads.exists():
+        times = len(reads.read_text(encoding="utf-8").splitlines()) - 1
+        lines.append(f"The test labels were read {times} time{'s' if times != 1 else ''}, by one notebook")
+    lines.append(f"90 % age intervals hold {with_interval(results['test.age.interval_coverage'])} of the labels")
+    if errors := details_of(run, "05_evaluate_bias").get("calibration_error"):
+        parts = [f"{head} {value:.3f}" for head, value in errors.items() if value is not None]
+        lines.append(f"Calibration error: {listed(parts)}")
+    return Answer("Can I trust these numbers?", finding, tuple(lines), "05_evaluate_bias")

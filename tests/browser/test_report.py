@@ -1,0 +1,156 @@
+"""Every page of a run's report in Chromium: `make test-browser` makes the run first."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from facelib import runs
+from facelib.metrics import Estimate
+from facelib.reporting.html import build_report
+from facelib.schema import NOTEBOOKS
+
+RUN = os.environ.get("FACELIB_RUN") or "smoke"
+PHONE = {"width": 390, "height": 844}
+PAGES = ["index", *NOTEBOOKS]
+# Elements that reach beyond the window and lie in no box of their own that scrolls.
+TOO_WIDE = """
+[...document.querySelectorAll('body *')].filter(element => {
+  if (element.getBoundingClientRect().right <= window.innerWidth + 1) return false;
+  for (let box = element; box !== document.body; box = box.parentElement)
+    if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(box).overflowX)
+        && box.getBoundingClientRect().right <= window.innerWidth + 1) return false;
+  return true;
+}).slice(0, 5).map(element => element.tagName + ' ' + element.className + ' ' + element.textContent.slice(0, 60))
+"""
+# The least contrast (WCAG) of text against what lies behind it, over the page's texts outside figures.
+LEAST_CONTRAST = """
+(() => {
+  const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92
+    : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const numbers = text => text.match(/[\\d.]+/g).map(Number);
+  let least = [99, ''];
+  for (const element of document.querySelectorAll('h1, h2, p, li, td, th, a, summary, figcaption, footer, .answer')) {
+    if (!element.textContent.trim() || element.closest('svg')) continue;
+    let behind = element;
+    while (behind && numbers(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+    const back = behind ? numbers(getComputedStyle(behind).backgroundColor) : [255, 255, 255];
+    const [a, b] = [luminance(numbers(getComputedStyle(element).color)), luminance(back)];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < least[0]) least = [contrast, element.tagName + ' ' + element.textContent.slice(0, 60)];
+  }
+  return least;
+})()
+"""
+BROKEN_IMAGES = "[...document.images].filter(image => !image.naturalWidth).map(image => image.src.slice(0, 80))"
+LINKS = "[...document.querySelectorAll('a[href], link[href]')].map(link => link.href)"
+ANCHORS = "[...document.querySelectorAll('a[href^=\"#\"]')].map(link => decodeURIComponent(link.hash.slice(1)))"
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    folder = runs.runs_root() / RUN
+    notebooks = [folder / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
+    if not all(path.exists() for path in notebooks):
+        pytest.skip(f"run {RUN!r} has no executed notebooks: `make test-browser` makes them")
+    return build_report(runs.open_run(RUN), notebooks).parent
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_whole_without_a_complaint_or_a_request(browser, site, name):
+    visit = browser.open((site / f"{name}.html").as_uri())
+    assert not visit.complaints and not visit.failures
+    outside = [url for url in visit.requests if not url.startswith(("data:", site.as_uri()))]
+    assert not outside and len(visit.requests) >= 2  # the page and its style
+    assert browser.value(BROKEN_IMAGES) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files_and_to_places_on_the_page(browser, site, name):
+    browser.open((site / f"{name}.html").as_uri())
+    for address in browser.value(LINKS):
+        if not address.startswith("data:"):
+            assert address.startswith(site.as_uri()), address
+            assert Path(address.removeprefix("file://").partition("#")[0]).is_file(), address
+    for anchor in browser.value(ANCHORS):
+        assert browser.value(f"!!document.getElementById({anchor!r})"), anchor
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(browser, site, name):
+    browser.open((site / f"{name}.html").as_uri(), **PHONE)
+    assert browser.value("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert browser.value(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_texts_can_be_read_by_day_and_by_night(browser, site, name, scheme):
+    browser.open((site / f"{name}.html").as_uri(), scheme=scheme)
+    contrast, text = browser.value(LEAST_CONTRAST)
+    assert contrast >= 4.5, text
+
+
+def test_the_front_page_answers_within_one_screen(browser, site):
+    browser.open((site / "index.html").as_uri(), width=1280, height=800)
+    bottoms = "[...document.querySelectorAll('.answers article')].map(box => box.getBoundingClientRect().bottom)"
+    assert len(browser.value(bottoms)) == 6 and max(browser.value(bottoms)) <= 800
+
+
+def test_by_night_figures_keep_their_white_paper(browser, site):
+    browser.open((site / "index.html").as_uri(), scheme="dark")
+    paper = "[...document.querySelectorAll('.figures img')].map(image => getComputedStyle(image).backgroundColor)"
+    assert set(browser.value(paper)) == {"rgb(255, 255, 255)"}
+    assert browser.value("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+
+
+def test_printed_pages_carry_neither_navigation_nor_code(browser, site):
+    browser.open((site / "02_clean.html").as_uri())
+    display = "name => getComputedStyle(document.querySelector(name)).display"
+    hidden = f"['header nav', '.contents', 'details.code'].map({display})"
+    assert "none" not in browser.value(hidden)
+    browser.ask("Emulation.setEmulatedMedia", media="print")
+    printed = browser.value(hidden)
+    browser.ask("Emulation.setEmulatedMedia", media="")
+    assert printed == ["none"] * 3
+
+
+@pytest.fixture
+def wide_site(browser, empty_runs) -> Path:
+    """A report with long names, a wide table and long lines of output; skipped like `browser`."""
+    run = runs.start_run("w" * 60, "smoke")
+    run.save_metrics("05_evaluate_bias", {"test.age.mae": Estimate(4.0, 3.0, 5.0, 9, "years")}, claims=[], baselines=[])
+    run.update_params(device="processor" * 30)
+    row = "".join(f"<td>{'name' * 6}</td>" for _ in range(20))
+    outputs = [
+        v4.new_output("display_data", {"text/html": f"<table><tbody><tr>{row}</tr></tbody></table>"}),
+        v4.new_output("stream", text="x" * 500),
+    ]
+    cells = [v4.new_markdown_cell(f"## {'heading' * 12}\n\n{'text' * 80}"), v4.new_code_cell("1", outputs=outputs)]
+    (run.path / "notebooks").mkdir()
+    nbformat.write(v4.new_notebook(cells=cells), run.path / "notebooks" / "01_explore.ipynb")
+    return build_report(run, [run.path / "notebooks" / "01_explore.ipynb"]).parent
+
+
+@pytest.mark.parametrize("name", ["index", "01_explore"])
+def test_long_names_and_wide_tables_keep_to_their_boxes(browser, wide_site, name):
+    browser.open((wide_site / f"{name}.html").as_uri(), **PHONE)
+    assert browser.value("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert browser.value(TOO_WIDE) == []
+
+
+def test_faults_on_a_page_are_noticed(browser, tmp_path):
+    page = tmp_path / "faulty.html"
+    page.write_text(
+        "<!DOCTYPE html><title>x</title><img src='gone.png'><img src='http://127.0.0.1:9/x.png'>"
+        "<a href='#nowhere'>x</a><p style='width: 900px'>wide</p><p style='color: #999'>faint</p>"
+        "<script>console.error('no')</script>"
+    )
+    visit = browser.open(page.as_uri(), **PHONE)
+    assert any("'no'" in text for text in visit.complaints) and len(visit.failures) == 2
+    assert "http://127.0.0.1:9/x.png" in visit.requests
+    assert len(browser.value(BROKEN_IMAGES)) == 2 and len(browser.value(TOO_WIDE)) >= 1
+    assert browser.value("document.documentElement.scrollWidth") > PHONE["width"]
+    assert browser.value(LEAST_CONTRAST)[0] < 4.5

@@ -1,0 +1,108 @@
+"""What a run is said to have found: by the numbers, and by no more than they support."""
+
+import pytest
+
+from facelib.metrics import Estimate
+from facelib.reporting import findings
+from facelib.runs import RunFolder, start_run
+
+
+def group(name: str, n: int, accuracy: tuple | None, mae: tuple | None = None) -> dict:
+    """A row of notebook 05's group tables; a masked number is None."""
+    row = {"age_band": name, "n": n}
+    for column, numbers in (("gender_accuracy", accuracy), ("mae", mae)):
+        value, low, high = numbers or (None, None, None)
+        row |= {column: value, f"{column}_low": low, f"{column}_high": high}
+    return row
+
+
+def count(n: int) -> Estimate:
+    return Estimate(n, n, n, n)
+
+
+def fill(run: RunFolder, mae: Estimate, groups: list[dict], share: Estimate, leaks: int = 0) -> None:
+    """Metrics of all notebooks, as they write them."""
+    ages = {"min": 1.0, "50%": 29.0, "max": 90.0}
+    run.save_metrics("01_explore", {"data.images": count(1320), "data.rejected": count(3)}, thin_cells=7, ages=ages)
+    audit = {"audit.contradicting_groups": Estimate(0.25, 0.1, 0.4, 40, "share"), "splits.leaking_pairs": count(leaks)}
+    run.save_metrics("02_clean", audit, random_split_pairs=12.4)
+    headline = {
+        "test.age.mae": mae,
+        "test.gender.accuracy": Estimate(0.93, 0.91, 0.95, 158, "share"),
+        "test.age.interval_coverage": Estimate(0.9, 0.85, 0.94, 158, "share"),
+    }
+    details = {
+        "baselines": [
+            {"metric": "age.mae", **Estimate(15.2, 14, 16, 158, "years").to_dict()},
+            {"metric": "gender.accuracy", **Estimate(0.52, 0.45, 0.6, 158, "share").to_dict()},
+        ],
+        "claims": [{"answer": answer} for answer in ("found", "cannot tell", "found")],
+        "groups": {"age_band": groups},
+        "calibration_error": {"gender": 0.02},
+    }
+    run.save_metrics("05_evaluate_bias", headline, **details)
+    better = (("layer_cam", True), ("layer_cam", True), ("lime", False))
+    paired = [{"head": "age", "method": method, "better": won} for method, won in better]
+    run.save_metrics(
+        "07_explain", {"explain.age.background_share": share}, area={"background": 0.28}, against_baselines=paired
+    )
+
+
+@pytest.fixture
+def run(empty_runs) -> RunFolder:
+    return start_run("small", "smoke")
+
+
+def told(run: RunFolder) -> dict[str, findings.Answer]:
+    return {answer.question: answer for answer in findings.answers(run)}
+
+
+def test_clear_numbers_give_clear_answers(run):
+    bands = [group("0-4", 20, (0.6, 0.5, 0.7)), group("30-45", 60, (0.98, 0.95, 0.99)), group("75+", 2, None)]
+    fill(run, Estimate(4.857, 4.5, 5.2, 158, "years"), bands, Estimate(0.17, 0.15, 0.19, 100, "share"))
+    answers = told(run)
+    assert len(answers) == 6
+    assert answers["What data?"].finding == "1,320 synthetic faces drawn by the package."
+    assert "Ages 1 to 90 years, median 29" in answers["What data?"].details
+    assert answers["What was wrong with it?"].finding == "40 groups of copies; in 25.0 % the labels contradict."
+    assert "12 pairs" in answers["What was wrong with it?"].details[0]
+    good = answers["How good is the model?"]
+    assert good.finding == "Age is off by 4.86 y on average; age and gender better than without looking."
+    assert "Age: mean absolute error: 4.86 y (4.50 y to 5.20 y)" in good.details
+    worse = answers["For whom is it worse?"]
+    assert worse.finding == "Worst for ages 0-4 (gender accuracy)."
+    assert "Gender accuracy: 60.0 % for ages 0-4 (n = 20), 98.0 % for ages 30-45 (n = 60)" in worse.details
+    assert "Claims of an earlier analysis: 2 found, 1 cannot tell" in worse.details
+    assert answers["What does it look at?"].finding == "At the face rather than around it, for age."
+    assert "More faithful than edges and noise: age layer-cam" in answers["What does it look at?"].details
+    assert answers["Can I trust these numbers?"].finding.endswith("They say nothing about people.")
+
+
+def test_unclear_numbers_give_no_finding(run):
+    bands = [group("0-4", 5, (0.4, 0.1, 0.8), (9.5, 6.0, 12.0)), group("30-45", 7, (0.7, 0.4, 0.9), (6.25, 4.0, 8.0))]
+    fill(run, Estimate(15.0, 13.5, 16.5, 158, "years"), bands, Estimate(0.27, 0.2, 0.34, 10, "share"))
+    answers = told(run)
+    assert answers["How good is the model?"].finding.endswith("; gender better than without looking.")
+    assert "Not shown to be better than without looking: age" in answers["How good is the model?"].details
+    assert answers["For whom is it worse?"].finding == "No group can be told to be worse: too few faces."
+    assert "9.50 y for ages 0-4 (n = 5), 6.25 y for ages 30-45" in answers["For whom is it worse?"].details[0]
+    assert answers["What does it look at?"].finding == "That cannot be told."
+
+
+def test_bad_news_is_said(run):
+    fill(run, Estimate(17.0, 16.5, 18, 158, "years"), [], Estimate(0.5, 0.4, 0.6, 100, "share"), leaks=4)
+    answers = told(run)
+    assert answers["Can I trust these numbers?"].finding.startswith("4 pairs of copies lie on both sides")
+    assert answers["What does it look at?"].finding.startswith("Past the face, for age")
+    assert findings.beats_baseline(run) == {"age": "worse", "gender": "better"}
+
+
+def test_a_run_that_has_only_begun_answers_nothing(run):
+    assert findings.answers(run) == []
+
+
+def test_photographs_are_not_called_synthetic(empty_runs, tmp_path):
+    run = start_run("real", "smoke", str(tmp_path))
+    fill(run, Estimate(4.9, 4.5, 5.2, 158, "years"), [], Estimate(0.17, 0.15, 0.19, 100, "share"))
+    texts = " ".join(f"{answer.finding} {answer.details}" for answer in findings.answers(run))
+    assert "synthetic" not in texts and "say nothing about people" not in texts and "1,320 labelled faces" in texts
