@@ -9,7 +9,8 @@ from pathlib import Path
 import matplotlib as mpl
 import typst
 
-from facelib.reporting.html import DATA_ROWS, HEADLINE, TEMPLATES, claim_rows, shown
+from facelib.reporting import findings
+from facelib.reporting.html import TEMPLATES
 from facelib.runs import RunFolder, as_written, atomic_path
 
 # The headline rows that fit on one slide.
@@ -37,26 +38,30 @@ def build_slides(run: RunFolder, out: Path) -> Path:
         If a file of the run is not what facelib writes.
     """
     with as_written(run.path):
-        deck = _deck(run)
+        pages = deck(run)
+    with atomic_path(out) as partial:
+        typeset(run, pages, output=partial, format="pdf")
+    return out
+
+
+def typeset(run: RunFolder, pages: dict, **options):
+    """Let typst set a deck; what it returns for the options given, such as `format="png"`."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         shutil.copy(TEMPLATES / "slides.typ", root)
-        for slide in deck["slides"]:
+        for slide in pages["slides"]:
             for figure in slide["figures"]:
                 shutil.copy(run.require(f"figures/{figure}"), root)
-        with atomic_path(out) as partial:
-            typst.compile(
-                root / "slides.typ",
-                output=partial,
-                root=root,
-                # matplotlib's own font and no other, so that every machine sets the same lines.
-                font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"],
-                ignore_system_fonts=True,
-                format="pdf",
-                sys_inputs={"deck": json.dumps(deck)},
-                timestamp=datetime.fromisoformat(run.params["created"]),
-            )
-    return out
+        return typst.compile(
+            root / "slides.typ",
+            root=root,
+            # matplotlib's own font and no other, so that every machine sets the same lines.
+            font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"],
+            ignore_system_fonts=True,
+            sys_inputs={"deck": json.dumps(pages)},
+            timestamp=datetime.fromisoformat(run.params["created"]),
+            **options,
+        )
 
 
 def _slide(title: str, points=(), figures=(), table=(), height: float = 8.4, stacked: bool = False) -> dict:
@@ -78,96 +83,152 @@ def _with_figures(run: RunFolder, slides: list[dict]) -> list[dict]:
     return [{**slide, "figures": [name for name in slide["figures"] if name in present]} for slide in kept]
 
 
-def _deck(run: RunFolder) -> dict:
-    """Titles, points, tables and figures of all slides."""
-    results = run.results()
-    text = {key: shown(estimate) for key, estimate in results.items()}
-    notebooks = ("02_clean", "03_train_multitask", "04_age_two_stage", "05_evaluate_bias", "06_error_clusters")
-    clean, train, stages, bias, clusters = (run.load_metrics(name)["details"] for name in notebooks)
-    value = {key: shown_["value"] for key, shown_ in text.items()}
-    baseline = {row["metric"]: shown(row)["value"] for row in bias["baselines"]}
-    headline = [["Measure, test split", "Value", "95 % interval", "n", "Without looking"]]
-    headline += [
-        [HEADLINE[key][0], *(text[f"test.{key}"][part] for part in ("value", "interval", "n")), baseline.get(key, "")]
-        for key in SLIDE_KEYS
-        if f"test.{key}" in text
-    ]
-    claims = [["Claim of an earlier analysis", "Answer", "Measured", "Interval"]]
-    claims += [[row["claim"], row["answer"], row["value"], row["interval"]] for row in claim_rows(bias["claims"])]
-    wrong = [["What", "Found"]] + [[name, value[key]] for key, name in DATA_ROWS.items() if key in value]
-    start = "random" if run.profile.start_weights == "none" else run.profile.start_weights
-    kind = "synthetic faces drawn by the package" if run.is_synthetic else "labelled photographs"
-    slides = [
+def deck(run: RunFolder) -> dict:
+    """Titles, points, tables and figures of all slides: each title one message that the run's numbers support."""
+    notebooks = ("01_explore", "02_clean", "03_train_multitask", "04_age_two_stage", "05_evaluate_bias")
+    for name in (*notebooks, "06_error_clusters", "07_explain", "08_external_photos"):
+        run.load_metrics(name)  # or else one sentence says which notebook is missing
+    slides = [*_data_slides(run), *_model_slides(run), *_group_slides(run), *_closing_slides(run)]
+    synthetic = "Synthetic faces: these numbers say nothing about people."
+    images = findings.shown(run.results()["data.images"])["value"]
+    return {
+        "title": "Age, gender and ethnicity from faces",
+        "subtitle": f"{images} {findings.kind_of_faces(run)}, profile {run.profile.name}",
+        "warning": synthetic if run.is_synthetic else "For research only.",
+        "footer": f"run {run.name}, commit {run.params['commit']}, data {run.params['data']['fingerprint']}"
+        + (f", {run.label}" if run.label else ""),
+        "slides": _with_figures(run, slides),
+    }
+
+
+def _data_slides(run: RunFolder) -> list[dict]:
+    """The purpose, the data, and what was wrong with them."""
+    told = {answer.notebook: answer for answer in findings.answers(run)[:2]}
+    explored, clean = findings.details_of(run, "01_explore"), findings.details_of(run, "02_clean")
+    leaks = run.results()["splits.leaking_pairs"]["value"]
+    return [
         _slide(
-            "What this is not for",
+            "For research on data sets and models, not for deciding about a person",
             [
-                "Not for deciding about a person, and not for guessing a sensitive trait of someone.",
+                "Not for guessing a sensitive trait of someone either.",
                 "Labels are what annotators saw, not what people are.",
                 "The numbers describe one model on one data set; other photographs are another matter.",
             ],
         ),
         _slide(
-            f"The data: {value['data.images']} {kind}",
+            f"{told['01_explore'].finding[:-1]}; {explored['thin_cells']} cells of the labels hold fewer than 30",
             figures=["01_labels.svg", "01_joint_imbalance.svg"],
             height=4.7,
             stacked=True,
         ),
-        _slide("What was wrong with the data", table=wrong),
         _slide(
-            "One photograph, labelled more than once",
-            [
-                f"{value['audit.contradicting_groups']} of the groups of copies contradict themselves on a label.",
-                f"A random split lets {clean['random_split_pairs']:.0f} pairs of copies cross; this one lets 0.",
-            ],
-            ["02_copies_disagree.svg"],
-            height=6.6,
+            told["02_clean"].finding[:-1],
+            table=[["What", "Found"], *([row["name"], row["value"]] for row in findings.data_rows(run))],
         ),
         _slide(
-            "How it is measured",
-            [
-                "Copies stay on one side of the split; the split is fixed before any network is trained.",
-                "Choices on validation, temperatures and intervals on calibration; one notebook reads the test set.",
-                "Every number has an interval (bootstrap over groups of copies) and a baseline that looks at no face.",
-            ],
+            f"A random split would let {clean['random_split_pairs']:.0f} pairs of copies cross; this one lets {leaks}",
+            figures=["02_copies_disagree.svg"],
+            height=7.4,
+        ),
+    ]
+
+
+def _model_slides(run: RunFolder) -> list[dict]:
+    """How it was trained, how good it is, and what two stages bring."""
+    results = run.results()
+    value = {key: findings.shown(estimate)["value"] for key, estimate in results.items()}
+    train = findings.details_of(run, "03_train_multitask")
+    baseline = {row["metric"]: findings.shown(row)["value"] for row in
+                findings.details_of(run, "05_evaluate_bias")["baselines"]}  # fmt: skip
+    start = "random" if run.profile.start_weights == "none" else run.profile.start_weights
+    good = next(answer for answer in findings.answers(run) if answer.notebook == "05_evaluate_bias")
+    rows = [["Measure, test split", "Value", "95 % interval", "n", "Without looking"]]
+    for key in SLIDE_KEYS:
+        if f"test.{key}" in results:
+            text = findings.shown(results[f"test.{key}"])
+            rows.append([findings.HEADLINE[key][0], text["value"], text["interval"], text["n"], baseline.get(key, "")])
+    chosen = findings.details_of(run, "04_age_two_stage")["chosen"]
+    return [
+        _slide(
+            f"After {train['epochs']} epochs from {start} weights, the age error is {train['train_mae']:.1f} y in "
+            f"training and {value['validation.age.mae']} on validation",
+            figures=["03_training_curves.svg"],
+            height=7.4,
+        ),
+        _slide(good.finding[:-1], table=rows),
+        _slide(
+            f"{value['test.age.cs5']} of the ages are met within five years", figures=["05_age_scatter.svg"], height=9.6
         ),
         _slide(
-            f"One network, three outputs: {train['epochs']} epochs from {start} weights",
+            f"Two stages: {value['test.age_stages.mae_oracle_bin']} when told the true bin, "
+            f"{value['test.age_stages.mae_routed']} when the network has to find it",
             [
-                f"Age error on its own training images {train['train_mae']:.1f} y, "
-                f"on validation {value['validation.age.mae']}."
-            ],
-            ["03_training_curves.svg"],
-            height=5.2,
-        ),
-        _slide("How good is it?", table=headline),
-        _slide(
-            f"Two stages: {stages['chosen']} wins on validation",
-            [
-                f"Told the true bin, the error is {value['test.age_stages.mae_oracle_bin']}; with the bin that the "
-                f"network finds, {value['test.age_stages.mae_routed']}. Only the second can be used."
+                "Only the second can be used: the first looks at the label. Both are of the test split.",
+                f"The figure is of validation, where “{chosen}” won: the age of all other slides.",
             ],
             ["04_two_stage_errors.svg"],
             height=6.2,
         ),
-        _slide("For whom is it worse?", figures=["05_gender_by_age.svg", "05_age_bias.svg"], height=4.7, stacked=True),
-        _slide("Five claims, tested", table=claims),
+    ]
+
+
+def _group_slides(run: RunFolder) -> list[dict]:
+    """For whom it is worse, and how sure it is."""
+    measured, results = findings.details_of(run, "05_evaluate_bias"), run.results()
+    worse = next(answer for answer in findings.answers(run) if answer.question == "For whom is it worse?")
+    claims = [["Claim of an earlier analysis", "Answer", "Measured", "Interval"]]
+    claims += [
+        [row["claim"], row["answer"], row["value"], row["interval"]] for row in findings.claim_rows(measured["claims"])
+    ]
+    kinds = list(dict.fromkeys(row["kind"] for row in measured["coverage_by_age"]))
+    held = [["Age label", *(f"held, {kind}" for kind in kinds), "n"]]
+    for group in dict.fromkeys(row["group"] for row in measured["coverage_by_age"]):
+        rows = {row["kind"]: row for row in measured["coverage_by_age"] if row["group"] == group}
+        texts = [findings.with_interval({**rows[kind], "unit": "share"}) if kind in rows else "" for kind in kinds]
+        held.append([group, *texts, f"{next(iter(rows.values()))['n']:,}"])
+    coverage, width = (findings.shown(results[f"test.age.interval_{name}"])["value"] for name in ("coverage", "width"))
+    return [
+        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg", "05_age_bias.svg"], height=6.0),
+        _slide(f"Claims of an earlier analysis, tested: {findings.claim_counts(run)}", table=claims),
         _slide(
-            f"Which errors are alike: {clusters['clustering']['clusters']} clusters",
-            [
-                f"{100 * results['errors.label_doubted']['value']:.0f} % of the errors carry a label that other "
-                "networks doubt too."
-            ],
-            ["06_error_map.svg"],
+            f"The 90 % age intervals hold {coverage} of the labels and are {width} wide",
+            ["By label: a promise over everyone is none for each age."],
+            table=held,
+        ),
+    ]
+
+
+def _closing_slides(run: RunFolder) -> list[dict]:
+    """The errors, the maps, other photographs, and what the numbers rest on."""
+    results = run.results()
+    told = {answer.question: answer for answer in findings.answers(run)}
+    trust, looks = told["Can I trust these numbers?"], told["What does it look at?"]
+    doubted = 100 * results["errors.label_doubted"]["value"]
+    moved = findings.details_of(run, "08_external_photos")["age_range_over_crops"]
+    return [
+        _slide(
+            f"{doubted:.0f} % of the {results['errors.label_doubted']['n']:,} errors carry a label that other networks "
+            "doubt too",
+            figures=["06_error_map.svg"],
+            height=9.0,
+        ),
+        _slide(
+            f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",
+            looks.details,
+            ["07_mean_maps.png", "07_region_shares.svg"],
             height=8.0,
         ),
-        _slide("What does it look at?", figures=["07_mean_maps.png", "07_region_shares.svg"], height=8.0),
-        _slide("Other photographs", figures=["08_photo.png", "08_crop_width.svg"], height=8.0),
+        _slide(
+            f"On another photograph, the age moves over {moved:.1f} y with the width of the crop",
+            figures=["08_photo.png", "08_crop_width.svg"],
+            height=8.0,
+        ),
+        _slide(
+            trust.finding[:-1],
+            [
+                *trust.details,
+                "Splits are made before any training; all choices on validation, intervals fitted on calibration.",
+                "95 % intervals: bootstrap over groups of copies, or Wilson's.",
+            ],
+        ),
     ]
-    warning = "Synthetic faces: these numbers say nothing about people." if run.is_synthetic else "For research only."
-    return {
-        "title": "Age, gender and ethnicity from faces",
-        "subtitle": f"{value['data.images']} {kind}, profile {run.profile.name}",
-        "warning": warning,
-        "footer": f"run {run.name}, commit {run.params['commit']}, data {run.params['data']['fingerprint']}",
-        "slides": _with_figures(run, slides),
-    }

@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import shutil
 
 import pytest
 
 from facelib import runs, schema
+from facelib.reporting import slides
 from facelib.reporting.html import build_report
 from facelib.reporting.slides import build_slides
 
@@ -57,6 +59,24 @@ def test_metrics_are_valid_json_without_nan(folder):
 def test_the_slides_are_the_same_bytes_twice(folder, tmp_path):
     first, second = (build_slides(folder, tmp_path / name).read_bytes() for name in ("one.pdf", "two.pdf"))
     assert first.startswith(b"%PDF") and first == second
+
+
+def test_every_slide_is_one_page_and_has_its_own_message(folder):
+    deck = slides.deck(folder)
+    titles = [slide["title"] for slide in deck["slides"]]
+    assert 12 <= len(titles) + 1 <= 16 and len(set(titles)) == len(titles)
+    assert len(slides.typeset(folder, deck, format="png", ppi=10.0)) == len(titles) + 1  # with the title page
+    assert "synthetic faces" in deck["footer"] and "Synthetic faces" in deck["warning"]
+
+
+def test_the_numbers_of_the_slides_are_the_run_s(folder, tmp_path):
+    copy = runs.RunFolder(shutil.copytree(folder.path, tmp_path / "copy", ignore=shutil.ignore_patterns("tables")))
+    results = copy.results()
+    results["test.age.cs5"]["value"], results["test.age.interval_width"]["value"] = 0.7654, 43.21
+    runs.write_json(copy.path / "results.json", results)
+    before, after = ({slide["title"] for slide in slides.deck(run)["slides"]} for run in (folder, copy))
+    new = after - before
+    assert len(new) == 2 and any("76.5 %" in title for title in new) and any("43.21 y" in title for title in new)
 
 
 def test_the_report_can_be_built_without_executed_notebooks(folder):
