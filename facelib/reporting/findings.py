@@ -222,9 +222,9 @@ def looks_at_face(run: RunFolder) -> dict[str, str]:
     """For each output: is the LayerCAM map's share on the background below or above the background's area."""
     area = details_of(run, "07_explain").get("area", {}).get("background")
     found = {}
-    for head in ("age", "gender", "ethnicity"):
-        share = run.results().get(f"explain.{head}.background_share")
-        if share is not None and area is not None and share["low"] is not None:
+    for key, share in run.results().items():
+        head = key.removeprefix("explain.").removesuffix(".background_share")
+        if key == f"explain.{head}.background_share" and area is not None and share["low"] is not None:
             below, above = share["high"] < area, share["low"] > area
             found[head] = "the face" if below else "past the face" if above else "cannot tell"
     return found
@@ -234,7 +234,9 @@ def faithful_methods(run: RunFolder) -> dict[str, list[str]]:
     """For each output, the attribution methods that beat edges and noise with 95 % confidence."""
     beaten: dict[str, dict[str, list[bool]]] = {}
     for row in details_of(run, "07_explain").get("against_baselines", []):
-        beaten.setdefault(row["head"], {}).setdefault(row["method"].replace("_", "-"), []).append(row["better"])
+        beaten.setdefault(row["head"], {}).setdefault(row["method"].replace("_", "-"), []).append(
+            row["answer"] == "better"
+        )
     return {head: [name for name, won in methods.items() if all(won)] for head, methods in beaten.items()}
 
 
@@ -325,16 +327,18 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
 def _looks_at(run: RunFolder, results: dict) -> Answer:
     found = looks_at_face(run)
     area = details_of(run, "07_explain").get("area", {}).get("background")
-    at_face = [head for head, where in found.items() if where == "the face"]
-    past = [head for head, where in found.items() if where == "past the face"]
+    at_face = [head.replace("_", " ") for head, where in found.items() if where == "the face"]
+    past = [head.replace("_", " ") for head, where in found.items() if where == "past the face"]
     finding = f"At the face rather than around it, for {listed(at_face)}." if at_face else "That cannot be told."
     if past:
         finding = f"Past the face, for {listed(past)}: the background weighs more than its area."
-    shares = [f"{head} {shown(results[f'explain.{head}.background_share'])['value']}" for head in found]
+    shares = [
+        f"{head.replace('_', ' ')} {shown(results[f'explain.{head}.background_share'])['value']}" for head in found
+    ]
     lines = [f"Share of the LayerCAM map on the background: {listed(shares)}"]
     if area is not None:
         lines[0] += f"; it is {100 * area:.1f} % of the picture"
-    methods = [f"{head} {listed(names)}" for head, names in faithful_methods(run).items()]
+    methods = [f"{head.replace('_', ' ')} {listed(names)}" for head, names in faithful_methods(run).items()]
     if methods:
         lines.append("More faithful than edges and noise: " + "; ".join(methods))
     return Answer("What does it look at?", finding, tuple(lines), "07_explain")

@@ -41,8 +41,8 @@ def fill(run: RunFolder, mae: Estimate, groups: list[dict], share: Estimate, lea
         "calibration_error": {"gender": 0.02},
     }
     run.save_metrics("05_evaluate_bias", headline, **details)
-    better = (("layer_cam", True), ("layer_cam", True), ("lime", False))
-    paired = [{"head": "age", "method": method, "better": won} for method, won in better]
+    answers = (("layer_cam", "better"), ("layer_cam", "better"), ("lime", "better"), ("lime", "cannot tell"))
+    paired = [{"head": "age", "method": method, "answer": answer} for method, answer in answers]
     run.save_metrics(
         "07_explain", {"explain.age.background_share": share}, area={"background": 0.28}, against_baselines=paired
     )
