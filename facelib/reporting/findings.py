@@ -6,6 +6,7 @@ import numpy as np
 
 from facelib.metrics import format_value
 from facelib.runs import RunFolder
+from facelib.schema import ETHNICITIES
 
 # Headline keys below test. and test_cleaned. by what a reader calls them, and the baseline they are compared with.
 HEADLINE = {
@@ -252,6 +253,26 @@ def listed(names) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def _span(shares: list[float]) -> str:
+    """The lowest and the highest of some sorted shares, in percent."""
+    ends = dict.fromkeys(f"{100 * share:.1f} %" for share in (shares[0], shares[-1]))
+    return " to ".join(ends)
+
+
+def outputs_named(heads) -> list[str]:
+    """Names of explained outputs as a reader knows them; all labels of ethnicity together are one.
+
+    Examples
+    --------
+    >>> outputs_named(["age_bin", "ethnicity_asian"])
+    ['age bin', 'ethnicity asian']
+    """
+    labels = {f"ethnicity_{name.lower()}" for name in ETHNICITIES}
+    if labels <= set(heads):
+        heads = [*(head for head in heads if head not in labels), "every_ethnicity_label"]
+    return [head.replace("_", " ") for head in heads]
+
+
 def answers(run: RunFolder) -> list[Answer]:
     """What a reader wants to know first; a question whose notebook has not run is left out."""
     results = run.results()
@@ -327,20 +348,24 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
 def _looks_at(run: RunFolder, results: dict) -> Answer:
     found = looks_at_face(run)
     area = details_of(run, "07_explain").get("area", {}).get("background")
-    at_face = [head.replace("_", " ") for head, where in found.items() if where == "the face"]
-    past = [head.replace("_", " ") for head, where in found.items() if where == "past the face"]
+    at_face = outputs_named([head for head, where in found.items() if where == "the face"])
+    past = outputs_named([head for head, where in found.items() if where == "past the face"])
     finding = f"At the face rather than around it, for {listed(at_face)}." if at_face else "That cannot be told."
     if past:
         finding = f"Past the face, for {listed(past)}: the background weighs more than its area."
-    shares = [
-        f"{head.replace('_', ' ')} {shown(results[f'explain.{head}.background_share'])['value']}" for head in found
-    ]
-    lines = [f"Share of the LayerCAM map on the background: {listed(shares)}"]
-    if area is not None:
+    shares = sorted(results[f"explain.{head}.background_share"]["value"] for head in found)
+    lines = (
+        [f"Share of the LayerCAM map on the background: {_span(shares)} over {len(shares)} outputs"] if shares else []
+    )
+    if lines:
         lines[0] += f"; it is {100 * area:.1f} % of the picture"
-    methods = [f"{head.replace('_', ' ')} {listed(names)}" for head, names in faithful_methods(run).items()]
-    if methods:
-        lines.append("More faithful than edges and noise: " + "; ".join(methods))
+    won: dict[str, list[str]] = {}
+    for head, methods in faithful_methods(run).items():
+        for method in methods:
+            won.setdefault(method, []).append(head)
+    if won:
+        texts = [f"{method} for {listed(outputs_named(heads))}" for method, heads in won.items()]
+        lines.append(f"More faithful than edges and noise: {'; '.join(texts)}")
     return Answer("What does it look at?", finding, tuple(lines), "07_explain")
 
 

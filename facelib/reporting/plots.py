@@ -167,6 +167,7 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
             multiple="stack", linewidth=0, ax=axis,
         )  # fmt: skip
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_ylim(top=axis.get_ylim()[1] * 8)  # room for the legend above the bars
         axis.set(xlabel="Label score (0 worst)", ylabel="Images (log)")
         axis.set_title(f"{attribute}: {int(part['is_issue'].sum()):,} of {len(part):,} flagged", fontsize=10)
@@ -198,6 +199,7 @@ def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame) -
     bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
     sns.histplot(years, **bins, ax=axes[0, 2], color=ORANGE, linewidth=0)
     axes[0, 2].set_yscale("log")
+    axes[0, 2].yaxis.set_major_formatter("{x:g}")
     axes[0, 2].set(
         xlabel="Years between two age labels", ylabel="Groups (log)", title=f"Age labels, n = {len(years):,} groups"
     )

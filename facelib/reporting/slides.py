@@ -215,8 +215,8 @@ def _closing_slides(run: RunFolder) -> list[dict]:
         _slide(
             f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",
             looks.details,
-            ["07_mean_maps.png", "07_region_shares.svg"],
-            height=8.0,
+            ["07_mean_maps.png"],
+            height=7.0,
         ),
         _slide(
             f"On another photograph, the age moves over {moved:.1f} y with the width of the crop",

@@ -74,7 +74,7 @@ def test_clear_numbers_give_clear_answers(run):
     assert "Gender accuracy: 60.0 % for ages 0-4 (n = 20), 98.0 % for ages 30-45 (n = 60)" in worse.details
     assert "Claims of an earlier analysis: 2 found, 1 cannot tell" in worse.details
     assert answers["What does it look at?"].finding == "At the face rather than around it, for age."
-    assert "More faithful than edges and noise: age layer-cam" in answers["What does it look at?"].details
+    assert "More faithful than edges and noise: layer-cam for age" in answers["What does it look at?"].details
     assert answers["Can I trust these numbers?"].finding.endswith("They say nothing about people.")
 
 
