@@ -11,7 +11,7 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test test-browser lint unit smoke lab bench fuzz kills slides figures lock audit-deps clean
+.PHONY: help setup report test test-browser lint unit smoke lab bench fuzz kills slides figures reference lock audit-deps clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,12 @@ figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 	$(BIN)/python -m facelib.reporting.showcase figures/synthetic_faces.png
 	cp $(FIGURES:%=runs/$(RUN)/figures/%) figures/
 	$(BIN)/facelib slides --run $(RUN)
+
+reference: setup  ## the reference run on DATA, published in reports/utkface, README's table, figures/ and presentation.pdf
+	@test -n "$(DATA)" || { echo "make reference DATA=path/to/UTKFace: the reference is a run on photographs"; exit 2; }
+	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface $(ARGS)
+	$(BIN)/python -m facelib.reporting.publish utkface
+	$(MAKE) figures RUN=utkface
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --fork-strategy fewest \

@@ -6,10 +6,16 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 
 from facelib import runs, schema
+from facelib.analysis.external import example_photo, predict_photo
+from facelib.models.predictor import load_predictor
+from facelib.pipeline import notebook_path
 from facelib.reporting import slides
+from facelib.reporting.findings import headline_rows, markdown_summary
 from facelib.reporting.html import build_report
+from facelib.reporting.publish import publish
 from facelib.reporting.slides import build_slides
 
 RUN = os.environ.get("FACELIB_RUN", "smoke")
@@ -82,3 +88,50 @@ def test_the_numbers_of_the_slides_are_the_run_s(folder, tmp_path):
 def test_the_report_can_be_built_without_executed_notebooks(folder):
     front = build_report(folder, []).read_text()
     assert "Gender accuracy" in front and "Synthetic faces" in front
+
+
+@pytest.fixture(scope="module")
+def published(folder, tmp_path_factory):
+    """The run's copy, published; nbval keeps no executed notebooks, so their sources stand in."""
+    root = tmp_path_factory.mktemp("published")
+    copy = shutil.copytree(folder.path, root / "runs" / folder.name)
+    (copy / "notebooks").mkdir(exist_ok=True)
+    for name in schema.NOTEBOOKS:
+        shutil.copy(notebook_path(name), copy / "notebooks")
+    return publish(runs.RunFolder(copy), root / "reports" / "utkface").parent
+
+
+def test_published_weights_are_half_as_large_and_predict_the_same(folder, published):
+    rounding = json.loads((published / "rounding.json").read_text())
+    assert rounding["faces"] > 10 and rounding["age_most"] < 0.1 and rounding["p_female_most"] < 0.01
+    names = ["model"] + ["age_stages"] * (load_predictor(folder.path).stages is not None)
+    assert sorted(path.stem for path in (published / "checkpoints").glob("*.safetensors")) == sorted(names)
+    for name in names:
+        sizes = [(path / "checkpoints" / f"{name}.safetensors").stat().st_size for path in (folder.path, published)]
+        assert 0.49 < sizes[1] / sizes[0] < 0.52
+
+
+def test_predict_finds_the_published_weights(published, facelib, monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "project_root", lambda: published.parent.parent)
+    Image.fromarray(example_photo()).save(tmp_path / "astronaut.png")
+    code, out, err = facelib("predict", tmp_path / "astronaut.png", "--json")
+    assert code == 0 and "predictions for photographs mean nothing" in err
+    direct = predict_photo(tmp_path / "astronaut.png", load_predictor(published))
+    assert json.loads(out)["age_years"] == pytest.approx(direct[0]["age_years"], abs=0.1)
+
+
+def test_published_pages_say_what_the_run_measured_and_that_it_is_synthetic(folder, published):
+    results = folder.results()
+    for name in ("README.md", "model_card.md", "data_card.md"):
+        text = (published / name).read_text()
+        assert "ynthetic" in text and folder.params["data"]["fingerprint"] in text
+        assert "{{" not in text and str(runs.project_root()) not in text
+    summary = markdown_summary(headline_rows(folder))
+    assert summary in (published / "README.md").read_text()
+    assert f"| Test faces | {results['test.age.mae']['n']} |" in (published / "model_card.md").read_text()
+    assert runs.read_json(published / "results.json") == results
+
+
+def test_slides_can_be_made_from_what_is_published(folder, published, tmp_path):
+    copy = runs.RunFolder(shutil.copytree(published, tmp_path / folder.name))
+    assert build_slides(copy, tmp_path / "a.pdf").read_bytes() == build_slides(folder, tmp_path / "b.pdf").read_bytes()

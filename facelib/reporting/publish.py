@@ -1,0 +1,275 @@
+"""A finished run made fit to be published: `python -m facelib.reporting.publish RUN` fills reports/utkface.
+
+What is published is laid out like a run folder without tables: it holds numbers, plots, averages and half-precision
+weights, no face of a person. `facelib predict` finds the weights there, and slides and report can be made from it.
+"""
+
+import ast
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import jinja2
+import nbformat
+import numpy as np
+import torch
+import yaml
+from markupsafe import Markup
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from facelib.data import load_images
+from facelib.errors import FacelibError
+from facelib.models.predictor import load_predictor
+from facelib.reporting import findings
+from facelib.reporting.html import FRONT_FIGURES, TEMPLATES
+from facelib.runs import RunFolder, atomic_path, open_run, project_root, read_json, write_json, write_text
+from facelib.schema import HEADLINE_KEYS, NOTEBOOKS
+
+# Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
+PRIVATE = {"show_faces": False, "photos": ""}
+PAGES = {"README.md": "published.md.j2", "model_card.md": "model_card.md.j2", "data_card.md": "data_card.md.j2"}
+BEGIN, END = "<!-- results -->\n", "<!-- end of results -->"
+ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
+MOST_ROUNDING = 0.1  # years, on average
+
+
+class UnfitToPublish(FacelibError):
+    """A run that is unfinished, or that could show a person."""
+
+
+def check_notebook(path: Path) -> None:
+    """Refuse an executed notebook that could show single faces, or that stopped half-way.
+
+    Raises
+    ------
+    UnfitToPublish
+        If a cell failed or did not run, a picture is attached, or a parameter in `PRIVATE` is anything else anywhere.
+    """
+    remedy = f"run it again, --from {path.name[:2]}"
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
+        if cell.get("attachments"):
+            raise UnfitToPublish(f"{path}, cell {number}, has a picture attached: {remedy}")
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        if cell.execution_count is None or any(output.output_type == "error" for output in cell.outputs):
+            raise UnfitToPublish(f"{path}, cell {number}, did not run to its end: {remedy}")
+        for name, value in _assigned(cell.source, path):
+            if name in PRIVATE and value != PRIVATE[name]:
+                raise UnfitToPublish(
+                    f"{path}, cell {number}, sets {name} to {value!r} and could show single faces: {remedy} without it"
+                )
+
+
+def _assigned(source: str, path: Path) -> list[tuple[str, object]]:
+    """Every name that a cell assigns, and the constant that it gets; `...` for anything that is no constant."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        raise UnfitToPublish(
+            f"{path} holds a cell that is no plain Python: run the notebook as it is shipped"
+        ) from error
+    constants = {
+        id(target): node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+    }
+    stored = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return [(node.id, constants.get(id(node), ...)) for node in stored]
+
+
+def publish_notebook(path: Path, target: Path, hidden: dict[str, str]) -> None:
+    """Write an executed notebook without times and machine-bound texts.
+
+    Parameters
+    ----------
+    path, target : Path
+    hidden : dict of str
+        Texts such as folders of this machine, and what stands in their place.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    kept = {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
+    notebook.metadata = nbformat.from_dict({**kept, "parameters": given})
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
+    text = nbformat.writes(notebook)
+    write_text(target, _without(text, hidden) + "\n")
+
+
+def _without(text: str, hidden: dict[str, str]) -> str:
+    for name, instead in hidden.items():
+        text = text.replace(json.dumps(name)[1:-1], instead)
+    return text
+
+
+def _machine_texts(run: RunFolder) -> dict[str, str]:
+    """Folders of this machine that outputs may name, longest first."""
+    data = run.params["data"]
+    texts = {path: Path(path).name for path in (data["path"], data.get("images", "")) if path}
+    texts |= {run.protocol["path"]: Path(run.protocol["path"]).name} if run.protocol else {}
+    texts |= {str(run.path): f"runs/{run.name}", sys.prefix: ".venv", str(project_root()): ".", str(Path.home()): "~"}
+    return dict(sorted(texts.items(), key=lambda pair: -len(pair[0])))
+
+
+def halve(source: Path, target: Path) -> None:
+    """Write a network's weights in half precision (float16), which halves the file; its facts stay.
+
+    Raises
+    ------
+    UnfitToPublish
+        If a weight is beyond what half precision holds.
+    """
+    with safe_open(source, framework="pt") as opened:
+        facts = opened.metadata()
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in load_file(source).items()}
+    for key, value in halved.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UnfitToPublish(f"{source}: {key} is too large for half precision: train again with weight decay")
+    with atomic_path(target) as partial:
+        save_file(halved, partial, metadata=facts)
+
+
+def measure_rounding(run: RunFolder, published: Path) -> dict[str, float]:
+    """How far half precision moves predictions of validation faces: years of age, and probability of gender."""
+    faces, split = run.load_table("faces"), run.load_table("splits")
+    rows = np.flatnonzero(split["split"] == "validation")[:ROUNDED_FACES]
+    pictures = load_images(run, faces)[rows]
+    before, after = (load_predictor(path)(pictures) for path in (run.path, published))
+    moved = (after - before).abs()
+    return {
+        "faces": len(rows),
+        "age_mean": float(moved["age_pred"].mean()),
+        "age_most": float(moved["age_pred"].max()),
+        "p_female_most": float(moved["p_female"].max()),
+    }
+
+
+def publish(run: RunFolder, target: Path) -> Path:
+    """Fill a folder with what of a finished run may be published.
+
+    Parameters
+    ----------
+    run : RunFolder
+        With all notebooks done by `facelib run`.
+    target : Path
+        What it held of an earlier publication is replaced.
+
+    Returns
+    -------
+    Path
+        Its README.md.
+
+    Raises
+    ------
+    UnfitToPublish
+        If the run is unfinished or could show a person, or half precision changes what the model says.
+    """
+    missing = [key for key in HEADLINE_KEYS if key not in run.results()]
+    if missing:
+        raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")
+    notebooks = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS]
+    if not run.is_synthetic:
+        for path in notebooks:
+            check_notebook(path)
+    for old in ("notebooks", "figures", "metrics", "checkpoints"):
+        shutil.rmtree(target / old, ignore_errors=True)
+    hidden = _machine_texts(run)
+    for path in notebooks:
+        publish_notebook(path, target / "notebooks" / path.name, hidden)
+    for folder in ("figures", "metrics"):
+        shutil.copytree(run.path / folder, target / folder)
+    for name in ("results.json", "timings.json", "test_reads.csv"):
+        shutil.copy(run.require(name), target / name)
+    write_text(target / "params.yaml", _without(yaml.safe_dump(run.params, sort_keys=False), hidden))
+    predictor = read_json(run.require("checkpoints/predictor.json"))
+    networks = ["model", *(["age_stages"] if predictor["age_method"] != "direct" else [])]
+    for name in networks:
+        halve(run.require(f"checkpoints/{name}.safetensors"), target / "checkpoints" / f"{name}.safetensors")
+    shutil.copy(run.path / "checkpoints" / "predictor.json", target / "checkpoints" / "predictor.json")
+    rounding = measure_rounding(run, target)
+    if rounding["age_mean"] > MOST_ROUNDING:
+        raise UnfitToPublish(f"half precision moves ages by {rounding['age_mean']:.2f} years on average")
+    write_json(target / "rounding.json", rounding)
+    _write_pages(run, target, predictor, networks, rounding)
+    return target / "README.md"
+
+
+def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[str], rounding: dict) -> None:
+    """The summary and the two cards, in Markdown."""
+
+    def plain(value):
+        # Texts from the run are no markup and end no cell of a table.
+        text = str(value)
+        return (
+            text if isinstance(value, Markup) else text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+        )
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, finalize=plain, trim_blocks=True, lstrip_blocks=True)
+    environment.keep_trailing_newline = True
+    facts = {
+        "run": run,
+        "kind": findings.kind_of_faces(run),
+        "answers": findings.answers(run),
+        "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
+        "data_rows": findings.data_rows(run),
+        "claims": findings.claim_rows(findings.details_of(run, "05_evaluate_bias")["claims"]),
+        "gaps": findings.widest_gaps(run),
+        "noise": findings.details_of(run, "02_clean").get("label_noise", []),
+        "estimate": findings.with_interval,
+        "results": run.results(),
+        "figures": {name: alt for name, alt in FRONT_FIGURES.items() if (run.path / "figures" / name).exists()},
+        "provenance": findings.provenance(run) | _course(run),
+        "predictor": predictor,
+        "weights": {name: (target / "checkpoints" / f"{name}.safetensors").stat().st_size / 1e6 for name in networks},
+        "rounding": rounding,
+    }
+    for name, template in PAGES.items():
+        write_text(target / name, environment.get_template(template).render(**facts))
+
+
+def _course(run: RunFolder) -> dict[str, str]:
+    """How long the notebooks took, and whether one state of the package ran them all."""
+    if not (run.path / "progress.json").exists():
+        return {}
+    done = read_json(run.path / "progress.json")
+    states = dict.fromkeys(facts["package"] for facts in done.values())
+    code = "one state of the package ran all notebooks" if len(states) == 1 else "; ".join(
+        f"{state}: {findings.listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states
+    )  # fmt: skip
+    return {"Time": f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min", "Code": code}
+
+
+def update_table(page: Path, run: RunFolder) -> None:
+    """Put a run's headline table between the two marks of a page.
+
+    Raises
+    ------
+    UnfitToPublish
+        If the page has no such marks.
+    """
+    text = page.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise UnfitToPublish(f"{page} has no place for the results: put {BEGIN.strip()} and {END} around it")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    write_text(page, before + BEGIN + findings.markdown_summary(findings.headline_rows(run)) + END + after)
+
+
+def main(name: str) -> None:
+    """Publish a run on photographs as the reference."""
+    run, root = open_run(name), project_root()
+    if run.is_synthetic:
+        raise UnfitToPublish(f"run {name!r} is of synthetic faces: the reference is a run on photographs")
+    page = publish(run, root / "reports" / "utkface")
+    update_table(root / "README.md", run)
+    print(f"published: {page}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except FacelibError as error:
+        sys.exit(f"publish: {error}")

@@ -1,0 +1,58 @@
+"""README, figures, slides and reports/utkface say the same, and show no person."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from facelib.models.predictor import load_predictor
+from facelib.reporting.findings import headline_rows, markdown_summary
+from facelib.reporting.publish import check_notebook
+from facelib.reporting.slides import build_slides
+from facelib.runs import RunFolder, project_root, published_run
+from facelib.schema import NOTEBOOKS
+
+ROOT = project_root()
+REFERENCE = ROOT / "reports" / "utkface"
+pytestmark = pytest.mark.skipif(
+    not (REFERENCE / "results.json").exists(), reason="no reference run is published yet: `make reference` does"
+)
+
+
+@pytest.fixture
+def run() -> RunFolder:
+    return RunFolder(REFERENCE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "reports/utkface/README.md"])
+def test_the_tables_are_of_the_published_results(run, page):
+    assert markdown_summary(headline_rows(run)) in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_slides_are_of_the_published_results(run, tmp_path):
+    made = build_slides(run, tmp_path / "slides.pdf").read_bytes()
+    assert made == (ROOT / "presentation.pdf").read_bytes(), "`make slides RUN=utkface` makes them again"
+
+
+def test_the_results_are_what_the_notebooks_measured(run):
+    measured = {}
+    for path in sorted((REFERENCE / "metrics").glob("*.json")):
+        measured |= run.load_metrics(path.stem)["headline"]
+    assert run.results() == measured
+
+
+def test_the_figures_are_those_of_the_published_run():
+    shared = [path for path in (ROOT / "figures").iterdir() if (REFERENCE / "figures" / path.name).exists()]
+    assert shared
+    assert [path.name for path in shared if path.read_bytes() != (REFERENCE / "figures" / path.name).read_bytes()] == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_published_notebook_could_show_a_person(name):
+    check_notebook(REFERENCE / "notebooks" / f"{name}.ipynb")
+
+
+def test_the_weights_are_in_half_precision_and_not_synthetic():
+    assert not load_predictor(published_run()).synthetic
+    for path in (REFERENCE / "checkpoints").glob("*.safetensors"):
+        assert {value.dtype for value in load_file(path).values()} <= {torch.float16, torch.int64}
+        assert path.stat().st_size < 30e6
