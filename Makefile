@@ -74,8 +74,12 @@ figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 	cp $(FIGURES:%=runs/$(RUN)/figures/%) figures/
 	$(BIN)/facelib slides --run $(RUN)
 
-reference: setup  ## the reference run on DATA, published in reports/utkface, README's table, figures/ and presentation.pdf
+# Refused before anything is installed.
+.PHONY: data-given
+data-given:
 	@test -n "$(DATA)" || { echo "make reference DATA=path/to/UTKFace: the reference is a run on photographs"; exit 2; }
+
+reference: data-given setup  ## the reference run on DATA, published in reports/utkface, README's table, figures/ and presentation.pdf
 	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface $(ARGS)
 	$(BIN)/python -m facelib.reporting.publish utkface
 	$(MAKE) figures RUN=utkface
