@@ -150,7 +150,7 @@ CASES = {
     ),
     "no run": (nothing, ("report", "--run", "r"), r"no run 'r' yet: `facelib run --run r`"),
     "no notebooks": (a_run_without_notebooks, ("report", "--run", "r"), r"no executed notebook: run `facelib run"),
-    "no results": (a_run_without_notebooks, ("slides", "--run", "r"), r"no metrics of 01_explore yet: run that notebook"),
+    "no results": (a_run_without_notebooks, ("slides", "--run", "r"), r"no metrics of 01_explore yet: run"),
     "no model": (
         a_run_without_notebooks,
         ("predict", "x.jpg", "--run", "r"),
