@@ -47,7 +47,7 @@ smoke: setup
 # The run of an earlier call is taken up, and its report rendered again.
 test-browser: setup  ## every page of a small run's report, in headless Chromium (skipped where there is none)
 	$(BIN)/facelib run --profile smoke --run browser
-	FACELIB_RUN=browser $(BIN)/python -m pytest -rs tests/rendered tests/robustness/test_report_in_browser.py
+	FACELIB_RUN=browser $(BIN)/python -m pytest -o addopts=-q -rs tests/rendered tests/robustness/test_report_in_browser.py
 
 lab: setup  ## JupyterLab on the notebooks
 	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks
