@@ -31,6 +31,16 @@ class Estimate:
         """The same as a plain dictionary, for JSON."""
         return asdict(self)
 
+    def against(self, reference: float, below: str, above: str) -> str:
+        """`below` or `above` where the whole interval lies on one side of a number, else `cannot tell`.
+
+        Examples
+        --------
+        >>> Estimate(-0.3, -0.5, -0.1, 40).against(0, "better", "worse")
+        'better'
+        """
+        return below if self.high < reference else above if self.low > reference else "cannot tell"
+
 
 def format_value(value: float, unit: str = "") -> str:
     """A number as text: two decimals from 1 on, three below, none from 100 on or where it is whole.

@@ -55,9 +55,8 @@ def paired_differences(estimates: dict[str, np.ndarray], reference: str, y_true:
         if name == reference:
             continue
         gain = metrics.bootstrap(np.mean, np.abs(estimate - y_true) - own, **options)
-        answer = "better" if gain.high < 0 else "worse" if gain.low > 0 else "cannot tell"
         row = {"method": name, "difference": gain.value, "low": gain.low, "high": gain.high}
-        rows.append(row | {"n": gain.n, "answer": answer})
+        rows.append(row | {"n": gain.n, "answer": gain.against(0, "better", "worse")})
     return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n", "answer"])
 
 

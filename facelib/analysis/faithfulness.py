@@ -95,7 +95,7 @@ def against_baselines(table: pd.DataFrame, resamples: int, seed: int) -> pd.Data
             for baseline in BASELINES:
                 gain = (part[method] - part[baseline]).dropna()
                 found = bootstrap(np.mean, gain, resamples=resamples, seed=seed)
-                answer = "better" if found.low > 0 else "worse" if found.high < 0 else "cannot tell"
+                answer = found.against(0, "worse", "better")
                 rows.append({"head": head, "method": method, "baseline": baseline, **found.to_dict(), "answer": answer})
     return pd.DataFrame(rows).drop(columns="unit")
 
@@ -183,6 +183,6 @@ def sanity_check(
         for head, drawn in zip(heads, draw(asked), strict=True):
             alike = rank_correlations(maps[head.name, method][: len(drawn)], drawn)
             found = bootstrap(np.mean, alike[np.isfinite(alike)], resamples=resamples, seed=seed)
-            answer = "changes" if found.high < SAME_MAP else "stays" if found.low > SAME_MAP else "cannot tell"
+            answer = found.against(SAME_MAP, "changes", "stays")
             rows.append({"head": head.name, "method": method, **found.to_dict(), "answer": answer})
     return pd.DataFrame(rows).drop(columns="unit")

@@ -4,7 +4,6 @@ The features are those of changed training images (`changed_features`), so that 
 network has learned by heart. They are not fresh for all that: the network saw these people.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -214,6 +213,7 @@ def _fit(
     per_pass = n // batch
     steps = min(STEPS, MOST_PASSES * per_pass)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     rng = np.random.default_rng(seed)
     share = None if weights is None else weights / weights.sum()
     layer.train()
@@ -222,16 +222,19 @@ def _fit(
         if at == 0:
             rows = rng.permutation(n) if share is None else rng.choice(n, n, p=share)
         chosen = rows[at * batch : (at + 1) * batch]
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimizer.zero_grad()
         loss(layer(standardise(features[view % views, chosen])), chosen).backward()
         optimizer.step()
+        schedule.step()
     return layer.eval()
 
 
 def fit_age_heads(
-    features: np.ndarray, ages: np.ndarray, seed: int, names: tuple[str, ...] = tuple(AGE_HEADS), weights=None
+    features: np.ndarray,
+    ages: np.ndarray,
+    seed: int,
+    names: tuple[str, ...] = tuple(AGE_HEADS),
+    weights: np.ndarray | None = None,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Train heads on features of changed training images.
 

@@ -34,20 +34,29 @@ from facelib.storage import atomic_path, write_text
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 takes up
 # What a training reads of a profile beside its number of epochs and its learning rate, which differ by network.
 READ_BY_TRAINING = (
-    *(
-        "seed",
-        "image_px",
-        "batch_size",
-        "start_weights",
-        "recipe",
-        "learned",
-        "architecture",
-        "stem",
-        "input_px",
-        "grey",
-    ),
-    *("age_head", "dropout", "optimizer", "weight_decay", "warmup_epochs", "patience", "average_decay"),
-    *("low_px_share", "augmentation", "augmented_epochs", "rarer_stronger", "sampler", "label_smoothing"),
+    "seed",
+    "image_px",
+    "batch_size",
+    "start_weights",
+    "recipe",
+    "learned",
+    "architecture",
+    "stem",
+    "input_px",
+    "grey",
+    "age_head",
+    "dropout",
+    "optimizer",
+    "weight_decay",
+    "warmup_epochs",
+    "patience",
+    "average_decay",
+    "low_px_share",
+    "augmentation",
+    "augmented_epochs",
+    "rarer_stronger",
+    "sampler",
+    "label_smoothing",
 )
 STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
 
