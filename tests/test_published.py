@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from facelib.models.predictor import load_predictor
+from facelib.reporting.comparison import comparison_table
 from facelib.reporting.findings import headline_rows, markdown_summary
 from facelib.reporting.publish import check_notebook
 from facelib.reporting.slides import build_slides
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def run() -> RunFolder:
     return RunFolder(REFERENCE)
+
+
+def test_the_comparison_is_of_the_published_results(run):
+    assert comparison_table(run) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ["README.md", "reports/utkface/README.md"])

@@ -23,6 +23,7 @@ from facelib.data import load_images
 from facelib.errors import FacelibError
 from facelib.models.predictor import load_predictor
 from facelib.reporting import findings
+from facelib.reporting.comparison import comparison_table
 from facelib.reporting.html import FRONT_FIGURES, TEMPLATES
 from facelib.runs import RunFolder, atomic_path, open_run, project_root, read_json, write_json, write_text
 from facelib.schema import HEADLINE_KEYS, NOTEBOOKS
@@ -30,7 +31,6 @@ from facelib.schema import HEADLINE_KEYS, NOTEBOOKS
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
 PRIVATE = {"show_faces": False, "photos": ""}
 PAGES = {"README.md": "published.md.j2", "model_card.md": "model_card.md.j2", "data_card.md": "data_card.md.j2"}
-BEGIN, END = "<!-- results -->\n", "<!-- end of results -->"
 ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
 MOST_ROUNDING = 0.1  # years, on average
 
@@ -243,19 +243,19 @@ def _course(run: RunFolder) -> dict[str, str]:
     return {"Time": f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min", "Code": code}
 
 
-def update_table(page: Path, run: RunFolder) -> None:
-    """Put a run's headline table between the two marks of a page.
+def update_page(page: Path, name: str, text: str) -> None:
+    """Put a text between the two marks of a name on a page.
 
     Raises
     ------
     UnfitToPublish
         If the page has no such marks.
     """
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UnfitToPublish(f"{page} has no place for the results: put {BEGIN.strip()} and {END} around it")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    write_text(page, before + BEGIN + findings.markdown_summary(findings.headline_rows(run)) + END + after)
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    whole = page.read_text(encoding="utf-8")
+    if whole.count(begin) != 1 or whole.count(end) != 1:
+        raise UnfitToPublish(f"{page} has no place for the {name}: put {begin.strip()} and {end} around it")
+    write_text(page, whole.split(begin)[0] + begin + text + end + whole.split(end)[1])
 
 
 def main(name: str) -> None:
@@ -264,7 +264,8 @@ def main(name: str) -> None:
     if run.is_synthetic:
         raise UnfitToPublish(f"run {name!r} is of synthetic faces: the reference is a run on photographs")
     page = publish(run, root / "reports" / "utkface")
-    update_table(root / "README.md", run)
+    update_page(root / "README.md", "results", findings.markdown_summary(findings.headline_rows(run)))
+    update_page(root / "README.md", "comparison", comparison_table(run))
     print(f"published: {page}")
 
 
