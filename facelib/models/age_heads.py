@@ -17,6 +17,7 @@ from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.losses import age_losses
 from facelib.models.network import PREDICT_BATCH, age_quantile, as_tensor, pick_device
+from facelib.models.training import has_fast_bfloat16
 from facelib.schema import MAX_AGE
 
 YEARS = MAX_AGE + 1
@@ -57,7 +58,10 @@ def changed_features(
         for start in range(0, len(rows), PREDICT_BATCH):
             batch = as_tensor(images[rows[start : start + PREDICT_BATCH]]).to(device)
             draws = Draws(torch.Generator().manual_seed((seed * 1_009 + view) * 10_000_019 + start), len(batch))
-            parts.append(backbone(augment(batch, draws, AUGMENTATIONS["faces"])).half().cpu().numpy())
+            changed = augment(batch, draws, AUGMENTATIONS["faces"])
+            # Kept in half precision anyway, and almost twice as fast.
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16()):
+                parts.append(backbone(changed).half().cpu().numpy())
         found.append(np.concatenate(parts))
     backbone.to("cpu")
     return np.stack(found)

@@ -117,4 +117,6 @@ def test_images_that_nothing_changes_have_the_networks_own_features(tiny_network
     monkeypatch.setattr(age_heads, "augment", lambda images, draws, limits: images)
     found = changed_features(tiny_network, noise_images, np.arange(4), 1, seed=0)[0]
     own = predict_outputs(tiny_network, noise_images, flip=False)["features"][:4]
-    np.testing.assert_allclose(found, own, atol=2e-3, rtol=2e-3)
+    # bfloat16 keeps two to three digits; features of another image are further away.
+    apart = np.abs(found - own).mean() / np.abs(own).mean()
+    assert apart < 0.02 < np.abs(found - own[::-1]).mean() / np.abs(own).mean()
