@@ -391,7 +391,7 @@ def published_run() -> Path:
     """
     path = project_root() / "reports" / "utkface"
     if not (path / "checkpoints" / "predictor.json").exists():
-        raise MissingFromRun("no reference weights are published here: name a finished run with --run")
+        raise MissingFromRun("no reference run is published here: name another, or publish one with `make reference`")
     return path
 
 
