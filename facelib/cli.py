@@ -1,4 +1,4 @@
-"""The command `facelib`: run, train, audit, predict, evaluate, report, slides, fetch."""
+"""The command `facelib`: run, train, restore, audit, predict, evaluate, report, slides, fetch."""
 
 import contextlib
 import json
@@ -116,6 +116,26 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
 
 
 @app.command()
+def restore(
+    folder: Annotated[Path | None, typer.Argument(help="A published run; the reference by default.")] = None,
+    data: Annotated[str, typer.Option(help="The UTKFace folder, CSV or table that it was made from.")] = "",
+    run: Annotated[str, typer.Option("--run", help="Name of the new run folder; the published folder's.")] = "",
+    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+) -> None:
+    """Make a run folder from a published run, on which notebooks 05 to 08 open without any training.
+
+    Without --data only those that need no photographs do: 05 and 08.
+    """
+    from facelib import runs
+    from facelib.reporting.restore import restore_run
+
+    source = (folder or runs.published_run()).resolve()
+    name, _ = runs.run_name(run or source.name)
+    restored = restore_run(source, runs.runs_root() / name, data, images, say)
+    say(f"run {name}, {restored.params['restored']}: `make lab RUN={name}`, or `facelib run --run {name}` from 05 on")
+
+
+@app.command()
 def audit(
     data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
@@ -141,7 +161,7 @@ def audit(
 @app.command()
 def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photographs.")],
-    run: RunName = "",
+    run: Annotated[str, typer.Option("--run", help="Name of a finished run; none: the published reference.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per face.")] = False,
     ethnicity: Annotated[
         bool, typer.Option("--ethnicity", help="Add the ethnicity label's probabilities, a guess at a sensitive trait.")

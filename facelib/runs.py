@@ -29,6 +29,8 @@ from facelib.metrics import Estimate
 from facelib.spreadsheets import guarded, quoting, unguarded
 from facelib.storage import atomic_path, write_text, writing
 
+# What params.yaml says of a run that was made from a published one.
+WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs"
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
 
@@ -226,6 +228,20 @@ class RunFolder:
             raise MissingFromRun(f"run {self.name!r} has no {name} yet: run notebook {maker} first")
         return path
 
+    def check_photographs(self) -> None:
+        """Refuse what takes the data's photographs where a published run was restored without them.
+
+        Raises
+        ------
+        MissingFromRun
+            The message says how to give them.
+        """
+        if self.params.get("restored") == WITHOUT_PHOTOGRAPHS:
+            raise MissingFromRun(
+                f"run {self.name!r} was restored without its photographs, which this needs: "
+                "`facelib restore --data PATH` with another --run name gives them"
+            )
+
     def update_params(self, **values) -> None:
         """Merge values into params.yaml, one level deep."""
         for key, value in values.items():
@@ -265,6 +281,7 @@ class RunFolder:
 
     def load_array(self, name: str) -> np.ndarray:
         """Load an array saved by `save_array`."""
+        self.check_photographs()  # arrays are made from them
         path = self.require(f"tables/{name}.npy")
         with as_written(path):
             return np.load(path, allow_pickle=False)
@@ -374,7 +391,7 @@ def published_run() -> Path:
     """
     path = project_root() / "reports" / "utkface"
     if not (path / "checkpoints" / "predictor.json").exists():
-        raise MissingFromRun("no reference weights are published here: name a finished run with --run")
+        raise MissingFromRun("no reference run is published here: name another, or publish one with `make reference`")
     return path
 
 

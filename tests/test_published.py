@@ -7,9 +7,10 @@ from safetensors.torch import load_file
 from facelib.models.predictor import load_predictor
 from facelib.reporting.comparison import comparison_table
 from facelib.reporting.findings import headline_rows, markdown_summary
-from facelib.reporting.publish import check_notebook
+from facelib.reporting.publish import TABLES, check_notebook
+from facelib.reporting.restore import check_published, published_files
 from facelib.reporting.slides import build_slides
-from facelib.runs import RunFolder, project_root, published_run
+from facelib.runs import RunFolder, project_root, published_run, read_json
 from facelib.schema import NOTEBOOKS
 
 ROOT = project_root()
@@ -54,6 +55,25 @@ def test_the_figures_are_those_of_the_published_run():
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_published_notebook_could_show_a_person(name):
     check_notebook(REFERENCE / "notebooks" / f"{name}.ipynb")
+
+
+def test_the_published_run_can_be_restored(run):
+    assert published_files(REFERENCE)
+    check_published(run)
+    assert set(NOTEBOOKS) <= set(read_json(REFERENCE / "progress.json"))
+
+
+def test_the_tables_are_small_and_hold_numbers_and_names_alone(run):
+    assert sorted(path.name for path in (REFERENCE / "tables").iterdir()) == sorted(
+        run.table_path(name).name for name in TABLES
+    )
+    assert sum(path.stat().st_size for path in (REFERENCE / "tables").iterdir()) < 15e6
+    for name in TABLES:
+        table = run.load_table(name)
+        for column in table.select_dtypes(exclude=["number", "bool"]):
+            texts = table[column].dropna()
+            assert texts.map(lambda text: isinstance(text, str)).all(), (name, column)
+            assert not texts.str.contains(r"^/|^[A-Za-z]:\\|/home/|/root/|/Users/").any(), (name, column)
 
 
 def test_the_weights_are_in_half_precision_and_not_synthetic():

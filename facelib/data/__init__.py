@@ -29,7 +29,10 @@ def read_source(run: RunFolder) -> FaceSource:
     ------
     UnreadableData
         If nothing can be read, or the lists of the run's protocol are not those that it began with.
+    MissingFromRun
+        If the run was restored without its photographs.
     """
+    run.check_photographs()
     profile, published = run.profile, run.protocol
     lists = published.get("path", "")
     if published and identify(Path(lists))["digest"] != published["digest"]:

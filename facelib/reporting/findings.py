@@ -144,6 +144,7 @@ def provenance(run: RunFolder) -> dict[str, str]:
         "Commit": params["commit"],
         "Begun": params["created"],
         "Device": params["device"],
+        **({"Restored": f"from a published run, {params['restored']}"} if "restored" in params else {}),
         "Versions": versions,
         "Settings": profile,
     }

@@ -1,11 +1,13 @@
 """A finished run made fit to be published: `python -m facelib.reporting.publish RUN` fills reports/utkface.
 
-What is published is laid out like a run folder without tables: it holds numbers, plots, averages and half-precision
-weights, no face of a person. `facelib predict` finds the weights there, and slides and report can be made from it.
+What is published is laid out like a run folder: it holds numbers, plots, averages, half-precision weights and the
+tables that notebooks 05 to 08 read, no face of a person. `facelib predict` finds the weights there, slides and report
+can be made from it, and `restore` makes a run folder of it.
 """
 
 import ast
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import jinja2
 import nbformat
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from markupsafe import Markup
@@ -31,6 +34,8 @@ from facelib.schema import HEADLINE_KEYS, NOTEBOOKS
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
 PRIVATE = {"show_faces": False, "photos": ""}
 PAGES = {"README.md": "published.md.j2", "model_card.md": "model_card.md.j2", "data_card.md": "data_card.md.j2"}
+# What notebooks 05 to 08 read; the embeddings, of 24 MB, are computed anew.
+TABLES = ("faces", "splits", "predictions", "age_stages", "decisions.csv", "label_issues", "quality")
 ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
 MOST_ROUNDING = 0.1  # years, on average
 
@@ -132,6 +137,29 @@ def halve(source: Path, target: Path) -> None:
         save_file(halved, partial, metadata=facts)
 
 
+def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str]) -> None:
+    """Write one of a run's tables, compressed.
+
+    Raises
+    ------
+    UnfitToPublish
+        If it holds anything but numbers and texts, or a text that names a folder of this machine.
+    """
+    table = run.load_table(name)
+    for column in table.select_dtypes(exclude=["number", "bool"]):
+        values = table[column].dropna()
+        if pd.api.types.infer_dtype(values) not in ("string", "empty"):
+            raise UnfitToPublish(f"{run.table_path(name)}: {column} holds no plain texts: run its notebook again")
+        named = [text for text in values.unique() if os.path.isabs(text) or any(place in text for place in hidden)]
+        if named:
+            raise UnfitToPublish(f"{run.table_path(name)}: {column} names a folder of this machine: mend {named[0]!r}")
+    with atomic_path(target / run.table_path(name).name) as partial:
+        if name.endswith(".csv"):
+            shutil.copy(run.table_path(name), partial)
+        else:
+            table.to_parquet(partial, index=False, compression="zstd", compression_level=12)
+
+
 def measure_rounding(run: RunFolder, published: Path) -> dict[str, float]:
     """How far half precision moves predictions of validation faces: years of age, and probability of gender."""
     faces, split = run.load_table("faces"), run.load_table("splits")
@@ -174,7 +202,7 @@ def publish(run: RunFolder, target: Path) -> Path:
     if not run.is_synthetic:
         for path in notebooks:
             check_notebook(path)
-    for old in ("notebooks", "figures", "metrics", "checkpoints"):
+    for old in ("notebooks", "figures", "metrics", "checkpoints", "tables"):
         shutil.rmtree(target / old, ignore_errors=True)
     hidden = _machine_texts(run)
     for path in notebooks:
@@ -183,9 +211,12 @@ def publish(run: RunFolder, target: Path) -> Path:
         shutil.copytree(run.path / folder, target / folder)
     for name in ("results.json", "timings.json", "test_reads.csv"):
         shutil.copy(run.require(name), target / name)
+    for name in TABLES:
+        publish_table(run, name, target / "tables", hidden)
     write_text(target / "params.yaml", _without(yaml.safe_dump(run.params, sort_keys=False), hidden))
+    write_text(target / "progress.json", _without(run.require("progress.json").read_text(encoding="utf-8"), hidden))
     predictor = read_json(run.require("checkpoints/predictor.json"))
-    networks = ["model", *(["age_stages"] if predictor["age_method"] != "direct" else [])]
+    networks = ["model", "age_stages"]  # the second, though predicting may do without, for notebook 07
     for name in networks:
         halve(run.require(f"checkpoints/{name}.safetensors"), target / "checkpoints" / f"{name}.safetensors")
     shutil.copy(run.path / "checkpoints" / "predictor.json", target / "checkpoints" / "predictor.json")
@@ -225,6 +256,7 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
         "provenance": findings.provenance(run) | _course(run),
         "predictor": predictor,
         "weights": {name: (target / "checkpoints" / f"{name}.safetensors").stat().st_size / 1e6 for name in networks},
+        "tables": sum(path.stat().st_size for path in (target / "tables").iterdir()) / 1e6,
         "rounding": rounding,
     }
     for name, template in PAGES.items():

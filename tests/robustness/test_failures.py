@@ -151,6 +151,7 @@ CASES = {
     "no run": (nothing, ("report", "--run", "r"), r"no run 'r' yet: `facelib run --run r`"),
     "no notebooks": (a_run_without_notebooks, ("report", "--run", "r"), r"no executed notebook: run `facelib run"),
     "no results": (a_run_without_notebooks, ("slides", "--run", "r"), r"no metrics of 01_explore yet: run"),
+    "nothing published": (nothing, ("restore", "{tmp}/gone"), r"gone holds no published run, .*: name a folder of one"),
     "no model": (
         a_run_without_notebooks,
         ("predict", "x.jpg", "--run", "r"),
