@@ -14,6 +14,7 @@ LARGE_ERROR = 0.9  # age errors above this quantile count as errors
 COMPONENTS = 16  # principal components that distances are measured in
 MIN_CLUSTER = 8
 MOST_NOISE = 0.5  # share of the errors in no cluster from which k-means is used
+STABLE = 0.5  # adjusted Rand index from which a half of the errors gives much the same clusters
 MEASURED = ("stability", "silhouette")
 
 
@@ -45,7 +46,8 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
     """Cluster embeddings by density (HDBSCAN) and by k-means, and choose one of the two.
 
     HDBSCAN is preferred, for it need not be told how many clusters there are and leaves out what belongs to none. Where
-    it finds fewer than two, or leaves out half of the rows, k-means takes its place.
+    it finds fewer than two, leaves out half of the rows, or is unstable (below `STABLE`) and k-means less so, k-means
+    takes its place.
 
     Parameters
     ----------
@@ -67,11 +69,13 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
     reduced = reduce(embeddings, seed)
     found = {"HDBSCAN": _hdbscan(reduced), "k-means": _best_k_means(reduced, seed)}
     facts = {name: _judge(reduced, labels, name, seed) for name, labels in found.items()}
-    by_density = facts["HDBSCAN"]
+    by_density, stabler = facts["HDBSCAN"], facts["k-means"]["stability"]
     if by_density["clusters"] < 2:
         method, why = "k-means", f"HDBSCAN finds {by_density['clusters']}"
     elif by_density["noise"] >= MOST_NOISE:
         method, why = "k-means", f"HDBSCAN leaves out {by_density['noise']:.0%}"
+    elif by_density["stability"] < min(STABLE, stabler):
+        method, why = "k-means", f"HDBSCAN has a stability of {by_density['stability']:.2f}"
     else:
         method, why = "HDBSCAN", f"it finds {by_density['clusters']} and leaves out {by_density['noise']:.0%}"
     methods = [{"method": name, "used": name == method, **measured} for name, measured in facts.items()]

@@ -3,7 +3,7 @@
 Groups of a data set differ in age, and errors depend on age. A standardised rate is the mean of a group's rates by age
 band, weighted with the bands' shares of all faces compared. Bands in which a compared group has fewer than `MIN_CELL`
 faces are left out for all groups, so that all are compared over the same ages; the share of the faces that lie in the
-bands kept is said beside the numbers.
+bands kept is said beside the numbers. Raw numbers are over all ages.
 """
 
 from dataclasses import dataclass

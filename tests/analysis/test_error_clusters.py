@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from facelib.analysis.error_clusters import cluster, describe, find_errors, map_2d, reduce, traits
+from facelib.analysis.error_clusters import STABLE, cluster, describe, find_errors, map_2d, reduce, traits
 from facelib.schema import P_ETHNICITY
 
 
@@ -82,6 +82,18 @@ def test_k_means_takes_over_where_density_finds_less_than_two():
     assert facts["why"] in ("HDBSCAN finds 0", f"HDBSCAN leaves out {by_density['noise']:.0%}", "HDBSCAN finds 1")
     assert by_density["clusters"] > 1 or np.isnan(by_density["stability"])  # finding nothing each time is no stability
     assert labels.min() == 0
+
+
+def test_k_means_takes_over_where_density_is_unstable_and_it_is_not():
+    # Two dense directions and a wide rest: on a half of the rows density finds another number of clusters.
+    embeddings = np.random.default_rng(0).normal(size=(1200, 512))
+    embeddings[:300, 0] += 8
+    embeddings[300:500, 1] += 8
+    _, facts = cluster(embeddings, seed=0)
+    by_density, by_means = facts["methods"]
+    assert by_density["clusters"] >= 2 and by_density["noise"] < 0.5
+    assert by_density["stability"] < STABLE < by_means["stability"]
+    assert facts["method"] == "k-means" and "stability" in facts["why"]
 
 
 @pytest.mark.parametrize(("n", "some"), [(0, False), (1, False), (5, False), (8, True), (12, True)])
