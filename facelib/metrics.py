@@ -3,6 +3,7 @@
 Ages are in years. Class labels are integer codes. Every array has shape (n,) unless a docstring says otherwise.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -114,6 +115,23 @@ def auc(y_true, score) -> float:
     return float((ranks[positives].sum() - n_pos * (n_pos + 1) / 2) / (n_pos * n_neg))
 
 
+def average_precision(y_true, score) -> float:
+    """Area under the precision-recall curve as a step function; nan where one class is absent.
+
+    A score that knows nothing reaches the share of class 1, not 0.5.
+    """
+    y_true, score = np.asarray(y_true), np.asarray(score)
+    order = np.argsort(-score, kind="stable")
+    positives = y_true[order] == 1
+    total = positives.sum()
+    if total in (0, len(positives)):
+        return float("nan")
+    # As scikit-learn's, many times faster, which matters inside a bootstrap: equal scores are one threshold.
+    last = np.append(np.diff(score[order]) != 0, True)
+    found = np.cumsum(positives)[last]
+    return float(np.sum(np.diff(found, prepend=0) * found / (np.flatnonzero(last) + 1)) / total)
+
+
 def macro_f1(y_true, y_pred) -> float:
     """Unweighted mean of the F1 of the classes that occur among the labels or the predictions."""
     return float(sk.f1_score(y_true, y_pred, average="macro", zero_division=0))
@@ -182,14 +200,17 @@ def bootstrap(
         rows = order[places]
         return statistic(*(array[rows] for array in arrays))
 
-    drawn = stats.bootstrap(
-        (np.arange(len(starts)),),
-        resampled,
-        vectorized=False,
-        n_resamples=resamples,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution
+    with warnings.catch_warnings():
+        # A statistic that no sample changes has an interval of no width; SciPy warns of a method not used here.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (np.arange(len(starts)),),
+            resampled,
+            vectorized=False,
+            n_resamples=resamples,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
     tail = 100 * (1 - confidence) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
     return Estimate(float(value), float(low), float(high), n, unit)

@@ -56,6 +56,23 @@ def test_auc_by_hand_and_without_one_class():
     assert math.isnan(metrics.auc([1, 1], [0.2, 0.3]))
 
 
+@pytest.mark.parametrize("decimals", [6, 1, 0])
+def test_average_precision_equals_scikit_learns_also_with_ties(decimals):
+    rng = np.random.default_rng(decimals)
+    y_true = (rng.random(200) < 0.2).astype(int)
+    score = np.round(rng.normal(y_true, 1.5), decimals)
+    expected = sk.average_precision_score(y_true, score)
+    assert metrics.average_precision(y_true, score) == pytest.approx(expected, abs=1e-12)
+
+
+def test_average_precision_by_hand_and_without_one_class():
+    # Ranked 1, 0, 1: the first find at precision 1, the second at 2/3.
+    assert metrics.average_precision([1, 0, 1], [0.9, 0.8, 0.2]) == pytest.approx((1 + 2 / 3) / 2)
+    # A score that knows nothing reaches the share of class 1.
+    assert metrics.average_precision([1, 0, 0, 0], [0.5] * 4) == 0.25
+    assert math.isnan(metrics.average_precision([1, 1], [0.2, 0.3]))
+
+
 def test_calibration_error_weighs_each_bins_gap_by_its_count():
     correct, confidence = [True, True, True, False], [0.95, 0.95, 0.95, 0.65]
     expected = 3 / 4 * 0.05 + 1 / 4 * 0.65
@@ -146,7 +163,6 @@ def test_bootstrap_repeats_with_its_seed_and_only_then():
     assert first == again and first.low != other.low and first.value == other.value
 
 
-@pytest.mark.filterwarnings("ignore::scipy.stats.DegenerateDataWarning")
 def test_undefined_resamples_are_left_out_of_the_interval():
     y_true = np.array([0, 0, 0, 0, 1, 0, 0, 0])  # a third of the resamples hold no positive
     estimate = bootstrap(metrics.auc, y_true, np.arange(8.0), resamples=200)

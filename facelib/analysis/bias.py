@@ -10,10 +10,15 @@ import pandas as pd
 from scipy import stats
 
 from facelib import metrics
+from facelib.analysis.gaps import spread_beyond_chance
+from facelib.analysis.standardised import common_bands, interval, resample
 from facelib.metrics import CONFIDENCE, Estimate
-from facelib.schema import ETHNICITIES
+from facelib.schema import ETHNICITIES, age_band
 
 POWER = 0.80
+CLAIMS = 5
+ASIAN_MEN = "Asian men are called female more often than any other group of men (in source A almost twice as often)"
+SPREAD = "Age error differs across gender and ethnicity groups (in source A by about a year)"
 NO_SPREAD = 0.5  # years; a range certainly below half a year is not "about a year"
 
 
@@ -85,7 +90,7 @@ def test_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
         One row per claim, the fields of `Claim`.
     """
     known = frame.dropna(subset=["age", "gender", "ethnicity"])
-    confidence = 1 - (1 - CONFIDENCE) / 5
+    confidence = 1 - (1 - CONFIDENCE) / CLAIMS
     claims = [
         _babies(known, confidence),
         _boys(known, confidence),
@@ -97,6 +102,25 @@ def test_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
 
 
 test_claims.__test__ = False  # not a test, whatever pytest makes of the name
+
+
+def standardised_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """The two claims that compare groups over many ages, with every group given the same age mix.
+
+    Parameters and intervals are those of `test_claims`; see `standardised` for the ages that are compared.
+
+    Returns
+    -------
+    DataFrame
+        The fields of `Claim`, with the texts of `test_claims` as `claim`.
+    """
+    known = frame.dropna(subset=["age", "gender", "ethnicity"])
+    confidence = 1 - (1 - CONFIDENCE) / CLAIMS
+    claims = [
+        _asian_men_standardised(known, confidence, resamples, seed),
+        _spread_standardised(known, confidence, seed),
+    ]
+    return pd.DataFrame([asdict(claim) for claim in claims])
 
 
 def _babies(known: pd.DataFrame, confidence: float) -> Claim:
@@ -115,16 +139,26 @@ def _boys(known: pd.DataFrame, confidence: float) -> Claim:
     return judge(text, "gender error rate up to 17 years, boys minus girls", estimate, confidence)
 
 
-def _asian_men(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
-    text = "Asian men are called female more often than any other group of men (in source A almost twice as often)"
-    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
+def _adult_men(known: pd.DataFrame) -> pd.DataFrame:
+    """Men from 18 years on whose ethnicity label at least 10 of them have."""
     men = known[(known["gender"] == 0) & (known["age"] >= 18)]
     counts = men["ethnicity"].value_counts()
-    men = men[men["ethnicity"].isin(counts[counts >= 10].index)]
-    asian = ETHNICITIES.index("Asian")
+    return men[men["ethnicity"].isin(counts[counts >= 10].index)]
+
+
+def _judge_log(text: str, measure: str, estimate: Estimate, confidence: float) -> Claim:
+    """Judge a logarithm, and say its numbers as ratios."""
+    claim = judge(text, measure, estimate, confidence)
+    numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
+    return replace(claim, **numbers)
+
+
+def _asian_men(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
+    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
+    men, asian = _adult_men(known), ETHNICITIES.index("Asian")
     codes = set(men["ethnicity"].astype(int))
     if asian not in codes or len(codes) < 2:
-        return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(men)), confidence)
+        return judge(ASIAN_MEN, measure, Estimate(np.nan, np.nan, np.nan, len(men)), confidence)
 
     def log_ratio(wrong: np.ndarray, ethnicity: np.ndarray) -> float:
         # Half an error more in each group keeps a group without errors from making the ratio infinite. The next group
@@ -135,9 +169,22 @@ def _asian_men(known: pd.DataFrame, confidence: float, resamples: int, seed: int
     wrong = (men["gender"] != men["gender_pred"]).to_numpy()
     columns = (wrong, men["ethnicity"].to_numpy())
     options = {"groups": men["group_id"], "resamples": resamples, "seed": seed, "confidence": confidence}
-    claim = judge(text, measure, metrics.bootstrap(log_ratio, *columns, **options), confidence)
-    numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
-    return replace(claim, **numbers)
+    return _judge_log(ASIAN_MEN, measure, metrics.bootstrap(log_ratio, *columns, **options), confidence)
+
+
+def _asian_men_standardised(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
+    men = _adult_men(known)
+    name, band = men["ethnicity"].map(dict(enumerate(ETHNICITIES))), pd.Series(age_band(men["age"]), men.index)
+    wrong = (men["gender"] != men["gender_pred"]).to_numpy(float)
+    drawn = resample(wrong[None], name, band, men["group_id"].to_numpy(), resamples, seed)
+    measure = f"the same with one age mix, over ages of {drawn.covered:.0%} of the faces"
+    if "Asian" not in drawn.groups or len(drawn.groups) < 2 or not drawn.common.any():
+        return judge(ASIAN_MEN, measure, Estimate(np.nan, np.nan, np.nan, len(men)), confidence)
+    n = drawn.counts[..., drawn.common].sum(axis=-1)
+    rates = (drawn.standardised()[0] * n + 0.5) / (n + 1)  # half an error more, as without standardisation
+    asian = drawn.groups.index("Asian")
+    log_ratios = np.log(rates[:, asian] / np.delete(rates, asian, axis=1).max(axis=1))
+    return _judge_log(ASIAN_MEN, measure, interval(log_ratios, int(n[0].sum()), confidence), confidence)
 
 
 def _older(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
@@ -168,26 +215,35 @@ def _older(known: pd.DataFrame, confidence: float, resamples: int, seed: int) ->
     return replace(claim, answer="cannot tell") if too_small else claim
 
 
-def _spread(known: pd.DataFrame, confidence: float, seed: int) -> Claim:
-    text = "Age error differs across gender and ethnicity groups (in source A by about a year)"
+def _large_cells(known: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Rows of crossings of gender and ethnicity with 20 and more, the code of each crossing, and the age errors."""
     counts = known.groupby(["gender", "ethnicity"])["age"].transform("size")
     large = known[counts >= 20]
     cell = (large["gender"] * len(ETHNICITIES) + large["ethnicity"]).to_numpy()
-    measure = f"largest minus smallest MAE of {len(np.unique(cell))} groups of 20 and more, beyond chance, years"
-    if len(np.unique(cell)) < 2:
-        return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(large)), confidence)
-    error = (large["age_pred"] - large["age"]).abs().to_numpy()
+    return large, cell, (large["age_pred"] - large["age"]).abs().to_numpy()
 
-    def spread(cell: np.ndarray) -> float:
-        means = pd.Series(error).groupby(cell).mean()
-        return means.max() - means.min()
 
-    # A range of noisy means is never 0. What groups drawn at random show is subtracted, and how much it varies is the
-    # error: a bootstrap would add the noise of the means a second time.
-    rng = np.random.default_rng(seed)
-    by_chance = np.array([spread(rng.permutation(cell)) for _ in range(1000)])
-    value = spread(cell) - by_chance.mean()
-    reach = stats.norm.ppf(0.5 + confidence / 2) * by_chance.std()
-    claim = judge(text, measure, Estimate(value, value - reach, value + reach, len(large)), confidence)
+def _judge_spread(measure: str, estimate: Estimate, confidence: float) -> Claim:
+    claim = judge(SPREAD, measure, estimate, confidence)
     small = claim.answer == "cannot tell" and claim.high < NO_SPREAD
     return replace(claim, answer="not found") if small else claim
+
+
+def _spread(known: pd.DataFrame, confidence: float, seed: int) -> Claim:
+    large, cell, error = _large_cells(known)
+    measure = f"largest minus smallest MAE of {len(np.unique(cell))} groups of 20 and more, beyond chance, years"
+    if len(np.unique(cell)) < 2:
+        return judge(SPREAD, measure, Estimate(np.nan, np.nan, np.nan, len(large)), confidence)
+    return _judge_spread(measure, spread_beyond_chance(error, cell, seed, confidence).beyond, confidence)
+
+
+def _spread_standardised(known: pd.DataFrame, confidence: float, seed: int) -> Claim:
+    large, cell, error = _large_cells(known)
+    band = pd.Series(age_band(large["age"]), large.index)
+    common = band.isin(common_bands(pd.Series(cell, large.index), band)).to_numpy()
+    measure = f"the same with one age mix, over ages of {common.sum() / max(1, len(common)):.0%} of the faces"
+    if len(np.unique(cell)) < 2 or not common.any():
+        return judge(SPREAD, measure, Estimate(np.nan, np.nan, np.nan, len(large)), confidence)
+    strata = band[common].to_numpy(str)
+    spread = spread_beyond_chance(error[common], cell[common], seed, confidence, strata)
+    return _judge_spread(measure, spread.beyond, confidence)

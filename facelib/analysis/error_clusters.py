@@ -8,9 +8,14 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+from facelib.schema import P_ETHNICITY
+
 LARGE_ERROR = 0.9  # age errors above this quantile count as errors
 COMPONENTS = 16  # principal components that distances are measured in
 MIN_CLUSTER = 8
+MOST_NOISE = 0.5  # share of the errors in no cluster from which k-means is used
+STABLE = 0.5  # adjusted Rand index from which a half of the errors gives much the same clusters
+MEASURED = ("stability", "silhouette")
 
 
 def find_errors(frame: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +43,11 @@ def find_errors(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
-    """Cluster embeddings by density, and by k-means where density finds fewer than two clusters.
+    """Cluster embeddings by density (HDBSCAN) and by k-means, and choose one of the two.
+
+    HDBSCAN is preferred, for it need not be told how many clusters there are and leaves out what belongs to none. Where
+    it finds fewer than two, leaves out half of the rows, or is unstable (below `STABLE`) and k-means less so, k-means
+    takes its place.
 
     Parameters
     ----------
@@ -50,26 +59,41 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
     labels : int array of shape (n,)
         -1 for noise.
     facts : dict
-        method, clusters, noise (share), stability (mean adjusted Rand index of clusterings of halves of the rows
-        against this one).
+        method, why, clusters, noise (share), stability (mean adjusted Rand index of clusterings of halves of the rows
+        against this one), silhouette (mean of the rows within clusters), both nan for fewer than two clusters;
+        `methods` has the last four for both methods, one dictionary each.
     """
     if len(embeddings) < MIN_CLUSTER:
-        labels = np.full(len(embeddings), -1)
-        return labels, {"method": "none: too few errors", "clusters": 0, "noise": 1.0, "stability": float("nan")}
+        labels, none = np.full(len(embeddings), -1), {"clusters": 0, "noise": 1.0} | dict.fromkeys(MEASURED, np.nan)
+        return labels, {"method": "none", "why": f"fewer than {MIN_CLUSTER} errors", **none, "methods": []}
     reduced = reduce(embeddings, seed)
-    labels, method = _cluster_once(reduced, seed)
-    rng = np.random.default_rng(seed)
-    agreement = []
+    found = {"HDBSCAN": _hdbscan(reduced), "k-means": _best_k_means(reduced, seed)}
+    facts = {name: _judge(reduced, labels, name, seed) for name, labels in found.items()}
+    by_density, stabler = facts["HDBSCAN"], facts["k-means"]["stability"]
+    if by_density["clusters"] < 2:
+        method, why = "k-means", f"HDBSCAN finds {by_density['clusters']}"
+    elif by_density["noise"] >= MOST_NOISE:
+        method, why = "k-means", f"HDBSCAN leaves out {by_density['noise']:.0%}"
+    elif by_density["stability"] < min(STABLE, stabler):
+        method, why = "k-means", f"HDBSCAN has a stability of {by_density['stability']:.2f}"
+    else:
+        method, why = "HDBSCAN", f"it finds {by_density['clusters']} and leaves out {by_density['noise']:.0%}"
+    methods = [{"method": name, "used": name == method, **measured} for name, measured in facts.items()]
+    return found[method], {"method": method, "why": why, **facts[method], "methods": methods}
+
+
+def _judge(reduced: np.ndarray, labels: np.ndarray, method: str, seed: int) -> dict:
+    """Clusters, noise, stability and silhouette of a clustering."""
+    rng, clusters, agreement = np.random.default_rng(seed), int(labels.max() + 1), []
     for trial in range(5):
         half = np.sort(rng.permutation(len(reduced))[: max(2, len(reduced) // 2)])
-        again = _k_means(reduced[half], labels.max() + 1, trial) if method == "k-means" else _hdbscan(reduced[half])
+        again = _k_means(reduced[half], clusters, trial) if method == "k-means" else _hdbscan(reduced[half])
         agreement.append(adjusted_rand_score(labels[half], again))
-    return labels, {
-        "method": method,
-        "clusters": int(labels.max() + 1),
-        "noise": float((labels < 0).mean()),
-        "stability": float(np.mean(agreement)),
-    }
+    inside = labels >= 0
+    measured = float("nan"), float("nan")
+    if 1 < clusters < inside.sum():
+        measured = float(np.mean(agreement)), float(silhouette_score(reduced[inside], labels[inside]))
+    return {"clusters": clusters, "noise": float((~inside).mean()), **dict(zip(MEASURED, measured, strict=True))}
 
 
 def reduce(embeddings: np.ndarray, seed: int) -> np.ndarray:
@@ -88,15 +112,13 @@ def _k_means(reduced: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     return KMeans(max(1, min(clusters, len(reduced))), n_init=10, random_state=seed).fit_predict(reduced)
 
 
-def _cluster_once(reduced: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    labels = _hdbscan(reduced)
-    if labels.max() >= 1 and (labels < 0).mean() < 0.5:
-        return labels, "HDBSCAN"
+def _best_k_means(reduced: np.ndarray, seed: int) -> np.ndarray:
+    """The clustering into two to eight with the largest silhouette; one cluster where there are too few rows."""
     most = min(8, len(reduced) // MIN_CLUSTER)
     if most < 2:
-        return np.zeros(len(reduced), int), "k-means"
+        return np.zeros(len(reduced), int)
     candidates = [_k_means(reduced, k, seed) for k in range(2, most + 1)]
-    return max(candidates, key=lambda labels: silhouette_score(reduced, labels)), "k-means"
+    return max(candidates, key=lambda labels: silhouette_score(reduced, labels))
 
 
 def map_2d(embeddings: np.ndarray, seed: int) -> np.ndarray:
@@ -131,7 +153,11 @@ def traits(frame: pd.DataFrame, issues: pd.DataFrame, quality: pd.DataFrame) -> 
         names[f"{attribute} label doubted"] = frame["image_id"].isin(rows["image_id"]).to_numpy()
     for flag in (column for column in quality if column.startswith("is_")):
         names[f"quality: {flag.removeprefix('is_')}"] = frame["image_id"].isin(quality.loc[quality[flag], "image_id"])
-    names["gender confidence below 0.8"] = (np.maximum(frame["p_female"], 1 - frame["p_female"]) < 0.8).to_numpy()
+    confidence = {
+        "gender": np.maximum(frame["p_female"], 1 - frame["p_female"]).to_numpy(),
+        "ethnicity": frame[list(P_ETHNICITY)].to_numpy().max(axis=1, initial=0),
+    }
+    names |= {f"{head} confidence below 0.8": chance < 0.8 for head, chance in confidence.items()}
     return pd.DataFrame({name: np.asarray(value, bool) for name, value in names.items()})
 
 

@@ -118,6 +118,44 @@ def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int
     return found
 
 
+def one_against_rest(frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Female, and each ethnicity: whether a face has this label, the probability given to it, and its copy group.
+
+    Faces without the label count in none; classes that no face or every face has are left out.
+    """
+    scores = {"female": ("gender", GENDERS.index("female"), "p_female")}
+    scores |= {name: ("ethnicity", code, P_ETHNICITY[code]) for code, name in enumerate(ETHNICITIES)}
+    found = {}
+    for name, (attribute, code, column) in scores.items():
+        known = frame[frame[attribute].notna()]
+        is_class = (known[attribute] == code).to_numpy(int)
+        if 0 < is_class.sum() < len(is_class):
+            found[name] = is_class, known[column].to_numpy(), known["group_id"].to_numpy()
+    return found
+
+
+def ranking_table(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """Area under the ROC curve and average precision of each class against the rest.
+
+    Returns
+    -------
+    DataFrame
+        class, n, base_rate (share of the class: the precision of a guess), auc and average_precision, each with _low
+        and _high.
+    """
+    rows = []
+    for name, (is_class, score, groups) in one_against_rest(frame).items():
+        row = {"class": name, "n": len(is_class), "base_rate": is_class.mean()}
+        for measure in (metrics.auc, metrics.average_precision):
+            options = {"groups": groups, "resamples": resamples, "seed": seed}
+            estimate = metrics.bootstrap(measure, is_class, score, **options)
+            key = measure.__name__
+            row |= {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+        rows.append(row)
+    endings = [f"{key}{ending}" for key in ("auc", "average_precision") for ending in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["class", "n", "base_rate", *endings])
+
+
 def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """What is reached without looking at a face: the training median age and the majority classes.
 
@@ -143,6 +181,20 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
     return pd.DataFrame(rows)
 
 
+def judged_rows(frame: pd.DataFrame, by: list[str]) -> tuple[list[str], pd.DataFrame]:
+    """The attributes that anybody labelled, and the rows on which all of these and the columns of `by` are known."""
+    judged = [attribute for attribute in ATTRIBUTES if frame[attribute].notna().any()]
+    return judged, frame.dropna(subset=[*judged, *by])
+
+
+def row_values(known: pd.DataFrame) -> pd.DataFrame:
+    """What each row adds to the means of `GROUP_METRICS`: columns of these names; years, and 1 for right or 0."""
+    error = known["age_pred"] - known["age"]
+    right = {name: (known[name] == known[f"{name}_pred"]).astype(float) for name in ("gender", "ethnicity")}
+    columns = {"mae": error.abs(), "bias": error} | {f"{name}_accuracy": value for name, value in right.items()}
+    return pd.DataFrame(columns, index=known.index)
+
+
 def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, min_rows: int) -> pd.DataFrame:
     """Age error, gender and ethnicity accuracy of each group, with counts and 95 % intervals.
 
@@ -162,12 +214,8 @@ def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, m
         One row per group: the columns of `by`, n, and mae, bias (years), gender_accuracy, ethnicity_accuracy, each with
         _low and _high. Rows count whose labels are all known; of an attribute that nobody labelled the numbers are nan.
     """
-    judged = [attribute for attribute in ATTRIBUTES if frame[attribute].notna().any()]
-    known = frame.dropna(subset=[*judged, *by])
-    correct = {
-        "gender_accuracy": (known["gender"] == known["gender_pred"]).astype(float),
-        "ethnicity_accuracy": (known["ethnicity"] == known["ethnicity_pred"]).astype(float),
-    }
+    judged, known = judged_rows(frame, by)
+    correct = row_values(known)[["gender_accuracy", "ethnicity_accuracy"]]
     values = MetricFrame(
         metrics={"n": lambda y_true, y_pred: len(y_true)},
         y_true=known["age"].to_numpy(),

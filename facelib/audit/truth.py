@@ -7,6 +7,19 @@ from facelib.audit.planting import score_ranking
 from facelib.data import synthetic_folder
 from facelib.metrics import rate
 from facelib.runs import RunFolder
+from facelib.schema import ATTRIBUTES
+
+
+def wrong_labels(run: RunFolder, image_ids: pd.Series) -> pd.DataFrame | None:
+    """Which labels are really wrong: bool, a row per image_id and a column per attribute.
+
+    None for data that the package did not draw, of which nobody knows.
+    """
+    if not run.is_synthetic:
+        return None
+    truth = pd.read_csv(synthetic_folder(run) / "truth.csv", dtype={"mislabelled": str}).set_index("image_id")
+    named = truth.loc[image_ids, "mislabelled"].fillna("").str.split(",")
+    return pd.DataFrame({name: named.map(lambda names, name=name: name in names) for name in ATTRIBUTES})
 
 
 def score_audit(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame) -> pd.DataFrame:
@@ -50,13 +63,9 @@ def score_audit(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, issue
             **rate(int((people[grouped] == 1).sum()), int(grouped.sum())).to_dict(),
         }
     )
+    wrong_by_image = wrong_labels(run, faces["image_id"])
     for attribute, part in issues.groupby("attribute"):
-        wrong = (
-            truth.loc[part["image_id"], "mislabelled"]
-            .str.split(",")
-            .map(lambda names, a=attribute: a in names)
-            .to_numpy()
-        )
+        wrong = wrong_by_image.loc[part["image_id"], attribute].to_numpy()
         flagged = part["is_issue"].to_numpy()
         rows += [
             {

@@ -11,7 +11,7 @@ import seaborn as sns
 from IPython import get_ipython
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
-from sklearn.metrics import roc_curve
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from facelib.audit.quality import THRESHOLDS, flag_names
 from facelib.metrics import bootstrap
@@ -321,15 +321,32 @@ def confusion(counts: np.ndarray, names: list[str], title: str) -> Figure:
     return _finish(figure)
 
 
-def roc_curves(curves: dict[str, tuple[np.ndarray, np.ndarray, float]], title: str) -> Figure:
-    """ROC curves of scores: name to (y_true, score, auc)."""
-    figure, axes = _figure(width=5, height=4)
-    for name, (y_true, score, area) in curves.items():
-        false_rate, true_rate, _ = roc_curve(y_true, score)
-        axes[0, 0].plot(false_rate, true_rate, label=f"{name}: {area:.3f}")
-    axes[0, 0].plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-    axes[0, 0].set(xlabel="False positive rate", ylabel="True positive rate", title=title, aspect="equal")
-    axes[0, 0].legend(title="Area under the curve", loc="lower right", fontsize=8)
+def class_curves(curves: dict[str, tuple], table: pd.DataFrame, title: str) -> Figure:
+    """ROC and precision-recall curves of each class against the rest, with what a guess would reach.
+
+    Parameters
+    ----------
+    curves : dict of tuples
+        From `evaluation.one_against_rest`.
+    table : DataFrame
+        From `evaluation.ranking_table`, in the same order.
+    """
+    figure, axes = _figure(2, width=11, height=4.4)
+    (left, right), rows = axes[0], table.set_index("class")
+    for (name, (is_class, score, _)), colour in zip(curves.items(), PALETTE, strict=False):
+        row = rows.loc[name]
+        false_rate, true_rate, _ = roc_curve(is_class, score)
+        left.plot(false_rate, true_rate, color=colour, label=f"{name}: {row['auc']:.3f}")
+        precision, recall, _ = precision_recall_curve(is_class, score)
+        shown = f"{name}: {row['average_precision']:.3f} (base rate {row['base_rate']:.2f})"
+        right.plot(recall, precision, color=colour, label=shown, drawstyle="steps-post")
+        right.axhline(row["base_rate"], color=colour, linestyle=":", linewidth=1)
+    left.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
+    left.set(xlabel="False positive rate", ylabel="True positive rate", title=title)
+    right.set(xlabel="Recall", ylabel="Precision", ylim=(0, 1.03), title="Dotted: what a guess reaches")
+    for axis, name in ((left, "Area under the curve"), (right, "Average precision")):
+        axis.set(xlim=(0, 1))
+        axis.legend(title=name, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return _finish(figure)
 
 
@@ -382,6 +399,43 @@ def group_errors(table: pd.DataFrame, metric: str, label: str, title: str, refer
     axes[0, 0].set(xticks=range(len(bands)), xticklabels=bands, xlabel="Age band (years)", ylabel=label, title=title)
     if hue is not None:
         axes[0, 0].legend(ncols=min(5, len(groups)), loc="best", fontsize=8)
+    return _finish(figure)
+
+
+def raw_and_standardised(rates: pd.DataFrame, title: str) -> Figure:
+    """Each group's raw and age-standardised numbers side by side with their intervals, a panel per measure.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        From `standardised.standardise`.
+    """
+    names = {
+        "mae": "Age MAE (years)",
+        "gender_accuracy": "Gender accuracy",
+        "ethnicity_accuracy": "Ethnicity accuracy",
+    }
+    shown = [name for name in names if name in set(rates["metric"])]
+    drawn = rates.drop_duplicates("group").set_index("group")
+    groups, begins = drawn["n"], np.flatnonzero(drawn["by"].ne(drawn["by"].shift()))[1:]
+    figure, axes = _figure(max(1, len(shown)), width=11, height=1.5 + 0.34 * len(groups))
+    for axis, metric in zip(axes.flat, shown, strict=False):
+        part = rates[rates["metric"] == metric].set_index("group").loc[groups.index]
+        for way, offset, colour, face in (("raw", -0.13, GREY, "white"), ("standardised", 0.13, BLUE, BLUE)):
+            bars = [part[way] - part[f"{way}_low"], part[f"{way}_high"] - part[way]]
+            axis.errorbar(
+                part[way], np.arange(len(part)) + offset, xerr=np.clip(bars, 0, None), fmt="o", color=colour,
+                markerfacecolor=face, markersize=5, capsize=2, label=way,
+            )  # fmt: skip
+        for at in begins:  # groups compare within their own grouping
+            axis.axhline(at - 0.5, color=GREY, linewidth=0.8)
+        labels = [f"{name}  (n = {n:,})" for name, n in groups.items()] if axis is axes[0, 0] else []
+        axis.set(yticks=range(len(groups)), yticklabels=labels, ylim=(len(groups) - 0.5, -0.5), xlabel=names[metric])
+        if metric != "mae":
+            axis.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+    if shown:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, fontsize=9, loc="outside lower center")
+    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return _finish(figure)
 
 

@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 
 import ipywidgets as widgets
+import numpy as np
 import pandas as pd
 from IPython.display import display
 from PIL import Image
@@ -130,13 +131,14 @@ class ReviewPanel:
             f"<br><b>{html.escape(issue)}</b>: {html.escape(proposal.reason)}"
         )
         if self.images is not None:
-            self.picture.value = _png(self.images[row])
+            self.picture.value = as_png(self.images[row], PICTURE_PX)
 
     def _ipython_display_(self) -> None:
         display(self.box)
 
 
-def _png(image) -> bytes:
+def as_png(image: np.ndarray, px: int) -> bytes:
+    """A uint8 image (h, w, 3) as the bytes of a PNG of px by px, for a widget."""
     buffer = io.BytesIO()
-    Image.fromarray(image).resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    Image.fromarray(image).resize((px, px), Image.Resampling.BICUBIC).save(buffer, "PNG")
     return buffer.getvalue()

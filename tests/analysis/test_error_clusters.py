@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from facelib.analysis.error_clusters import cluster, describe, find_errors, map_2d, reduce, traits
+from facelib.analysis.error_clusters import STABLE, cluster, describe, find_errors, map_2d, reduce, traits
+from facelib.schema import P_ETHNICITY
 
 
 def planted(sizes: list[int], spread: float = 0.15, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +61,39 @@ def test_without_clusters_the_stability_says_so():
 def test_clusters_repeat_with_their_seed():
     embeddings = np.random.default_rng(1).normal(size=(80, 32))
     first, again = cluster(embeddings, seed=3), cluster(embeddings, seed=3)
-    assert first[0].tolist() == again[0].tolist() and first[1] == again[1]
+    assert first[0].tolist() == again[0].tolist() and repr(first[1]) == repr(again[1])
+
+
+def test_both_methods_are_measured_and_one_is_used_for_a_reason():
+    embeddings, truth = planted([40, 40, 40])
+    labels, facts = cluster(embeddings, seed=0)
+    assert [(row["method"], row["used"]) for row in facts["methods"]] == [("HDBSCAN", True), ("k-means", False)]
+    for row in facts["methods"]:
+        assert row["clusters"] == 3 and row["stability"] > 0.8
+        assert row["silhouette"] == pytest.approx(silhouette_score(reduce(embeddings, 0), truth), abs=0.05)
+    assert facts["method"] == "HDBSCAN" and facts["why"].startswith("it finds 3 and leaves out")
+    assert facts["noise"] == np.mean(labels < 0)
+
+
+def test_k_means_takes_over_where_density_finds_less_than_two():
+    labels, facts = cluster(np.random.default_rng(0).normal(size=(150, 64)), seed=0)
+    by_density, by_means = facts["methods"]
+    assert facts["method"] == "k-means" and by_means["used"] and not by_density["used"]
+    assert facts["why"] in ("HDBSCAN finds 0", f"HDBSCAN leaves out {by_density['noise']:.0%}", "HDBSCAN finds 1")
+    assert by_density["clusters"] > 1 or np.isnan(by_density["stability"])  # finding nothing each time is no stability
+    assert labels.min() == 0
+
+
+def test_k_means_takes_over_where_density_is_unstable_and_it_is_not():
+    # Two dense directions and a wide rest: on a half of the rows density finds another number of clusters.
+    embeddings = np.random.default_rng(0).normal(size=(1200, 512))
+    embeddings[:300, 0] += 8
+    embeddings[300:500, 1] += 8
+    _, facts = cluster(embeddings, seed=0)
+    by_density, by_means = facts["methods"]
+    assert by_density["clusters"] >= 2 and by_density["noise"] < 0.5
+    assert by_density["stability"] < STABLE < by_means["stability"]
+    assert facts["method"] == "k-means" and "stability" in facts["why"]
 
 
 @pytest.mark.parametrize(("n", "some"), [(0, False), (1, False), (5, False), (8, True), (12, True)])
@@ -143,6 +176,7 @@ def test_traits_are_read_from_labels_issues_and_quality():
             "gender_name": ["male", None, "female"],
             "ethnicity_name": ["White", "Asian", "Asian"],
             "p_female": [0.1, 0.75, 0.85],
+            **dict(zip(P_ETHNICITY, ([0.9, 0.1, 0.7], 0.0, 0.0, 0.0, [0.1, 0.9, 0.3]), strict=True)),
         }
     )
     issues = pd.DataFrame(
@@ -161,4 +195,5 @@ def test_traits_are_read_from_labels_issues_and_quality():
         "age label doubted": [1],
         "quality: dark": [2],
         "gender confidence below 0.8": [1],
+        "ethnicity confidence below 0.8": [2],
     }

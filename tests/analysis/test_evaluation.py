@@ -15,6 +15,8 @@ from facelib.analysis.evaluation import (
     evaluation_frame,
     group_table,
     headline_metrics,
+    one_against_rest,
+    ranking_table,
     reliability,
     widest_gap,
 )
@@ -148,7 +150,6 @@ def test_units_are_years_shares_or_none(headline):
     assert headline["test.gender.auc"].unit == ""
 
 
-@pytest.mark.filterwarnings("ignore::scipy.stats.DegenerateDataWarning")  # two rows have no interval
 def test_an_error_of_a_year_at_45_counts_as_young_and_at_46_as_old(frame):
     two = frame[frame["age"].notna()].head(2).assign(age=[45.0, 46.0], age_pred=[46.0, 48.0], gender=np.nan)
     found = headline_metrics(two, "x", resamples=10, seed=0)
@@ -169,6 +170,25 @@ def test_without_stages_or_intervals_their_keys_are_left_out(tables):
     plain = evaluation_frame(faces, splits, predictions.assign(age_low=np.nan, age_high=np.nan), ("test",))
     found = headline_metrics(plain, "test", resamples=10, seed=0)
     assert not [key for key in found if "stages" in key or "interval" in key] and "test.age.mae" in found
+
+
+def test_each_class_is_ranked_against_the_rest(frame):
+    table = ranking_table(frame, resamples=40, seed=0).set_index("class")
+    assert table.index.tolist() == ["female", "White", "Black", "Asian", "Indian", "Other"]
+    named = frame[frame["ethnicity"].notna()]
+    is_asian = named["ethnicity"] == 2
+    row = table.loc["Asian"]
+    assert row["n"] == len(named) < len(frame) and row["base_rate"] == pytest.approx(is_asian.mean())
+    assert row["auc"] == pytest.approx(sk.roc_auc_score(is_asian, named["p_ethnicity_2"]))
+    assert row["average_precision"] == pytest.approx(sk.average_precision_score(is_asian, named["p_ethnicity_2"]))
+    for measure in ("auc", "average_precision"):
+        assert (table[f"{measure}_low"] < table[measure]).all() and (table[measure] < table[f"{measure}_high"]).all()
+
+
+def test_a_class_that_nobody_or_everybody_has_is_not_ranked(frame):
+    assert set(one_against_rest(frame.assign(ethnicity=1.0))) == {"female"}
+    nobody = frame.assign(ethnicity=np.nan, gender=np.nan)
+    assert one_against_rest(nobody) == {} and ranking_table(nobody, 5, 0).empty
 
 
 # --- baselines --------------------------------------------------------------------------------------------

@@ -63,6 +63,33 @@ def test_metrics_are_valid_json_without_nan(folder):
         json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in a metrics file"))
 
 
+def test_groups_are_compared_with_chance_and_at_one_age_mix(folder):
+    details = folder.load_metrics("05_evaluate_bias")["details"]
+    gaps = [row for row in details["gaps"] if row["difference"] is not None]
+    assert gaps and all(row["difference"] >= 0 and row["groups"] >= 2 for row in gaps)
+    assert all(0 < row["p_adjusted"] <= 1 and row["low"] <= row["beyond_chance"] <= row["high"] for row in gaps)
+    rates = details["standardised"]
+    assert {row["by"] for row in rates} == {"gender", "ethnicity", "gender x ethnicity"}
+    raw = {(row["group"], row["metric"]): row["raw"] for row in rates}
+    by_gender = details["groups"]["gender_name"]
+    for row in by_gender:
+        assert math.isclose(raw[row["gender_name"], "mae"], row["mae"])
+    standardised = {row["claim"] for row in details["claims_standardised"]}
+    assert len(standardised) == 2 and standardised < {row["claim"] for row in details["claims"]}
+    assert all(row["average_precision_low"] <= row["average_precision"] for row in details["ranking"])
+
+
+def test_every_cluster_of_errors_has_a_fault_and_numbers(folder):
+    details = folder.load_metrics("06_error_clusters")["details"]
+    sizes = folder.load_table("error_clusters")["cluster"].value_counts().drop(-1, errors="ignore").to_dict()
+    assert {row["cluster"]: row["n"] for row in details["faults"]} == sizes
+    assert {row["fault"] for row in details["faults"]} <= {"the labels", "the model", "cannot tell"}
+    assert all(0 <= row["really wrong"] <= 1 for row in details["faults"])  # the truth about drawn faces
+    assert {row["cluster"] for row in details["measured"]} == set(sizes)
+    methods = details["clustering"]["methods"]
+    assert [row["method"] for row in methods] == ["HDBSCAN", "k-means"] and sum(row["used"] for row in methods) == 1
+
+
 def test_the_slides_are_the_same_bytes_twice(folder, tmp_path):
     first, second = (build_slides(folder, tmp_path / name).read_bytes() for name in ("one.pdf", "two.pdf"))
     assert first.startswith(b"%PDF") and first == second

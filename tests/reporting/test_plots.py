@@ -153,6 +153,27 @@ def test_errors_of_groups_stand_at_their_age_band():
     assert "male" in texts(figure) and "75+" in texts(figure)
 
 
+def test_curves_of_classes_say_what_a_guess_reaches():
+    curves = {"female": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None)}
+    figure = plots.class_curves(curves, ranking(), "Classes")
+    shown = texts(figure)
+    assert "female: 0.750" in shown and "female: 0.833 (base rate 0.50)" in shown
+    assert [0.5, 0.5] in [list(line.get_ydata()) for line in figure.axes[1].lines]
+
+
+def test_raw_and_standardised_numbers_stand_side_by_side():
+    rows = [("male", "mae", 5.0, 6.0), ("female", "mae", 7.0, np.nan), ("male", "gender_accuracy", 0.9, 0.8)]
+    rows += [("female", "gender_accuracy", 0.7, 0.75)]
+    rates = pd.DataFrame(rows, columns=["group", "metric", "raw", "standardised"]).assign(n=40, by="gender")
+    for way in ("raw", "standardised"):
+        rates = rates.assign(**{f"{way}_low": rates[way] - 0.1, f"{way}_high": np.nan})
+    figure = plots.raw_and_standardised(rates, "Same ages")
+    raw, standardised = (container.lines[0] for container in figure.axes[0].containers)
+    assert list(raw.get_xdata()) == [5, 7] and standardised.get_xdata().item(0) == 6
+    assert "male  (n = 40)" in texts(figure) and "Gender accuracy" in texts(figure) and "Same ages" in texts(figure)
+    assert "Same ages" in texts(plots.raw_and_standardised(rates[:0], "Same ages"))
+
+
 def test_flagged_shares_and_counts_are_in_the_titles():
     quality = pd.DataFrame({"dark": [0.1, 0.5, 0.6, 0.7], "is_dark": [True, False, False, False]})
     quality = quality.assign(blur=0.5, is_blur=False)
@@ -238,6 +259,10 @@ def gains_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ranking() -> pd.DataFrame:
+    return pd.DataFrame({"class": ["female"], "base_rate": 0.5, "auc": 0.75, "average_precision": 0.8333})
+
+
 def points() -> pd.DataFrame:
     return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
 
@@ -260,7 +285,9 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: plots.roc_curves({"gender": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), 0.75)}, "ROC"),
+        lambda: plots.class_curves(
+            {"female": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None)}, ranking(), "ROC"
+        ),
         lambda: plots.reliability_diagram(
             {"gender": points(), "ethnicity": points()}, {"gender": 0.05, "ethnicity": 0.1}
         ),
