@@ -19,7 +19,7 @@ from facelib.errors import MissingFromRun
 from facelib.runs import as_written
 
 MOST_REFERENCES = 2000  # training faces that are kept: 2 MB in half precision
-NEIGHBOUR = 10
+NEIGHBOUR = 10  # the first does as well among so many; the 50th is worse, the 200th much (benchmarks.unlike)
 UNUSUAL_PERCENT = 99.0  # of calibration faces that are nearer than a face which is called unlike them
 
 
