@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -160,41 +161,97 @@ def audit(
 
 @app.command()
 def predict(
-    photos: Annotated[list[Path], typer.Argument(help="Photographs.")],
+    photos: Annotated[list[Path], typer.Argument(help="Photographs, or folders: every image below them.")],
     run: Annotated[str, typer.Option("--run", help="Name of a finished run; none: the published reference.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per face.")] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write a table of all faces in place of the lines."),
+    ] = None,
     ethnicity: Annotated[
         bool, typer.Option("--ethnicity", help="Add the ethnicity label's probabilities, a guess at a sensitive trait.")
     ] = False,
 ) -> None:
     """Age with a 90 % interval, gender with its probability and the face's box, for each face found.
 
-    For illustration and research; not for deciding about a person.
+    Where no face is found the centre is judged, and it is said; a face unlike those of the training is flagged. A
+    photograph that cannot be read is one line on stderr, and the rest goes on: the exit code is 2 only where none can
+    be read. For illustration and research; not for deciding about a person.
     """
-    from facelib import runs
-    from facelib.analysis.external import predict_photo
-    from facelib.models.predictor import load_predictor
+    from tqdm import tqdm
 
-    predictor = load_predictor(runs.published_run() if not run else runs.open_run(run).path)
+    from facelib import runs
+    from facelib.analysis.external import faces_table, list_photos, predict_photos, worth_of_ethnicity
+    from facelib.models.predictor import load_predictor
+    from facelib.storage import check_writable
+
+    path = runs.published_run() if not run else runs.open_run(run).path
+    predictor = load_predictor(path)
+    if table:
+        check_writable(table.parent)  # before the work
     if predictor.synthetic:
         print("these weights learned from drawn faces: predictions for photographs mean nothing", file=sys.stderr)
-    for photo in photos:
-        for face in predict_photo(photo, predictor, ethnicity):
-            say(json.dumps(face) if as_json else describe_face(face))
+    if ethnicity:
+        print(worth_of_ethnicity(path), file=sys.stderr)
+    files, refused = list_photos(photos)
+    for reason in refused:
+        complain(reason)
+    faces, unreadable = [], 0
+    for answer in predict_photos(watched(files), predictor, ethnicity):
+        with tqdm.external_write_mode():  # above the bar, where there is one
+            if answer.reason:
+                complain(answer.reason)
+                unreadable += 1
+            for face in answer.faces if as_json or not table else []:
+                say(json.dumps(face) if as_json else one_line(describe_face(face)))
+        faces += answer.faces
+    if unreadable == len(files):
+        raise typer.Exit(2)
+    if table:
+        runs.write_csv(faces_table(faces), table)
+    if table or len(files) > 1:
+        print(summary(faces, len(files), unreadable), file=sys.stderr)
+
+
+def watched(files: list[Path]) -> Iterator[Path]:
+    """The same files, with a progress bar on a terminal and a line every hundred in a log."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        yield from tqdm(files, unit="photo", leave=False, disable=len(files) < 2)
+        return
+    for number, file in enumerate(files):
+        if number and number % 100 == 0:
+            print(f"{number:,} of {len(files):,} photographs", file=sys.stderr, flush=True)
+        yield file
+
+
+def summary(faces: list[dict], photographs: int, unreadable: int) -> str:
+    """How many photographs and faces there were, and of how many the numbers are worth little."""
+    missed = sum(not face["face_found"] for face in faces)
+    unlike = sum(face["unlike_training"] for face in faces)
+    return (
+        f"{photographs:,} photographs, {unreadable:,} unreadable, {missed:,} without a face found; "
+        f"{len(faces) - missed:,} faces; {unlike:,} unlike the training faces"
+    )
 
 
 def describe_face(face: dict) -> str:
     """One predicted face as a line of text."""
     gender = "female" if face["p_female"] >= 0.5 else "male"
     box = "left {left}, top {top}, edge {edge} px".format(**face["box"])
-    found = "face" if face["face_found"] else "NO FACE FOUND, centre"
+    found = f"face at {box}" if face["face_found"] else f"NO FACE FOUND, the centre at {box} would be"
     text = (
-        f"{face['photo']}: {face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f}), {gender} "
-        f"(p = {max(face['p_female'], 1 - face['p_female']):.2f}), {found} at {box}"
+        f"{face['photo']}: {found}: {face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f}), "
+        f"{gender} (p = {max(face['p_female'], 1 - face['p_female']):.2f})"
     )
     if "ethnicity" in face:
         likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
         text += f", ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})"
+    if face["unlike_training"]:
+        text += (
+            f"; UNLIKE THE TRAINING FACES, farther from them than {face['distance_percentile']:g} % of held-out faces"
+        )
     return text
 
 
@@ -303,11 +360,20 @@ def sentence(error: Exception) -> tuple[str, int]:
     return str(error), 1 if isinstance(error, NotebookFailed) else 2
 
 
+def one_line(text: str) -> str:
+    """A text on one line of printable letters, whatever was in a name."""
+    line = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
+
+
+def complain(reason: str) -> None:
+    """Say what is wrong on one line of stderr."""
+    print("facelib: " + one_line(reason), file=sys.stderr)
+
+
 def refuse(reason: str, code: int) -> None:
-    """Say why on one line, whatever was in a name, and exit."""
-    line = " ".join(reason.split())
-    escaped = (letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
-    print("facelib: " + "".join(escaped), file=sys.stderr)
+    """Say why and exit."""
+    complain(reason)
     sys.exit(code)
 
 

@@ -53,6 +53,7 @@ MADE_BY = {
     "tables/age_stages.parquet": "04_age_two_stage",
     "checkpoints/age_stages.safetensors": "04_age_two_stage",
     "checkpoints/predictor.json": "04_age_two_stage",
+    "checkpoints/familiar.safetensors": "04_age_two_stage",
     "tables/error_clusters.parquet": "06_error_clusters",
     "tables/attributions.parquet": "07_explain",
 }

@@ -84,6 +84,16 @@ def tiny_network(tiny):
 
 
 @pytest.fixture
+def familiarity(tiny_network, noise_images):
+    """The tiny network's familiarity, with the noise pictures for training and calibration faces."""
+    from facelib.models.familiarity import fit_familiarity
+    from facelib.models.network import predict_outputs
+
+    features = predict_outputs(tiny_network, noise_images)["features"]
+    return fit_familiarity(features, features, 0)
+
+
+@pytest.fixture
 def noise_images() -> np.ndarray:
     """Ten pictures of coarse coloured noise: uint8 (10, 32, 32, 3)."""
     coarse = np.random.default_rng(7).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)

@@ -13,13 +13,15 @@ from PIL import Image
 
 from facelib.cli import describe_face, join_pairs
 from facelib.errors import FacelibError, NotebookFailed
+from facelib.runs import read_csv
 from facelib.schema import ETHNICITIES
 
 
 @pytest.fixture
-def trained_run(empty_runs, tiny_network) -> str:
+def trained_run(empty_runs, tiny_network, familiarity) -> str:
     """The name of a run that holds an untrained predictor for 32 px images."""
     from facelib.models.calibration import AgeIntervals
+    from facelib.models.familiarity import save_familiarity
     from facelib.models.network import save_network
     from facelib.models.predictor import Temperatures, save_predictor
     from facelib.runs import start_run
@@ -28,6 +30,7 @@ def trained_run(empty_runs, tiny_network) -> str:
     checkpoints.mkdir()
     save_network(tiny_network, checkpoints / "model.safetensors", image_px=32)
     save_predictor(checkpoints / "predictor.json", "direct", Temperatures(), AgeIntervals((), (5.0,)), synthetic=True)
+    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
     return "tiny"
 
 
@@ -151,17 +154,101 @@ def test_a_text_file_is_no_photograph(facelib, trained_run, tmp_path):
 def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_nothing(facelib, trained_run, blank_photo):
     code, out, err = facelib("predict", blank_photo, "--run", trained_run)
     assert code == 0 and out.count("\n") == 1
-    assert "NO FACE FOUND, centre at left 10, top 0, edge 60 px" in out and "ethnicity" not in out
-    assert "predictions for photographs mean nothing" in err
+    assert f"{blank_photo}: NO FACE FOUND, the centre at left 10, top 0, edge 60 px would be: " in out
+    assert "ethnicity" not in out and "; UNLIKE THE TRAINING FACES, farther from them than 100 % of held-out" in out
+    assert "predictions for photographs mean nothing" in err and err.count("\n") == 1
 
 
 def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_photo):
-    code, out, _ = facelib("predict", blank_photo, blank_photo, "--run", trained_run, "--json", "--ethnicity")
+    code, out, err = facelib("predict", blank_photo, blank_photo, "--run", trained_run, "--json", "--ethnicity")
     faces = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(faces) == 2 and faces[0] == faces[1]
     assert faces[0]["box"] == {"left": 10, "top": 0, "edge": 60} and faces[0]["face_found"] is False
     assert faces[0]["age_low"] <= faces[0]["age_years"] <= faces[0]["age_high"]
     assert list(faces[0]["ethnicity"]) == list(ETHNICITIES)
+    assert faces[0]["unlike_training"] is True and faces[0]["distance_percentile"] == 100
+    assert len(faces[0]["warnings"]) == 2 and faces[0]["warnings"][0].startswith("no face found")
+    assert "How often the ethnicity label is guessed right is not measured for these weights yet" in err
+    assert "2 photographs, 0 unreadable, 2 without a face found; 0 faces; 2 unlike the training faces" in err
+
+
+def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, blank_photo):
+    from facelib.analysis.external import example_photo
+
+    folder = blank_photo.parent / "many"
+    (folder / "deeper").mkdir(parents=True)
+    Image.fromarray(np.concatenate([example_photo()] * 2, axis=1)).save(folder / "deeper" / "two.jpg")
+    shutil.copy(blank_photo, folder / "=1+1.png")
+    (folder / "broken.jpg").write_text("no picture")
+    csv = blank_photo.parent / "out" / "faces.csv"
+    call = ("predict", folder, "--run", trained_run, "--ethnicity", "--csv", csv)
+    code, out, err = facelib(*call, "--json")
+    assert code == 0
+    assert [line for line in err.splitlines() if line.startswith("facelib: ")] == [
+        f"facelib: {folder / 'broken.jpg'} is no image: give a photograph (JPEG, PNG, WEBP, BMP, GIF, TIFF)"
+    ]
+    assert "3 photographs, 1 unreadable, 1 without a face found; 2 faces" in err
+    faces, table = [json.loads(line) for line in out.splitlines()], read_csv(csv)
+    assert [(Path(face["photo"]).name, face["face"]) for face in faces] == [
+        ("=1+1.png", 0),
+        ("two.jpg", 0),
+        ("two.jpg", 1),
+    ]
+    assert len(table) == 3
+    for face, (_, row) in zip(faces, table.iterrows(), strict=True):
+        assert row["warnings"] == "; ".join(face["warnings"])
+        assert row[["left", "top", "edge"]].tolist() == list(face["box"].values())
+        assert row[[f"ethnicity_{name}" for name in ETHNICITIES]].tolist() == list(face["ethnicity"].values())
+        same = [name for name in face if name not in ("box", "warnings", "ethnicity")]
+        assert row[same].to_dict() == {name: face[name] for name in same}
+    code, out, _ = facelib(*call)
+    assert code == 0 and out == ""  # the table takes the place of the lines
+
+
+def test_a_formula_for_a_name_is_none_in_the_table(facelib, trained_run, blank_photo, monkeypatch):
+    shutil.copy(blank_photo, blank_photo.parent / "=1+1.png")
+    monkeypatch.chdir(blank_photo.parent)
+    assert facelib("predict", "=1+1.png", "--run", trained_run, "--csv", "faces.csv")[0] == 0
+    assert "\n'=1+1.png," in Path("faces.csv").read_text()
+    assert read_csv(Path("faces.csv"))["photo"].tolist() == ["=1+1.png"]
+
+
+def test_a_name_of_two_lines_is_one_line_of_text(facelib, trained_run, blank_photo):
+    shutil.copy(blank_photo, blank_photo.parent / "a\nb.png")
+    code, out, _ = facelib("predict", blank_photo.parent / "a\nb.png", "--run", trained_run)
+    assert code == 0 and out.count("\n") == 1 and "a b.png: NO FACE" in out
+
+
+def test_where_no_photograph_can_be_read_each_says_why_and_the_code_is_2(facelib, trained_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.jpg").write_text("no picture")
+    call = ("predict", tmp_path / "gone.jpg", tmp_path / "notes.jpg", tmp_path / "empty", "--run", trained_run)
+    code, out, err = facelib(*call, "--csv", tmp_path / "faces.csv")
+    assert code == 2 and out == "" and not (tmp_path / "faces.csv").exists()
+    said = [line for line in err.splitlines() if line.startswith("facelib: ")]
+    assert len(said) == 3 and "empty holds no photograph" in said[0]
+    assert "gone.jpg does not exist" in said[1] and "notes.jpg is no image" in said[2]
+    assert facelib("predict", tmp_path / "empty", "--run", trained_run)[0] == 2
+
+
+def test_the_progress_of_many_photographs_is_lines_in_a_log(facelib, trained_run, tmp_path):
+    (tmp_path / "many").mkdir()
+    for k in range(205):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path / "many" / f"{k:03}.png")
+    code, out, err = facelib("predict", tmp_path / "many", "--run", trained_run)
+    assert code == 0 and out.count("\n") == 205 and "\r" not in err
+    assert [line for line in err.splitlines() if line.endswith("of 205 photographs")] == [
+        "100 of 205 photographs",
+        "200 of 205 photographs",
+    ]
+    assert "205 photographs, 0 unreadable, 205 without a face found; 0 faces" in err
+
+
+def test_the_progress_of_many_photographs_is_a_bar_on_a_terminal(facelib, trained_run, blank_photo, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code, out, err = facelib("predict", blank_photo, blank_photo, "--run", trained_run)
+    assert code == 0 and out.count("NO FACE FOUND") == 2
+    assert "\r" in err and "/2 [" in err  # and it is cleared in the end
 
 
 def test_a_run_without_a_model_says_what_to_do(facelib, blank_photo):
@@ -174,11 +261,16 @@ def test_a_run_without_a_model_says_what_to_do(facelib, blank_photo):
 
 def test_a_face_reads_as_one_line():
     face = {"photo": "a.jpg", "face_found": True, "box": {"left": 1, "top": 2, "edge": 3}, "age_years": 26.4,
-            "age_low": 20.0, "age_high": 33.0, "p_female": 0.1}  # fmt: skip
-    assert describe_face(face) == "a.jpg: 26 years (20-33), male (p = 0.90), face at left 1, top 2, edge 3 px"
+            "age_low": 20.0, "age_high": 33.0, "p_female": 0.1, "unlike_training": False,
+            "distance_percentile": 40.0}  # fmt: skip
+    assert describe_face(face) == "a.jpg: face at left 1, top 2, edge 3 px: 26 years (20-33), male (p = 0.90)"
     asked = face | {"p_female": 0.5, "ethnicity": {"White": 0.2, "Asian": 0.8}}
     assert "female (p = 0.50)" in describe_face(asked)
     assert describe_face(asked).endswith(", ethnicity label Asian (p = 0.80)")
+    flagged = describe_face(face | {"unlike_training": True, "distance_percentile": 99.4})
+    assert flagged.endswith("; UNLIKE THE TRAINING FACES, farther from them than 99.4 % of held-out faces")
+    missed = describe_face(face | {"face_found": False})
+    assert missed.startswith("a.jpg: NO FACE FOUND, the centre at left 1, top 2, edge 3 px would be: 26 years")
 
 
 # --- audit ------------------------------------------------------------------------------------------------

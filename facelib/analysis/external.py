@@ -1,23 +1,30 @@
 """Photographs from outside the data set: find the face, crop it as the training photographs are, predict."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from skimage import data
 
 from facelib.data.face_boxes import find_faces
-from facelib.data.files import read_file
+from facelib.data.files import printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
+from facelib.models.network import predict_outputs
 from facelib.models.predictor import Predictor
+from facelib.runs import as_written, cache_root, read_json
 from facelib.schema import ETHNICITIES
+from facelib.storage import atomic_path
 
 # The frontal detector's box within an aligned 200 px chip, median of what it finds on padded UTKFace chips
 # (benchmarks/face_box.py): left, top and edge as shares of the chip's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
+BATCH_FACES = 64  # predicted together, and so many photographs at most whose answers wait
+NO_FACE = "no face found: the centre of the photograph was judged instead, and its numbers are no answer"
 
 
 class UnreadablePhoto(FacelibError):
@@ -62,6 +69,15 @@ def example_photo() -> np.ndarray:
     return data.astronaut()
 
 
+def example_file() -> Path:
+    """The same as a file in the cache."""
+    path = cache_root() / "astronaut.png"
+    if not path.exists():
+        with atomic_path(path) as partial:
+            Image.fromarray(example_photo()).save(partial)
+    return path
+
+
 def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
     """All frontal faces of a photograph, largest first, or its centre where none is found.
 
@@ -98,63 +114,159 @@ def rezoom(photo: np.ndarray, crop: FaceCrop, zoom: float, px: int) -> np.ndarra
     return _crop(photo, box, px, crop.found).image
 
 
-def collect_photos(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The photographs at a path: one file, or every image directly in a folder.
+def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """The files of photographs: those named, and of a folder every image below it.
+
+    Hidden files are left out, and links to folders are not followed.
 
     Returns
     -------
-    photos : dict
-        uint8 (h, w, 3) by file name.
-    unreadable : list of str
-        What could not be read, a sentence each.
-
-    Raises
-    ------
-    UnreadablePhoto
-        If not one photograph can be read.
+    files : list of Path
+        In the order of `paths`; those of a folder by name. A file that is named is listed whatever it is.
+    refused : list of str
+        Folders that hold no photograph or are not searched, a sentence each.
     """
-    if not path.is_dir():
-        return {path.name: read_photo(path)}, []
-    photos, unreadable = {}, []
-    for file in sorted(path.iterdir()):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            try:
-                photos[file.name] = read_photo(file)
-            except UnreadablePhoto as error:
-                unreadable.append(str(error))
-    if not photos:
-        raise UnreadablePhoto(f"{path} holds no photograph that can be read: it takes {', '.join(IMAGE_SUFFIXES)}")
-    return photos, unreadable
+    files, refused = [], []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        names, unsearched = regular_files(path)
+        images = [path / name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+        files += images
+        refused += [f"{path / name} {reason}" for name, reason in unsearched]
+        if not images:
+            refused.append(f"{path} holds no photograph: it takes {', '.join(IMAGE_SUFFIXES)}")
+    return files, refused
 
 
-def predict_photo(path: Path, predictor: Predictor, ethnicity: bool = False) -> list[dict]:
-    """Predictions for each face of a photograph, as plain dictionaries.
+@dataclass(frozen=True)
+class PhotoAnswer:
+    """What there is to say of one photograph.
+
+    Attributes
+    ----------
+    path : Path
+    faces : list of dict
+        One a face, as `describe_faces` has it; empty where the photograph cannot be read.
+    reason : str
+        Why it cannot be read, a sentence; else empty.
+    """
+
+    path: Path
+    faces: list[dict]
+    reason: str = ""
+
+
+def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool = False) -> Iterator[PhotoAnswer]:
+    """Predictions for each face of many photographs, in their order.
+
+    One photograph is in memory at a time, and the crops of `BATCH_FACES` faces, which are predicted together.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Taken one by one as they are read, so that an iterator sees how far it got.
+    predictor : Predictor
+    ethnicity : bool
+        Say the ethnicity label's probabilities too.
+    """
+    waiting: list[tuple[Path, list[FaceCrop], str]] = []
+    faces = 0
+    for path in files:
+        try:
+            waiting.append((path, crop_faces(read_photo(path), predictor.image_px), ""))
+        except UnreadablePhoto as error:
+            waiting.append((path, [], str(error)))
+        faces += len(waiting[-1][1])
+        if max(faces, len(waiting)) >= BATCH_FACES:
+            yield from _answers(waiting, predictor, ethnicity)
+            waiting, faces = [], 0
+    yield from _answers(waiting, predictor, ethnicity)
+
+
+def _answers(waiting: list[tuple], predictor: Predictor, ethnicity: bool) -> Iterator[PhotoAnswer]:
+    crops = [crop for _, some, _ in waiting for crop in some]
+    described = iter(())
+    if crops:
+        images = np.stack([crop.image for crop in crops])
+        outputs = predict_outputs(predictor.network, images)
+        table = predictor.judge(outputs, images).join(predictor.familiarity(outputs["features"]))
+        described = iter(describe_faces(crops, table, ethnicity))
+    for path, some, reason in waiting:
+        name = printable(str(path))
+        yield PhotoAnswer(path, [{"photo": name, "face": k} | next(described) for k in range(len(some))], reason)
+
+
+def describe_faces(crops: list[FaceCrop], table: pd.DataFrame, ethnicity: bool) -> list[dict]:
+    """What is said of each face, as plain dictionaries.
+
+    Parameters
+    ----------
+    crops : list of FaceCrop
+    table : DataFrame
+        The predictions and the familiarity of the crops, in their order.
+    ethnicity : bool
+        Say the ethnicity label's probabilities too.
 
     Returns
     -------
     list of dict
-        photo, face_found, box (left, top, edge in pixels), age_years, age_low, age_high, p_female, and ethnicity
-        (probability by label) where asked for.
-
-    Raises
-    ------
-    UnreadablePhoto
-        If the file is no image.
+        face_found, box (left, top, edge in pixels), age_years, age_low, age_high, p_female, distance_percentile (of
+        calibration faces that are nearer to the training faces, 0 to 100), unlike_training, warnings (sentences), and
+        ethnicity (probability by label) where asked for.
     """
-    crops = crop_faces(read_photo(path), predictor.image_px)
-    table = predictor(np.stack([crop.image for crop in crops]))
     faces = []
     for crop, row in zip(crops, table.itertuples(), strict=True):
+        nearer = round(row.distance_percentile, 2)
+        unlike = f"unlike the training faces: farther from them than {nearer:g} % of held-out faces"
         face = {
-            "photo": str(path),
             "face_found": crop.found,
             "box": dict(zip(("left", "top", "edge"), crop.box, strict=True)),
             "age_years": round(row.age_pred, 1),
             "age_low": round(row.age_low, 1),
             "age_high": round(row.age_high, 1),
             "p_female": round(row.p_female, 4),
+            "distance_percentile": nearer,
+            "unlike_training": bool(row.unlike_training),
+            "warnings": [NO_FACE] * (not crop.found) + [unlike] * bool(row.unlike_training),
         }
         if ethnicity:
             face["ethnicity"] = {name: round(getattr(row, f"p_ethnicity_{k}"), 4) for k, name in enumerate(ETHNICITIES)}
         faces.append(face)
     return faces
+
+
+def faces_table(faces: list[dict]) -> pd.DataFrame:
+    """Described faces as a table: a column for each part of the box and each ethnicity, warnings as one text."""
+    rows = []
+    for face in faces:
+        row = face | {"warnings": "; ".join(face["warnings"])}
+        place, shares = row.pop("box"), row.pop("ethnicity", {})
+        rows.append(row | place | {f"ethnicity_{name}": share for name, share in shares.items()})
+    return pd.DataFrame(rows)
+
+
+def worth_of_ethnicity(path: Path) -> str:
+    """What a guess of the ethnicity label is worth, by what notebook 05 measured in the run in a folder."""
+    limits = "It guesses what annotators would say, not what a person is."
+    measured = path / "metrics" / "05_evaluate_bias.json"
+    if not measured.exists():
+        return f"How often the ethnicity label is guessed right is not measured for these weights yet. {limits}"
+    content = read_json(measured)
+    with as_written(measured):
+        overall = content["headline"]["test.ethnicity.accuracy"]
+        groups = [
+            row for row in content["details"]["groups"]["ethnicity_name"] if row["ethnicity_accuracy"] is not None
+        ]
+        said = (
+            f"The ethnicity label is guessed right for {overall['value']:.0%} of the run's {overall['n']:,} test faces"
+        )
+        if groups:
+            worst = min(groups, key=lambda row: row["ethnicity_accuracy"])
+            low, high = worst["ethnicity_accuracy_low"], worst["ethnicity_accuracy_high"]
+            said += (
+                f", and for {worst['ethnicity_accuracy']:.0%} ({low:.0%} to {high:.0%}) of the {worst['n']:,} labelled "
+                f"{worst['ethnicity_name']}, the label that it misses most"
+            )
+        return f"{said}. {limits}"

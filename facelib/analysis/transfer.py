@@ -8,7 +8,6 @@ import pandas as pd
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
-from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -22,6 +21,7 @@ from facelib.data.pixels import resize
 from facelib.data.splits import keep_one
 from facelib.errors import UnreadableData
 from facelib.metrics import Estimate
+from facelib.models.familiarity import neighbour_distance
 from facelib.models.network import predict_outputs
 from facelib.models.predictor import load_predictor
 from facelib.runs import RunFolder, cache_root, write_csv, write_json
@@ -180,9 +180,8 @@ def embedding_shift(own: np.ndarray, other: np.ndarray, resamples: int, seed: in
     classifier = make_pipeline(scaler, LogisticRegression(C=0.01, class_weight="balanced", max_iter=200))
     told = cross_val_predict(classifier, features, is_other, cv=5, method="decision_function")
     scaled = [scaler.transform(part) for part in (own, other)]
-    search = NearestNeighbors(n_neighbors=2).fit(scaled[0])
-    among = search.kneighbors(scaled[0])[0][:, 1].mean()  # the first is the face itself
-    nearest = search.kneighbors(scaled[1], n_neighbors=1)[0][:, 0]
+    among = neighbour_distance(scaled[0], scaled[0], 2).mean()  # the first is the face itself
+    nearest = neighbour_distance(*scaled, 1)
     options = {"resamples": resamples, "seed": seed}
     return {
         "auc": metrics.bootstrap(metrics.auc, is_other, told, **options),

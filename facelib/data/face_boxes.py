@@ -7,6 +7,9 @@ from skimage.feature import Cascade
 
 DETECT_PX = 640  # longest edge of the searched photograph
 SMALLEST_PX = 40  # smallest face looked for in it
+CLOSE_FACE = (
+    0.25  # smallest face looked for beside the border, of the photograph's shorter edge: smaller ones have room
+)
 MIN_NEIGHBOURS = 12  # overlapping detections behind a find; with fewer, patterns are taken for faces
 CHIP_PAD = 0.25  # of a chip's edge: the detector needs room around a face
 CHIP_FACE = 0.6  # smallest face looked for in a chip, of its edge
@@ -15,8 +18,8 @@ CHIP_FACE = 0.6  # smallest face looked for in a chip, of its edge
 def find_faces(photo: np.ndarray) -> list[tuple[float, float, float]]:
     """Boxes (left, top, edge) of frontal faces in pixels of the photograph, largest first.
 
-    A tight crop leaves the detector no room, so a photograph without a find is searched again with a border around it.
-    Without need the border is left out: it invites finds that are no faces.
+    A tight crop leaves the detector no room, so a photograph without a find is searched again with a border around it,
+    for faces that fill much of it. Without need the border is left out: it invites finds that are no faces.
 
     Parameters
     ----------
@@ -25,8 +28,9 @@ def find_faces(photo: np.ndarray) -> list[tuple[float, float, float]]:
     height, width = photo.shape[:2]
     scale = min(1.0, DETECT_PX / max(height, width))
     small = np.asarray(Image.fromarray(photo).resize((max(1, round(width * scale)), max(1, round(height * scale)))))
-    smallest = min(SMALLEST_PX, *small.shape[:2])
-    for pad in (0, max(small.shape) // 2):
+    shorter = min(small.shape[:2])
+    least = min(SMALLEST_PX, shorter)
+    for pad, smallest in ((0, least), (max(small.shape) // 2, max(least, round(CLOSE_FACE * shorter)))):
         boxes = _detect(small, pad, smallest, MIN_NEIGHBOURS, _cascade())
         if boxes:
             return [(left / scale, top / scale, edge / scale) for left, top, edge in boxes]

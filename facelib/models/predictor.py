@@ -11,6 +11,7 @@ from facelib.data import FaceImages
 from facelib.errors import MissingFromRun
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.calibration import AgeIntervals
+from facelib.models.familiarity import Familiarity, load_familiarity
 from facelib.models.network import FaceNet, load_network, predict_outputs, sigmoid, softmax
 from facelib.runs import as_written, read_json, write_json
 from facelib.schema import P_ETHNICITY
@@ -63,6 +64,7 @@ class Predictor:
     age_method: str
     temperatures: Temperatures
     intervals: AgeIntervals
+    familiarity: Familiarity
     image_px: int
     synthetic: bool
 
@@ -105,14 +107,15 @@ def load_predictor(run_path: Path) -> Predictor:
     Raises
     ------
     MissingFromRun
-        If the run has not got as far as notebook 04.
+        If the run has not got as far as notebook 04, or as far as an earlier one that kept no familiar.safetensors.
     DamagedRun
-        If predictor.json is not what `save_predictor` wrote.
+        If predictor.json or familiar.safetensors is not what notebook 04 writes.
     """
     checkpoints = run_path / "checkpoints"
     if not (checkpoints / "predictor.json").exists():
         raise MissingFromRun(f"{run_path} holds no trained predictor: run notebooks 01 to 04 first")
     network, saved = load_network(checkpoints / "model.safetensors")
+    familiarity = load_familiarity(checkpoints / "familiar.safetensors", network.backbone.width)
     with as_written(checkpoints / "predictor.json"):
         facts = read_json(checkpoints / "predictor.json")
         stages = None
@@ -124,6 +127,7 @@ def load_predictor(run_path: Path) -> Predictor:
             facts["age_method"],
             Temperatures(**facts["temperatures"]),
             AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()}),
+            familiarity,
             saved["image_px"],
             facts["synthetic"],
         )

@@ -626,6 +626,25 @@ def zoom_curve(table: pd.DataFrame, title: str) -> Figure:
     return _finish(figure)
 
 
+def margin_curves(table: pd.DataFrame, title: str) -> Figure:
+    """Age error, gender accuracy and share flagged, with intervals, by the width of the crop."""
+    panels = {
+        "mae": ("Mean absolute error (years)", BLUE),
+        "gender_accuracy": ("Gender accuracy", ORANGE),
+        "unlike_training": ("Share flagged as unlike", GREEN),
+    }
+    figure, axes = _figure(len(panels), width=11, height=3)
+    for axis, (name, (label, colour)) in zip(axes[0], panels.items(), strict=True):
+        axis.fill_between(table["zoom"], table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.2, lw=0)
+        axis.plot(table["zoom"], table[name], "o-", color=colour)
+        axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        axis.set(xlabel="Crop width, 1 = as in training", ylabel=label)
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 2].set_ylim(-0.02, 1.02)
+    figure.suptitle(title, x=0.01, ha="left")
+    return _finish(figure)
+
+
 def may_show(run: RunFolder, show_faces: bool) -> bool:
     """Whether single faces of a run may be drawn: synthetic ones always, real ones only where the reader asked."""
     return run.is_synthetic or show_faces

@@ -219,7 +219,8 @@ def publish(run: RunFolder, target: Path) -> Path:
     networks = ["model", "age_stages"]  # the second, though predicting may do without, for notebook 07
     for name in networks:
         halve(run.require(f"checkpoints/{name}.safetensors"), target / "checkpoints" / f"{name}.safetensors")
-    shutil.copy(run.path / "checkpoints" / "predictor.json", target / "checkpoints" / "predictor.json")
+    for name in ("predictor.json", "familiar.safetensors"):
+        shutil.copy(run.require(f"checkpoints/{name}"), target / "checkpoints" / name)
     rounding = measure_rounding(run, target)
     if rounding["age_mean"] > MOST_ROUNDING:
         raise UnfitToPublish(f"half precision moves ages by {rounding['age_mean']:.2f} years on average")

@@ -1,21 +1,33 @@
 """External photographs: the face is found and cropped as in training, or the centre is, and it is said."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from facelib.analysis import external
 from facelib.analysis.external import (
     FaceCrop,
+    PhotoAnswer,
     UnreadablePhoto,
-    collect_photos,
     crop_faces,
+    example_file,
     example_photo,
-    predict_photo,
+    faces_table,
+    list_photos,
+    predict_photos,
     read_photo,
     rezoom,
+    worth_of_ethnicity,
 )
+from facelib.data.drawing import draw_face
+from facelib.errors import DamagedRun
 from facelib.models.calibration import AgeIntervals
+from facelib.models.familiarity import Familiarity, unit_length
+from facelib.models.network import predict_outputs
 from facelib.models.predictor import Predictor, Temperatures
+from facelib.runs import write_json
 from facelib.schema import ETHNICITIES
 
 
@@ -25,8 +37,8 @@ def astronaut() -> FaceCrop:
 
 
 @pytest.fixture
-def predictor(tiny_network) -> Predictor:
-    return Predictor(tiny_network, None, "direct", Temperatures(), AgeIntervals((), (5.0,)), 32, True)
+def predictor(tiny_network, familiarity) -> Predictor:
+    return Predictor(tiny_network, None, "direct", Temperatures(), AgeIntervals((), (5.0,)), familiarity, 32, True)
 
 
 def overlap(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
@@ -135,37 +147,151 @@ def test_a_truncated_photograph_is_refused(tmp_path):
         read_photo(tmp_path / "half.jpg")
 
 
-def test_the_photographs_of_a_folder_come_by_name(tmp_path):
-    for name in ("b.png", "a.JPG", "c.txt"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name, format="PNG")
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "broken.jpg").write_text("no picture")
-    photos, unreadable = collect_photos(tmp_path)
-    assert list(photos) == ["a.JPG", "b.png"]
-    assert len(unreadable) == 1 and "broken.jpg is no image" in unreadable[0]
-    assert list(collect_photos(tmp_path / "b.png")[0]) == ["b.png"]
-
-
-def test_a_folder_without_photographs_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UnreadablePhoto, match=r"holds no photograph that can be read: it takes \.jpg"):
-        collect_photos(tmp_path)
-    with pytest.raises(UnreadablePhoto, match="does not exist"):
-        collect_photos(tmp_path / "gone")
+def test_the_photographs_of_a_folder_are_all_below_it_by_name(tmp_path):
+    for name in ("b.png", "a.JPG", "c.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "deeper" / "still").mkdir(parents=True)
+    (tmp_path / "deeper" / "still" / "d.webp").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "deeper")
+    files, refused = list_photos([tmp_path / "c.txt", tmp_path, tmp_path / "gone.jpg", tmp_path / "empty"])
+    # A file that is named is tried whatever it is called.
+    assert files == [tmp_path / name for name in ("c.txt", "a.JPG", "b.png", "deeper/still/d.webp", "gone.jpg")]
+    assert len(refused) == 2 and "linked is a link to a folder, which is not followed" in refused[0]
+    assert "empty holds no photograph: it takes .jpg" in refused[1]
 
 
 # --- predicting -------------------------------------------------------------------------------------------
 
 
-def test_each_face_of_a_photograph_is_predicted(tmp_path, predictor, astronaut):
-    Image.fromarray(example_photo()).save(tmp_path / "astronaut.png")
-    face = predict_photo(tmp_path / "astronaut.png", predictor)[0]
-    assert face["photo"].endswith("astronaut.png") and face["face_found"]
+def answers(files, predictor, **options) -> list[PhotoAnswer]:
+    return list(predict_photos(files, predictor, **options))
+
+
+def faces_of(path: Path, predictor, **options) -> list[dict]:
+    (answer,) = answers([path], predictor, **options)
+    return answer.faces
+
+
+def test_each_face_of_a_photograph_is_predicted(tmp_path, predictor, astronaut, monkeypatch):
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
+    path = example_file()
+    assert (read_photo(path) == example_photo()).all() and example_file() == path
+    face = faces_of(path, predictor)[0]
+    assert face["photo"] == str(path) and face["face"] == 0 and face["face_found"]
     assert tuple(face["box"].values()) == astronaut.box and list(face["box"]) == ["left", "top", "edge"]
-    row = predictor(crop_faces(example_photo(), 32)[0].image[None]).iloc[0]
+    images = crop_faces(example_photo(), 32)[0].image[None]
+    row = predictor(images).iloc[0]
     assert face["age_years"] == pytest.approx(row["age_pred"], abs=0.06)
     assert face["age_low"] <= face["age_years"] <= face["age_high"]
+    features = predict_outputs(predictor.network, images)["features"]
+    assert face["distance_percentile"] == predictor.familiarity(features)["distance_percentile"][0]
     assert "ethnicity" not in face  # only where asked for
-    asked = predict_photo(tmp_path / "astronaut.png", predictor, ethnicity=True)[0]
+    asked = faces_of(path, predictor, ethnicity=True)[0]
     assert list(asked["ethnicity"]) == list(ETHNICITIES)
     assert sum(asked["ethnicity"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_every_face_of_a_photograph_turned_by_its_exif_is_predicted(tmp_path, predictor):
+    two = Image.fromarray(np.concatenate([example_photo()] * 2, axis=1))
+    exif = Image.Exif()
+    exif[0x0112] = 8  # to be turned by a quarter, anticlockwise
+    two.save(tmp_path / "upright.png")
+    two.rotate(-90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    upright, turned = (faces_of(tmp_path / name, predictor) for name in ("upright.png", "turned.png"))
+    assert len(upright) == 2 and [face["face"] for face in upright] == [0, 1]
+    drop = {"photo"}
+    assert [{k: v for k, v in face.items() if k not in drop} for face in turned] == [
+        {k: v for k, v in face.items() if k not in drop} for face in upright
+    ]
+
+
+@pytest.fixture(scope="module")
+def small_photos(tmp_path_factory) -> list[Path]:
+    """200 small pictures of seven kinds, one of which is no picture."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(3)
+    kinds = [draw_face(10 * k + 5, k % 2, k % 5, rng, 48) for k in range(6)]
+    for k in range(200):
+        Image.fromarray(np.roll(kinds[k % 6], k // 6, axis=1)).save(folder / f"{k:03}.png")
+    (folder / "100.png").write_text("no picture")
+    return sorted(folder.iterdir())
+
+
+def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_photos, predictor, monkeypatch):
+    batches = []
+
+    def counted(network, images):
+        batches.append(len(images))
+        return predict_outputs(network, images)
+
+    monkeypatch.setattr(external, "predict_outputs", counted)
+    given = answers(small_photos, predictor)
+    assert [answer.path for answer in given] == small_photos
+    assert (
+        len(batches) == 4
+        and max(batches) <= external.BATCH_FACES + 3
+        and sum(batches) == sum(len(answer.faces) for answer in given)
+    )
+    assert [answer.path.name for answer in given if answer.reason] == ["100.png"]
+    assert given[100].faces == [] and "100.png is no image" in given[100].reason
+    for k in (0, 63, 64, 101, 199):
+        alone = faces_of(small_photos[k], predictor)
+        for one, many in zip(alone, given[k].faces, strict=True):
+            assert one["box"] == many["box"] and one["photo"] == many["photo"]
+            for name, rounding in {"age_years": 0.11, "age_low": 0.11, "age_high": 0.11, "p_female": 2e-4}.items():
+                assert one[name] == pytest.approx(many[name], abs=rounding)
+            assert one["distance_percentile"] == many["distance_percentile"]
+
+
+def test_photographs_are_read_as_they_are_taken_and_answered_a_batch_later(small_photos, predictor):
+    """So that neither all pictures nor all crops are in memory."""
+    taken = []
+    several = predict_photos((taken.append(file) or file for file in small_photos), predictor)
+    next(several)
+    assert len(taken) == external.BATCH_FACES
+
+
+def test_a_stranger_is_flagged_and_a_missing_face_is_said(tmp_path, tiny_network):
+    """The reference is the picture itself: it is near, and one whose features point elsewhere is not."""
+    known = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    features = predict_outputs(tiny_network, known)["features"]
+    familiarity = Familiarity(unit_length(np.repeat(features, 12, axis=0)), np.linspace(0.001, 0.01, 50))
+    predictor = Predictor(tiny_network, None, "direct", Temperatures(), AgeIntervals((), (5.0,)), familiarity, 32, True)
+    Image.fromarray(known[0]).save(tmp_path / "known.png")
+    Image.new("RGB", (32, 32), "orange").save(tmp_path / "stranger.png")
+    near, far = (faces_of(tmp_path / name, predictor)[0] for name in ("known.png", "stranger.png"))
+    assert (near["distance_percentile"], near["unlike_training"], near["warnings"]) == (0, False, [external.NO_FACE])
+    assert (far["distance_percentile"], far["unlike_training"]) == (100, True)
+    assert far["warnings"][1] == "unlike the training faces: farther from them than 100 % of held-out faces"
+
+
+def test_the_table_has_a_column_for_each_part():
+    face = {"photo": "a", "box": {"left": 1, "top": 2, "edge": 3}, "warnings": ["b", "c"], "ethnicity": {"White": 0.5}}
+    assert faces_table([face]).to_dict("records") == [
+        {"photo": "a", "warnings": "b; c", "left": 1, "top": 2, "edge": 3, "ethnicity_White": 0.5}
+    ]
+
+
+# --- what a guess is worth --------------------------------------------------------------------------------
+
+
+def test_what_a_guess_of_the_ethnicity_label_is_worth_is_what_the_run_measured(tmp_path):
+    def group(name: str, n: int, value: float | None) -> dict:
+        return {
+            "ethnicity_name": name, "n": n, "ethnicity_accuracy": value, "ethnicity_accuracy_low": 0.2,
+            "ethnicity_accuracy_high": 0.4,
+        }  # fmt: skip
+
+    rows = [group("White", 900, 0.91), group("Other", 120, 0.31), group("Asian", 2, None)]
+    content = {
+        "headline": {"test.ethnicity.accuracy": {"value": 0.855, "n": 2316}},
+        "details": {"groups": {"ethnicity_name": rows}},
+    }
+    assert "is not measured for these weights yet" in worth_of_ethnicity(tmp_path)
+    write_json(tmp_path / "metrics" / "05_evaluate_bias.json", content)
+    said = worth_of_ethnicity(tmp_path)
+    assert "right for 86% of the run's 2,316 test faces, and for 31% (20% to 40%) of the 120 labelled Other" in said
+    write_json(tmp_path / "metrics" / "05_evaluate_bias.json", {"headline": {}})
+    with pytest.raises(DamagedRun, match=r"05_evaluate_bias\.json is not what facelib writes"):
+        worth_of_ethnicity(tmp_path)

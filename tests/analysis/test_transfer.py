@@ -116,9 +116,10 @@ def test_planted_copies_are_found_exact_and_near(small_faces, small_truth):
 
 
 @pytest.fixture
-def run(empty_runs, tiny_network, faces_folder) -> RunFolder:
+def run(empty_runs, tiny_network, familiarity, faces_folder) -> RunFolder:
     """A run on the 96 small faces, with an untrained predictor and all tables that are asked of it."""
     from facelib.models.calibration import AgeIntervals
+    from facelib.models.familiarity import save_familiarity
     from facelib.models.network import predict_outputs, save_network
     from facelib.models.predictor import Temperatures, save_predictor
 
@@ -134,6 +135,7 @@ def run(empty_runs, tiny_network, faces_folder) -> RunFolder:
     checkpoints.mkdir()
     save_network(tiny_network, checkpoints / "model.safetensors", image_px=48)
     save_predictor(checkpoints / "predictor.json", "direct", Temperatures(), AgeIntervals((), (5.0,)), synthetic=True)
+    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
     return folder
 
 

@@ -8,6 +8,7 @@ import torch
 from facelib.errors import MissingFromRun
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.calibration import AgeIntervals
+from facelib.models.familiarity import fit_familiarity, save_familiarity
 from facelib.models.network import predict_outputs, save_network
 from facelib.models.predictor import (
     AGE_METHODS,
@@ -33,7 +34,10 @@ def saved_predictor(folder, network, age_method: str) -> Predictor:
     if age_method != "direct":
         save_network(stages, checkpoints / "age_stages.safetensors")
     save_predictor(checkpoints / "predictor.json", age_method, temperatures, INTERVALS, synthetic=True)
-    return Predictor(network, stages, age_method, temperatures, INTERVALS, 32, True)
+    features = np.random.default_rng(4).normal(size=(30, network.backbone.width))
+    familiarity = fit_familiarity(features[:20], features[20:], seed=0)
+    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
+    return Predictor(network, stages, age_method, temperatures, INTERVALS, familiarity, 32, True)
 
 
 @pytest.mark.parametrize("age_method", AGE_METHODS)
@@ -42,6 +46,8 @@ def test_a_saved_predictor_predicts_the_same(age_method, tiny_network, noise_ima
     loaded = load_predictor(tmp_path)
     pd.testing.assert_frame_equal(loaded(noise_images), made(noise_images))
     assert loaded.temperatures == made.temperatures and loaded.intervals == made.intervals
+    assert (loaded.familiarity.reference == made.familiarity.reference).all()
+    assert (loaded.familiarity.usual == made.familiarity.usual).all()
     assert (loaded.age_method, loaded.image_px, loaded.synthetic) == (age_method, 32, True)
 
 
@@ -74,6 +80,13 @@ def test_temperatures_divide_the_logits_by_hand():
     table = class_probabilities(outputs, Temperatures(gender=2.0, ethnicity=0.5))
     assert table["p_female"].tolist() == pytest.approx([0.75])
     assert table[list(P_ETHNICITY)].to_numpy()[0] == pytest.approx([0.125, 0.125, 0.25, 0.375, 0.125])
+
+
+def test_a_run_whose_notebook_04_is_older_than_the_flag_says_how_to_make_it(tiny_network, tmp_path):
+    saved_predictor(tmp_path, tiny_network, "direct")
+    (tmp_path / "checkpoints" / "familiar.safetensors").unlink()
+    with pytest.raises(MissingFromRun, match=r"familiar\.safetensors is missing.*--from 04 makes it"):
+        load_predictor(tmp_path)
 
 
 def test_a_run_that_has_not_got_so_far_says_which_notebooks_are_missing(tmp_path):

@@ -7,10 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from facelib import runs, schema
-from facelib.analysis.external import example_photo, predict_photo
+from facelib.analysis.external import example_file, predict_photos
+from facelib.models.network import predict_outputs
 from facelib.models.predictor import load_predictor
 from facelib.pipeline import notebook_path
 from facelib.reporting import slides
@@ -135,7 +135,8 @@ def test_published_weights_are_half_as_large_and_predict_the_same(folder, publis
     rounding = json.loads((published / "rounding.json").read_text())
     assert rounding["faces"] > 10 and rounding["age_most"] < 0.1 and rounding["p_female_most"] < 0.01
     names = ["model", "age_stages"]  # notebook 07 explains both, whichever predicts
-    assert sorted(path.stem for path in (published / "checkpoints").glob("*.safetensors")) == sorted(names)
+    written = sorted(path.stem for path in (published / "checkpoints").glob("*.safetensors"))
+    assert written == sorted([*names, "familiar"])
     for name in names:
         sizes = [(path / "checkpoints" / f"{name}.safetensors").stat().st_size for path in (folder.path, published)]
         assert 0.49 < sizes[1] / sizes[0] < 0.52
@@ -143,11 +144,20 @@ def test_published_weights_are_half_as_large_and_predict_the_same(folder, publis
 
 def test_predict_finds_the_published_weights(published, facelib, monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "project_root", lambda: published.parent.parent)
-    Image.fromarray(example_photo()).save(tmp_path / "astronaut.png")
-    code, out, err = facelib("predict", tmp_path / "astronaut.png", "--json")
+    code, out, err = facelib("predict", example_file(), "--json", "--ethnicity")
     assert code == 0 and "predictions for photographs mean nothing" in err
-    direct = predict_photo(tmp_path / "astronaut.png", load_predictor(published))
-    assert json.loads(out)["age_years"] == pytest.approx(direct[0]["age_years"], abs=0.1)
+    assert "test faces" in err and "not measured" not in err  # what the guess of the ethnicity label is worth
+    (direct,) = predict_photos([example_file()], load_predictor(published))
+    assert json.loads(out)["age_years"] == pytest.approx(direct.faces[0]["age_years"], abs=0.1)
+
+
+def test_upright_faces_are_flagged_as_often_as_promised_and_noise_is(folder):
+    results = folder.results()["validation.unlike_training"]
+    assert results["low"] < 0.2
+    predictor = load_predictor(folder.path)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (8, predictor.image_px, predictor.image_px, 3), np.uint8)
+    assert predictor.familiarity(predict_outputs(predictor.network, noise)["features"])["unlike_training"].all()
 
 
 def test_published_pages_say_what_the_run_measured_and_that_it_is_synthetic(folder, published):

@@ -272,6 +272,13 @@ def bins_tried() -> pd.DataFrame:
     return pd.DataFrame({"bins": [2, 6, 12], "bin_accuracy": [0.9, 0.6, 0.4]} | {way: [6.0, 5.0, 5.5] for way in ways})
 
 
+def margins() -> pd.DataFrame:
+    rows = {"zoom": [0.8, 1.0, 1.4]}
+    for name in ("mae", "gender_accuracy", "unlike_training"):
+        rows |= {name: [0.3, 0.2, 0.4], f"{name}_low": [0.2, 0.1, 0.3], f"{name}_high": [0.4, 0.3, 0.5]}
+    return pd.DataFrame(rows)
+
+
 def zooms() -> pd.DataFrame:
     return pd.DataFrame(
         {"zoom": [0.8, 1, 1.2], "age_pred": [30, 32, 31], "age_low": 25, "age_high": 40, "p_female": 0.9}
@@ -299,6 +306,7 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
         lambda: plots.faithfulness_gains(gains_table(), "Gains"),
         lambda: plots.photo_with_boxes(random_images(1, 40)[0], [(5, 5, 20)], ["26 years"]),
         lambda: plots.zoom_curve(zooms(), "Zoom"),
+        lambda: plots.margin_curves(margins(), "Margin"),
         lambda: plots.bin_study(bins_tried(), "Bins"),
     ],
 )

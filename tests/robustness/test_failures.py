@@ -79,6 +79,21 @@ def a_run_with_a_damaged_network(tmp: Path) -> None:
     (checkpoints / "model.safetensors").write_bytes(b"no network")
 
 
+def a_run_with_a_damaged_familiarity(tmp: Path) -> None:
+    from facelib.models.network import FaceNet, save_network
+
+    checkpoints = start_run("r", "smoke").path / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "predictor.json").write_text('{"age_method": "direct"}')
+    save_network(FaceNet(), checkpoints / "model.safetensors", image_px=48)
+    (checkpoints / "familiar.safetensors").write_bytes(b"no features")
+
+
+def a_run_of_an_older_notebook(tmp: Path) -> None:
+    a_run_with_a_damaged_familiarity(tmp)
+    (tmp / "runs" / "r" / "checkpoints" / "familiar.safetensors").unlink()
+
+
 def a_strangers_folder(tmp: Path) -> None:
     (tmp / "runs" / "r").mkdir(parents=True)
     (tmp / "runs" / "r" / "thesis.doc").touch()
@@ -167,6 +182,21 @@ CASES = {
         a_run_with_a_damaged_network,
         ("predict", "x.jpg", "--run", "r"),
         r"model\.safetensors is not a network",
+    ),
+    "a damaged familiarity": (
+        a_run_with_a_damaged_familiarity,
+        ("predict", "x.jpg", "--run", "r"),
+        r"familiar\.safetensors is not what facelib writes .*: run the notebook",
+    ),
+    "an older predictor": (
+        a_run_of_an_older_notebook,
+        ("predict", "x.jpg", "--run", "r"),
+        r"familiar\.safetensors is missing.*--from 04 makes it",
+    ),
+    "--csv is a folder": (
+        nothing,
+        ("predict", "x.jpg", "--csv", "{tmp}"),
+        r"is a directory: see facelib predict --help",
     ),
     "no data set": (nothing, ("fetch", "faces"), r"no data set 'faces': choose utkface or utkface-csv"),
     "no archive": (

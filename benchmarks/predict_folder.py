@@ -1,0 +1,101 @@
+"""A thousand photographs by `facelib predict FOLDER --csv`: photographs a second and peak memory of the process.
+
+The photographs are of seven kinds, 640 x 480 JPEGs: faces drawn by the package at several places and sizes, two faces
+in every seventh, the public-domain portrait of an astronaut, and pictures of other things (scikit-image's). One file
+in a hundred is no picture. The same is measured of a tenth of them: what memory grows by in between is what a
+photograph costs.
+
+usage: python -m benchmarks.predict_folder --run NAME [--photos 1000], which writes reports/external/predict_folder.json
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from skimage import data
+
+from benchmarks import EXTERNAL_RESULTS
+from facelib.data.drawing import draw_face
+from facelib.runs import processor, read_csv, write_json
+
+SIZE = (640, 480)
+OTHER_THINGS = ("coffee", "chelsea", "rocket")
+
+
+def picture(number: int, rng: np.random.Generator) -> Image.Image:
+    """The photograph of a number."""
+    kind = number % 7
+    if kind == 6:
+        return Image.fromarray(data.astronaut()).resize((512, 480))
+    if kind == 5:
+        return Image.fromarray(getattr(data, OTHER_THINGS[number // 7 % len(OTHER_THINGS)])()).resize(SIZE)
+    canvas = Image.new("RGB", SIZE, tuple(int(shade) for shade in rng.integers(60, 200, 3)))
+    for place in range(2 if kind == 0 else 1):
+        edge = int(rng.integers(120, 280))
+        face = draw_face(rng.uniform(1, 90), kind % 2, number % 5, rng, edge)
+        canvas.paste(Image.fromarray(face), (20 + 300 * place, int(rng.integers(0, SIZE[1] - edge))))
+    return canvas
+
+
+def fill(folder: Path, photographs: int) -> None:
+    """Write the photographs."""
+    rng = np.random.default_rng(0)
+    for number in range(photographs):
+        path = folder / f"{number:05}.jpg"
+        if number % 100 == 99:
+            path.write_text("no picture")
+        else:
+            picture(number, rng).save(path, quality=90)
+
+
+def measure(run: str, photographs: int) -> dict:
+    """Facts of one call."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, table = Path(name) / "photos", Path(name) / "faces.csv"
+        folder.mkdir()
+        fill(folder, photographs)
+        command = [sys.executable, "-m", "facelib.cli", "predict", str(folder), "--run", run, "--csv", str(table)]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        said = process.stderr.read().splitlines()
+        _, status, usage = os.wait4(process.pid, 0)  # unlike RUSAGE_CHILDREN, of this process alone
+        seconds = time.perf_counter() - start
+        if status:
+            raise SystemExit("\n".join(said))
+        faces = read_csv(table)
+        processor_seconds = usage.ru_utime + usage.ru_stime
+        return {
+            "photographs": photographs,
+            "unreadable": sum(line.startswith("facelib: ") for line in said),
+            "faces": int(faces["face_found"].sum()),
+            "without a face": int((~faces["face_found"]).sum()),
+            "seconds": round(seconds, 1),
+            "processor seconds": round(processor_seconds, 1),
+            "photographs a second": round(photographs / seconds, 2),
+            "photographs a processor second": round(photographs / processor_seconds, 2),
+            "peak memory (MB)": round(usage.ru_maxrss / 1024),
+        }
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", required=True, help="a run with a predictor")
+    parser.add_argument("--photos", type=int, default=1000)
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    results = [measure(options.run, photographs) for photographs in (options.photos // 10, options.photos)]
+    for result in results:
+        print(", ".join(f"{name}: {value:,}" for name, value in result.items()))
+    facts = {"run": options.run, "device": processor(), "cores used": cores, "px": SIZE}
+    write_json(EXTERNAL_RESULTS / "predict_folder.json", facts | {"calls": results})
+
+
+if __name__ == "__main__":
+    main()
