@@ -13,7 +13,7 @@ from PIL import Image
 from facelib.audit import decisions, label_issues
 from facelib.data import ingest, splits
 from facelib.errors import FacelibError, MissingFromRun, RunConflict
-from facelib.models import predictor
+from facelib.models import familiarity, predictor
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.calibration import AgeIntervals
 from facelib.models.network import FaceNet, predict_outputs, save_network
@@ -59,6 +59,8 @@ def finished(tiny, photographs, tmp_path_factory):
     )
     outputs, names = predict_outputs(network, images), faces[["image_id"]]
     run.save_array(outputs["features"].astype(np.float16), "embeddings")
+    known = familiarity.fit_familiarity(outputs["features"], outputs["features"], 0)
+    run.save_checkpoint(lambda path: familiarity.save_familiarity(known, path), "familiar.safetensors")
     split = splits.split_faces(faces, np.arange(FACES), 0)
     probabilities = predictor.class_probabilities(outputs, predictor.Temperatures())
     scores = probabilities.assign(age_pred=outputs["age"], age_spread=9.0)
@@ -84,12 +86,12 @@ def finished(tiny, photographs, tmp_path_factory):
 
 @pytest.fixture
 def published(finished, photographs, tmp_path):
-    """What `publish` writes of it, pages left out, with one checkpoint more."""
+    """What `publish` writes of it, pages left out."""
     target = tmp_path / "reports" / "utkface"
     shutil.copytree(finished.path, target, ignore=shutil.ignore_patterns("tables", "*.safetensors"))
     for name in ("model", "age_stages"):
         halve(finished.path / "checkpoints" / f"{name}.safetensors", target / "checkpoints" / f"{name}.safetensors")
-    shutil.copy(target / "checkpoints" / "model.safetensors", target / "checkpoints" / "another.safetensors")
+    shutil.copy(finished.path / "checkpoints" / "familiar.safetensors", target / "checkpoints")
     for name in TABLES:
         publish_table(finished, name, target / "tables", {str(photographs): "Faces"})
     RunFolder(target).update_params(data={"path": "Faces"})
@@ -140,7 +142,7 @@ def test_a_restored_run_holds_what_the_first_did(call, finished, published, phot
     assert run.params["data"] == finished.params["data"] and run.params["data"]["path"] == str(photographs)
     assert run.profile == finished.profile and run.results() == finished.results()
     shared = {path.name for path in (run.path / "checkpoints").iterdir()}
-    assert shared == {"model.safetensors", "age_stages.safetensors", "another.safetensors", "predictor.json"}
+    assert shared == {"model.safetensors", "age_stages.safetensors", "familiar.safetensors", "predictor.json"}
     assert list(read_json(run.path / "progress.json")) == list(NOTEBOOKS[:4])
     assert sorted(path.name for path in runs_root().iterdir()) == ["utkface"]
 
@@ -276,7 +278,7 @@ def test_a_path_that_leads_out_of_the_data_is_refused(call, published, column, c
     assert f"'{climbing}' leads out of the data folder" in refused(call)
 
 
-@pytest.mark.parametrize("file", ["tables/faces.parquet", "checkpoints/another.safetensors", "params.yaml", "figures"])
+@pytest.mark.parametrize("file", ["tables/faces.parquet", "checkpoints/familiar.safetensors", "params.yaml", "figures"])
 def test_a_link_is_not_followed(call, published, tmp_path, file):
     moved = shutil.move(published / file, tmp_path / "elsewhere")
     (published / file).symlink_to(moved)
