@@ -125,7 +125,7 @@ def restore(
 ) -> None:
     """Make a run folder from a published run, on which notebooks 05 to 08 open without any training.
 
-    Without --data only those that need no photographs do: 05 and 08.
+    Without --data only what needs none of its photographs does: 05, and 08 up to its study of margins.
     """
     from facelib import runs
     from facelib.reporting.restore import restore_run

@@ -115,7 +115,7 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
     path : Path
         The run folder to make: whole when this returns, not there when it does not.
     data, images : str
-        As for `start_run`. Without data a run on photographs is restored without them, which notebooks 06 and 07 say.
+        As for `start_run`. Without data a run on photographs is restored without them, which notebooks 06 to 08 say.
     say : callable
         Takes one line of progress.
 
