@@ -1,11 +1,11 @@
 """Recipes side by side: trained on the same split, from the same start, scored on validation.
 
 Each call trains one variant with the settings of a recipe and keeps what it says of the validation faces in
-runs/recipes/. `--compare` puts all variants beside a first one, with paired bootstrap intervals, into recipes.json.
-Time is processor time, which other programs on the machine do not lengthen much.
+runs/recipes/. `--compare` puts all variants beside a first one, with paired bootstrap intervals, into a file of
+reports/training. Time is processor time, which other programs on the machine do not lengthen much.
 
 usage: python -m benchmarks.recipes DATA VARIANT [--px 64] [--set KEY=VALUE ...]
-       python -m benchmarks.recipes --compare VARIANT [VARIANT ...] [--out DIR]
+       python -m benchmarks.recipes --compare VARIANT [VARIANT ...] [--into recipes.json]
 """
 
 import argparse
@@ -112,16 +112,15 @@ def main() -> None:
     parser.add_argument("--px", default="64")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--compare", nargs="+", metavar="VARIANT")
-    parser.add_argument("--out", type=Path, default=TRAINING_RESULTS)
+    parser.add_argument("--into", type=Path, default=Path("recipes.json"))
     options = parser.parse_args()
-    if not options.compare:
+    if options.compare:
+        found = compare(options.compare)
+        write_json(TRAINING_RESULTS / options.into, found)
+    else:
         settings = dict(pair.split("=", 1) for pair in options.set)
-        profile = resolve_profile("full", {"image_px": options.px, **settings})
-        train_variant(options.data, options.variant, profile)
-        options.compare = [options.variant]
-    found = compare(options.compare)
-    if len(found) > 1:
-        write_json(options.out / "recipes.json", found)
+        train_variant(options.data, options.variant, resolve_profile("full", {"image_px": options.px, **settings}))
+        found = compare([options.variant])
     for name, facts in found.items():
         minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "resumed"
         values = ", ".join(f"{key} {value['value']:.3f}" for key, value in facts["measures"].items())
