@@ -81,6 +81,15 @@ def test_calibration_error_weighs_each_bins_gap_by_its_count():
     assert metrics.expected_calibration_error([False, True], [1.0, 0.95], bins=10) == pytest.approx(0.475)
 
 
+def test_the_interval_of_a_small_calibration_error_holds_it():
+    # Every bin is right exactly as often as it is confident: any resample is further off.
+    shares = np.array([0.6, 0.7, 0.8, 0.9])
+    correct, confidence = (np.arange(100) < 100 * shares[:, None]).ravel(), np.repeat(shares, 100)
+    drawn = metrics.bootstrap(metrics.expected_calibration_error, correct, confidence, resamples=200, seed=0)
+    found = metrics.calibration_error(correct, confidence, resamples=200, seed=0)
+    assert found.value < 1e-12 < drawn.low and (found.low, found.high, found.n) == (found.value, drawn.high, 400)
+
+
 # --- proportions ------------------------------------------------------------------------------------------
 
 

@@ -68,6 +68,15 @@ def _figure(columns: int = 1, rows: int = 1, width: float = 9.0, height: float =
     return figure, axes
 
 
+def _grid(panels: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of some panels, so many in a row that their text can be read, and the axes of those that are needed."""
+    columns = min(columns, panels)
+    figure, axes = _figure(columns, -(-panels // columns), width, height)
+    for axis in axes.flat[panels:]:
+        axis.remove()
+    return figure, axes.flat[:panels]
+
+
 def _finish(figure: Figure) -> Figure:
     """Hand a figure over without leaving it open, so that notebooks show it once."""
     plt.close(figure)
@@ -144,8 +153,8 @@ def average_face(images: np.ndarray, least: int = MIN_AVERAGED) -> np.ndarray | 
 def quality_scores(quality: pd.DataFrame) -> Figure:
     """Distribution of each quality score, with the share flagged."""
     names = flag_names(quality)
-    figure, axes = _figure(len(names), width=12, height=2.4)
-    for axis, (flag, name) in zip(axes.flat, names.items(), strict=True):
+    figure, axes = _grid(len(names), 5, width=10, height=2.2)
+    for axis, (flag, name) in zip(axes, names.items(), strict=True):
         score = flag.removeprefix("is_")
         sns.histplot(quality[score], bins=30, binrange=(0, 1), ax=axis, color=SKY, linewidth=0)
         axis.set(xlabel="Score", ylabel="", xlim=(-0.03, 1.03), yticks=[])
@@ -230,14 +239,14 @@ def ranking_curves(curves: pd.DataFrame, results: dict[str, dict]) -> Figure:
 
 def training_curves(history: pd.DataFrame, losses: dict[str, str], kept: int) -> Figure:
     """Training and validation losses by epoch; `losses` gives each one's name and title, `kept` the epoch kept."""
-    figure, axes = _figure(len(losses), width=3.4 * len(losses), height=2.9)
-    for axis, (name, label) in zip(axes.flat, losses.items(), strict=True):
+    figure, axes = _grid(len(losses), 2, width=9, height=2.7)
+    for axis, (name, label) in zip(axes, losses.items(), strict=True):
         for stage, colour in (("train", GREY), ("validation", BLUE)):
             axis.plot(history["epoch"] + 1, history[f"{stage}_{name}"], color=colour, label=stage, marker=".")
         axis.axvline(kept + 1, color=ORANGE, linewidth=1, linestyle="--", label="kept")
         axis.set(xlabel="Epoch", title=label)
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    axes[0, 0].legend()
+    axes[0].legend()
     return _finish(figure)
 
 
@@ -352,8 +361,8 @@ def class_curves(curves: dict[str, tuple], table: pd.DataFrame, title: str) -> F
 
 def reliability_diagram(points: dict[str, pd.DataFrame], errors: dict[str, float]) -> Figure:
     """Accuracy against confidence of each head, with its expected calibration error."""
-    figure, axes = _figure(len(points), width=4.2 * len(points), height=3.6)
-    for axis, (name, table) in zip(axes.flat, points.items(), strict=True):
+    figure, axes = _grid(len(points), 2, width=8.4, height=3.6)
+    for axis, (name, table) in zip(axes, points.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         bars = [(table["accuracy"] - table["low"]).clip(lower=0), (table["high"] - table["accuracy"]).clip(lower=0)]
         axis.errorbar(table["confidence"], table["accuracy"], yerr=bars, fmt="o-", color=BLUE, capsize=2)
