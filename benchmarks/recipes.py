@@ -48,7 +48,7 @@ def train_variant(data: str, name: str, profile: Profile) -> None:
     images, faces, labels, split = prepared(data, profile)
     train, validation = (np.flatnonzero((split["split"] == part) & split["used"]) for part in ("train", "validation"))
     folder = runs_root() / "recipes"
-    resumed = (folder / name / "last.ckpt").exists()  # the time of the epochs before is not known any more
+    resumed = any((folder / name).glob("*.ckpt"))  # the time of the epochs before is not known any more
     wall, processor = time.perf_counter(), time.process_time()
     network, history = train_multitask(images, labels, train, validation, profile, folder / name, faces["image_id"])
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}

@@ -110,7 +110,6 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
             folder.profile,
             folder.path / MULTITASK_FOLDER,
             faces["image_id"],
-            keep_checkpoint=True,
         )
     if first:
         say(f"trained {len(history)} epochs: `facelib run --run {folder.name} --from 03` goes on")

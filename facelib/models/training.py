@@ -32,6 +32,7 @@ from facelib.schema import ATTRIBUTES, UNKNOWN
 from facelib.storage import atomic_path, write_text
 
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 takes up
+FINISHED = "finished.ckpt"  # weights and losses of a training that reached its end
 # What a training reads of a profile beside its number of epochs and its learning rate, which differ by network.
 READ_BY_TRAINING = (
     "seed",
@@ -256,7 +257,6 @@ def fit(
     validation_rows: np.ndarray | None = None,
     folder: Path | None = None,
     weights: np.ndarray | None = None,
-    keep_checkpoint: bool = False,
 ) -> pd.DataFrame:
     """Train a module in place.
 
@@ -268,13 +268,12 @@ def fit(
         Rows of `batches`.
     folder : Path, optional
         Where an unfinished training keeps its checkpoints; called again with the same labels, rows and settings it
-        goes on from there, at the last epoch that was finished. With a folder, validation rows are needed; training
-        stops early, and the weights of the epoch with the lowest validation loss are kept, where the profile's
+        goes on from there, at the last epoch that was finished. A finished one leaves its weights and losses, which the
+        same call takes up as long as the code that trains is the same. With a folder, validation rows are needed;
+        training stops early, and the weights of the epoch with the lowest validation loss are kept, where the profile's
         `patience` says so. Without one, all epochs are trained, silently.
     weights : float array, optional
         By entry of `train_rows`; see `EpochBatches`.
-    keep_checkpoint : bool
-        Leave the checkpoint of the finished training, for a later call to take up instead of training.
 
     Returns
     -------
@@ -295,12 +294,18 @@ def fit(
         return pd.DataFrame()
     loaders.append(_loader(batches, InOrder(validation_rows, profile.batch_size)))
     key = training_key(module, batches, train_rows, validation_rows, weights)
-    last, marked = folder / "last.ckpt", folder / "key"
+    last, marked, finished = folder / "last.ckpt", folder / "key", folder / FINISHED
     same = marked.exists() and marked.read_text() == key
+    if same and finished.exists():
+        result = load_checkpoint(finished)
+        if result["code"] == training_code():
+            module.network.load_state_dict(result["weights"])
+            module.network.eval()
+            return pd.DataFrame(result["epochs"])
     resumed = str(last) if same and last.exists() else None
     if resumed:
         # Said here, since worker processes begin an epoch before lightning says which one it is.
-        order.set_epoch(finished_epochs(last))
+        order.set_epoch(load_checkpoint(last)["epoch"] + 1)
     if not same and rank_zero_only.rank == 0:
         shutil.rmtree(folder, ignore_errors=True)
         write_text(marked, key)
@@ -313,17 +318,30 @@ def fit(
     trainer = _trainer(module, [*averages, epochs, *early, latest])
     trainer.fit(module, *loaders, ckpt_path=resumed, weights_only=True)
     kept = best.best_model_path if profile.patience else last
-    state = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
-    module.network.load_state_dict({name.removeprefix("network."): value for name, value in state.items()})
+    state = load_checkpoint(kept)["state_dict"]
+    found = {name.removeprefix("network."): value for name, value in state.items()}
+    module.network.load_state_dict(found)
     module.network.eval()
     trainer.strategy.barrier()
-    if not keep_checkpoint and trainer.is_global_zero:
-        shutil.rmtree(folder)  # a training that is finished has nothing to resume
+    if trainer.is_global_zero:
+        with atomic_path(finished) as partial:
+            torch.save({"code": training_code(), "weights": found, "epochs": epochs.rows}, partial)
+        for checkpoint in folder.glob("*.ckpt"):
+            if checkpoint != finished:
+                checkpoint.unlink()  # a training that is finished has nothing to resume
     return epochs.table()
 
 
-def finished_epochs(checkpoint: Path) -> int:
-    """How many epochs a checkpoint has seen.
+def training_code() -> str:
+    """A digest of the code that trains: what it made before a change of it is not what it would make now."""
+    digest = hashlib.sha256()
+    for name in ("augmentation", "batches", "losses", "network", "training"):
+        digest.update((Path(__file__).with_name(f"{name}.py")).read_bytes())
+    return digest.hexdigest()
+
+
+def load_checkpoint(checkpoint: Path) -> dict:
+    """What a checkpoint holds; no code in it is run.
 
     Raises
     ------
@@ -331,7 +349,7 @@ def finished_epochs(checkpoint: Path) -> int:
         If it cannot be read.
     """
     try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["epoch"] + 1
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the reader passes on whatever a damaged file makes it stumble over
         reason = f"{checkpoint} cannot be read ({type(error).__name__})"
         raise DamagedRun(f"{reason}: remove {checkpoint.parent}, and the training begins anew") from error
@@ -395,7 +413,6 @@ def train_multitask(
     profile: Profile,
     folder: Path,
     image_ids: np.ndarray | None = None,
-    keep_checkpoint: bool = False,
 ) -> tuple[FaceNet, pd.DataFrame]:
     """Train the age, gender and ethnicity network by the profile's recipe.
 
@@ -412,8 +429,6 @@ def train_multitask(
         For checkpoints and log.
     image_ids : array of str, optional
         By row of `images`, for messages.
-    keep_checkpoint : bool
-        See `fit`.
 
     Returns
     -------
@@ -431,7 +446,7 @@ def train_multitask(
         columns.iloc[train_rows, -1] = np.sqrt(rare).clip(*STRENGTHS)
     weights = rare if profile.sampler == "balanced" else None
     batches = Batches(images, columns, image_ids)
-    history = fit(module, batches, train_rows, validation_rows, folder, weights, keep_checkpoint)
+    history = fit(module, batches, train_rows, validation_rows, folder, weights)
     return network, history
 
 

@@ -181,27 +181,39 @@ def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(st
     pd.testing.assert_frame_equal(history, whole)
 
 
-def test_a_damaged_checkpoint_is_refused_with_the_remedy(profile, small_faces, tmp_path):
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_damaged_checkpoint_is_refused_with_the_remedy(finished, profile, small_faces, tmp_path):
     images, faces = small_faces
     batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    fit(module_of(profile), batches, ROWS, validation, tmp_path / "training", keep_checkpoint=True)
-    last = tmp_path / "training" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:-5000])
-    with pytest.raises(
-        DamagedRun, match=r"last.ckpt cannot be read \(.*remove .*training, and the training begins anew"
-    ):
+
+    def killed(outputs, batch):
+        if module.current_epoch == 1:
+            raise RuntimeError("power cut")
+        return losses(outputs, batch)
+
+    module = module_of(profile, losses=killed)
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(module, batches, ROWS, validation, tmp_path / "training")
+    if finished:
+        fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
+    (kept,) = (tmp_path / "training").glob("*.ckpt")
+    assert kept.name == ("finished.ckpt" if finished else "last.ckpt")
+    kept.write_bytes(kept.read_bytes()[:-5000])
+    with pytest.raises(DamagedRun, match=r"ckpt cannot be read \(.*remove .*training, and the training begins anew"):
         fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
 
 
 @pytest.mark.parametrize("patience", [0, 2])
-def test_a_training_that_is_kept_is_taken_up_without_a_step(patience, profile, small_faces, tmp_path):
+def test_a_finished_training_is_taken_up_without_a_step_while_its_code_is_the_same(
+    patience, profile, small_faces, tmp_path, monkeypatch
+):
     images, faces = small_faces
     labels = contrary_labels(len(images)) if patience else faces[COLUMNS]
     batches, validation = Batches(images, labels), np.arange(16, 40)
     if patience:  # it stops early, before the last epoch
         profile = dataclasses.replace(profile, **UNAVERAGED, learning_rate=3e-2, patience=patience, warmup_epochs=0)
     first = module_of(profile, epochs=12 if patience else 4)
-    whole = fit(first, batches, ROWS, validation, tmp_path / "training", keep_checkpoint=True)
+    whole = fit(first, batches, ROWS, validation, tmp_path / "training")
 
     def forbidden(outputs, batch):
         raise AssertionError("trained again")
@@ -212,7 +224,10 @@ def test_a_training_that_is_kept_is_taken_up_without_a_step(patience, profile, s
     history = fit(second, batches, ROWS, validation, tmp_path / "training")
     assert not changed(state_of(first.network), state_of(second.network))
     pd.testing.assert_frame_equal(history, whole)
-    assert not (tmp_path / "training").exists()
+    assert sorted(path.name for path in (tmp_path / "training").iterdir()) == ["finished.ckpt", "key"]
+    monkeypatch.setattr(training, "training_code", lambda: "changed")
+    with pytest.raises(AssertionError, match="trained again"):
+        fit(second, batches, ROWS, validation, tmp_path / "training")
 
 
 def test_the_average_of_the_weights_by_hand(profile, small_faces, tmp_path):
@@ -330,7 +345,7 @@ def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, t
 def test_a_finished_training_leaves_its_log_and_nothing_to_resume(profile, small_faces, tmp_path):
     images, faces = small_faces
     history = fit(module_of(profile, epochs=2), Batches(images, faces[COLUMNS]), ROWS, ROWS, tmp_path / "training")
-    assert [path.name for path in tmp_path.iterdir()] == ["training_log.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["training", "training_log.csv"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "training_log.csv"), history)
     assert {"epoch", "train_loss", "validation_loss", "train_age", "validation_ethnicity"} <= set(history)
 
