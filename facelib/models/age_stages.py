@@ -103,7 +103,9 @@ class StageHeads(nn.Module):
         """Bin logits (n, k), and each bin's estimate (n, k) in years, within the ages that it may answer."""
         offset = torch.cat([regressor(features) for regressor in self.regressors], dim=1)
         age = self.centre + offset * (self.high - self.low) / 4
-        return {"bin_logits": self.bins(features), "bin_ages": torch.clamp(age, self.low, self.high)}
+        # Limited in value and not in gradient: a regressor that overshot would never learn again.
+        limited = torch.clamp(age, self.low, self.high).detach() + (age - age.detach())
+        return {"bin_logits": self.bins(features), "bin_ages": limited}
 
     def losses(self, outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
         """Cross entropy of the bin, and absolute error of the regressors whose ages hold the label, in tens of years.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 import logging
 import math
 import os
@@ -298,7 +299,7 @@ def fit(
     same = marked.exists() and marked.read_text() == key
     if same and finished.exists():
         result = load_checkpoint(finished)
-        if result["code"] == training_code():
+        if result["code"] == training_code(module.network):
             module.network.load_state_dict(result["weights"])
             module.network.eval()
             return pd.DataFrame(result["epochs"])
@@ -325,19 +326,18 @@ def fit(
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         with atomic_path(finished) as partial:
-            torch.save({"code": training_code(), "weights": found, "epochs": epochs.rows}, partial)
+            torch.save({"code": training_code(module.network), "weights": found, "epochs": epochs.rows}, partial)
         for checkpoint in folder.glob("*.ckpt"):
             if checkpoint != finished:
                 checkpoint.unlink()  # a training that is finished has nothing to resume
     return epochs.table()
 
 
-def training_code() -> str:
-    """A digest of the code that trains: what it made before a change of it is not what it would make now."""
-    digest = hashlib.sha256()
-    for name in ("augmentation", "batches", "losses", "network", "training"):
-        digest.update((Path(__file__).with_name(f"{name}.py")).read_bytes())
-    return digest.hexdigest()
+def training_code(network: torch.nn.Module) -> str:
+    """A digest of the code that trains a network: what it made before a change is not what it would make now."""
+    modules = ("augmentation", "batches", "losses", "network", "training")
+    files = [*(Path(__file__).with_name(f"{name}.py") for name in modules), Path(inspect.getfile(type(network)))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in dict.fromkeys(files))).hexdigest()
 
 
 def load_checkpoint(checkpoint: Path) -> dict:

@@ -127,6 +127,16 @@ def test_a_regressor_starts_at_its_bins_median(tiny):
     assert network(torch.rand(1, 3, 32, 32))["bin_ages"][0, 1].item() == 30 + 30 / 4  # a quarter of the bin's width
 
 
+def test_a_regressor_that_overshot_learns_again():
+    heads = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0))
+    torch.nn.init.constant_(heads.regressors[0].bias, 9.0)  # far above 20 years, whatever the features
+    features, batch = torch.ones(2, 4), {"age": torch.tensor([5.0, 5.0]), "bin": torch.tensor([0, 0])}
+    outputs = heads(features)
+    assert (outputs["bin_ages"][:, 0] == 20.0).all()
+    heads.losses(outputs, batch)["regressor"].backward()
+    assert heads.regressors[0].bias.grad.item() > 0
+
+
 def test_losses_by_hand():
     outputs = {
         "bin_logits": torch.zeros(3, 3),

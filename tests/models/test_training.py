@@ -225,7 +225,7 @@ def test_a_finished_training_is_taken_up_without_a_step_while_its_code_is_the_sa
     assert not changed(state_of(first.network), state_of(second.network))
     pd.testing.assert_frame_equal(history, whole)
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == ["finished.ckpt", "key"]
-    monkeypatch.setattr(training, "training_code", lambda: "changed")
+    monkeypatch.setattr(training, "training_code", lambda _: "changed")
     with pytest.raises(AssertionError, match="trained again"):
         fit(second, batches, ROWS, validation, tmp_path / "training")
 
