@@ -49,12 +49,12 @@ def format_value(value: float, unit: str = "") -> str:
     Examples
     --------
     >>> format_value(4.857, "years"), format_value(2316.0), format_value(0.0)
-    ('4.86 years', '2316', '0')
+    ('4.86 years', '2,316', '0')
     """
     if not np.isfinite(value):
         text = "n/a"
     elif value == int(value) or abs(value) >= 100:
-        text = f"{value:.0f}"
+        text = f"{value:,.0f}"
     else:
         text = f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
     return f"{text} {unit}".strip()

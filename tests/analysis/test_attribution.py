@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from facelib.analysis import attribution
 from facelib.analysis.attribution import (
     Explained,
     attribution_rows,
@@ -114,6 +115,22 @@ def test_maps_have_the_images_shape_and_a_range_of_0_to_1(method, network, stage
         assert ((largest == 0) | (largest > 0.5)).all()  # nothing speaks for the output, or something does most
         parts = cam_maps(head, pictures, method, batch=2)
         np.testing.assert_allclose(parts, maps, atol=1e-3)  # each image is explained by its own class
+
+
+def test_the_lattice_of_strided_gradients_is_averaged_out(network, stages, pictures, monkeypatch):
+    class Lattice:
+        def __init__(self, **_):
+            pass
+
+        __enter__ = __exit__ = lambda self, *_: self
+
+        def __call__(self, images, targets):
+            place = np.arange(64) // (64 // map_edge(network, 64, "layer_cam")) % 2
+            return np.broadcast_to(np.outer(place, place).astype(np.float32), (len(images), 64, 64))
+
+    monkeypatch.setattr(attribution, "LayerCAM", Lattice)
+    maps = cam_maps(explained_outputs(network, stages, pictures)[0], pictures, "layer_cam")
+    np.testing.assert_allclose(maps[:, 8:-8, 8:-8], maps[0, 32, 32], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("output", "code"), [("age", None), ("ethnicity", 3), ("gender", 0), ("bin_logits", 1)])
