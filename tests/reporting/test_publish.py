@@ -11,6 +11,7 @@ from facelib.pipeline import notebook_path
 from facelib.reporting.publish import (
     PRIVATE,
     UnfitToPublish,
+    _course,
     check_notebook,
     halve,
     main,
@@ -18,7 +19,7 @@ from facelib.reporting.publish import (
     publish_notebook,
     update_page,
 )
-from facelib.runs import start_run
+from facelib.runs import start_run, write_json
 from facelib.schema import NOTEBOOKS
 
 
@@ -126,6 +127,16 @@ def test_an_unfinished_run_and_one_on_synthetic_faces_are_no_reference(empty_run
     with pytest.raises(UnfitToPublish, match="synthetic faces"):
         main("begun")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("seconds", "ahead"), [(0.5, True), (60.0, False)])
+def test_a_training_that_ran_ahead_of_the_notebooks_is_said(empty_runs, seconds, ahead):
+    run = start_run("ahead", "smoke")
+    done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
+    write_json(run.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
+    write_json(run.path / "timings.json", {"03.training": {"seconds": seconds}})
+    time = _course(run)["Time"]
+    assert time.startswith("12 min for the notebooks") and ("without the training" in time) == ahead
 
 
 def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
