@@ -48,7 +48,8 @@ SOURCE_B = Published(
 # Other numbers for all ages of UTKFace.
 OTHERS = (
     Published(
-        "Facial-Age-Estimation-Benchmark, ResNet-50, [issue 19](https://github.com/paplhjak/Facial-Age-Estimation-Benchmark/issues/19)",
+        "[Facial-Age-Estimation-Benchmark](https://github.com/paplhjak/Facial-Age-Estimation-Benchmark/issues/19), "
+        "ResNet-50",
         "256 px, 5 folds",
         "none",
         age="5.33",
