@@ -181,10 +181,8 @@ def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(st
     pd.testing.assert_frame_equal(history, whole)
 
 
-@pytest.mark.parametrize("finished", [False, True])
-def test_a_damaged_checkpoint_is_refused_with_the_remedy(finished, profile, small_faces, tmp_path):
-    images, faces = small_faces
-    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
+def stop_after_an_epoch(profile: Profile, batches: Batches, validation: np.ndarray, folder: Path) -> None:
+    """A training that a power cut ends in its second epoch."""
 
     def killed(outputs, batch):
         if module.current_epoch == 1:
@@ -193,7 +191,14 @@ def test_a_damaged_checkpoint_is_refused_with_the_remedy(finished, profile, smal
 
     module = module_of(profile, losses=killed)
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(module, batches, ROWS, validation, tmp_path / "training")
+        fit(module, batches, ROWS, validation, folder)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_damaged_checkpoint_is_refused_with_the_remedy(finished, profile, small_faces, tmp_path):
+    images, faces = small_faces
+    batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
+    stop_after_an_epoch(profile, batches, validation, tmp_path / "training")
     if finished:
         fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
     (kept,) = (tmp_path / "training").glob("*.ckpt")
@@ -320,15 +325,7 @@ def test_only_settings_that_a_training_reads_make_it_another(setting, value, sam
 def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, tmp_path):
     images, faces = small_faces
     validation = np.arange(16, 24)
-
-    def killed(outputs, batch):
-        if module.current_epoch == 1:
-            raise RuntimeError("power cut")
-        return losses(outputs, batch)
-
-    module = module_of(profile, losses=killed)
-    with pytest.raises(RuntimeError, match="power cut"):
-        fit(module, Batches(images, faces[COLUMNS]), ROWS, validation, tmp_path / "cut")
+    stop_after_an_epoch(profile, Batches(images, faces[COLUMNS]), validation, tmp_path / "cut")
     assert (tmp_path / "cut" / "last.ckpt").exists()
 
     corrected = faces[COLUMNS].copy()
