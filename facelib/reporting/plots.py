@@ -63,15 +63,17 @@ def use_style() -> None:
     warnings.filterwarnings("ignore", message="vert: bool", category=PendingDeprecationWarning)
 
 
-def _figure(columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.6) -> tuple[Figure, np.ndarray]:
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
-    return figure, axes
+def _figure(
+    columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.6, **shared
+) -> tuple[Figure, np.ndarray]:
+    size = (width, height * rows)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
 
 
-def _grid(panels: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def _grid(panels: int, columns: int, width: float, height: float, **shared) -> tuple[Figure, np.ndarray]:
     """A figure of some panels, so many in a row that their text can be read, and the axes of those that are needed."""
     columns = min(columns, panels)
-    figure, axes = _figure(columns, -(-panels // columns), width, height)
+    figure, axes = _figure(columns, -(-panels // columns), width, height, **shared)
     for axis in axes.flat[panels:]:
         axis.remove()
     return figure, axes.flat[:panels]
@@ -578,12 +580,9 @@ def faithfulness_gains(gains: pd.DataFrame, title: str) -> Figure:
     """Each method's faithfulness minus a baseline's, with intervals: a panel per output, since their units differ."""
     heads, baselines = list(gains["head"].unique()), list(gains["baseline"].unique())
     methods = list(gains["method"].unique())
-    rows = -(-len(heads) // 4)
-    figure, axes = plt.subplots(
-        rows, min(len(heads), 4), figsize=(10, 1.75 * rows + 0.7), squeeze=False, layout="constrained", sharey=True
-    )
+    figure, axes = _grid(len(heads), 4, width=10, height=2.1, sharey=True)
     places = np.arange(len(methods))
-    for axis, head in zip(axes.flat, heads, strict=False):
+    for axis, head in zip(axes, heads, strict=True):
         for offset, colour, baseline in zip((-0.14, 0.14), (BLUE, ORANGE), baselines, strict=False):
             part = gains[(gains["head"] == head) & (gains["baseline"] == baseline)].set_index("method").loc[methods]
             errors = [part["value"] - part["low"], part["high"] - part["value"]]
@@ -599,9 +598,7 @@ def faithfulness_gains(gains: pd.DataFrame, title: str) -> Figure:
         axis.set_title(head.replace("_", " "), fontsize=10)
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(3))
         axis.tick_params(labelsize=8)
-    for axis in axes.flat[len(heads) :]:
-        axis.remove()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
     return _finish(figure)
 
