@@ -42,7 +42,7 @@ def errors_of(
     given = faces.iloc[held].reset_index(drop=True)
     return pd.DataFrame(
         {
-            "age_error": (predicted["age_pred"] - given["age"]).abs(),
+            "age_error": (metrics.whole_years(predicted["age_pred"]) - given["age"]).abs(),
             "gender_right": (predicted["p_female"] > 0.5) == given["gender"],
             "ethnicity_right": predicted[list(P_ETHNICITY)].to_numpy().argmax(axis=1) == given["ethnicity"],
         }

@@ -62,7 +62,7 @@ def train_variant(data: str, name: str, profile: Profile) -> None:
 
 def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """What each face adds to each measure; all but the age error are better when larger."""
-    age_error = (table["age_pred"] - table["age"]).abs().to_numpy()
+    age_error = np.abs(metrics.whole_years(table["age_pred"]) - table["age"].to_numpy())
     old, gender = (table["age"] >= 5).to_numpy(), (table["p_female"] > 0.5) == table["gender"]
     ethnicity = table[list(P_ETHNICITY)].to_numpy().argmax(axis=1) == table["ethnicity"]
     other = (table["ethnicity"] == len(P_ETHNICITY) - 1).to_numpy()

@@ -65,6 +65,20 @@ def count(n: int, unit: str = "") -> Estimate:
     return Estimate(int(n), int(n), int(n), int(n), unit)
 
 
+def whole_years(age) -> np.ndarray:
+    """Ages in whole years, halves upward: what labels are given in, and predictions scored in.
+
+    Of the median of a distribution over whole years that was spread evenly over each year (`age_quantile`), it is the
+    median of the distribution itself.
+
+    Examples
+    --------
+    >>> whole_years([24.4, 24.5, 25.0]).tolist()
+    [24.0, 25.0, 25.0]
+    """
+    return np.floor(np.asarray(age, float) + 0.5)
+
+
 def mae(y_true, y_pred) -> float:
     """Mean absolute error."""
     return float(np.mean(np.abs(np.asarray(y_pred) - y_true)))

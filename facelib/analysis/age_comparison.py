@@ -14,7 +14,7 @@ MIN_SLOPE = 0.2  # years that a prediction has to grow with a year of age for it
 
 
 def compare_errors(estimates: dict[str, np.ndarray], y_true: np.ndarray, **options) -> pd.DataFrame:
-    """Age error of several estimates of the same faces.
+    """Age error of several estimates of the same faces, in whole years.
 
     Parameters
     ----------
@@ -30,7 +30,8 @@ def compare_errors(estimates: dict[str, np.ndarray], y_true: np.ndarray, **optio
         method, mae, low, high, n, and mae_le45, mae_gt45 (years; nan where there is no such face) and bias_gt45.
     """
     rows, old = [], y_true > OLD_YEARS
-    for name, estimate in estimates.items():
+    for name, smooth in estimates.items():
+        estimate = metrics.whole_years(smooth)
         mae = metrics.bootstrap(metrics.mae, y_true, estimate, **options)
         parts = {"mae_le45": (metrics.mae, ~old), "mae_gt45": (metrics.mae, old), "bias_gt45": (metrics.bias, old)}
         values = {
@@ -42,7 +43,7 @@ def compare_errors(estimates: dict[str, np.ndarray], y_true: np.ndarray, **optio
 
 
 def paired_differences(estimates: dict[str, np.ndarray], reference: str, y_true: np.ndarray, **options) -> pd.DataFrame:
-    """Absolute error of each estimate minus that of one of them, on the same faces.
+    """Absolute error of each estimate minus that of one of them, on the same faces and in whole years.
 
     Returns
     -------
@@ -50,11 +51,10 @@ def paired_differences(estimates: dict[str, np.ndarray], reference: str, y_true:
         method, difference, low, high (years), n, answer: better or worse where the interval excludes zero, else cannot
         tell.
     """
-    own, rows = np.abs(estimates[reference] - y_true), []
-    for name, estimate in estimates.items():
-        if name == reference:
-            continue
-        gain = metrics.bootstrap(np.mean, np.abs(estimate - y_true) - own, **options)
+    error = {name: np.abs(metrics.whole_years(estimate) - y_true) for name, estimate in estimates.items()}
+    own, rows = error.pop(reference), []
+    for name, other in error.items():
+        gain = metrics.bootstrap(np.mean, other - own, **options)
         row = {"method": name, "difference": gain.value, "low": gain.low, "high": gain.high}
         rows.append(row | {"n": gain.n, "answer": gain.against(0, "better", "worse")})
     return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n", "answer"])
@@ -84,8 +84,9 @@ def compare_bins(
     Returns
     -------
     DataFrame
-        bins, bin_accuracy, and MAE in years of each way: routed, soft, routed_overlap, soft_overlap, oracle_bin (told
-        the true bin) and no_image (told the true bin, answers with its median training age).
+        bins, bin_accuracy, and MAE in years, of ages in whole years, of each way: routed, soft, routed_overlap,
+        soft_overlap, oracle_bin (told the true bin) and no_image (told the true bin, answers with its median training
+        age).
     """
     rows: list[dict] = []
     for bins in wanted:
@@ -104,7 +105,7 @@ def compare_bins(
             "no_image": no_image_oracle_ages(y_true, edges, bin_medians(ages, edges)),
         }
         right = metrics.accuracy(to_bin(y_true, edges), staged["predicted_bin"])
-        values = {name: metrics.mae(y_true, estimate) for name, estimate in estimates.items()}
+        values = {name: metrics.mae(y_true, metrics.whole_years(estimate)) for name, estimate in estimates.items()}
         rows.append({"bins": len(edges) + 1, "bin_accuracy": right, **values})
     return pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ from facelib.models.age_stages import oracle_ages, to_bin
 from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band, is_known
 
 OLD_YEARS = 45  # source A reports the error above and up to this age
+STAGE_WAYS = ("routed", "soft", "oracle_bin")  # ages that a two-stage model gives; the last looks at the label
 # Numbers of a group, and the label that each judges.
 GROUP_METRICS = {"mae": "age", "bias": "age", "gender_accuracy": "gender", "ethnicity_accuracy": "ethnicity"}
 # Groups that are reported: single labels, and pairs crossed.
@@ -48,15 +49,19 @@ def evaluation_frame(
     -------
     DataFrame
         The faces' columns, group_id, age_band, gender_pred, ethnicity_pred and the predictions' columns. Unknown labels
-        are nan.
+        are nan. Predicted ages are in whole years, as labels are; `age_smooth` is `age_pred` before that.
     """
     rows = splits[splits["split"].isin(used_splits) & splits["kept"]][["image_id", "group_id"]]
     frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")
+    frame["age_smooth"] = frame["age_pred"]
+    frame["age_pred"] = metrics.whole_years(frame["age_smooth"])
     if stages is not None:
         frame = frame.merge(stages, on="image_id")
         frame["true_bin"] = to_bin(frame["age"], bin_edges)
         bin_ages = frame[[f"age_bin_{k}" for k in range(len(bin_edges) + 1)]].to_numpy()
         frame["age_oracle_bin"] = oracle_ages(bin_ages, frame["age"], bin_edges)
+        for way in STAGE_WAYS:
+            frame[f"age_{way}"] = metrics.whole_years(frame[f"age_{way}"])
     for attribute in ("gender", "ethnicity"):
         frame[attribute] = frame[attribute].where(frame[attribute] != UNKNOWN).astype(float)
     frame["age_band"] = age_band(frame["age"])
@@ -108,7 +113,7 @@ def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int
         add("age.r2", metrics.r2, aged, age, "")
     if len(aged) and "predicted_bin" in aged:
         add("age_stages.bin_accuracy", metrics.accuracy, aged, ["true_bin", "predicted_bin"], "share")
-        for way in ("routed", "soft", "oracle_bin"):
+        for way in STAGE_WAYS:
             add(f"age_stages.mae_{way}", metrics.mae, aged, ["age", f"age_{way}"], "years")
     if len(aged) and aged["age_low"].notna().all():
         covered = aged.assign(covered=aged["age"].between(aged["age_low"], aged["age_high"]).astype(float))

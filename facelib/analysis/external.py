@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 from skimage import data
 
+from facelib import metrics
 from facelib.data.face_boxes import find_faces
 from facelib.data.files import printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright
@@ -212,9 +213,9 @@ def describe_faces(crops: list[FaceCrop], table: pd.DataFrame, ethnicity: bool) 
     Returns
     -------
     list of dict
-        face_found, box (left, top, edge in pixels), age_years, age_low, age_high, p_female, distance_percentile (of
-        calibration faces that are nearer to the training faces, 0 to 100), unlike_training, warnings (sentences), and
-        ethnicity (probability by label) where asked for.
+        face_found, box (left, top, edge in pixels), age_years (whole), age_low, age_high, p_female,
+        distance_percentile (of calibration faces that are nearer to the training faces, 0 to 100), unlike_training,
+        warnings (sentences), and ethnicity (probability by label) where asked for.
     """
     faces = []
     for crop, row in zip(crops, table.itertuples(), strict=True):
@@ -223,7 +224,7 @@ def describe_faces(crops: list[FaceCrop], table: pd.DataFrame, ethnicity: bool) 
         face = {
             "face_found": crop.found,
             "box": dict(zip(("left", "top", "edge"), crop.box, strict=True)),
-            "age_years": round(row.age_pred, 1),
+            "age_years": int(metrics.whole_years(row.age_pred)),
             "age_low": round(row.age_low, 1),
             "age_high": round(row.age_high, 1),
             "p_female": round(row.p_female, 4),

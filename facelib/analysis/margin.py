@@ -57,7 +57,7 @@ def study_margin(
         cropped = zoom_chips(chips, zoom)
         outputs = predict_outputs(predictor.network, cropped)
         table = predictor.judge(outputs, cropped)
-        errors[zoom] = (table["age_pred"] - age).abs().to_numpy()
+        errors[zoom] = np.abs(metrics.whole_years(table["age_pred"]) - age)
         right = (table["p_female"] >= 0.5).to_numpy() == (gender == 1)
         judged[zoom] = int(right.sum()), int(predictor.familiarity(outputs["features"])["unlike_training"].sum())
     rows = []

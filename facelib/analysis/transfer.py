@@ -102,7 +102,7 @@ def years_outside(age_pred, first, last) -> np.ndarray:
     >>> years_outside([19.4, 19.5, 29.4, 31.0], 20, 29).tolist()
     [1.0, 0.0, 0.0, 2.0]
     """
-    year = np.floor(np.asarray(age_pred, float) + 0.5)
+    year = metrics.whole_years(age_pred)
     return np.maximum(np.maximum(np.asarray(first) - year, year - np.asarray(last)), 0)
 
 
@@ -252,6 +252,7 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
 
     outputs = predict_outputs(predictor.network, pictures)
     predictions = pd.concat([faces[["image_id"]], predictor.judge(outputs, pictures)], axis=1)
+    predictions["age_pred"] = metrics.whole_years(predictions["age_pred"])
     kept = keep_one(faces, group_id)
     rows = pd.DataFrame({"image_id": faces["image_id"], "split": "test", "group_id": group_id, "kept": kept})
     frame = evaluation.evaluation_frame(faces, rows, predictions, ("test",))

@@ -18,25 +18,25 @@ FEW = {"resamples": 50, "seed": 0}
 
 
 def test_errors_by_hand():
-    estimates = {"a": Y_TRUE + np.array([1.0, -3.0, -4.0, -8.0])}
+    estimates = {"a": Y_TRUE + np.array([0.5, -2.6, -4.4, -8.0])}  # 1, -3, -4 and -8 in whole years
     found = compare_errors(estimates, Y_TRUE, groups=np.arange(4), **FEW).iloc[0]
     assert (found["method"], found["mae"], found["n"]) == ("a", 4, 4)
     assert (found["mae_le45"], found["mae_gt45"], found["bias_gt45"]) == (2, 6, -6)
 
 
 def test_without_older_people_their_error_is_unknown():
-    found = compare_errors({"a": np.array([11.0, 20.0])}, np.array([10.0, 20.0]), groups=np.arange(2), **FEW).iloc[0]
+    found = compare_errors({"a": np.array([11.0, 20.4])}, np.array([10.0, 20.0]), groups=np.arange(2), **FEW).iloc[0]
     assert found["mae_le45"] == 0.5 and np.isnan(found["mae_gt45"])
 
 
 def test_a_difference_counts_only_where_its_interval_excludes_zero():
     rng = np.random.default_rng(0)
-    y_true = rng.uniform(0, 90, 400)
-    noise = rng.normal(0, 6, 400)
+    y_true = rng.integers(0, 90, 400).astype(float)
+    noise = 2 * rng.normal(0, 3, 400).round()
     estimates = {
         "reference": y_true + noise,
         "smaller errors": y_true + noise / 2,
-        "larger errors": y_true + noise * 1.5,
+        "larger errors": y_true + noise * 1.5 + 0.4,
         "other errors": y_true + rng.permutation(noise),
     }
     found = paired_differences(estimates, "reference", y_true, groups=np.arange(400), **FEW).set_index("method")

@@ -182,7 +182,7 @@ def test_each_face_of_a_photograph_is_predicted(tmp_path, predictor, astronaut, 
     assert tuple(face["box"].values()) == astronaut.box and list(face["box"]) == ["left", "top", "edge"]
     images = crop_faces(example_photo(), 32)[0].image[None]
     row = predictor(images).iloc[0]
-    assert face["age_years"] == pytest.approx(row["age_pred"], abs=0.06)
+    assert isinstance(face["age_years"], int) and face["age_years"] == pytest.approx(row["age_pred"], abs=0.5)
     assert face["age_low"] <= face["age_years"] <= face["age_high"]
     features = predict_outputs(predictor.network, images)["features"]
     assert face["distance_percentile"] == predictor.familiarity(features)["distance_percentile"][0]
@@ -239,7 +239,7 @@ def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_ph
         alone = faces_of(small_photos[k], predictor)
         for one, many in zip(alone, given[k].faces, strict=True):
             assert one["box"] == many["box"] and one["photo"] == many["photo"]
-            for name, rounding in {"age_years": 0.11, "age_low": 0.11, "age_high": 0.11, "p_female": 2e-4}.items():
+            for name, rounding in {"age_years": 1, "age_low": 0.11, "age_high": 0.11, "p_female": 2e-4}.items():
                 assert one[name] == pytest.approx(many[name], abs=rounding)
             assert one["distance_percentile"] == many["distance_percentile"]
 

@@ -35,13 +35,12 @@ def test_errors_by_width_are_those_of_the_predictor(predictor, noise_images):
     for zoom in study.index:
         cropped = zoom_chips(noise_images, zoom)
         table, features = predictor(cropped), predict_outputs(predictor.network, cropped)["features"]
-        errors = (table["age_pred"] - labels["age"]).abs()
+        errors = (table["age_pred"].round() - labels["age"]).abs()  # no age of these ends in a half
         assert study.loc[zoom, "mae"] == pytest.approx(errors.mean())
         assert study.loc[zoom, "change"] == pytest.approx(errors.mean() - study.loc[1.0, "mae"], abs=1e-6)
         right = (table["p_female"] >= 0.5).astype(int) == labels["gender"]
         assert study.loc[zoom, "gender_accuracy"] == pytest.approx(right.mean())
         assert study.loc[zoom, "unlike_training"] == predictor.familiarity(features)["unlike_training"].mean()
     assert study.loc[1.0, ["change", "change_low", "change_high"]].tolist() == [0, 0, 0]
-    assert study.loc[0.8, "mae"] != study.loc[1.4, "mae"]
     for name in ("mae", "change", "gender_accuracy", "unlike_training"):
         assert (study[f"{name}_low"] <= study[name]).all() and (study[name] <= study[f"{name}_high"]).all()

@@ -148,7 +148,7 @@ def test_predict_finds_the_published_weights(published, facelib, monkeypatch, tm
     assert code == 0 and "predictions for photographs mean nothing" in err
     assert "test faces" in err and "not measured" not in err  # what the guess of the ethnicity label is worth
     (direct,) = predict_photos([example_file()], load_predictor(published))
-    assert json.loads(out)["age_years"] == pytest.approx(direct.faces[0]["age_years"], abs=0.1)
+    assert json.loads(out)["age_years"] == pytest.approx(direct.faces[0]["age_years"], abs=1)
 
 
 def test_upright_faces_are_flagged_as_often_as_promised_and_noise_is(folder):
