@@ -348,7 +348,10 @@ class RunFolder:
         """Record the seconds that a block takes, and images per second, in timings.json."""
         start = time.perf_counter()
         yield
-        seconds = time.perf_counter() - start
+        self.record_time(key, time.perf_counter() - start, images)
+
+    def record_time(self, key: str, seconds: float, images: int | None = None) -> None:
+        """Record seconds that were measured elsewhere; see `timed`."""
         path = self.path / "timings.json"
         timings = read_json(path) if path.exists() else {}
         timings[key] = {"seconds": round(seconds, 2), "device": self.params.get("device")}

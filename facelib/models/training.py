@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -57,6 +58,7 @@ READ_BY_TRAINING = (
     "augmentation",
     "augmented_epochs",
     "rarer_stronger",
+    "mixup",
     "sampler",
     "label_smoothing",
 )
@@ -89,12 +91,26 @@ class FaceModule(lightning.LightningModule):
         Of this training.
     frozen_epochs : int
         Epochs in which the backbone stays as it is.
+    mixup : float
+        See `Profile`; less in proportion in short trainings.
     """
 
-    def __init__(self, network, losses, profile: Profile, epochs: int, learning_rate: float, frozen_epochs: int = 0):
+    def __init__(
+        self,
+        network,
+        losses,
+        profile: Profile,
+        epochs: int,
+        learning_rate: float,
+        frozen_epochs: int = 0,
+        mixup: float = 0.0,
+    ):
         super().__init__()
         self.network, self.losses, self.profile = network, losses, profile
         self.epochs, self.learning_rate, self.frozen_epochs = epochs, learning_rate, frozen_epochs
+        # A short training has no time to learn faces by heart, and less to learn from changed ones.
+        self.strength = min(1, epochs / profile.augmented_epochs)
+        self.mixup = mixup * self.strength
 
     def on_train_epoch_start(self) -> None:
         """Hold the backbone, batch statistics included, while only the output layers learn."""
@@ -112,13 +128,19 @@ class FaceModule(lightning.LightningModule):
         seed = self.profile.seed * 1_000_003 + self.global_step
         rank, world = rank_and_world()
         draws = Draws(torch.Generator().manual_seed(seed), len(batch["image"]), rank, world)
-        limits = AUGMENTATIONS[self.profile.augmentation].scaled(min(1, self.epochs / self.profile.augmented_epochs))
+        limits = AUGMENTATIONS[self.profile.augmentation].scaled(self.strength)
         with torch.autocast(self.device.type, enabled=False):
             images = augment(self.scaled(batch["image"]), draws, limits, batch.get("strength"))
+            if self.mixup:
+                share = mixing_share(self.mixup, seed)
+                images = torch.lerp(neighbours(images), images, share)
         # Dropout draws from the global generator; tied to the step, it is the same after a resume.
         torch.manual_seed(seed + rank)
         outputs = self.network(in_memory_format(images))
         losses = self.losses(outputs, batch)
+        if self.mixup:
+            others = self.losses(outputs, {name: neighbours(values) for name, values in batch.items()})
+            losses = {name: share * loss + (1 - share) * others[name] for name, loss in losses.items()}
         total = sum(losses.values())
         if not torch.isfinite(total):
             ids = ", ".join(self.trainer.train_dataloader.dataset.name_rows(batch["row"].tolist()))
@@ -166,6 +188,20 @@ class FaceModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def mixing_share(parameter: float, seed: int) -> float:
+    """Share of each face in a mixed image, at least one half, from a symmetric Beta distribution.
+
+    One for a whole batch, as in "mixup: Beyond Empirical Risk Minimization" (ICLR 2018).
+    """
+    share = float(np.random.default_rng(seed).beta(parameter, parameter))
+    return max(share, 1 - share)
+
+
+def neighbours(values: torch.Tensor) -> torch.Tensor:
+    """Each row's partner in mixing: the row before it in its process's part of the batch."""
+    return values.roll(1, 0)
+
+
 def low_px(px: int) -> int:
     """Two thirds of an edge, in whole sixteenths of pixels that a ResNet halves without a rest, and not below `MIN_PX`.
 
@@ -207,25 +243,31 @@ class Stopping(EarlyStopping):
 
 
 class Epochs(lightning.Callback):
-    """Losses of every epoch, kept in the checkpoint so that a resumed training knows them all, and a progress bar."""
+    """Losses and time of every epoch, kept in the checkpoint so that a resumed training knows them, and a bar."""
 
     def __init__(self, log_path: Path):
         self.log_path, self.rows, self.bar = log_path, [], None
+        self.seconds, self.begun = 0.0, 0.0
 
     def state_dict(self) -> dict:
         """What the checkpoint keeps."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict) -> None:
         """Take up the epochs of a checkpoint."""
-        self.rows = state["rows"]
+        self.rows, self.seconds = state["rows"], state["seconds"]
 
     def on_train_start(self, trainer, module) -> None:
         """Begin the bar where a resumed training goes on."""
         self.bar = tqdm(total=trainer.max_epochs, initial=len(self.rows), unit="epoch", mininterval=1)
 
+    def on_train_epoch_start(self, trainer, module) -> None:
+        """Look at the clock."""
+        self.begun = time.perf_counter()
+
     def on_train_epoch_end(self, trainer, module) -> None:
-        """Note the epoch's losses."""
+        """Note the epoch's losses and time."""
+        self.seconds += time.perf_counter() - self.begun
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows = [*self.rows, {"epoch": trainer.current_epoch, **losses}]
         if trainer.is_global_zero:
@@ -325,12 +367,18 @@ def fit(
     module.network.eval()
     trainer.strategy.barrier()
     if trainer.is_global_zero:
+        result = {"code": training_code(module.network), "weights": found}
         with atomic_path(finished) as partial:
-            torch.save({"code": training_code(module.network), "weights": found, "epochs": epochs.rows}, partial)
+            torch.save(result | {"epochs": epochs.rows, "seconds": epochs.seconds}, partial)
         for checkpoint in folder.glob("*.ckpt"):
             if checkpoint != finished:
                 checkpoint.unlink()  # a training that is finished has nothing to resume
     return epochs.table()
+
+
+def training_seconds(folder: Path) -> float:
+    """How long the training took that `fit` finished in a folder, whenever that was: the sum of its epochs."""
+    return load_checkpoint(folder / FINISHED)["seconds"]
 
 
 def training_code(network: torch.nn.Module) -> str:
@@ -439,7 +487,9 @@ def train_multitask(
     """
     network = new_network(labels, train_rows, profile)
     frozen = profile.head_epochs if profile.start_weights != "none" else 0
-    module = FaceModule(network, _losses(network, profile), profile, profile.epochs, profile.learning_rate, frozen)
+    module = FaceModule(
+        network, _losses(network, profile), profile, profile.epochs, profile.learning_rate, frozen, profile.mixup
+    )
     columns, rare = learned_labels(labels, profile), rarity(labels.iloc[train_rows])
     if profile.rarer_stronger:
         columns["strength"] = 1.0

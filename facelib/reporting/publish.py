@@ -274,9 +274,9 @@ def _course(run: RunFolder) -> dict[str, str]:
         f"{state}: {findings.listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states
     )  # fmt: skip
     time = f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min for the notebooks"
-    # No epoch takes less than a second: the network came from `facelib train`, or from an earlier call.
-    if read_json(run.path / "timings.json")["03.training"]["seconds"] < run.profile.epochs:
-        time += ", without the training, which had run ahead of them"
+    training = read_json(run.path / "timings.json")["03.training"]["seconds"]
+    if training > done["03_train_multitask"]["seconds"]:  # by `facelib train`, or in an earlier call
+        time += f", and {training / 60:.0f} min for the training, which had run ahead of them"
     return {"Time": time, "Code": code}
 
 

@@ -226,7 +226,9 @@ def test_a_finished_training_is_taken_up_without_a_step_while_its_code_is_the_sa
     second = module_of(profile, epochs=first.epochs, losses=forbidden)
     second.network.load_state_dict(FaceNet(profile.architecture, age_head=profile.age_head).state_dict())
     assert len(whole) < 12
+    seconds = training.training_seconds(tmp_path / "training")
     history = fit(second, batches, ROWS, validation, tmp_path / "training")
+    assert training.training_seconds(tmp_path / "training") == seconds > 0
     assert not changed(state_of(first.network), state_of(second.network))
     pd.testing.assert_frame_equal(history, whole)
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == ["finished.ckpt", "key"]
@@ -413,6 +415,41 @@ def test_short_trainings_change_faces_less(epochs, expected, profile, small_face
     setting = dataclasses.replace(profile, augmented_epochs=4)
     fit(module_of(setting, epochs=epochs), Batches(images, faces[COLUMNS]), ROWS)
     assert seen == {expected}
+
+
+def test_mixed_faces_count_for_both_labels_by_their_shares(profile, small_faces, monkeypatch):
+    images, faces = small_faces
+    monkeypatch.setattr(training, "augment", lambda batch, *_: batch)
+    monkeypatch.setattr(training, "mixing_share", lambda parameter, seed: 0.75)
+    module = module_of(profile)
+    module.network.dropout.eval()
+    module.mixup = 0.4
+    monkeypatch.setattr(module, "_log", lambda *_: None)
+    batch = Batches(images, faces[COLUMNS])[[3, 1, 2, 7]]
+    total = module.training_step(batch, 0)
+    mixed = 0.75 * batch["image"] + 0.25 * batch["image"][[3, 0, 1, 2]]
+    outputs = module.network(mixed)
+    partner = {name: batch[name][[3, 0, 1, 2]] for name in COLUMNS}
+    by_hand = 0.75 * sum(losses(outputs, batch).values()) + 0.25 * sum(losses(outputs, partner).values())
+    assert total.item() == pytest.approx(by_hand.item(), rel=1e-4)
+
+
+def test_shares_of_mixed_faces_are_drawn_by_step_and_at_least_a_half():
+    shares = np.array([training.mixing_share(0.4, seed) for seed in range(2000)])
+    assert shares.min() >= 0.5 and training.mixing_share(0.4, 7) == shares[7]
+    folded = np.random.default_rng(0).beta(0.4, 0.4, 20_000)
+    assert shares.mean() == pytest.approx(np.maximum(folded, 1 - folded).mean(), abs=0.015)
+
+
+def test_only_the_multitask_training_mixes_faces(profile, small_faces, tmp_path, monkeypatch):
+    images, faces = small_faces
+    drawn = []
+    monkeypatch.setattr(training, "mixing_share", lambda *given: drawn.append(given) or 0.9)
+    setting = dataclasses.replace(profile, mixup=0.3, epochs=1, label_epochs=1)
+    train_scorer(images, faces, ROWS, setting)
+    assert not drawn
+    train_multitask(images, faces, ROWS, np.arange(64, 96), setting, tmp_path / "training")
+    assert drawn == [(pytest.approx(0.3 / 40), 0), (pytest.approx(0.3 / 40), 1)]  # for one epoch of forty
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

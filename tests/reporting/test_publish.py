@@ -129,14 +129,14 @@ def test_an_unfinished_run_and_one_on_synthetic_faces_are_no_reference(empty_run
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("seconds", "ahead"), [(0.5, True), (60.0, False)])
+@pytest.mark.parametrize(("seconds", "ahead"), [(150.0, True), (60.0, False)])
 def test_a_training_that_ran_ahead_of_the_notebooks_is_said(empty_runs, seconds, ahead):
     run = start_run("ahead", "smoke")
     done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
     write_json(run.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
     write_json(run.path / "timings.json", {"03.training": {"seconds": seconds}})
     time = _course(run)["Time"]
-    assert time.startswith("12 min for the notebooks") and ("without the training" in time) == ahead
+    assert time.startswith("12 min for the notebooks") and ("and 2 min for the training" in time) == ahead
 
 
 def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
