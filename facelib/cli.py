@@ -95,6 +95,7 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
     from facelib import pipeline, runs
     from facelib.audit.decisions import load_training
     from facelib.data import load_images
+    from facelib.models.out_of_fold import opinions_table
     from facelib.models.training import MULTITASK_FOLDER, train_multitask
 
     folder = runs.open_run(run)
@@ -110,6 +111,7 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
             folder.profile,
             folder.path / MULTITASK_FOLDER,
             faces["image_id"],
+            opinions_table(folder.load_table("label_scores")),
         )
     if first:
         say(f"trained {len(history)} epochs: `facelib run --run {folder.name} --from 03` goes on")

@@ -51,6 +51,7 @@ class Profile:
     rarer_stronger: bool = False  # faces of rarer age bands and ethnicities are changed more
     sampler: str = "uniform"  # every face once an epoch; or balanced: rarer age bands and ethnicities more often
     label_smoothing: float = 0.0  # of gender and ethnicity
+    opinion_share: float = 0.3  # of what notebook 02's networks say of a face in what is learned; none of them saw it
     # Networks that score labels (none scores a row it was trained on)
     label_folds: int = 3
     label_px: int = 64
@@ -87,6 +88,7 @@ RECIPES = {
             "average_decay": 0.0,
             "augmentation": "flip",
             "mixup": 0.0,
+            "opinion_share": 0.0,
         },
     ),
     "source_b": Recipe(
@@ -106,6 +108,7 @@ RECIPES = {
             "rarer_stronger": True,
             "sampler": "balanced",
             "label_smoothing": 0.1,
+            "opinion_share": 0.0,
         },
     ),
 }
@@ -218,6 +221,8 @@ def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
     profile = dataclasses.replace(PROFILES[name], **(RECIPES[values.get("recipe", "reference")].settings | values))
     if not profile.learned.split() or set(profile.learned.split()) - set(ATTRIBUTES):
         raise UnknownSetting(f"setting learned is {profile.learned!r}: give one or more of {', '.join(ATTRIBUTES)}")
+    if not 0 <= profile.opinion_share <= 1:
+        raise UnknownSetting(f"setting opinion_share is {profile.opinion_share:g}, and has to be between 0 and 1")
     if profile.mixup < 0:
         raise UnknownSetting(f"setting mixup is {profile.mixup:g}, and has to be 0 or more")
     if profile.augmented_epochs < 1:

@@ -7,6 +7,7 @@ from facelib.config import Profile
 from facelib.data import FaceImages
 from facelib.data.pixels import resize
 from facelib.data.splits import fold_of_groups, stratum
+from facelib.models.losses import OPINIONS
 from facelib.models.network import predict_outputs, sigmoid, softmax
 from facelib.models.training import train_scorer
 from facelib.schema import P_ETHNICITY
@@ -18,6 +19,18 @@ def predictions_table(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
     table = pd.DataFrame({"age_pred": outputs["age"], "age_spread": spread, "p_female": sigmoid(outputs["gender"])})
     table[list(P_ETHNICITY)] = softmax(outputs["ethnicity"])
     return table.astype("float64")
+
+
+def opinions_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """What the networks of `score_out_of_fold` say of the training rows; nan for all others, which they all saw.
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"age_pred": [20.0, 30.0], "fold": [1, -1]} | dict.fromkeys(OPINIONS[1:], 0.5))
+    >>> opinions_table(scores)["age_pred"].tolist()
+    [20.0, nan]
+    """
+    return scores[list(OPINIONS)].where(scores["fold"] >= 0)
 
 
 def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFrame, profile: Profile) -> pd.DataFrame:
@@ -48,7 +61,7 @@ def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFr
     fold = np.full(len(faces), -1)
     strata = stratum(faces).to_numpy()
     fold[train] = fold_of_groups(splits["group_id"].to_numpy()[train], strata[train], profile.label_folds, profile.seed)
-    columns = ["age_pred", "age_spread", "p_female", *P_ETHNICITY]
+    columns = list(OPINIONS)
     sums = np.zeros((len(faces), len(columns)))
     for held_out in range(profile.label_folds):
         seen = np.flatnonzero((fold >= 0) & (fold != held_out) & kept)

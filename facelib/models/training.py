@@ -27,7 +27,7 @@ from facelib.data import FaceImages
 from facelib.errors import DamagedRun, FacelibError, UnknownSetting
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.batches import Batches, EpochBatches, InOrder, rank_and_world, rarity
-from facelib.models.losses import multitask_losses
+from facelib.models.losses import OPINIONS, multitask_losses
 from facelib.models.network import FaceNet, scale
 from facelib.runs import write_csv
 from facelib.schema import ATTRIBUTES, UNKNOWN
@@ -61,6 +61,7 @@ READ_BY_TRAINING = (
     "mixup",
     "sampler",
     "label_smoothing",
+    "opinion_share",
 )
 STRENGTHS = (0.75, 2.0)  # factors of the changes to common and to rare faces, where those are changed more
 
@@ -461,6 +462,7 @@ def train_multitask(
     profile: Profile,
     folder: Path,
     image_ids: np.ndarray | None = None,
+    opinions: pd.DataFrame | None = None,
 ) -> tuple[FaceNet, pd.DataFrame]:
     """Train the age, gender and ethnicity network by the profile's recipe.
 
@@ -477,6 +479,9 @@ def train_multitask(
         For checkpoints and log.
     image_ids : array of str, optional
         By row of `images`, for messages.
+    opinions : DataFrame, optional
+        From `out_of_fold.opinions_table`, by row of `images`; learned beside the labels by the profile's
+        `opinion_share`.
 
     Returns
     -------
@@ -494,6 +499,8 @@ def train_multitask(
     if profile.rarer_stronger:
         columns["strength"] = 1.0
         columns.iloc[train_rows, -1] = np.sqrt(rare).clip(*STRENGTHS)
+    if opinions is not None and profile.opinion_share:
+        columns[list(OPINIONS)] = opinions[list(OPINIONS)].to_numpy()
     weights = rare if profile.sampler == "balanced" else None
     batches = Batches(images, columns, image_ids)
     history = fit(module, batches, train_rows, validation_rows, folder, weights)
@@ -534,7 +541,9 @@ def new_network(labels: pd.DataFrame, train_rows: np.ndarray, profile: Profile) 
 
 def _losses(network: FaceNet, profile: Profile):
     """The multitask losses with age in units of the training ages' standard deviation."""
-    return lambda outputs, batch: multitask_losses(outputs, batch, network.age_std, profile.label_smoothing)
+    return lambda outputs, batch: multitask_losses(
+        outputs, batch, network.age_std, profile.label_smoothing, profile.opinion_share
+    )
 
 
 def train_scorer(images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, profile: Profile) -> FaceNet:

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from facelib.models.losses import LABEL_SPREAD, SPREAD_BY_YEAR, age_losses, known_mean, multitask_losses, soft_ages
+from facelib.models.losses import (
+    LABEL_SPREAD,
+    OPINIONS,
+    SPREAD_BY_YEAR,
+    age_losses,
+    known_mean,
+    multitask_losses,
+    soft_ages,
+)
 
 
 @pytest.fixture
@@ -54,6 +62,38 @@ def test_smoothing_moves_a_share_of_the_label_to_all_classes(outputs):
     found = multitask_losses(outputs, batch, 20.0, label_smoothing=0.2)
     by_hand = 0.9 * math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(2))
     assert found["gender"].item() == pytest.approx(by_hand)
+
+
+@pytest.fixture
+def opinionated() -> dict[str, torch.Tensor]:
+    """Labels of three faces, and what others say of the first two."""
+    said = {"age_pred": [20.0, 60.0, math.nan], "age_spread": [4.0, 9.0, math.nan], "p_female": [0.5, 1.0, math.nan]}
+    said |= {
+        name: [chance, chance, math.nan] for name, chance in zip(OPINIONS[3:], (0.6, 0.1, 0.1, 0.1, 0.1), strict=True)
+    }
+    labels = {"age": [40.0, math.nan, 7.0], "gender": [1.0, -1.0, 0.0], "ethnicity": [3.0, 1.0, -1.0]}
+    return {name: torch.tensor(values) for name, values in (labels | said).items()}
+
+
+def test_opinions_are_learned_by_their_share_where_there_are_any(outputs, opinionated):
+    found = multitask_losses(outputs, opinionated, age_scale=20.0, opinion_share=0.25)
+    assert found["age"].item() == pytest.approx((abs(30 - (0.75 * 40 + 0.25 * 20)) + 3) / 2 / 20)
+    assert found["gender"].item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-1))) / 2)  # at a logit of 0
+    second = -(0.75 + 0.25 * 0.1) * math.log(6 / 10) - 0.25 * 0.9 * math.log(1 / 10)
+    assert found["ethnicity"].item() == pytest.approx((math.log(5) + second) / 2)
+    sum(found.values()).backward()
+    assert outputs["gender"].grad[0].item() == pytest.approx((0.5 - (0.75 + 0.25 * 0.5)) / 2)
+    without = multitask_losses(outputs, opinionated, age_scale=20.0)
+    assert without["age"].item() == pytest.approx((10 + 3) / 2 / 20)  # a share of 0 leaves the labels alone
+
+
+def test_an_opinion_of_an_age_is_a_distribution_of_its_own_width():
+    ages, opinion, spread = torch.tensor([30.0]), torch.tensor([50.0]), torch.tensor([8.0])
+    both = 0.6 * soft_ages(ages, 117) + 0.4 * soft_ages(opinion, 117, spread)
+    learned = {"age_logits": both.clamp(min=1e-30).log()}
+    share = torch.tensor([0.4])
+    assert age_losses(learned, ages, 20.0, opinion, spread, share).item() == pytest.approx(0, abs=0.01)
+    assert age_losses(learned, ages, 20.0).item() > 0.5
 
 
 def test_soft_ages_are_centred_on_the_label_and_wider_for_older_people():

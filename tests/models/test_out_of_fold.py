@@ -9,7 +9,7 @@ from facelib.config import Profile
 from facelib.data.splits import split_faces
 from facelib.models import out_of_fold, training
 from facelib.models.network import FaceNet, predict_outputs
-from facelib.models.out_of_fold import predictions_table, score_out_of_fold
+from facelib.models.out_of_fold import opinions_table, predictions_table, score_out_of_fold
 from facelib.schema import P_ETHNICITY
 
 FOLDS = 3
@@ -59,6 +59,13 @@ def test_folds_are_the_training_rows_and_of_equal_size(scored):
     assert ((table["fold"] >= 0) == (splits["split"] == "train")).all()
     groups = splits[splits["split"] == "train"].groupby(table["fold"])["group_id"].nunique()
     assert groups.index.tolist() == [0, 1, 2] and groups.max() - groups.min() <= 1
+
+
+def test_only_of_training_rows_there_are_opinions(scored):
+    table, splits, _ = scored
+    opinions, training_rows = opinions_table(table), (splits["split"] == "train").to_numpy()
+    assert opinions[~training_rows].isna().all(axis=None)
+    pd.testing.assert_frame_equal(opinions[training_rows], table.drop(columns="fold")[training_rows])
 
 
 def test_every_row_has_a_prediction(scored, small_faces):

@@ -15,6 +15,8 @@ from facelib.audit import decisions
 from facelib.data import ingest, load_images
 from facelib.data.splits import split_faces
 from facelib.models import training
+from facelib.models.losses import OPINIONS
+from facelib.models.out_of_fold import opinions_table
 from facelib.runs import open_run, start_run
 
 # One step of a network whose batch statistics are held (on a processor they are not synchronised), without dropout.
@@ -25,6 +27,8 @@ from facelib.config import Profile
 from facelib.data import FaceImages
 from facelib.models.batches import Batches, rank_and_world
 from facelib.models import training
+from facelib.models.losses import OPINIONS
+from facelib.models.out_of_fold import opinions_table
 from facelib.models.losses import multitask_losses
 from facelib.models.network import FaceNet
 
@@ -89,6 +93,8 @@ def prepared_run(empty_runs, tmp_path, monkeypatch) -> str:
     folder.save_table(faces, "faces")
     folder.save_table(rejected, "rejected.csv")
     folder.save_table(split_faces(faces, np.arange(len(faces)), 0), "splits")
+    scores = faces[["image_id"]].assign(**dict.fromkeys(OPINIONS, 0.2), fold=0)
+    folder.save_table(scores, "label_scores")
     decisions.write(pd.DataFrame(columns=decisions.COLUMNS), folder.table_path("decisions.csv"))
     return "prepared"
 
@@ -113,6 +119,7 @@ def test_a_run_is_trained_by_two_processes_and_taken_up_without_training(prepare
         rows["validation"],
         folder.profile,
         folder.path / training.MULTITASK_FOLDER,
+        opinions=opinions_table(folder.load_table("label_scores")),
     )
     assert len(history) == 1
     for name, value in network.state_dict().items():

@@ -15,7 +15,7 @@ from facelib.data import FaceImages
 from facelib.errors import DamagedRun
 from facelib.models import training
 from facelib.models.batches import Batches
-from facelib.models.losses import multitask_losses
+from facelib.models.losses import OPINIONS, multitask_losses
 from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import (
     FaceModule,
@@ -450,6 +450,23 @@ def test_only_the_multitask_training_mixes_faces(profile, small_faces, tmp_path,
     assert not drawn
     train_multitask(images, faces, ROWS, np.arange(64, 96), setting, tmp_path / "training")
     assert drawn == [(pytest.approx(0.3 / 40), 0), (pytest.approx(0.3 / 40), 1)]  # for one epoch of forty
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_opinions_reach_the_losses_by_the_profiles_share(share, profile, small_faces, tmp_path, monkeypatch):
+    images, faces = small_faces
+    opinions = pd.DataFrame(dict.fromkeys(OPINIONS, 0.2), index=faces.index).assign(age_pred=50.0, age_spread=5.0)
+    seen = []
+
+    def watched(outputs, batch, *settings):
+        seen.append((OPINIONS[0] in batch, settings[-1]))
+        return multitask_losses(outputs, batch, *settings)
+
+    monkeypatch.setattr(training, "multitask_losses", watched)
+    setting = dataclasses.replace(profile, opinion_share=share, epochs=1, mixup=0.0)
+    given = images, faces, ROWS, np.arange(64, 96), setting, tmp_path / "training"
+    train_multitask(*given, opinions=opinions)
+    assert set(seen) == {(share > 0, share)}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
