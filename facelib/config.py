@@ -46,8 +46,7 @@ class Profile:
     average_decay: float = 0.998  # of the running average of the weights, by step; 0: no average
     low_px_share: float = 0.0  # share of the epochs, the first ones, that are trained at two thirds of the edge
     augmentation: str = "faces"  # flip, turn, shift, zoom, light, grey, blank rectangle; or flip alone
-    mixup: float = 0.3  # each face is mixed with another, in shares of a Beta distribution of this parameter; 0: none
-    augmented_epochs: int = 40  # trainings this long change and mix faces in full, shorter ones less in proportion
+    augmented_epochs: int = 40  # trainings this long change faces in full, shorter ones less in proportion
     rarer_stronger: bool = False  # faces of rarer age bands and ethnicities are changed more
     sampler: str = "uniform"  # every face once an epoch; or balanced: rarer age bands and ethnicities more often
     label_smoothing: float = 0.0  # of gender and ethnicity
@@ -87,7 +86,6 @@ RECIPES = {
             "dropout": 0.0,
             "average_decay": 0.0,
             "augmentation": "flip",
-            "mixup": 0.0,
             "opinion_share": 0.0,
         },
     ),
@@ -104,7 +102,6 @@ RECIPES = {
             "patience": 8,
             "average_decay": 0.0,
             "augmented_epochs": 1,
-            "mixup": 0.0,
             "rarer_stronger": True,
             "sampler": "balanced",
             "label_smoothing": 0.1,
@@ -223,8 +220,6 @@ def resolve_profile(name: str, overrides: dict | None = None) -> Profile:
         raise UnknownSetting(f"setting learned is {profile.learned!r}: give one or more of {', '.join(ATTRIBUTES)}")
     if not 0 <= profile.opinion_share <= 1:
         raise UnknownSetting(f"setting opinion_share is {profile.opinion_share:g}, and has to be between 0 and 1")
-    if profile.mixup < 0:
-        raise UnknownSetting(f"setting mixup is {profile.mixup:g}, and has to be 0 or more")
     if profile.augmented_epochs < 1:
         raise UnknownSetting(f"setting augmented_epochs is {profile.augmented_epochs}, and has to be 1 or more")
     for key in ("image_px", "label_px", "input_px"):

@@ -115,7 +115,7 @@ def test_a_choice_that_does_not_exist_names_those_that_do(key):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("augmented_epochs", 0), ("input_px", 16), ("image_px", 16), ("mixup", -1), ("opinion_share", 1.5)],
+    [("augmented_epochs", 0), ("input_px", 16), ("image_px", 16), ("opinion_share", 1.5)],
 )
 def test_numbers_that_no_training_can_use_are_refused(key, value):
     with pytest.raises(UnknownSetting, match=f"setting {key} is {value}, and has to be"):

@@ -58,7 +58,6 @@ READ_BY_TRAINING = (
     "augmentation",
     "augmented_epochs",
     "rarer_stronger",
-    "mixup",
     "sampler",
     "label_smoothing",
     "opinion_share",
@@ -92,26 +91,12 @@ class FaceModule(lightning.LightningModule):
         Of this training.
     frozen_epochs : int
         Epochs in which the backbone stays as it is.
-    mixup : float
-        See `Profile`; less in proportion in short trainings.
     """
 
-    def __init__(
-        self,
-        network,
-        losses,
-        profile: Profile,
-        epochs: int,
-        learning_rate: float,
-        frozen_epochs: int = 0,
-        mixup: float = 0.0,
-    ):
+    def __init__(self, network, losses, profile: Profile, epochs: int, learning_rate: float, frozen_epochs: int = 0):
         super().__init__()
         self.network, self.losses, self.profile = network, losses, profile
         self.epochs, self.learning_rate, self.frozen_epochs = epochs, learning_rate, frozen_epochs
-        # A short training has no time to learn faces by heart, and less to learn from changed ones.
-        self.strength = min(1, epochs / profile.augmented_epochs)
-        self.mixup = mixup * self.strength
 
     def on_train_epoch_start(self) -> None:
         """Hold the backbone, batch statistics included, while only the output layers learn."""
@@ -129,19 +114,13 @@ class FaceModule(lightning.LightningModule):
         seed = self.profile.seed * 1_000_003 + self.global_step
         rank, world = rank_and_world()
         draws = Draws(torch.Generator().manual_seed(seed), len(batch["image"]), rank, world)
-        limits = AUGMENTATIONS[self.profile.augmentation].scaled(self.strength)
+        limits = AUGMENTATIONS[self.profile.augmentation].scaled(min(1, self.epochs / self.profile.augmented_epochs))
         with torch.autocast(self.device.type, enabled=False):
             images = augment(self.scaled(batch["image"]), draws, limits, batch.get("strength"))
-            if self.mixup:
-                share = mixing_share(self.mixup, seed)
-                images = torch.lerp(neighbours(images), images, share)
         # Dropout draws from the global generator; tied to the step, it is the same after a resume.
         torch.manual_seed(seed + rank)
         outputs = self.network(in_memory_format(images))
         losses = self.losses(outputs, batch)
-        if self.mixup:
-            others = self.losses(outputs, {name: neighbours(values) for name, values in batch.items()})
-            losses = {name: share * loss + (1 - share) * others[name] for name, loss in losses.items()}
         total = sum(losses.values())
         if not torch.isfinite(total):
             ids = ", ".join(self.trainer.train_dataloader.dataset.name_rows(batch["row"].tolist()))
@@ -187,20 +166,6 @@ class FaceModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def mixing_share(parameter: float, seed: int) -> float:
-    """Share of each face in a mixed image, at least one half, from a symmetric Beta distribution.
-
-    One for a whole batch, as in "mixup: Beyond Empirical Risk Minimization" (ICLR 2018).
-    """
-    share = float(np.random.default_rng(seed).beta(parameter, parameter))
-    return max(share, 1 - share)
-
-
-def neighbours(values: torch.Tensor) -> torch.Tensor:
-    """Each row's partner in mixing: the row before it in its process's part of the batch."""
-    return values.roll(1, 0)
 
 
 def low_px(px: int) -> int:
@@ -492,9 +457,7 @@ def train_multitask(
     """
     network = new_network(labels, train_rows, profile)
     frozen = profile.head_epochs if profile.start_weights != "none" else 0
-    module = FaceModule(
-        network, _losses(network, profile), profile, profile.epochs, profile.learning_rate, frozen, profile.mixup
-    )
+    module = FaceModule(network, _losses(network, profile), profile, profile.epochs, profile.learning_rate, frozen)
     columns, rare = learned_labels(labels, profile), rarity(labels.iloc[train_rows])
     if profile.rarer_stronger:
         columns["strength"] = 1.0

@@ -417,41 +417,6 @@ def test_short_trainings_change_faces_less(epochs, expected, profile, small_face
     assert seen == {expected}
 
 
-def test_mixed_faces_count_for_both_labels_by_their_shares(profile, small_faces, monkeypatch):
-    images, faces = small_faces
-    monkeypatch.setattr(training, "augment", lambda batch, *_: batch)
-    monkeypatch.setattr(training, "mixing_share", lambda parameter, seed: 0.75)
-    module = module_of(profile)
-    module.network.dropout.eval()
-    module.mixup = 0.4
-    monkeypatch.setattr(module, "_log", lambda *_: None)
-    batch = Batches(images, faces[COLUMNS])[[3, 1, 2, 7]]
-    total = module.training_step(batch, 0)
-    mixed = 0.75 * batch["image"] + 0.25 * batch["image"][[3, 0, 1, 2]]
-    outputs = module.network(mixed)
-    partner = {name: batch[name][[3, 0, 1, 2]] for name in COLUMNS}
-    by_hand = 0.75 * sum(losses(outputs, batch).values()) + 0.25 * sum(losses(outputs, partner).values())
-    assert total.item() == pytest.approx(by_hand.item(), rel=1e-4)
-
-
-def test_shares_of_mixed_faces_are_drawn_by_step_and_at_least_a_half():
-    shares = np.array([training.mixing_share(0.4, seed) for seed in range(2000)])
-    assert shares.min() >= 0.5 and training.mixing_share(0.4, 7) == shares[7]
-    folded = np.random.default_rng(0).beta(0.4, 0.4, 20_000)
-    assert shares.mean() == pytest.approx(np.maximum(folded, 1 - folded).mean(), abs=0.015)
-
-
-def test_only_the_multitask_training_mixes_faces(profile, small_faces, tmp_path, monkeypatch):
-    images, faces = small_faces
-    drawn = []
-    monkeypatch.setattr(training, "mixing_share", lambda *given: drawn.append(given) or 0.9)
-    setting = dataclasses.replace(profile, mixup=0.3, epochs=1, label_epochs=1)
-    train_scorer(images, faces, ROWS, setting)
-    assert not drawn
-    train_multitask(images, faces, ROWS, np.arange(64, 96), setting, tmp_path / "training")
-    assert drawn == [(pytest.approx(0.3 / 40), 0), (pytest.approx(0.3 / 40), 1)]  # for one epoch of forty
-
-
 @pytest.mark.parametrize("share", [0.0, 0.4])
 def test_opinions_reach_the_losses_by_the_profiles_share(share, profile, small_faces, tmp_path, monkeypatch):
     images, faces = small_faces
@@ -463,7 +428,7 @@ def test_opinions_reach_the_losses_by_the_profiles_share(share, profile, small_f
         return multitask_losses(outputs, batch, *settings)
 
     monkeypatch.setattr(training, "multitask_losses", watched)
-    setting = dataclasses.replace(profile, opinion_share=share, epochs=1, mixup=0.0)
+    setting = dataclasses.replace(profile, opinion_share=share, epochs=1)
     given = images, faces, ROWS, np.arange(64, 96), setting, tmp_path / "training"
     train_multitask(*given, opinions=opinions)
     assert set(seen) == {(share > 0, share)}
