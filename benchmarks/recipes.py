@@ -1,10 +1,11 @@
-"""Recipes side by side: trained on the same split, from the same start, scored on validation.
+"""Recipes side by side: trained on the split of one run, from the same start, scored on validation.
 
-Each call trains one variant with the settings of a recipe and keeps what it says of the validation faces in
-runs/recipes/. `--compare` puts all variants beside a first one, with paired bootstrap intervals, into a file of
-reports/training. Time is processor time, which other programs on the machine do not lengthen much.
+Each call trains one variant with the settings of a recipe and keeps what it says of the run's validation faces in
+runs/recipes/. The run needs notebooks 01 and 02: `facelib run --to 02`. `--compare` puts all variants beside a first
+one, with paired bootstrap intervals, into a file of reports/training. Time is processor time, which other programs on
+the machine do not lengthen much; what notebook 02's networks took, whose opinions a recipe may learn, is not in it.
 
-usage: python -m benchmarks.recipes DATA VARIANT [--px 64] [--set KEY=VALUE ...]
+usage: python -m benchmarks.recipes RUN VARIANT [--px 64] [--set KEY=VALUE ...]
        python -m benchmarks.recipes --compare VARIANT [VARIANT ...] [--into recipes.json]
 """
 
@@ -18,39 +19,30 @@ import pandas as pd
 
 from benchmarks import TRAINING_RESULTS
 from facelib import metrics
-from facelib.audit import decisions, duplicates
+from facelib.audit import decisions
 from facelib.config import Profile, resolve_profile
-from facelib.data import cache_faces, read_faces
-from facelib.data.splits import split_faces
+from facelib.data import load_images
+from facelib.data.pixels import resize
 from facelib.models.network import predict_outputs
-from facelib.models.out_of_fold import predictions_table
+from facelib.models.out_of_fold import opinions_table, predictions_table
 from facelib.models.training import train_multitask
-from facelib.runs import cache_root, runs_root, write_json
+from facelib.runs import open_run, runs_root, write_json
 from facelib.schema import P_ETHNICITY
 from facelib.storage import atomic_path
 
-PREPARED_PX = 64  # edge of the images in which copies are searched, pixels
 
-
-def prepared(data: str, profile: Profile) -> tuple:
-    """Images, faces with the labels that training uses, and the split: once for all variants."""
-    source = read_faces(data).sample(profile.images, profile.seed)
-    small, faces, _ = cache_faces(source, PREPARED_PX, cache_root())
-    images, _, _ = cache_faces(source, profile.image_px, cache_root())
-    group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, small))
-    split = split_faces(faces, group_id, profile.seed)
-    labels, used = decisions.training_labels(faces, split, decisions.read(Path("none"), faces))
-    return images, faces, labels, split.assign(used=used)
-
-
-def train_variant(data: str, name: str, profile: Profile) -> None:
+def train_variant(run: str, name: str, profile: Profile) -> None:
     """Train one variant and keep its predictions of the validation faces."""
-    images, faces, labels, split = prepared(data, profile)
-    train, validation = (np.flatnonzero((split["split"] == part) & split["used"]) for part in ("train", "validation"))
+    prepared = open_run(run)
+    faces, opinions = prepared.load_table("faces"), opinions_table(prepared.load_table("label_scores"))
+    labels, rows = decisions.load_training(prepared)
+    images, validation = resize(load_images(prepared, faces), profile.image_px), rows["validation"]
     folder = runs_root() / "recipes"
     resumed = any((folder / name).glob("*.ckpt"))  # the time of the epochs before is not known any more
     wall, processor = time.perf_counter(), time.process_time()
-    network, history = train_multitask(images, labels, train, validation, profile, folder / name, faces["image_id"])
+    network, history = train_multitask(
+        images, labels, rows["train"], validation, profile, folder / name, faces["image_id"], opinions
+    )
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
     given = faces.iloc[validation][["image_id", "age", "gender", "ethnicity"]].reset_index(drop=True)
     table = given.join(predictions_table(predict_outputs(network, images.take(validation))))
@@ -107,7 +99,7 @@ def compare(names: list[str]) -> dict[str, dict]:
 def main() -> None:
     """Train one variant, or compare."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", nargs="?")
+    parser.add_argument("run", nargs="?")
     parser.add_argument("variant", nargs="?")
     parser.add_argument("--px", default="64")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
@@ -119,7 +111,7 @@ def main() -> None:
         write_json(TRAINING_RESULTS / options.into, found)
     else:
         settings = dict(pair.split("=", 1) for pair in options.set)
-        train_variant(options.data, options.variant, resolve_profile("full", {"image_px": options.px, **settings}))
+        train_variant(options.run, options.variant, resolve_profile("full", {"image_px": options.px, **settings}))
         found = compare([options.variant])
     for name, facts in found.items():
         minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "resumed"

@@ -21,7 +21,7 @@ Measured on UTKFace by the commands named below, each of which writes its result
 from them by `python -m benchmarks.training_summary`. Intervals are 95 %; differences are paired, over the same faces.
 """
 RECIPE_NOTE = """
-`python -m benchmarks.recipes path/to/UTKFace NAME --set KEY=VALUE ...` for each, with the settings below, then
+`python -m benchmarks.recipes RUN NAME --set KEY=VALUE ...` for each, with the settings below, then
 `python -m benchmarks.recipes --compare {names} --into {file}`.
 All were trained from {start} weights at {px} px on the same training faces (75 % of the data, copies reduced to one)
 and scored on the same {n:,} validation faces; the test split took no part.
@@ -38,17 +38,23 @@ COMPARISONS = {
         "About the same processor time for each. From scratch and within minutes, a source's recipe is *not as "
         "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs.",
     ),
+    "opinions.json": (
+        "What opinions of other networks add",
+        "Notebook 02 trains networks that never saw a face to doubt its label. `reference` learns what they say of it "
+        "beside the label, by the share `opinion_share`; their own training is not in the time given here.",
+    ),
     "ablation.json": (
-        "What was tried for `reference`",
-        "On an earlier split of the same faces, so these numbers stand beside each other and not beside those above.",
+        "What else was tried for `reference`",
+        "On an earlier split of the same faces and before opinions were learned, so these numbers stand beside each "
+        "other and not beside those above.",
     ),
 }
 GREY_NOTE = """
 ## The 48 x 48 grey CSV
 
-`python -m benchmarks.recipes path/to/age_gender.csv grey48 --set epochs={epochs}`, then
-`python -m benchmarks.recipes --compare grey48 --into grey48.json`: `reference` on the CSV form of UTKFace, enlarged to
-{px} px, {minutes}, on {n:,} validation faces. Published for this form, each by a split of its own: gender 89 to 92 %,
+`python -m benchmarks.recipes RUN grey48 --set epochs={epochs}`, where RUN was begun on the CSV form of UTKFace, then
+`python -m benchmarks.recipes --compare grey48 --into grey48.json`: `reference` on that form, enlarged to {px} px,
+{minutes}, on {n:,} validation faces. Published for this form, each by a split of its own: gender 89 to 92 %,
 ethnicity 76 to 82 %, age error 5.9 to 6.7 years.
 
 """
