@@ -7,3 +7,4 @@ TRAINING_RESULTS = Path("reports/training")  # ... and those of the training rec
 ROBUSTNESS_RESULTS = Path("reports/robustness")  # where those of bad input and interruptions do
 EXPLAIN_RESULTS = Path("reports/explain")  # where that of LIME does
 EXTERNAL_RESULTS = Path("reports/external")  # ... and those of photographs from outside
+PROTOCOL_RESULTS = Path("reports/protocols")  # ... and runs by published lists and by several seeds

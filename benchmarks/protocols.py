@@ -1,0 +1,158 @@
+"""Finished runs beside each other: one by a published split, and several that differ by their seed alone.
+
+usage: python -m benchmarks.protocols --published RUN
+       python -m benchmarks.protocols --seeds RUN RUN [RUN ...]
+
+Either call writes what it read into reports/protocols and makes its page anew, and the README's table of the published
+split. The page names the commands that made the runs.
+"""
+
+import argparse
+import json
+
+import numpy as np
+
+from benchmarks import PROTOCOL_RESULTS
+from benchmarks.pages import interval, table
+from facelib.config import PROFILES
+from facelib.reporting.publish import update_page
+from facelib.runs import RunFolder, open_run, project_root, write_json
+from facelib.storage import write_text
+
+FOLDER = project_root() / PROTOCOL_RESULTS
+MEASURES = {
+    "age.mae": ("age MAE (years)", ".2f"),
+    "age.cs5": ("within 5 years", ".1%"),
+    "age.mae_le45": ("at 45 and below (years)", ".2f"),
+    "age.mae_gt45": ("over 45 (years)", ".2f"),
+    "gender.accuracy": ("gender", ".1%"),
+    "gender.accuracy_age5plus": ("gender, 5 and over", ".1%"),
+    "ethnicity.accuracy": ("ethnicity", ".1%"),
+    "age_stages.bin_accuracy": ("six age bins", ".1%"),
+}
+# Settings that say what a run was, beside its profile.
+SETTINGS = ("seed", "image_px", "epochs", "label_epochs", "stage_epochs", "opinion_share", "start_weights")
+# Age error (years) and share within 5 years of others on the same published lists: method, what it learned before.
+CORAL_21_60 = (
+    (
+        "VOLO-D1, faces ([MiVOLO](https://github.com/WildChlamydia/MiVOLO))",
+        "a data set of the size of IMDB",
+        "4.23",
+        "69.8%",
+    ),
+    ("MWR (CVPR 2022)", "IMDB-WIKI", "4.37", ""),
+    ("ResNet-50, squared error ([dold](https://github.com/axeber01/dold))", "ImageNet", "4.60", ""),
+)
+OPENING = """# Numbers that others can compare
+
+Made by `python -m benchmarks.protocols` from the results of finished runs. Intervals are 95 %, by bootstrap over groups
+of copies.
+"""
+PUBLISHED_NOTE = """
+## The lists of `{name}`
+
+`facelib run --data path/to/UTKFace --profile full --run NAME --protocol path/to/{name}{settings}`, then
+`python -m benchmarks.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
+validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
+the {n_test:,} have a copy in the training list, and the second row leaves them out.
+"""
+SEEDS_NOTE = """
+## The same, begun from other seeds
+
+`facelib run --data path/to/UTKFace --profile full --run NAME{settings}` with `-p seed` {seeds}, then
+`python -m benchmarks.protocols --seeds {runs}`. The seed decides on the split and on everything drawn in training,
+so each run has test faces of its own. *Spread* is the standard deviation between the runs; *one interval* is half the
+width of the first run's bootstrap interval, which knows its own faces and no other training.
+
+"""
+
+
+def facts_of(run: RunFolder) -> dict:
+    """Settings and test results of a finished run."""
+    results = {key: value for key, value in run.results().items() if key.startswith(("test.", "test_unseen."))}
+    settings = {key: getattr(run.profile, key) for key in SETTINGS}
+    return {"run": run.name, "settings": settings, "commit": run.params["commit"], "results": results}
+
+
+def changed_settings(settings: dict, profile: dict, leave: tuple[str, ...] = ()) -> str:
+    """The command line's part for settings that are not the full profile's."""
+    return "".join(
+        f" -p {key} {value}" for key, value in settings.items() if key not in leave and value != profile[key]
+    )
+
+
+def published_rows(found: dict) -> list[list[str]]:
+    """One row per method: name, what it learned before, age error, share within 5 years."""
+    start = {"none": "nothing"}.get(found["settings"]["start_weights"], found["settings"]["start_weights"])
+    name = f"**this project**, ResNet-18, {found['settings']['image_px']} px"
+    rows = []
+    for prefix, which in (("test", "as published"), ("test_unseen", "without copies of training images")):
+        values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5")]
+        rows.append(
+            [f"{name}, {which}, n = {values[0]['n']:,}", start, interval(values[0], ".2f"), interval(values[1], ".1%")]
+        )
+    return rows + [list(other) for other in CORAL_21_60]
+
+
+def published_table(found: dict) -> str:
+    """A run by published lists beside others."""
+    return table(["", "learned before", "age MAE (years)", "within 5 years"], published_rows(found)).lstrip("\n")
+
+
+def seeds_table(runs: list[dict]) -> str:
+    """Each headline metric by run, its spread, and the interval of the first."""
+    rows = []
+    for key, (name, form) in MEASURES.items():
+        values = [facts["results"][f"test.{key}"] for facts in runs]
+        numbers = np.array([value["value"] for value in values])
+        half = (values[0]["high"] - values[0]["low"]) / 2
+        spread = [f"{numbers.mean():{form}}", f"{numbers.std(ddof=1):{form}}", f"{half:{form}}"]
+        rows.append([name, *(f"{number:{form}}" for number in numbers), *spread])
+    seeds = [f"seed {facts['settings']['seed']}" for facts in runs]
+    return table(["", *seeds, "mean", "spread", "one interval"], rows).lstrip("\n")
+
+
+def page() -> str:
+    """The whole page, from what has been measured."""
+    full, text = vars(PROFILES["full"]), OPENING
+    if (FOLDER / "published.json").exists():
+        found = json.loads((FOLDER / "published.json").read_text())
+        all_tested, unseen = (found["results"][f"{prefix}.age.mae"]["n"] for prefix in ("test", "test_unseen"))
+        settings = changed_settings(found["settings"], full)
+        note = {"name": found["protocol"], "settings": settings, "n_test": all_tested, "n_copied": all_tested - unseen}
+        text += PUBLISHED_NOTE.format(**note) + "\n" + published_table(found)
+    if (FOLDER / "seeds.json").exists():
+        runs = json.loads((FOLDER / "seeds.json").read_text())
+        seeds = ", ".join(str(facts["settings"]["seed"]) for facts in runs)
+        settings = changed_settings(runs[0]["settings"], full, leave=("seed",))
+        text += SEEDS_NOTE.format(settings=settings, seeds=seeds, runs=" ".join(facts["run"] for facts in runs))
+        text += seeds_table(runs)
+    return text
+
+
+def main() -> None:
+    """Read the runs and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--published", metavar="RUN")
+    parser.add_argument("--seeds", nargs="+", default=[], metavar="RUN")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if options.published:
+        run = open_run(options.published)
+        if not run.protocol:
+            raise SystemExit(f"run {run.name} follows no published split")
+        found = facts_of(run) | {"protocol": run.protocol["name"]}
+        write_json(FOLDER / "published.json", found)
+        update_page(project_root() / "README.md", "published split", published_table(found))
+    if options.seeds:
+        runs = [facts_of(open_run(name)) for name in options.seeds]
+        others = [{**facts["settings"], "seed": None} for facts in runs]
+        if len(runs) < 2 or any(other != others[0] for other in others):
+            raise SystemExit("give two runs or more that differ by their seed alone")
+        write_json(FOLDER / "seeds.json", runs)
+    write_text(FOLDER / "README.md", page())
+    print(page())
+
+
+if __name__ == "__main__":
+    main()
