@@ -31,7 +31,7 @@ def find_errors(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame of bool
         wrong_gender, wrong_ethnicity, large_age_error (the worst tenth), any_error; unknown labels are no errors.
     """
-    error = (frame["age_pred"] - frame["age"]).abs()
+    error = (frame["age_smooth"] - frame["age"]).abs()  # whole years would tie at the quantile
     kinds = pd.DataFrame(
         {
             "wrong_gender": frame["gender"].notna() & (frame["gender"] != frame["gender_pred"]),

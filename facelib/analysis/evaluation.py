@@ -236,8 +236,8 @@ def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, m
             if row["n"] < min_rows or attribute not in judged:
                 shown = Estimate(np.nan, np.nan, np.nan, row["n"])
             elif attribute == "age":
-                ages = group["age"], group["age_pred"]
-                shown = metrics.bootstrap(getattr(metrics, name), *ages, resamples=resamples, seed=seed)
+                drawn = {"groups": group["group_id"].to_numpy(), "resamples": resamples, "seed": seed}
+                shown = metrics.bootstrap(getattr(metrics, name), group["age"], group["age_pred"], **drawn)
             else:
                 shown = metrics.rate(int(group[name].sum()), len(group))
             row |= {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}

@@ -62,8 +62,9 @@ def spread_beyond_chance(
 ) -> Spread:
     """How far the means of groups lie apart beyond what groups drawn at random show.
 
-    A range of noisy means is never 0. What random groups show is subtracted, and how much it varies is the error: a
-    bootstrap would add the noise of the means a second time.
+    A range of noisy means is never 0. What random groups show is subtracted, and how much it varies is the error of the
+    lower end: a bootstrap would add the noise of the means a second time. Where groups do differ, chance widens their
+    range by less than it does that of random groups, so the upper end leaves it in.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def spread_beyond_chance(
     beyond = difference - by_chance.mean()
     reach = stats.norm.ppf(0.5 + confidence / 2) * by_chance.std()
     p = (1 + (by_chance >= difference - 1e-12).sum()) / (1 + PERMUTATIONS)
-    estimate = Estimate(float(beyond), float(beyond - reach), float(beyond + reach), len(values))
+    estimate = Estimate(float(beyond), float(beyond - reach), float(difference + reach), len(values))
     return Spread(difference, float(by_chance.mean()), estimate, float(p))
 
 

@@ -33,7 +33,7 @@ DATA_ROWS = {
     "data.rejected": "Files or rows rejected, with a reason",
     "audit.duplicates.exact_groups": "Groups of byte-identical copies",
     "audit.duplicates.near_groups": "Groups with a near copy",
-    "audit.contradicting_groups": "Share of these groups whose labels contradict each other",
+    "audit.contradicting_groups": "Share of all groups of copies in which a label differs, be it by a year of age",
     "audit.label_issues.age": "Age labels doubted by networks that never saw them",
     "audit.label_issues.gender": "Gender labels doubted",
     "audit.label_issues.ethnicity": "Ethnicity labels doubted",
@@ -113,15 +113,25 @@ def data_rows(run: RunFolder) -> list[dict]:
     return [{"name": name, "value": shown(results[key])["value"]} for key, name in DATA_ROWS.items() if key in results]
 
 
-def claim_rows(claims: list[dict]) -> list[dict]:
-    """Rows of the tested claims, with their numbers as text."""
-    rows = []
-    for claim in claims:
+def claim_rows(run: RunFolder) -> list[dict]:
+    """Rows of the tested claims, with their numbers as text, and the answer at one age mix where that was asked."""
+    details, rows = details_of(run, "05_evaluate_bias"), []
+    same_ages = {claim["claim"]: claim["answer"] for claim in details.get("claims_standardised", [])}
+    for claim in details.get("claims", []):
         texts = {key: format_value(np.nan if claim[key] is None else claim[key]) for key in ("value", "low", "high")}
         smallest = format_value(np.nan if claim["smallest_effect"] is None else claim["smallest_effect"])
         interval = f"{texts['low']} to {texts['high']}"
         css = claim["answer"].replace(" ", "-")
-        rows.append({**claim, "value": texts["value"], "interval": interval, "smallest": smallest, "css": css})
+        rows.append(
+            {
+                **claim,
+                "value": texts["value"],
+                "interval": interval,
+                "smallest": smallest,
+                "css": css,
+                "same_ages": same_ages.get(claim["claim"], ""),
+            }
+        )
     return rows
 
 
@@ -214,10 +224,13 @@ def widest_gaps(run: RunFolder) -> list[dict]:
 
 
 def claim_counts(run: RunFolder) -> str:
-    """How many tested claims were found, such as `2 found, 1 not found, 2 cannot tell`."""
-    answers = [claim["answer"] for claim in details_of(run, "05_evaluate_bias").get("claims", [])]
+    """How many tested claims were found, such as `2 found, 1 not found, 2 cannot tell; 1 differs at one age mix`."""
+    claims = claim_rows(run)
+    answers = [claim["answer"] for claim in claims]
     counts = {answer: answers.count(answer) for answer in ("found", "not found", "cannot tell")}
-    return ", ".join(f"{count} {answer}" for answer, count in counts.items() if count)
+    text = ", ".join(f"{count} {answer}" for answer, count in counts.items() if count)
+    changed = sum(claim["same_ages"] not in ("", claim["answer"]) for claim in claims)
+    return text + (f"; {changed} answered otherwise at one age mix" if changed else "")
 
 
 def looks_at_face(run: RunFolder) -> dict[str, str]:
@@ -230,6 +243,13 @@ def looks_at_face(run: RunFolder) -> dict[str, str]:
             below, above = share["high"] < area, share["low"] > area
             found[head] = "the face" if below else "past the face" if above else "cannot tell"
     return found
+
+
+def trusted_maps(run: RunFolder) -> list[str]:
+    """Outputs whose LayerCAM maps beat edges and noise, and change when the network's weights are shuffled."""
+    checked = details_of(run, "07_explain").get("random_weights", [])
+    changes = {row["head"] for row in checked if row["method"] == "layer_cam" and row["answer"] == "changes"}
+    return [head for head, methods in faithful_methods(run).items() if "layer-cam" in methods and head in changes]
 
 
 def faithful_methods(run: RunFolder) -> dict[str, list[str]]:
@@ -308,7 +328,9 @@ def _what_was_wrong(run: RunFolder, results: dict) -> Answer:
     lines = [f"Labels doubted by networks that never saw them: {listed(doubted)}"]
     if crossing is not None:
         lines.insert(0, f"A random split would put {crossing:.0f} pairs of copies on both sides")
-    finding = f"{contradicting['n']:,} groups of copies; in {shown(contradicting)['value']} the labels contradict."
+    finding = (
+        f"{contradicting['n']:,} groups of copies; in {shown(contradicting)['value']} a label differs, be it by a year."
+    )
     return Answer("What was wrong with it?", finding, tuple(lines), "02_clean")
 
 
@@ -349,8 +371,9 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
 def _looks_at(run: RunFolder, results: dict) -> Answer:
     found = looks_at_face(run)
     area = details_of(run, "07_explain").get("area", {}).get("background")
-    at_face = outputs_named([head for head, where in found.items() if where == "the face"])
-    past = outputs_named([head for head, where in found.items() if where == "past the face"])
+    trusted = trusted_maps(run)
+    at_face = outputs_named([head for head in trusted if found.get(head) == "the face"])
+    past = outputs_named([head for head in trusted if found.get(head) == "past the face"])
     finding = f"At the face rather than around it, for {listed(at_face)}." if at_face else "That cannot be told."
     if past:
         finding = f"Past the face, for {listed(past)}: the background weighs more than its area."
@@ -364,6 +387,11 @@ def _looks_at(run: RunFolder, results: dict) -> Answer:
     for head, methods in faithful_methods(run).items():
         for method in methods:
             won.setdefault(method, []).append(head)
+    if untold := [head for head in found if head not in trusted]:
+        lines.append(
+            f"Of {listed(outputs_named(untold))} LayerCAM tells nothing: no better than edges or noise, or not shown "
+            "to change with random weights"
+        )
     if won:
         texts = [f"{method} for {listed(outputs_named(heads))}" for method, heads in won.items()]
         lines.append(f"More faithful than edges and noise: {'; '.join(texts)}")

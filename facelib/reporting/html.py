@@ -142,7 +142,7 @@ def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
         ],
         headline=headline,
         leaks=run.results().get("splits.leaking_pairs", {}).get("value"),
-        claims=findings.claim_rows(findings.details_of(run, "05_evaluate_bias").get("claims", [])),
+        claims=findings.claim_rows(run),
         data_rows=findings.data_rows(run),
         figures=figures,
         provenance=findings.provenance(run),

@@ -379,19 +379,32 @@ def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
     figure, axes = _figure(width=6, height=4.8)
     axis = axes[0, 0]
     axis.scatter(frame["age"], frame["age_pred"], s=6, alpha=0.35, color=BLUE, linewidth=0)
-    axis.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1)
-    decade = (frame["age"] // 10 * 10 + 5).rename("decade")
-    running = frame.groupby(decade)["age_pred"].quantile([0.1, 0.5, 0.9]).unstack()
-    running = running[frame.groupby(decade).size() >= 10]
-    axis.plot(running.index, running[0.5], color=RED, label="median by decade")
-    axis.fill_between(running.index, running[0.1], running[0.9], color=RED, alpha=0.15, label="middle 80 %")
+    axis.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1, label="label = prediction")
+    by_decade = frame.groupby((frame["age"] // 10).rename("decade"))
+    enough = by_decade.size() >= 10
+    at = by_decade["age"].median()[enough]  # labels crowd within a decade, babies' most of all
+    running = by_decade["age_pred"].quantile([0.1, 0.5, 0.9]).unstack()[enough]
+    axis.plot(at, running[0.5], color=RED, label="median by decade")
+    axis.fill_between(at, running[0.1], running[0.9], color=RED, alpha=0.15, label="middle 80 %")
     axis.set(xlabel="Age label (years)", ylabel="Predicted age (years)", title=title)
     axis.legend(loc="upper left")
     return _finish(figure)
 
 
 def group_errors(table: pd.DataFrame, metric: str, label: str, title: str, reference: float | None = None) -> Figure:
-    """A metric by age band (x) and a second grouping (colour), with intervals."""
+    """A metric by age band (x) and a second grouping (colour), with intervals; masked groups are absent.
+
+    Parameters
+    ----------
+    table : DataFrame
+        age_band, a second grouping where there is one, n, and `metric` with its _low and _high.
+    metric : str
+    label : str
+        Of the y axis.
+    title : str
+    reference : float, optional
+        Value of a horizontal line.
+    """
     hue = next((name for name in ("gender_name", "ethnicity_name") if name in table), None)
     groups = [(None, table)] if hue is None else list(table.groupby(hue, observed=True))
     figure, axes = _figure(width=9, height=3.6)
@@ -407,9 +420,12 @@ def group_errors(table: pd.DataFrame, metric: str, label: str, title: str, refer
         axes[0, 0].errorbar(x, shown[metric], yerr=bars, fmt="o", capsize=2, label=name, color=PALETTE[number])
     if reference is not None:
         axes[0, 0].axhline(reference, color=GREY, linestyle="--", linewidth=1)
-    axes[0, 0].set(xticks=range(len(bands)), xticklabels=bands, xlabel="Age band (years)", ylabel=label, title=title)
+    counts = table.groupby(table["age_band"].astype(str))["n"].sum()
+    names = [f"{band}\nn = {counts[band]:,}" for band in bands]
+    axes[0, 0].set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=title)
+    axes[0, 0].tick_params(axis="x", labelsize=9)
     if hue is not None:
-        axes[0, 0].legend(ncols=min(5, len(groups)), loc="best", fontsize=8)
+        axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     return _finish(figure)
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from facelib.data import load_images
 from facelib.errors import FacelibError
-from facelib.models.predictor import load_predictor
+from facelib.models.predictor import AGE_METHODS, load_predictor
 from facelib.reporting import findings
 from facelib.reporting.comparison import comparison_table
 from facelib.reporting.html import FRONT_FIGURES, TEMPLATES
@@ -239,6 +239,8 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
             text if isinstance(value, Markup) else text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
         )
 
+    split = run.load_table("splits")
+    learned = split[split["kept"]]
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, finalize=plain, trim_blocks=True, lstrip_blocks=True)
     environment.keep_trailing_newline = True
@@ -248,8 +250,10 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
         "answers": findings.answers(run),
         "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
         "data_rows": findings.data_rows(run),
-        "claims": findings.claim_rows(findings.details_of(run, "05_evaluate_bias")["claims"]),
+        "claims": findings.claim_rows(run),
         "gaps": findings.widest_gaps(run),
+        "learned": learned.groupby("split").size().to_dict(),
+        "age_method": AGE_METHODS[predictor["age_method"]],
         "noise": findings.details_of(run, "02_clean").get("label_noise", []),
         "estimate": findings.with_interval,
         "results": run.results(),

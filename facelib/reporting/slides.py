@@ -116,7 +116,7 @@ def _data_slides(run: RunFolder) -> list[dict]:
             ],
         ),
         _slide(
-            f"{told['01_explore'].finding[:-1]}; {explored['thin_cells']} cells of the labels hold fewer than 30",
+            f"{told['01_explore'].finding[:-1]}; {explored['thin_cells']} cells of the labels hold fewer than 30 faces",
             figures=["01_labels.svg", "01_joint_imbalance.svg"],
             height=4.7,
             stacked=True,
@@ -126,7 +126,8 @@ def _data_slides(run: RunFolder) -> list[dict]:
             table=[["What", "Found"], *([row["name"], row["value"]] for row in findings.data_rows(run))],
         ),
         _slide(
-            f"A random split would let {clean['random_split_pairs']:.0f} pairs of copies cross; this one lets {leaks}",
+            "How far two labels of one photograph lie apart",
+            [f"A random split lets {clean['random_split_pairs']:.0f} pairs of copies cross; this one lets {leaks}."],
             figures=["02_copies_disagree.svg"],
             height=7.4,
         ),
@@ -176,9 +177,10 @@ def _group_slides(run: RunFolder) -> list[dict]:
     """For whom it is worse, and how sure it is."""
     measured, results = findings.details_of(run, "05_evaluate_bias"), run.results()
     worse = next(answer for answer in findings.answers(run) if answer.question == "For whom is it worse?")
-    claims = [["Claim of an earlier analysis", "Answer", "Measured", "Interval"]]
+    claims = [["Claim of an earlier analysis", "Answer", "At one age mix", "Measured", "Interval, for five tests"]]
     claims += [
-        [row["claim"], row["answer"], row["value"], row["interval"]] for row in findings.claim_rows(measured["claims"])
+        [f"{row['claim']}: {row['measure']}", row["answer"], row["same_ages"], row["value"], row["interval"]]
+        for row in findings.claim_rows(run)
     ]
     kinds = list(dict.fromkeys(row["kind"] for row in measured["coverage_by_age"]))
     held = [["Age label", *(f"held, {kind}" for kind in kinds), "n"]]
@@ -192,7 +194,10 @@ def _group_slides(run: RunFolder) -> list[dict]:
         _slide(f"Claims of an earlier analysis, tested: {findings.claim_counts(run)}", table=claims),
         _slide(
             f"The 90 % age intervals hold {coverage} of the labels and are {width} wide",
-            ["By label: a promise over everyone is none for each age."],
+            [
+                "Over all faces 90 % is promised; within one age it is not. "
+                "Plain: one width for all; by predicted age: a width for each third."
+            ],
             table=held,
         ),
     ]
@@ -209,8 +214,9 @@ def _closing_slides(run: RunFolder) -> list[dict]:
         _slide(
             f"{doubted:.0f} % of the {results['errors.label_doubted']['n']:,} errors carry a label that other networks "
             "doubt too",
+            ["Errors: a wrong gender or ethnicity, or among the largest in age; of validation and calibration."],
             figures=["06_error_map.svg"],
-            height=9.0,
+            height=8.2,
         ),
         _slide(
             f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",

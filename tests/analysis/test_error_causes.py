@@ -28,7 +28,7 @@ def predicted(n: int, seed: int = 0) -> pd.DataFrame:
     frame[list(P_ETHNICITY)] = np.repeat((1 - right[:, None]) / 4, 5, axis=1)
     for code, name in enumerate(P_ETHNICITY):
         frame.loc[frame["ethnicity"] == code, name] = right[frame["ethnicity"] == code]
-    frame["age_pred"] = frame["age"] + rng.normal(0, 4, n)
+    frame["age_pred"] = frame["age_smooth"] = frame["age"] + rng.normal(0, 4, n)
     frame["age_low"], frame["age_high"] = frame["age_pred"] - 8, frame["age_pred"] + 8
     return frame
 
@@ -138,7 +138,7 @@ def test_a_cluster_of_wrong_labels_is_the_labels_fault_and_a_cluster_of_hard_fac
     rng = np.random.default_rng(1)
     embeddings = rng.normal(size=(1000, 32)) * 0.1
     embeddings[:40, 0], embeddings[40:80, 1] = embeddings[:40, 0] + 1, embeddings[40:80, 1] + 1
-    kinds = find_errors(frame.assign(age_pred=frame["age"]))  # the ages are all right
+    kinds = find_errors(frame.assign(age_smooth=frame["age"]))  # the ages are all right
     is_error = kinds["any_error"].to_numpy()
     assert is_error.sum() == 80
     labels, facts = cluster(embeddings[is_error], seed=0)

@@ -26,7 +26,7 @@ def test_errors_by_hand():
     frame = pd.DataFrame(
         {
             "age": [20.0] * 10 + [np.nan],
-            "age_pred": [20.0 + k for k in range(10)] + [90.0],
+            "age_smooth": [20.0 + 0.01 * k for k in range(10)] + [90.0],  # of the same whole year
             "gender": [0.0] * 9 + [np.nan, 1.0],
             "gender_pred": [1.0] + [0.0] * 9 + [1.0],
             "ethnicity": [np.nan] + [2.0] * 10,

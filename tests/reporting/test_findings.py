@@ -36,16 +36,20 @@ def fill(run: RunFolder, mae: Estimate, groups: list[dict], share: Estimate, lea
             {"metric": "age.mae", **Estimate(15.2, 14, 16, 158, "years").to_dict()},
             {"metric": "gender.accuracy", **Estimate(0.52, 0.45, 0.6, 158, "share").to_dict()},
         ],
-        "claims": [{"answer": answer} for answer in ("found", "cannot tell", "found")],
+        "claims": [
+            {"claim": name, "answer": answer, **dict.fromkeys(("value", "low", "high", "smallest_effect"))}
+            for name, answer in zip("abc", ("found", "cannot tell", "found"), strict=True)
+        ],
+        "claims_standardised": [{"claim": "a", "answer": "not found"}, {"claim": "b", "answer": "cannot tell"}],
         "groups": {"age_band": groups},
         "calibration_error": {"gender": 0.02},
     }
     run.save_metrics("05_evaluate_bias", headline, **details)
     answers = (("layer_cam", "better"), ("layer_cam", "better"), ("lime", "better"), ("lime", "cannot tell"))
     paired = [{"head": "age", "method": method, "answer": answer} for method, answer in answers]
-    run.save_metrics(
-        "07_explain", {"explain.age.background_share": share}, area={"background": 0.28}, against_baselines=paired
-    )
+    shuffled = [{"head": "age", "method": "layer_cam", "answer": "changes"}]
+    details = {"area": {"background": 0.28}, "against_baselines": paired, "random_weights": shuffled}
+    run.save_metrics("07_explain", {"explain.age.background_share": share}, **details)
 
 
 @pytest.fixture
@@ -64,7 +68,9 @@ def test_clear_numbers_give_clear_answers(run):
     assert len(answers) == 6
     assert answers["What data?"].finding == "1,320 synthetic faces drawn by the package."
     assert "Ages 1 to 90 years, median 29" in answers["What data?"].details
-    assert answers["What was wrong with it?"].finding == "40 groups of copies; in 25.0 % the labels contradict."
+    assert (
+        answers["What was wrong with it?"].finding == "40 groups of copies; in 25.0 % a label differs, be it by a year."
+    )
     assert "12 pairs" in answers["What was wrong with it?"].details[0]
     good = answers["How good is the model?"]
     assert good.finding == "Age is off by 4.86 y on average; age and gender better than without looking."
@@ -72,7 +78,8 @@ def test_clear_numbers_give_clear_answers(run):
     worse = answers["For whom is it worse?"]
     assert worse.finding == "Worst for ages 0-4 (gender accuracy)."
     assert "Gender accuracy: 60.0 % for ages 0-4 (n = 20), 98.0 % for ages 30-45 (n = 60)" in worse.details
-    assert "Claims of an earlier analysis: 2 found, 1 cannot tell" in worse.details
+    counts = "2 found, 1 cannot tell; 1 answered otherwise at one age mix"
+    assert f"Claims of an earlier analysis: {counts}" in worse.details
     assert answers["What does it look at?"].finding == "At the face rather than around it, for age."
     assert "More faithful than edges and noise: layer-cam for age" in answers["What does it look at?"].details
     assert answers["Can I trust these numbers?"].finding.endswith("They say nothing about people.")
@@ -94,6 +101,19 @@ def test_bad_news_is_said(run):
     answers = told(run)
     assert answers["Can I trust these numbers?"].finding.startswith("4 pairs of copies lie on both sides")
     assert answers["What does it look at?"].finding.startswith("Past the face, for age")
+
+
+@pytest.mark.parametrize("lacking", ["against_baselines", "random_weights"])
+def test_a_map_that_could_be_had_without_the_network_tells_nothing(run, lacking):
+    share = Estimate(0.17, 0.15, 0.19, 100, "share")
+    fill(run, Estimate(4.857, 4.5, 5.2, 158, "years"), [], share)
+    explained = run.load_metrics("07_explain")
+    explained["details"][lacking] = [{**row, "answer": "cannot tell"} for row in explained["details"][lacking]]
+    run.save_metrics("07_explain", {"explain.age.background_share": share}, **explained["details"])
+    looks = told(run)["What does it look at?"]
+    assert looks.finding == "That cannot be told." and any(
+        "Of age LayerCAM tells nothing" in line for line in looks.details
+    )
     assert findings.beats_baseline(run) == {"age": "worse", "gender": "better"}
 
 

@@ -144,13 +144,14 @@ def test_errors_of_groups_stand_at_their_age_band():
             "mae": [3.0, 8.0, 4.0, np.nan],
             "mae_low": [2.0, 7.0, 3.0, np.nan],
             "mae_high": [4.0, 9.0, 5.0, np.nan],
+            "n": [20, 30, 40, 3],
         }
     )
     figure = plots.group_errors(table, "mae", "MAE (years)", "Errors", reference=5.0)
     female, male = (container.lines[0] for container in figure.axes[0].containers)
     assert list(female.get_ydata()) == [3.0, 8.0] and list(male.get_ydata()) == [4.0]
     assert [round(float(x)) for x in female.get_xdata()] == [0, 1]
-    assert "male" in texts(figure) and "75+" in texts(figure)
+    assert "male" in texts(figure) and "75+\nn = 33" in texts(figure)
 
 
 def test_curves_of_classes_say_what_a_guess_reaches():
