@@ -5,6 +5,8 @@ second stage look better than it is. So both stages are fine-tuned together with
 """
 
 import dataclasses
+import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +70,15 @@ def to_bin(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def bin_names(edges: np.ndarray) -> list[str]:
-    """Names such as `0-19`, `20-34`, `35+`."""
-    lows = [0, *map(int, edges)]
-    highs = [str(int(edge) - 1) for edge in edges]
-    return [f"{low}-{high}" for low, high in zip(lows, highs, strict=False)] + [f"{lows[-1]}+"]
+    """Names by the whole years within, such as `0-19`, `20-34`, `35+`.
+
+    Examples
+    --------
+    >>> bin_names(np.array([16.5, 26.0]))
+    ['0-16', '17-25', '26+']
+    """
+    firsts = [0, *(math.ceil(edge) for edge in edges)]
+    return [f"{first}-{after - 1}" for first, after in pairwise(firsts)] + [f"{firsts[-1]}+"]
 
 
 class StageHeads(nn.Module):

@@ -45,7 +45,7 @@ def age_losses(
     age_scale: float,
     opinion: torch.Tensor | None = None,
     spread: torch.Tensor | None = None,
-    share: torch.Tensor | float = 0.0,
+    share: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Loss of each row's age: float (n,).
 
@@ -58,10 +58,9 @@ def age_losses(
     outputs : dict
     ages : float tensor (n,), years
     age_scale : float, years
-    opinion, spread : float tensors (n,), optional
-        Another age of each row and its standard deviation, years.
-    share : float tensor (n,)
-        Of the opinion in what is learned; 0 where there is none.
+    opinion, spread, share : float tensors (n,), optional
+        Another age of each row and its standard deviation, years, and its share of what is learned; 0 where there is
+        no opinion.
     """
     aim = ages if opinion is None else torch.lerp(ages, opinion, share)
     if "age_logits" not in outputs:

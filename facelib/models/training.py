@@ -254,7 +254,8 @@ def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None)
     """A digest of what a training is made of, so that a checkpoint of another one is not resumed."""
     settings = [(name, getattr(module.profile, name)) for name in READ_BY_TRAINING]
     digest = hashlib.sha256(repr((settings, module.epochs, module.learning_rate, module.frozen_epochs)).encode())
-    for values in [*batches.labels.values(), *rows]:
+    start = [value.detach().cpu() for value in module.network.state_dict().values()]
+    for values in [*start, *batches.labels.values(), *rows]:
         digest.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 

@@ -174,7 +174,6 @@ def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(st
 
     torch.manual_seed(99)  # the state of the new process says nothing about the old one's
     module = module_of(setting, losses=watched)
-    module.network.load_state_dict(FaceNet(setting.architecture).state_dict())  # another start than the old process had
     history = fit(module, batches, ROWS, validation, tmp_path / "cut")
     assert epochs == set(range(step // 2, 4)) and module.trainer.current_epoch == 4
     assert not changed(state_of(straight.network), state_of(module.network))
@@ -224,8 +223,7 @@ def test_a_finished_training_is_taken_up_without_a_step_while_its_code_is_the_sa
         raise AssertionError("trained again")
 
     second = module_of(profile, epochs=first.epochs, losses=forbidden)
-    second.network.load_state_dict(FaceNet(profile.architecture, age_head=profile.age_head).state_dict())
-    assert len(whole) < 12
+    assert len(whole) < 12 and changed(state_of(first.network), state_of(second.network))
     seconds = training.training_seconds(tmp_path / "training")
     history = fit(second, batches, ROWS, validation, tmp_path / "training")
     assert training.training_seconds(tmp_path / "training") == seconds > 0
@@ -322,6 +320,20 @@ def test_only_settings_that_a_training_reads_make_it_another(setting, value, sam
     batches = Batches(images, faces[COLUMNS])
     module, other = module_of(profile), module_of(dataclasses.replace(profile, **{setting: value}))
     assert (training.training_key(module, batches, ROWS) == training.training_key(other, batches, ROWS)) is same
+
+
+def test_a_training_from_other_weights_is_another_one(profile, small_faces, tmp_path):
+    images, faces = small_faces
+    batches = Batches(images, faces[COLUMNS])
+    fit(module_of(profile, epochs=1), batches, ROWS, ROWS, tmp_path / "training")
+    again, other = module_of(profile, epochs=1), module_of(profile, epochs=1)
+    with torch.no_grad():
+        other.network.heads["age"].bias += 1
+    steps = []
+    for module in (again, other):
+        module.on_before_optimizer_step = lambda *_, module=module: steps.append(module)
+        fit(module, batches, ROWS, ROWS, tmp_path / "training")
+    assert set(steps) == {other}
 
 
 def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, tmp_path):

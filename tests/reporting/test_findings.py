@@ -101,6 +101,7 @@ def test_bad_news_is_said(run):
     answers = told(run)
     assert answers["Can I trust these numbers?"].finding.startswith("4 pairs of copies lie on both sides")
     assert answers["What does it look at?"].finding.startswith("Past the face, for age")
+    assert findings.beats_baseline(run) == {"age": "worse", "gender": "better"}
 
 
 @pytest.mark.parametrize("lacking", ["against_baselines", "random_weights"])
@@ -114,7 +115,6 @@ def test_a_map_that_could_be_had_without_the_network_tells_nothing(run, lacking)
     assert looks.finding == "That cannot be told." and any(
         "Of age LayerCAM tells nothing" in line for line in looks.details
     )
-    assert findings.beats_baseline(run) == {"age": "worse", "gender": "better"}
 
 
 def test_a_run_that_has_only_begun_answers_nothing(run):
