@@ -30,8 +30,6 @@ MEASURES = {
     "ethnicity.accuracy": ("ethnicity", ".1%"),
     "age_stages.bin_accuracy": ("six age bins", ".1%"),
 }
-# Settings that say what a run was, beside its profile.
-SETTINGS = ("seed", "image_px", "epochs", "label_epochs", "stage_epochs", "opinion_share", "start_weights")
 # Age error (years) and share within 5 years of others on the same published lists: method, what it learned before.
 CORAL_21_60 = (
     (
@@ -51,7 +49,7 @@ of copies.
 PUBLISHED_NOTE = """
 ## The lists of `{name}`
 
-`facelib run --data path/to/UTKFace --profile full --run NAME --protocol path/to/{name}{settings}`, then
+`facelib run --data path/to/UTKFace --run NAME --protocol path/to/{name} {options}`, then
 `python -m benchmarks.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
 the {n_test:,} have a copy in the training list, and the second row leaves them out.
@@ -59,7 +57,7 @@ the {n_test:,} have a copy in the training list, and the second row leaves them 
 SEEDS_NOTE = """
 ## The same, begun from other seeds
 
-`facelib run --data path/to/UTKFace --profile full --run NAME{settings}` with `-p seed` {seeds}, then
+`facelib run --data path/to/UTKFace --run NAME {options}` with `-p seed` {seeds}, then
 `python -m benchmarks.protocols --seeds {runs}`. The seed decides on the split and on everything drawn in training,
 so each run has test faces of its own. *Spread* is the standard deviation between the runs; *one interval* is half the
 width of the first run's bootstrap interval, which knows its own faces and no other training.
@@ -70,21 +68,21 @@ width of the first run's bootstrap interval, which knows its own faces and no ot
 def facts_of(run: RunFolder) -> dict:
     """Settings and test results of a finished run."""
     results = {key: value for key, value in run.results().items() if key.startswith(("test.", "test_unseen."))}
-    settings = {key: getattr(run.profile, key) for key in SETTINGS}
-    return {"run": run.name, "settings": settings, "commit": run.params["commit"], "results": results}
+    about = {"settings": vars(run.profile), "data": run.params["data"]["fingerprint"], "commit": run.params["commit"]}
+    return {"run": run.name, **about, "results": results}
 
 
-def changed_settings(settings: dict, profile: dict, leave: tuple[str, ...] = ()) -> str:
-    """The command line's part for settings that are not the full profile's."""
-    return "".join(
-        f" -p {key} {value}" for key, value in settings.items() if key not in leave and value != profile[key]
-    )
+def options(settings: dict, leave: tuple[str, ...] = ()) -> str:
+    """The command line's part that asks for a run's settings: its profile, and what differs from that."""
+    profile = vars(PROFILES[settings["name"]])
+    changed = [key for key in settings if key not in leave and settings[key] != profile[key]]
+    return f"--profile {settings['name']}" + "".join(f" -p {key} {settings[key]}" for key in changed)
 
 
 def published_rows(found: dict) -> list[list[str]]:
     """One row per method: name, what it learned before, age error, share within 5 years."""
     start = {"none": "nothing"}.get(found["settings"]["start_weights"], found["settings"]["start_weights"])
-    name = f"**this project**, ResNet-18, {found['settings']['image_px']} px"
+    name = f"**this project**, {found['settings']['architecture'].replace('resnet', 'ResNet-')}, {found['settings']['image_px']} px"
     rows = []
     for prefix, which in (("test", "as published"), ("test_unseen", "without copies of training images")):
         values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5")]
@@ -114,18 +112,18 @@ def seeds_table(runs: list[dict]) -> str:
 
 def page() -> str:
     """The whole page, from what has been measured."""
-    full, text = vars(PROFILES["full"]), OPENING
+    text = OPENING
     if (FOLDER / "published.json").exists():
         found = json.loads((FOLDER / "published.json").read_text())
         all_tested, unseen = (found["results"][f"{prefix}.age.mae"]["n"] for prefix in ("test", "test_unseen"))
-        settings = changed_settings(found["settings"], full)
-        note = {"name": found["protocol"], "settings": settings, "n_test": all_tested, "n_copied": all_tested - unseen}
+        counts = {"n_test": all_tested, "n_copied": all_tested - unseen}
+        note = {"name": found["protocol"], "options": options(found["settings"]), **counts}
         text += PUBLISHED_NOTE.format(**note) + "\n" + published_table(found)
     if (FOLDER / "seeds.json").exists():
         runs = json.loads((FOLDER / "seeds.json").read_text())
         seeds = ", ".join(str(facts["settings"]["seed"]) for facts in runs)
-        settings = changed_settings(runs[0]["settings"], full, leave=("seed",))
-        text += SEEDS_NOTE.format(settings=settings, seeds=seeds, runs=" ".join(facts["run"] for facts in runs))
+        asked = options(runs[0]["settings"], leave=("seed",))
+        text += SEEDS_NOTE.format(options=asked, seeds=seeds, runs=" ".join(facts["run"] for facts in runs))
         text += seeds_table(runs)
     return text
 
@@ -135,20 +133,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--published", metavar="RUN")
     parser.add_argument("--seeds", nargs="+", default=[], metavar="RUN")
-    options = parser.parse_args()
+    given = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if options.published:
-        run = open_run(options.published)
+    if given.published:
+        run = open_run(given.published)
         if not run.protocol:
             raise SystemExit(f"run {run.name} follows no published split")
         found = facts_of(run) | {"protocol": run.protocol["name"]}
         write_json(FOLDER / "published.json", found)
         update_page(project_root() / "README.md", "published split", published_table(found))
-    if options.seeds:
-        runs = [facts_of(open_run(name)) for name in options.seeds]
-        others = [{**facts["settings"], "seed": None} for facts in runs]
+    if given.seeds:
+        runs = [facts_of(open_run(name)) for name in given.seeds]
+        others = [(facts["settings"] | {"seed": None}, facts["data"], facts["commit"]) for facts in runs]
         if len(runs) < 2 or any(other != others[0] for other in others):
-            raise SystemExit("give two runs or more that differ by their seed alone")
+            raise SystemExit("give two runs or more of one commit and the same data that differ by their seed alone")
         write_json(FOLDER / "seeds.json", runs)
     write_text(FOLDER / "README.md", page())
     print(page())

@@ -27,7 +27,7 @@ from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import opinions_table, predictions_table
 from facelib.models.training import train_multitask
 from facelib.runs import open_run, runs_root, write_json
-from facelib.schema import P_ETHNICITY
+from facelib.schema import P_ETHNICITY, UNKNOWN
 from facelib.storage import atomic_path
 
 
@@ -48,23 +48,28 @@ def train_variant(run: str, name: str, profile: Profile) -> None:
     table = given.join(predictions_table(predict_outputs(network, images.take(validation))))
     with atomic_path(folder / f"{name}.parquet") as partial:
         table.to_parquet(partial, index=False)
-    facts = {"seconds": None if resumed else seconds, "epochs": len(history), "settings": vars(profile)}
+    known = {key: getattr(prepared.profile, key) for key in ("label_folds", "label_px", "label_epochs")}
+    facts = {"run": run, "seconds": None if resumed else seconds, "epochs": len(history)}
+    facts["settings"] = vars(profile) | known  # the opinions are the run's
     write_json(folder / f"{name}.json", facts | {"measures": measure(table)})
 
 
 def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """What each face adds to each measure; all but the age error are better when larger."""
     age_error = np.abs(metrics.whole_years(table["age_pred"]) - table["age"].to_numpy())
+    aged = table["age"].notna()
     old, gender = (table["age"] >= 5).to_numpy(), (table["p_female"] > 0.5) == table["gender"]
+    gender = np.where(table["gender"] == UNKNOWN, np.nan, gender)
     ethnicity = table[list(P_ETHNICITY)].to_numpy().argmax(axis=1) == table["ethnicity"]
+    ethnicity = np.where(table["ethnicity"] == UNKNOWN, np.nan, ethnicity)
     other = (table["ethnicity"] == len(P_ETHNICITY) - 1).to_numpy()
     return {
         "age.mae": age_error,
         "age.mae_gt45": np.where(table["age"] > 45, age_error, np.nan),
-        "age.cs5": (age_error <= 5).astype(float),
-        "gender.accuracy": gender.to_numpy(float),
+        "age.cs5": np.where(aged, age_error <= 5, np.nan),
+        "gender.accuracy": gender,
         "gender.accuracy_age5plus": np.where(old, gender, np.nan),
-        "ethnicity.accuracy": ethnicity.to_numpy(float),
+        "ethnicity.accuracy": ethnicity,
         "ethnicity.recall_other": np.where(other, ethnicity, np.nan),
     }
 
@@ -84,11 +89,11 @@ def compare(names: list[str]) -> dict[str, dict]:
     first = errors(tables[names[0]])
     for name, table in tables.items():
         facts = json.loads((folder / f"{name}.json").read_text("utf-8"))
-        found[name] = {key: facts[key] for key in ("seconds", "epochs", "settings", "measures")}
+        found[name] = {key: facts[key] for key in ("run", "seconds", "epochs", "settings", "measures")}
         if name == names[0]:
             continue
-        if not table["image_id"].equals(tables[names[0]]["image_id"]):
-            raise SystemExit(f"{name} was scored on other faces than {names[0]}: train it again")
+        if not table["image_id"].equals(tables[names[0]]["image_id"]) or facts["run"] != found[names[0]]["run"]:
+            raise SystemExit(f"{name} was scored on other faces or labels than {names[0]}: train it again")
         paired = {key: values - first[key] for key, values in errors(table).items()}
         found[name][f"minus {names[0]}"] = {
             key: metrics.bootstrap(np.mean, values[np.isfinite(values)]).to_dict() for key, values in paired.items()

@@ -26,7 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SHORT = ("Explore", "Clean", "Train", "Two stages", "Evaluate", "Error clusters", "Explain", "External photos")
 
 FRONT_FIGURES = {
-    "01_average_faces.png": "Average faces by age band and gender, each over at least 25 images",
+    "01_average_faces.png": "Average faces by age band and gender, each over many images",
     "04_two_stage_errors.svg": "What a two-stage age error can mean: routed, soft, and told the true bin",
     "05_age_scatter.svg": "Predicted against labelled age",
     "05_age_bias.svg": "Who is predicted too young or too old",
