@@ -82,7 +82,8 @@ def options(settings: dict, leave: tuple[str, ...] = ()) -> str:
 def published_rows(found: dict) -> list[list[str]]:
     """One row per method: name, what it learned before, age error, share within 5 years."""
     start = {"none": "nothing"}.get(found["settings"]["start_weights"], found["settings"]["start_weights"])
-    name = f"**this project**, {found['settings']['architecture'].replace('resnet', 'ResNet-')}, {found['settings']['image_px']} px"
+    network = found["settings"]["architecture"].replace("resnet", "ResNet-")
+    name = f"**this project**, {network}, {found['settings']['image_px']} px"
     rows = []
     for prefix, which in (("test", "as published"), ("test_unseen", "without copies of training images")):
         values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5")]
