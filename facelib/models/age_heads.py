@@ -88,7 +88,7 @@ def _entropy(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
 
 
 def _soft_labels(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
-    """What the multitask network was trained with; see `age_losses`."""
+    """Soft labels as of the multitask network, without opinions; see `age_losses`."""
     return age_losses({"age_logits": logits}, ages, 20.0)
 
 
