@@ -177,9 +177,9 @@ def _group_slides(run: RunFolder) -> list[dict]:
     """For whom it is worse, and how sure it is."""
     measured, results = findings.details_of(run, "05_evaluate_bias"), run.results()
     worse = next(answer for answer in findings.answers(run) if answer.question == "For whom is it worse?")
-    claims = [["Claim of an earlier analysis", "Answer", "At one age mix", "Measured", "Interval, for five tests"]]
+    claims = [["Claim of an earlier analysis", "Answer", "Same ages", "Value", "Interval"]]
     claims += [
-        [f"{row['claim']}: {row['measure']}", row["answer"], row["same_ages"], row["value"], row["interval"]]
+        [row["claim"], row["answer"], row["same_ages"], row["value"], row["interval"]]
         for row in findings.claim_rows(run)
     ]
     kinds = list(dict.fromkeys(row["kind"] for row in measured["coverage_by_age"]))
@@ -191,7 +191,11 @@ def _group_slides(run: RunFolder) -> list[dict]:
     coverage, width = (findings.shown(results[f"test.age.interval_{name}"])["value"] for name in ("coverage", "width"))
     return [
         _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], height=6.6),
-        _slide(f"Claims of an earlier analysis, tested: {findings.claim_counts(run)}", table=claims),
+        _slide(
+            f"Claims of an earlier analysis, tested: {findings.claim_counts(run)}",
+            ["Differences or a ratio of error rates, or years: the report says which. Intervals for all at once."],
+            table=claims,
+        ),
         _slide(
             f"The 90 % age intervals hold {coverage} of the labels and are {width} wide",
             [
@@ -220,9 +224,9 @@ def _closing_slides(run: RunFolder) -> list[dict]:
         ),
         _slide(
             f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",
-            looks.details,
+            looks.details[:2],
             ["07_mean_maps.png"],
-            height=7.0,
+            height=6.0,
         ),
         _slide(
             f"A crop 1.4 times as wide as in training adds {wider} to the age error",
