@@ -52,7 +52,8 @@ PUBLISHED_NOTE = """
 `facelib run --data path/to/UTKFace --run NAME --protocol path/to/{name} {options}`, then
 `python -m benchmarks.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
-the {n_test:,} have a copy in the training list, and the second row leaves them out.
+the {n_test:,} have a copy in the training list, and the second row leaves them out. Within 5 years is counted before ages
+are rounded, as others mostly do; in whole years, as elsewhere in this project, it is {whole:.1%}.
 """
 SEEDS_NOTE = """
 ## The same, begun from other seeds
@@ -86,7 +87,7 @@ def published_rows(found: dict) -> list[list[str]]:
     name = f"**this project**, {network}, {found['settings']['image_px']} px"
     rows = []
     for prefix, which in (("test", "as published"), ("test_unseen", "without copies of training images")):
-        values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5")]
+        values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5_unrounded")]
         rows.append(
             [f"{name}, {which}, n = {values[0]['n']:,}", start, interval(values[0], ".2f"), interval(values[1], ".1%")]
         )
@@ -118,6 +119,7 @@ def page() -> str:
         found = json.loads((FOLDER / "published.json").read_text())
         all_tested, unseen = (found["results"][f"{prefix}.age.mae"]["n"] for prefix in ("test", "test_unseen"))
         counts = {"n_test": all_tested, "n_copied": all_tested - unseen}
+        counts["whole"] = found["results"]["test.age.cs5"]["value"]
         note = {"name": found["protocol"], "options": options(found["settings"]), **counts}
         text += PUBLISHED_NOTE.format(**note) + "\n" + published_table(found)
     if (FOLDER / "seeds.json").exists():

@@ -77,6 +77,7 @@ TEST_KEYS = (
     "ethnicity.macro_f1",
     "age.mae",
     "age.cs5",
+    "age.cs5_unrounded",
     "age.bias",
     "age.mae_le45",
     "age.mae_gt45",

@@ -107,6 +107,7 @@ def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int
         age = ["age", "age_pred"]
         add("age.mae", metrics.mae, aged, age, "years")
         add("age.cs5", metrics.cs5, aged, age, "share")
+        add("age.cs5_unrounded", metrics.cs5, aged, ["age", "age_smooth"], "share")  # as others mostly report it
         add("age.bias", metrics.bias, aged, age, "years")
         add("age.mae_le45", metrics.mae, aged[aged["age"] <= OLD_YEARS], age, "years")
         add("age.mae_gt45", metrics.mae, aged[aged["age"] > OLD_YEARS], age, "years")
