@@ -52,8 +52,8 @@ PUBLISHED_NOTE = """
 `facelib run --data path/to/UTKFace --run NAME --protocol path/to/{name} {options}`, then
 `python -m benchmarks.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
-the {n_test:,} have a copy in the training list, and the second row leaves them out. Within 5 years is counted before ages
-are rounded, as others mostly do; in whole years, as elsewhere in this project, it is {whole:.1%}.
+the {n_test:,} have a copy in the training list, and the second row leaves them out. Within 5 years is counted before
+ages are rounded, as others mostly do; in whole years, as elsewhere in this project, it is {whole:.1%}.
 """
 SEEDS_NOTE = """
 ## The same, begun from other seeds
