@@ -187,8 +187,6 @@ def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame,
         members = inside[labels == number]
         for trait in properties:
             hits, base = int(members[trait].sum()), int(correct[trait].sum())
-            if hits == 0:
-                continue
             table = [[hits, len(members) - hits], [base, len(correct) - base]]
             share, expected = hits / len(members), base / max(len(correct), 1)
             rows.append(
@@ -206,6 +204,6 @@ def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame,
     if table.empty:
         return table
     table["p_adjusted"] = stats.false_discovery_control(table["p_adjusted"])
-    table = table.sort_values(["cluster", "p_adjusted", "lift"], ascending=[True, True, False])
+    table = table[table["share"] > 0].sort_values(["cluster", "p_adjusted", "lift"], ascending=[True, True, False])
     rank = table.groupby("cluster").cumcount()
     return table[(rank == 0) | ((rank < top) & (table["p_adjusted"] < 0.05))].reset_index(drop=True)
