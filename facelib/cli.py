@@ -239,16 +239,18 @@ def summary(faces: list[dict], photographs: int, unreadable: int) -> str:
 
 def describe_face(face: dict) -> str:
     """One predicted face as a line of text."""
-    gender = "female" if face["p_female"] >= 0.5 else "male"
     box = "left {left}, top {top}, edge {edge} px".format(**face["box"])
     found = f"face at {box}" if face["face_found"] else f"NO FACE FOUND, the centre at {box} would be"
-    text = (
-        f"{face['photo']}: {found}: {face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f}), "
-        f"{gender} (p = {max(face['p_female'], 1 - face['p_female']):.2f})"
-    )
+    said = []
+    if "age_years" in face:
+        said.append(f"{face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f})")
+    if "p_female" in face:
+        gender = "female" if face["p_female"] >= 0.5 else "male"
+        said.append(f"{gender} (p = {max(face['p_female'], 1 - face['p_female']):.2f})")
     if "ethnicity" in face:
         likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
-        text += f", ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})"
+        said.append(f"ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})")
+    text = f"{face['photo']}: {found}: {', '.join(said)}"
     if face["unlike_training"]:
         text += (
             f"; UNLIKE THE TRAINING FACES, farther from them than {face['distance_percentile']:g} % of held-out faces"

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from traitlets.config import Config
 from facelib.config import Profile
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.runs import RunFolder, package_fingerprint, project_root, read_json, write_json
-from facelib.schema import NOTEBOOKS
+from facelib.schema import ATTRIBUTES, NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
 # What a person did, and how often the test split was looked at, outlives a run that begins anew.
@@ -209,8 +209,13 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
         # The kernel listens on sockets in a folder of its own, which no other user and no other run reaches.
         with writing(output), tempfile.TemporaryDirectory(prefix="facelib-") as sockets:
             output.parent.mkdir(parents=True, exist_ok=True)
+            learned = run.learned if run.table_path("faces").exists() else ATTRIBUTES
+            if not learned:
+                raise UnknownSetting(f"setting learned is {run.profile.learned!r}, and no face has such a label")
+            fitting = Path(sockets) / f"{name}.ipynb"
+            nbformat.write(leave_out(nbformat.read(notebook_path(name), as_version=4), learned), fitting)
             papermill.execute_notebook(
-                str(notebook_path(name)),
+                str(fitting),
                 str(partial),
                 parameters={"run": run.name, **parameters},
                 progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
@@ -236,6 +241,24 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             os.replace(partial, output)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
     return Finished(package, parameters, cells, round(time.perf_counter() - start, 2))
+
+
+def leave_out(notebook: nbformat.NotebookNode, learned: Iterable[str]) -> nbformat.NotebookNode:
+    """A notebook without the cells for attributes that a run does not learn, with a sentence where they were.
+
+    Tags of a cell say what it needs, such as `needs-age`, or `needs-gender-or-ethnicity` for one of the two.
+    """
+    kept, before = [], set()
+    for cell in notebook.cells:
+        needs = [tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")]
+        missing = {need.replace("-", " ") for need in needs if not set(need.split("-or-")) & set(learned)}
+        if not missing:
+            kept.append(cell)
+        elif not missing <= before:
+            said = f"*Left out: this run learns no {' and no '.join(sorted(missing))}.*"
+            kept.append(nbformat.v4.new_markdown_cell(said, id=cell.id))
+        before = missing
+    return nbformat.from_dict({**notebook, "cells": kept})
 
 
 def executed_notebooks(run: RunFolder) -> list[Path]:

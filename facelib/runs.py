@@ -210,6 +210,18 @@ class RunFolder:
         return self.params.get("protocol", {})
 
     @property
+    def learned(self) -> tuple[str, ...]:
+        """The attributes that the run's networks learn: those of its setting `learned` that any face is labelled with.
+
+        Raises
+        ------
+        MissingFromRun
+            If notebook 01 has not read the faces yet.
+        """
+        asked = self.profile.learned.split()
+        return tuple(name for name in schema.labelled(self.load_table("faces")) if name in asked)
+
+    @property
     def label(self) -> str:
         """What a figure or table of this run has to say about its data; empty for real photographs."""
         return "synthetic faces" if self.is_synthetic else ""

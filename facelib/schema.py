@@ -5,6 +5,7 @@ Labels are what annotators saw, not what people are. The names below are those o
 
 import re
 import reprlib
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,12 @@ SPLITS = {"train": 0.75, "validation": 0.08, "calibration": 0.05, "test": 0.12}
 
 FACES_COLUMNS = ("image_id", "path", "age", "gender", "ethnicity", "source", "sha256", "width", "height", "mode")
 P_ETHNICITY = tuple(f"p_ethnicity_{code}" for code in range(len(ETHNICITIES)))
+# Columns of predictions by the attribute that they speak of.
+PREDICTED = {
+    "age": ("age_pred", "age_spread", "age_low", "age_high"),
+    "gender": ("p_female",),
+    "ethnicity": P_ETHNICITY,
+}
 
 # The notebooks, in the order in which they run.
 NOTEBOOKS = (
@@ -50,10 +57,10 @@ MADE_BY = {
     "tables/predictions.parquet": "03_train_multitask",
     "tables/embeddings.npy": "03_train_multitask",
     "checkpoints/model.safetensors": "03_train_multitask",
+    "checkpoints/predictor.json": "03_train_multitask",
+    "checkpoints/familiar.safetensors": "03_train_multitask",
     "tables/age_stages.parquet": "04_age_two_stage",
     "checkpoints/age_stages.safetensors": "04_age_two_stage",
-    "checkpoints/predictor.json": "04_age_two_stage",
-    "checkpoints/familiar.safetensors": "04_age_two_stage",
     "tables/error_clusters.parquet": "06_error_clusters",
     "tables/attributions.parquet": "07_explain",
 }
@@ -101,6 +108,29 @@ def is_known(labels: pd.Series) -> np.ndarray:
     [True, False, False]
     """
     return (labels.notna() & (labels != UNKNOWN)).to_numpy()
+
+
+def labelled(faces: pd.DataFrame) -> tuple[str, ...]:
+    """The attributes that any row of a faces table is labelled with.
+
+    Examples
+    --------
+    >>> labelled(pd.DataFrame({"age": [31.0, float("nan")], "gender": [UNKNOWN, UNKNOWN], "ethnicity": [0, 1]}))
+    ('age', 'ethnicity')
+    """
+    return tuple(name for name in ATTRIBUTES if is_known(faces[name]).any())
+
+
+def without_unlearned(predictions: pd.DataFrame, learned: Iterable[str]) -> pd.DataFrame:
+    """Predictions with nan for attributes that the network did not learn: its outputs for them are noise.
+
+    Examples
+    --------
+    >>> without_unlearned(pd.DataFrame({"age_pred": [31.0], "p_female": [0.2]}), ["age"]).to_dict("list")
+    {'age_pred': [31.0], 'p_female': [nan]}
+    """
+    noise = [name for attribute in set(ATTRIBUTES) - set(learned) for name in PREDICTED[attribute]]
+    return predictions.assign(**dict.fromkeys(set(noise) & set(predictions), np.nan))
 
 
 def is_missing(value) -> bool:

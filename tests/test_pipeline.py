@@ -52,6 +52,52 @@ def test_an_unknown_key_is_refused_with_those_that_exist(key):
         split_parameters({key: "3"})
 
 
+# --- labels that a run does not have ----------------------------------------------------------------------
+
+
+NO = "this run learns no"
+
+
+def tagged_notebook() -> nbformat.NotebookNode:
+    """A heading, and code that needs nothing, age, age (again), gender or ethnicity, and both gender and age."""
+    tags = ([], ["needs-age"], ["needs-age"], ["needs-gender-or-ethnicity"], ["needs-gender", "needs-age"])
+    cells = [v4.new_code_cell(f"cell {k}", metadata={"tags": list(some)}) for k, some in enumerate(tags)]
+    return v4.new_notebook(cells=[v4.new_markdown_cell("## Heading"), *cells])
+
+
+@pytest.mark.parametrize(
+    ("learned", "expected"),
+    [
+        (("age", "gender", "ethnicity"), ["cell 0", "cell 1", "cell 2", "cell 3", "cell 4"]),
+        (("age", "ethnicity"), ["cell 0", "cell 1", "cell 2", "cell 3", f"*Left out: {NO} gender.*"]),
+        (("gender",), ["cell 0", f"*Left out: {NO} age.*", "cell 3", f"*Left out: {NO} age.*"]),
+        (
+            ("age",),
+            ["cell 0", "cell 1", "cell 2", f"*Left out: {NO} gender or ethnicity.*",
+             f"*Left out: {NO} gender.*"],
+        ),
+    ],
+)  # fmt: skip
+def test_cells_for_what_a_run_does_not_learn_are_left_out_and_said(learned, expected):
+    notebook = tagged_notebook()
+    shown = pipeline.leave_out(notebook, learned)
+    nbformat.validate(shown)
+    assert [cell.source for cell in shown.cells] == ["## Heading", *expected]
+    assert len(notebook.cells) == 6  # the source stays whole
+
+
+def test_only_known_needs_are_tagged():
+    tags = {tag for name in NOTEBOOKS for cell in cells_of(name) for tag in cell.metadata.get("tags", [])}
+    assert tags == {"parameters", "needs-age", "needs-gender", "needs-ethnicity", "needs-gender-or-ethnicity"}
+
+
+def test_a_run_learns_what_is_asked_for_and_labelled(empty_runs):
+    run = start_run("partly", "smoke", overrides={"learned": "age ethnicity"})
+    faces = pd.DataFrame({"age": [31.0, 40.0], "gender": [0, 1], "ethnicity": [-1, -1]})
+    run.save_table(faces, "faces")
+    assert run.learned == ("age",)
+
+
 # --- the notebooks as they are kept -----------------------------------------------------------------------
 
 

@@ -74,14 +74,14 @@ class Explained:
 
 
 def explained_outputs(
-    network: FaceNet, stages: AgeStagesNet, images: np.ndarray, attributes: tuple[str, ...] = ATTRIBUTES
+    network: FaceNet, stages: AgeStagesNet | None, images: np.ndarray, attributes: tuple[str, ...] = ATTRIBUTES
 ) -> list[Explained]:
     """Age towards higher ages, the predicted age bin, the predicted gender, and each ethnicity whatever is predicted.
 
     Parameters
     ----------
     network, stages
-        The multitask and the two-stage network.
+        The multitask and the two-stage network, which only age needs.
     images : uint8 array (n, px, px, 3)
     attributes : tuple of str
         The labels that the networks learned.

@@ -29,13 +29,12 @@ def find_errors(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame of bool
-        wrong_gender, wrong_ethnicity, large_age_error (the worst tenth), any_error; unknown labels are no errors.
+        wrong_gender, wrong_ethnicity, large_age_error (the worst tenth), any_error; what is unknown is no error.
     """
     error = (frame["age_smooth"] - frame["age"]).abs()  # whole years would tie at the quantile
     kinds = pd.DataFrame(
         {
-            "wrong_gender": frame["gender"].notna() & (frame["gender"] != frame["gender_pred"]),
-            "wrong_ethnicity": frame["ethnicity"].notna() & (frame["ethnicity"] != frame["ethnicity_pred"]),
+            **{f"wrong_{name}": (frame[name] - frame[f"{name}_pred"]).abs() > 0 for name in ("gender", "ethnicity")},
             "large_age_error": error > error.quantile(LARGE_ERROR),
         }
     )

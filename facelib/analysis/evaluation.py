@@ -49,7 +49,8 @@ def evaluation_frame(
     -------
     DataFrame
         The faces' columns, group_id, age_band, gender_pred, ethnicity_pred and the predictions' columns. Unknown labels
-        are nan. Predicted ages are in whole years, as labels are; `age_smooth` is `age_pred` before that.
+        are nan, and so is what was not learned. Predicted ages are in whole years, as labels are; `age_smooth` is
+        `age_pred` before that.
     """
     rows = splits[splits["split"].isin(used_splits) & splits["kept"]][["image_id", "group_id"]]
     frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")
@@ -65,15 +66,16 @@ def evaluation_frame(
     for attribute in ("gender", "ethnicity"):
         frame[attribute] = frame[attribute].where(frame[attribute] != UNKNOWN).astype(float)
     frame["age_band"] = age_band(frame["age"])
-    frame["gender_pred"] = (frame["p_female"] >= 0.5).astype(float)
-    frame["ethnicity_pred"] = frame[list(P_ETHNICITY)].to_numpy().argmax(axis=1).astype(float)
+    frame["gender_pred"] = (frame["p_female"] >= 0.5).astype(float).where(frame["p_female"].notna())
+    likeliest = frame[list(P_ETHNICITY)].to_numpy().argmax(axis=1).astype(float)
+    frame["ethnicity_pred"] = np.where(frame[P_ETHNICITY[0]].notna(), likeliest, np.nan)
     frame["gender_name"] = frame["gender"].map(dict(enumerate(GENDERS)))
     frame["ethnicity_name"] = frame["ethnicity"].map(dict(enumerate(ETHNICITIES)))
     return frame
 
 
 def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int) -> dict[str, Estimate]:
-    """All headline metrics of a frame, by flat key below `prefix`; those without a label are left out.
+    """All headline metrics of a frame, by flat key below `prefix`; those without a label or prediction are left out.
 
     Parameters
     ----------
@@ -92,12 +94,12 @@ def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int
             statistic, *arrays, groups=rows["group_id"].to_numpy(), resamples=resamples, seed=seed, unit=unit
         )
 
-    aged, gendered = frame[frame["age"].notna()], frame[frame["gender"].notna()]
-    ethnic = frame[frame["ethnicity"].notna()]
+    aged, gendered, ethnic = (frame[(frame[name] + frame[f"{name}_pred"]).notna()] for name in ATTRIBUTES)
     if len(gendered):
         gender = ["gender", "gender_pred"]
         add("gender.accuracy", metrics.accuracy, gendered, gender, "share")
-        add("gender.accuracy_age5plus", metrics.accuracy, gendered[gendered["age"] >= 5], gender, "share")
+        if gendered["age"].notna().any():
+            add("gender.accuracy_age5plus", metrics.accuracy, gendered[gendered["age"] >= 5], gender, "share")
         add("gender.auc", metrics.auc, gendered, ["gender", "p_female"], "")
     if len(ethnic):
         ethnicity = ["ethnicity", "ethnicity_pred"]
@@ -133,7 +135,7 @@ def one_against_rest(frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndar
     scores |= {name: ("ethnicity", code, P_ETHNICITY[code]) for code, name in enumerate(ETHNICITIES)}
     found = {}
     for name, (attribute, code, column) in scores.items():
-        known = frame[frame[attribute].notna()]
+        known = frame[frame[attribute].notna() & frame[column].notna()]
         is_class = (known[attribute] == code).to_numpy(int)
         if 0 < is_class.sum() < len(is_class):
             found[name] = is_class, known[column].to_numpy(), known["group_id"].to_numpy()
@@ -172,7 +174,8 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
     """
     rows = []
     for attribute, statistic in (("age", metrics.mae), ("gender", metrics.accuracy), ("ethnicity", metrics.accuracy)):
-        known, seen = frame[frame[attribute].notna()], train[attribute][train[attribute] != UNKNOWN].dropna()
+        known = frame[(frame[attribute] + frame[f"{attribute}_pred"]).notna()]
+        seen = train[attribute][train[attribute] != UNKNOWN].dropna()
         if known.empty or seen.empty:
             continue
         constant = seen.median() if attribute == "age" else seen.mode().iloc[0]
@@ -187,9 +190,14 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
     return pd.DataFrame(rows)
 
 
+def groupings(frame: pd.DataFrame) -> list[list[str]]:
+    """Those of `GROUPINGS` whose labels the faces of a frame have."""
+    return [by for by in GROUPINGS if all(frame[column].notna().any() for column in by)]
+
+
 def judged_rows(frame: pd.DataFrame, by: list[str]) -> tuple[list[str], pd.DataFrame]:
-    """The attributes that anybody labelled, and the rows on which all of these and the columns of `by` are known."""
-    judged = [attribute for attribute in ATTRIBUTES if frame[attribute].notna().any()]
+    """The attributes that are labelled and predicted, and the rows on which these and the columns of `by` are known."""
+    judged = [name for name in ATTRIBUTES if (frame[name] + frame[f"{name}_pred"]).notna().any()]
     return judged, frame.dropna(subset=[*judged, *by])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from facelib.storage import atomic_path
 # (benchmarks/face_box.py): left, top and edge as shares of the chip's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
 BATCH_FACES = 64  # predicted together, and so many photographs at most whose answers wait
+SAID = {"age_low": 1, "age_high": 1, "p_female": 4}  # columns, and the decimals that are said
 NO_FACE = "no face found: the centre of the photograph was judged instead, and its numbers are no answer"
 
 
@@ -215,7 +217,7 @@ def describe_faces(crops: list[FaceCrop], table: pd.DataFrame, ethnicity: bool) 
     list of dict
         face_found, box (left, top, edge in pixels), age_years (whole), age_low, age_high, p_female,
         distance_percentile (of calibration faces that are nearer to the training faces, 0 to 100), unlike_training,
-        warnings (sentences), and ethnicity (probability by label) where asked for.
+        warnings (sentences), and ethnicity (probability by label) where asked for; nothing of what was not learned.
     """
     faces = []
     for crop, row in zip(crops, table.itertuples(), strict=True):
@@ -224,15 +226,13 @@ def describe_faces(crops: list[FaceCrop], table: pd.DataFrame, ethnicity: bool) 
         face = {
             "face_found": crop.found,
             "box": dict(zip(("left", "top", "edge"), crop.box, strict=True)),
-            "age_years": int(metrics.whole_years(row.age_pred)),
-            "age_low": round(row.age_low, 1),
-            "age_high": round(row.age_high, 1),
-            "p_female": round(row.p_female, 4),
+            **({} if isnan(row.age_pred) else {"age_years": int(metrics.whole_years(row.age_pred))}),
+            **{name: round(getattr(row, name), n) for name, n in SAID.items() if not isnan(getattr(row, name))},
             "distance_percentile": nearer,
             "unlike_training": bool(row.unlike_training),
             "warnings": [NO_FACE] * (not crop.found) + [unlike] * bool(row.unlike_training),
         }
-        if ethnicity:
+        if ethnicity and not isnan(row.p_ethnicity_0):
             face["ethnicity"] = {name: round(getattr(row, f"p_ethnicity_{k}"), 4) for k, name in enumerate(ETHNICITIES)}
         faces.append(face)
     return faces
@@ -256,7 +256,10 @@ def worth_of_ethnicity(path: Path) -> str:
         return f"How often the ethnicity label is guessed right is not measured for these weights yet. {limits}"
     content = read_json(measured)
     with as_written(measured):
-        overall = content["headline"]["test.ethnicity.accuracy"]
+        headline = content["headline"]
+        if headline and not any(key.startswith("test.ethnicity.") for key in headline):
+            return f"These weights did not learn the ethnicity label. {limits}"
+        overall = headline["test.ethnicity.accuracy"]
         groups = [
             row for row in content["details"]["groups"]["ethnicity_name"] if row["ethnicity_accuracy"] is not None
         ]

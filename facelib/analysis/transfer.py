@@ -25,7 +25,7 @@ from facelib.models.familiarity import neighbour_distance
 from facelib.models.network import predict_outputs
 from facelib.models.predictor import load_predictor
 from facelib.runs import RunFolder, cache_root, write_csv, write_json
-from facelib.schema import ATTRIBUTES, age_band, is_known, label_name
+from facelib.schema import ATTRIBUTES, age_band, is_known, label_name, labelled
 from facelib.storage import check_writable
 
 COMPARED_PX = 64  # edge at which images of the two data sets are compared for copies, pixels
@@ -83,7 +83,8 @@ def band_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int) ->
         age.band_accuracy, the share of predictions that lie in the band once rounded to a year; and age.band_mae_least,
         the mean of the years outside of it, which the mean absolute error is at least.
     """
-    banded = frame[frame["age"].isna() & frame["age_from"].notna()] if "age_from" in frame else frame[:0]
+    banded = frame[frame["age"].isna() & frame["age_pred"].notna()]
+    banded = banded[banded["age_from"].notna()] if "age_from" in frame else banded[:0]
     if banded.empty:
         return {}
     outside = years_outside(banded["age_pred"], banded["age_from"], banded["age_to"])
@@ -192,7 +193,7 @@ def embedding_shift(own: np.ndarray, other: np.ndarray, resamples: int, seed: in
 def _groups(frame: pd.DataFrame, resamples: int, seed: int, min_rows: int) -> pd.DataFrame:
     """The group tables of notebook 05 below each other, of groupings whose labels are known."""
     tables = []
-    for by in evaluation.GROUPINGS:
+    for by in evaluation.groupings(frame):
         if len(frame.dropna(subset=by)):
             table = evaluation.group_table(frame, by, resamples, seed, min_rows)
             tables.append(table.astype({"age_band": str} if "age_band" in by else {}).assign(grouping=" x ".join(by)))
@@ -235,7 +236,7 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     pictures, faces, rejected = cache_faces(read_faces(data, images or None), predictor.image_px, cache_root())
     yield f"faces: {len(faces):,}, rejected: {len(rejected):,}"
     banded = "age_from" in faces
-    known = [name for name in ATTRIBUTES if is_known(faces[name]).any()]
+    known = labelled(faces)
     if not known and not banded:
         raise UnreadableData(f"{data} has no label of {', '.join(ATTRIBUTES)}: there is nothing to compare with")
     if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
@@ -252,7 +253,6 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
 
     outputs = predict_outputs(predictor.network, pictures)
     predictions = pd.concat([faces[["image_id"]], predictor.judge(outputs, pictures)], axis=1)
-    predictions["age_pred"] = metrics.whole_years(predictions["age_pred"])
     kept = keep_one(faces, group_id)
     rows = pd.DataFrame({"image_id": faces["image_id"], "split": "test", "group_id": group_id, "kept": kept})
     frame = evaluation.evaluation_frame(faces, rows, predictions, ("test",))
@@ -270,11 +270,12 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     results |= {f"shift.embedding.{name}": estimate for name, estimate in apart.items()}
 
     out.mkdir(parents=True, exist_ok=True)
-    about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"], "labels": known}
+    about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"], "labels": list(known)}
     write_json(out / "results.json", {"about": about, "results": results})
     groups = _groups(frame, **options, min_rows=run.profile.min_group)
-    tables = {"shift": shift, "groups": groups, "copies": copied, "rejected": rejected}
-    for name, table in (tables | {"predictions": predictions.assign(group_id=group_id, kept=kept)}).items():
+    said = predictions.assign(age_pred=metrics.whole_years(predictions["age_pred"]), group_id=group_id, kept=kept)
+    tables = {"shift": shift, "groups": groups, "copies": copied, "rejected": rejected, "predictions": said}
+    for name, table in tables.items():
         write_csv(table, out / f"{name}.csv")
     yield from _summary(results, run.results(), shift)
     yield f"written: {out}"

@@ -10,7 +10,7 @@ from facelib.data.readers import FaceSource, read_faces, read_utkface
 from facelib.data.synthetic import DRAWING_VERSION, write_synthetic_faces
 from facelib.errors import UnreadableData
 from facelib.runs import RunFolder, cache_root
-from facelib.schema import ATTRIBUTES, is_known
+from facelib.schema import ATTRIBUTES, labelled
 
 MIN_FACES = 200  # with fewer, a split may be left empty
 SYNTHETIC_PX = 128  # edge of the drawn files, pixels
@@ -50,18 +50,18 @@ def _followed(source: FaceSource, lists: str) -> FaceSource:
 
 
 def read_labelled(path: str, images: str = "", lists: str = "") -> FaceSource:
-    """Read real data for the notebooks, which compare all three attributes; of a published split the faces it names.
+    """Read real data for the notebooks, which need one attribute or more; of a published split the faces it names.
 
     Raises
     ------
     UnreadableData
-        If nothing can be read, or a label is missing throughout.
+        If nothing can be read, or no face has a label.
     """
     source = _followed(read_faces(path, images or None), lists)
-    missing = [name for name in ATTRIBUTES if not is_known(source.faces[name]).any()]
-    if missing:
+    if not labelled(source.faces):
         raise UnreadableData(
-            f"{path} has no {' and no '.join(missing)} labels, which the notebooks need: `facelib audit` works without"
+            f"{path} has labels of none of {', '.join(ATTRIBUTES)}, and the notebooks need one of them: "
+            "`facelib audit` works without"
         )
     if len(source.faces) < MIN_FACES:
         raise UnreadableData(f"{path} holds {len(source.faces)} usable faces: four splits need {MIN_FACES}")

@@ -92,7 +92,7 @@ def multitask_losses(
     label_smoothing : float
         Share of the label's probability that is spread over all classes.
     opinion_share : float
-        Share of the opinions in what is learned, the rest being the label; 0 for rows without an opinion.
+        Share of the opinions in what is learned, the rest being the label; 0 for rows without one.
     """
     ages, logits = batch["age"].nan_to_num(), outputs["ethnicity"].float()
     classes = logits.shape[1]
@@ -101,11 +101,13 @@ def multitask_losses(
     ethnic = ethnic + label_smoothing / classes
     about_age = ()
     if opinion_share and OPINIONS[0] in batch:
-        share = opinion_share * batch[OPINIONS[0]].isfinite()
+        on_age, on_gender, on_ethnicity = (
+            opinion_share * batch[name].isfinite() for name in (OPINIONS[0], "p_female", P_ETHNICITY[0])
+        )
         age, spread, p_female, *p_ethnicity = (batch[name].nan_to_num(nan=1.0) for name in OPINIONS)
-        about_age = (age, spread, share)
-        female = torch.lerp(female, p_female, share)
-        ethnic = torch.lerp(ethnic, torch.stack(p_ethnicity, dim=1), share[:, None])
+        about_age = (age, spread, on_age)
+        female = torch.lerp(female, p_female, on_gender)
+        ethnic = torch.lerp(ethnic, torch.stack(p_ethnicity, dim=1), on_ethnicity[:, None])
     gender = F.binary_cross_entropy_with_logits(outputs["gender"].float(), female, reduction="none")
     ethnicity = F.cross_entropy(logits, ethnic, reduction="none")
     return {

@@ -14,7 +14,7 @@ from facelib.models.calibration import AgeIntervals
 from facelib.models.familiarity import Familiarity, load_familiarity
 from facelib.models.network import FaceNet, load_network, predict_outputs, sigmoid, softmax
 from facelib.runs import as_written, read_json, write_json
-from facelib.schema import P_ETHNICITY
+from facelib.schema import ATTRIBUTES, P_ETHNICITY, without_unlearned
 
 # Ways to predict age, and what `04` calls them; one is chosen on validation.
 AGE_METHODS = {
@@ -67,6 +67,7 @@ class Predictor:
     familiarity: Familiarity
     image_px: int
     synthetic: bool
+    learned: tuple[str, ...] = ATTRIBUTES
 
     def __call__(self, images: FaceImages | np.ndarray) -> pd.DataFrame:
         """Predict faces cropped and sized as in training.
@@ -78,7 +79,7 @@ class Predictor:
         Returns
         -------
         DataFrame
-            age_pred, age_low, age_high (years), p_female, p_ethnicity_0 to 4.
+            age_pred, age_low, age_high (years), p_female, p_ethnicity_0 to 4; nan for what the network did not learn.
         """
         return self.judge(predict_outputs(self.network, images), images)
 
@@ -90,7 +91,7 @@ class Predictor:
             age = age_estimates(outputs["age"], route(predict_outputs(self.stages, images)))[self.age_method]
         low, high = self.intervals(age)
         ages = pd.DataFrame({"age_pred": age, "age_low": low, "age_high": high})
-        return ages.join(class_probabilities(outputs, self.temperatures))
+        return without_unlearned(ages.join(class_probabilities(outputs, self.temperatures)), self.learned)
 
 
 def save_predictor(
@@ -107,9 +108,9 @@ def load_predictor(run_path: Path) -> Predictor:
     Raises
     ------
     MissingFromRun
-        If the run has not got as far as notebook 04, or as far as an earlier one that kept no familiar.safetensors.
+        If the run has not got as far as notebook 03, or as far as an earlier one that kept no familiar.safetensors.
     DamagedRun
-        If predictor.json or familiar.safetensors is not what notebook 04 writes.
+        If predictor.json or familiar.safetensors is not what the notebooks write.
     """
     checkpoints = run_path / "checkpoints"
     if not (checkpoints / "predictor.json").exists():
@@ -130,4 +131,5 @@ def load_predictor(run_path: Path) -> Predictor:
             familiarity,
             saved["image_px"],
             facts["synthetic"],
+            tuple(saved.get("learned", ATTRIBUTES)),
         )

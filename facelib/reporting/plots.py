@@ -2,6 +2,7 @@
 
 import textwrap
 import warnings
+from functools import reduce
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from facelib.audit.quality import THRESHOLDS, flag_names
 from facelib.metrics import bootstrap
 from facelib.runs import RunFolder
-from facelib.schema import AGE_BANDS, ETHNICITIES, GENDERS, age_band, label_name
+from facelib.schema import AGE_BANDS, CLASS_NAMES, GENDERS, age_band, is_known, label_name, labelled
 
 # The Okabe-Ito palette, told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -86,40 +87,49 @@ def _finish(figure: Figure) -> Figure:
 
 
 def label_distributions(faces: pd.DataFrame, note: str = "") -> Figure:
-    """Ages by gender, and counts of gender and ethnicity."""
-    figure, axes = _figure(2, width=10)
-    known = faces.assign(Gender=faces["gender"].map(dict(enumerate(GENDERS))))
-    sns.histplot(
-        known, x="age", hue="Gender", multiple="stack", binwidth=2, palette=GENDER_COLOURS, ax=axes[0, 0], linewidth=0
-    )
-    axes[0, 0].set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces['age'].notna().sum():,}{note}")
-    counts = (
-        known.assign(Ethnicity=known["ethnicity"].map(dict(enumerate(ETHNICITIES))))
-        .groupby(["Ethnicity", "Gender"], observed=True)
-        .size()
-        .unstack(fill_value=0)
-        .reindex([name for name in ETHNICITIES if name in set(known["ethnicity"].map(dict(enumerate(ETHNICITIES))))])
-    )
-    counts.plot.barh(stacked=True, ax=axes[0, 1], color=[GENDER_COLOURS[name] for name in counts], width=0.75)
-    axes[0, 1].set(xlabel="Images", ylabel="Ethnicity label", title="Ethnicity and gender labels")
-    axes[0, 1].invert_yaxis()
+    """Ages by gender, and counts of ethnicity and gender, of those that are labelled."""
+    there = labelled(faces)
+    classes = [name for name in ("ethnicity", "gender") if name in there]
+    figure, axes = _figure(("age" in there) + bool(classes), width=10)
+    panels = list(axes[0])
+    gender = faces["gender"].map(dict(enumerate(GENDERS)))
+    if "age" in there:
+        by_gender = {"hue": gender.rename("Gender"), "multiple": "stack", "palette": GENDER_COLOURS}
+        axis = panels.pop(0)
+        sns.histplot(x=faces["age"], **by_gender if "gender" in there else {}, binwidth=2, ax=axis, linewidth=0)
+        axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces['age'].notna().sum():,}{note}")
+    if classes:
+        named = pd.DataFrame({name: faces[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes}).dropna()
+        counts = named.groupby(classes[0]).size().to_frame("Images")
+        colours = None
+        if len(classes) > 1:
+            counts = named.groupby(classes).size().unstack(fill_value=0)
+            counts.columns.name, colours = "Gender", [GENDER_COLOURS[name] for name in counts]
+        counts = counts.reindex([name for name in CLASS_NAMES[classes[0]] if name in counts.index])
+        counts.plot.barh(stacked=True, ax=panels[0], color=colours, width=0.75, legend=len(classes) > 1)
+        title = f"{' and '.join(classes).capitalize()} labels"
+        panels[0].set(xlabel="Images", ylabel=f"{classes[0].capitalize()} label", title=title)
+        panels[0].invert_yaxis()
     return _finish(figure)
 
 
 def joint_imbalance(faces: pd.DataFrame) -> Figure:
-    """Counts of age band by ethnicity and gender: where the data are thin."""
-    known = faces[(faces["gender"] >= 0) & (faces["ethnicity"] >= 0)]
-    table = pd.crosstab(
-        [known["ethnicity"].map(dict(enumerate(ETHNICITIES))), known["gender"].map(dict(enumerate(GENDERS)))],
-        pd.Series(age_band(known["age"]), index=known.index, name="Age band"),
-        dropna=False,
-    ).reindex(columns=list(AGE_BANDS), fill_value=0)
-    figure, axes = _figure(height=4.2)
-    labels = [f"{ethnicity}, {gender}" for ethnicity, gender in table.index]
+    """Counts of age band by ethnicity and gender, of those that are labelled: where the data are thin."""
+    there = labelled(faces)
+    classes = [name for name in ("ethnicity", "gender") if name in there]
+    known = faces[np.all([is_known(faces[name]) for name in there], axis=0)]
+    known = known.sort_values(classes) if classes else known
+    named = [known[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes]
+    row = reduce(lambda first, second: first + ", " + second, named, pd.Series("", known.index)).str.lstrip(", ")
+    bands = list(AGE_BANDS) if "age" in there else ["any age"]
+    band = np.asarray(age_band(known["age"])) if "age" in there else np.full(len(known), bands[0])
+    counts = pd.crosstab(row, band).reindex(index=row.unique(), columns=bands, fill_value=0)
+    figure, axes = _figure(height=1.2 + 0.3 * len(counts))
     sns.heatmap(
-        np.log10(table.to_numpy() + 1), annot=table.to_numpy(), fmt=",d", cmap="viridis", cbar=False, ax=axes[0, 0],
-        xticklabels=list(table.columns), yticklabels=labels, linewidths=0.5,
+        np.log10(counts.to_numpy() + 1), annot=counts.to_numpy(), fmt=",d", cmap="viridis", cbar=False, ax=axes[0, 0],
+        xticklabels=bands, yticklabels=list(counts.index), linewidths=0.5,
     )  # fmt: skip
+    axes[0, 0].tick_params(axis="y", rotation=0)
     axes[0, 0].set(
         xlabel="Age band (years)", ylabel="", title=f"Images in each cell (colour: log count), n = {len(known):,}"
     )

@@ -9,9 +9,11 @@ from pathlib import Path
 import matplotlib as mpl
 import typst
 
+from facelib.errors import MissingFromRun
 from facelib.reporting import findings
 from facelib.reporting.html import TEMPLATES
 from facelib.runs import RunFolder, as_written, atomic_path
+from facelib.schema import ATTRIBUTES
 
 # The headline rows that fit on one slide.
 SLIDE_KEYS = (
@@ -33,11 +35,17 @@ def build_slides(run: RunFolder, out: Path) -> Path:
     Raises
     ------
     MissingFromRun
-        If a notebook whose results are shown has not run.
+        If a notebook whose results are shown has not run, or the run does not learn all attributes.
     DamagedRun
         If a file of the run is not what facelib writes.
     """
     with as_written(run.path):
+        tested = {key.split(".")[1] for key in run.results() if key.startswith("test.")}
+        if tested and (absent := [name for name in ATTRIBUTES if name not in tested]):
+            raise MissingFromRun(
+                f"the slides speak of {', '.join(ATTRIBUTES)}, and run {run.name!r} has no results for "
+                f"{' and '.join(absent)}: read its report"
+            )
         pages = deck(run)
     with atomic_path(out) as partial:
         typeset(run, pages, output=partial, format="pdf")

@@ -197,3 +197,12 @@ def test_traits_are_read_from_labels_issues_and_quality():
         "gender confidence below 0.8": [1],
         "ethnicity confidence below 0.8": [2],
     }
+
+
+def test_what_was_not_learned_is_no_error():
+    frame = pd.DataFrame(
+        {"age": [20.0, 30.0], "age_smooth": np.nan, "gender": [0.0, 1.0], "gender_pred": [0.0, 0.0],
+         "ethnicity": [2.0, 3.0], "ethnicity_pred": np.nan}
+    )  # fmt: skip
+    kinds = find_errors(frame)
+    assert kinds["any_error"].tolist() == kinds["wrong_gender"].tolist() == [False, True]

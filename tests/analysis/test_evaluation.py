@@ -9,11 +9,13 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from facelib.analysis.evaluation import (
+    GROUPINGS,
     baselines,
     confidence,
     coverage_table,
     evaluation_frame,
     group_table,
+    groupings,
     headline_metrics,
     one_against_rest,
     ranking_table,
@@ -214,7 +216,7 @@ def test_baselines_by_hand():
     train = pd.DataFrame({"age": [10, 20, 60, np.nan], "gender": [1, 1, 0, -1], "ethnicity": [3, 3, -1, -1]})
     frame = pd.DataFrame(
         {"age": [20, 30, np.nan, 50], "gender": [1, 0, 0, np.nan], "ethnicity": [3, 3, 1, 0.0], "group_id": range(4)}
-    )
+    ).assign(age_pred=0.0, gender_pred=0.0, ethnicity_pred=0.0)
     table = baselines(train, frame, resamples=20, seed=0).set_index("metric")
     assert table.loc["age.mae", ["baseline", "n", "unit"]].tolist() == ["always 20 years", 3, "years"]
     assert table.loc["age.mae", "value"] == pytest.approx((0 + 10 + 30) / 3)
@@ -226,6 +228,7 @@ def test_baselines_by_hand():
 def test_an_attribute_without_labels_has_no_baseline():
     train = pd.DataFrame({"age": [10.0], "gender": [-1], "ethnicity": [0]})
     frame = pd.DataFrame({"age": [20.0], "gender": [1.0], "ethnicity": [np.nan], "group_id": [0]})
+    frame = frame.assign(age_pred=0.0, gender_pred=0.0, ethnicity_pred=0.0)
     assert baselines(train, frame, resamples=5, seed=0)["metric"].tolist() == ["age.mae"]
 
 
@@ -322,3 +325,21 @@ def test_groups_of_faces_that_nobody_labelled_in_an_attribute_keep_their_other_n
         assert table.loc[name, "ethnicity_accuracy"] == pytest.approx(
             (group["ethnicity"] == group["ethnicity_pred"]).mean()
         )
+
+
+def test_what_was_not_learned_is_not_scored(tables):
+    faces, splits, predictions, _ = tables
+    silent = predictions.assign(age_pred=np.nan, **dict.fromkeys(P_ETHNICITY, np.nan))
+    frame = evaluation_frame(faces, splits, silent, ("test",))
+    assert frame[["age_pred", "age_smooth", "ethnicity_pred"]].isna().all(axis=None)
+    found = headline_metrics(frame, "test", resamples=10, seed=0)
+    assert {key.split(".")[1] for key in found} == {"gender"}
+    table = group_table(frame, ["gender_name"], resamples=10, seed=0, min_rows=3)
+    assert table["gender_accuracy"].notna().all() and table[["mae", "ethnicity_accuracy"]].isna().all(axis=None)
+    assert ranking_table(frame, resamples=10, seed=0)["class"].tolist() == ["female"]
+    assert baselines(faces, frame, resamples=10, seed=0)["metric"].tolist() == ["gender.accuracy"]
+
+
+def test_groups_are_made_of_the_labels_that_there_are(frame):
+    assert groupings(frame) == list(GROUPINGS)
+    assert groupings(frame.assign(ethnicity_name=np.nan)) == [by for by in GROUPINGS if "ethnicity_name" not in by]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -21,6 +22,7 @@ from facelib.analysis.external import (
     rezoom,
     worth_of_ethnicity,
 )
+from facelib.cli import describe_face
 from facelib.data.drawing import draw_face
 from facelib.errors import DamagedRun
 from facelib.models.calibration import AgeIntervals
@@ -28,7 +30,7 @@ from facelib.models.familiarity import Familiarity, unit_length
 from facelib.models.network import predict_outputs
 from facelib.models.predictor import Predictor, Temperatures
 from facelib.runs import write_json
-from facelib.schema import ETHNICITIES
+from facelib.schema import ATTRIBUTES, ETHNICITIES, P_ETHNICITY, without_unlearned
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +266,26 @@ def test_a_stranger_is_flagged_and_a_missing_face_is_said(tmp_path, tiny_network
     assert (near["distance_percentile"], near["unlike_training"], near["warnings"]) == (0, False, [external.NO_FACE])
     assert (far["distance_percentile"], far["unlike_training"]) == (100, True)
     assert far["warnings"][1] == "unlike the training faces: farther from them than 100 % of held-out faces"
+
+
+def test_nothing_is_said_of_what_was_not_learned():
+    crop = FaceCrop(np.zeros((4, 4, 3), np.uint8), (1, 2, 3), True)
+    said = {"age_pred": 30.6, "age_low": 21.26, "age_high": 41.0, "p_female": 0.25, **dict.fromkeys(P_ETHNICITY, 0.2)}
+    row = pd.DataFrame([said | {"distance_percentile": 50.0, "unlike_training": False}])
+    everything = external.describe_faces([crop], row, ethnicity=True)[0]
+    assert (everything["age_years"], everything["age_low"], everything["p_female"]) == (31, 21.3, 0.25)
+    assert "ethnicity" in everything and "ethnicity" not in external.describe_faces([crop], row, ethnicity=False)[0]
+    for attribute, lost in {
+        "age": {"age_years", "age_low", "age_high"}, "gender": {"p_female"}, "ethnicity": {"ethnicity"}
+    }.items():  # fmt: skip
+        partly = without_unlearned(row, set(ATTRIBUTES) - {attribute})
+        face = external.describe_faces([crop], partly, ethnicity=True)[0]
+        assert set(everything) - set(face) == lost
+        text = describe_face(face | {"photo": "a.jpg"})
+        assert ("years" in text, "(p =" in text.replace("label", ""), "ethnicity label" in text) == (
+            attribute != "age", True, attribute != "ethnicity"
+        )  # fmt: skip
+        assert "nan" not in text
 
 
 def test_the_table_has_a_column_for_each_part():

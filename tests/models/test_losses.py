@@ -112,3 +112,12 @@ def test_a_distribution_that_equals_the_soft_label_costs_next_to_nothing():
     assert age_losses({"age": ages, "age_logits": exact}, ages, 20.0).tolist() == pytest.approx([0, 0], abs=1e-4)
     moved = age_losses({"age": ages, "age_logits": exact.flip(0)}, ages, 20.0)
     assert (moved > 20 / 20).all()  # the expected age is 20 years off, and the divergence comes on top
+
+
+def test_opinions_of_one_attribute_are_learned_without_the_others(outputs, opinionated):
+    both = multitask_losses(outputs, opinionated, age_scale=20.0, opinion_share=0.25)
+    for name in ("age_pred", "age_spread"):
+        opinionated[name] = torch.full((3,), math.nan)
+    found = multitask_losses(outputs, opinionated, age_scale=20.0, opinion_share=0.25)
+    assert found["age"].item() == multitask_losses(outputs, opinionated, age_scale=20.0)["age"].item()
+    assert found["gender"].item() == both["gender"].item() and found["ethnicity"].item() == both["ethnicity"].item()

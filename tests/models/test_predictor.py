@@ -92,3 +92,15 @@ def test_a_run_whose_notebook_04_is_older_than_the_flag_says_how_to_make_it(tiny
 def test_a_run_that_has_not_got_so_far_says_which_notebooks_are_missing(tmp_path):
     with pytest.raises(MissingFromRun, match="no trained predictor: run notebooks 01 to 04 first"):
         load_predictor(tmp_path)
+
+
+def test_what_was_not_learned_is_not_said(tiny_network, noise_images, tmp_path):
+    saved_predictor(tmp_path, tiny_network, "direct")
+    everything = load_predictor(tmp_path)(noise_images)
+    assert everything.notna().all(axis=None)  # weights without a word on it learned all three
+    save_network(tiny_network, tmp_path / "checkpoints" / "model.safetensors", image_px=32, learned=["gender"])
+    table = load_predictor(tmp_path)(noise_images)
+    assert list(table) == list(everything)
+    assert table.columns[table.notna().all()].tolist() == ["p_female"]
+    assert (table["p_female"] == everything["p_female"]).all()
+    assert table.drop(columns="p_female").isna().all(axis=None)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from facelib import schema
 from facelib.analysis.regions import REGIONS, region_map
 from facelib.reporting import plots
 from facelib.runs import start_run
@@ -320,3 +321,16 @@ def test_a_figure_is_drawn_the_same_twice(draw):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
         written.append(buffer.getvalue())
     assert written[0] == written[1] and len(written[0]) > 1000
+
+
+@pytest.mark.parametrize(
+    "there", [("age",), ("gender",), ("ethnicity",), ("age", "ethnicity"), ("gender", "ethnicity")]
+)
+def test_label_figures_show_the_attributes_that_there_are(faces, there):
+    blank = {"age": np.nan, "gender": -1, "ethnicity": -1}
+    partly = faces.assign(**{name: value for name, value in blank.items() if name not in there})
+    figure = plots.label_distributions(partly)
+    assert len(figure.axes) == ("age" in there) + bool(set(there) - {"age"})
+    known = partly[np.all([schema.is_known(partly[name]) for name in there], axis=0)]
+    numbers = [int(text.get_text().replace(",", "")) for text in plots.joint_imbalance(partly).axes[0].texts]
+    assert sum(numbers) == len(known) > 0

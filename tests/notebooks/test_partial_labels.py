@@ -1,0 +1,60 @@
+"""Tables that lack labels: the notebooks run on what there is, and say what they leave out."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+
+from facelib.data import read_faces, write_synthetic_faces
+from facelib.schema import ATTRIBUTES, NOTEBOOKS, PREDICTED
+
+# Enough to run each cell, and no more.
+SETTINGS = {
+    "epochs": 1,
+    "label_epochs": 1,
+    "label_folds": 2,
+    "resamples": 20,
+    "explained_images": 4,
+    "lime_samples": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_synthetic_faces(tmp_path_factory.mktemp("synthetic"), 240, seed=3, px=48)
+
+
+# Age alone takes three times as long, most of it for the two stages, and shows no more beyond notebook 05.
+@pytest.mark.parametrize(("there", "last"), [(("gender",), "08"), (("age",), "05")])
+def test_a_run_works_with_one_label(photos, tmp_path, there, last):
+    faces = read_faces(photos).faces
+    faces[["path", *there]].to_csv(tmp_path / "faces.csv", index=False)
+    command = [sys.executable, "-m", "facelib.cli", "run", "--profile", "smoke", "--run", "partly", "--to", last]
+    command += ["--data", str(tmp_path / "faces.csv"), "--images", str(photos)]
+    command += [part for key, value in SETTINGS.items() for part in ("-p", f"{key}={value}")]
+    done = subprocess.run(
+        command, env=os.environ | {"FACELIB_RUNS": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "partly"
+    tested = {key.split(".")[1] for key in json.loads((run / "results.json").read_text()) if key.startswith("test.")}
+    assert tested - {"age_stages"} == set(there)
+    predicted = pd.read_parquet(run / "tables" / "predictions.parquet")
+    for attribute in ATTRIBUTES:
+        known = [predicted[name].notna() for name in PREDICTED[attribute][:1]]
+        assert all(column.all() if attribute in there else not column.any() for column in known)
+    done = NOTEBOOKS[: int(last)]
+    sources = {
+        name: [cell.source for cell in nbformat.read(run / "notebooks" / f"{name}.ipynb", as_version=4).cells]
+        for name in done
+    }
+    assert any("learns no gender" in source or "learns no age" in source for source in sources["05_evaluate_bias"])
+    assert ("learns no age" in "".join(sources["04_age_two_stage"])) == ("age" not in there)
+    front = (run / "report" / "index.html").read_text()
+    assert "How good is the model?" in front
+    for absent in set(ATTRIBUTES) - set(there):
+        assert f"{absent} accuracy" not in front.lower()
