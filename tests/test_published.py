@@ -1,5 +1,6 @@
 """README, figures, slides and reports/utkface say the same, and show no person."""
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -32,6 +33,15 @@ def test_the_comparison_is_of_the_published_results(run):
 @pytest.mark.parametrize("page", ["README.md", "reports/utkface/README.md"])
 def test_the_tables_are_of_the_published_results(run, page):
     assert markdown_summary(headline_rows(run)) in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_numbers_in_prose_are_the_measured_ones(run):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    no_image = run.results()["validation.age_stages.mae_no_image"]["value"]
+    assert readme.count(f"{no_image:.1f} years") == 2
+    audit = pd.read_csv(ROOT / "reports" / "audit" / "audit.csv").set_index("measure")
+    share, low, high = 100 * audit.loc["test images with a copy in training", ["value", "low", "high"]].astype(float)
+    assert f"{share:.1f} % ({low:.1f} to {high:.1f}) of the test images have a copy in training" in readme
 
 
 def test_the_slides_are_of_the_published_results(run, tmp_path):
