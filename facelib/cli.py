@@ -193,7 +193,7 @@ def predict(
     if predictor.synthetic:
         print("these weights learned from drawn faces: predictions for photographs mean nothing", file=sys.stderr)
     if ethnicity:
-        print(worth_of_ethnicity(path), file=sys.stderr)
+        print(worth_of_ethnicity(path, predictor.learned), file=sys.stderr)
     files, refused = list_photos(photos)
     for reason in refused:
         complain(reason)
@@ -250,7 +250,7 @@ def describe_face(face: dict) -> str:
     if "ethnicity" in face:
         likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
         said.append(f"ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})")
-    text = f"{face['photo']}: {found}: {', '.join(said)}"
+    text = f"{face['photo']}: {found}: {', '.join(said) or 'nothing is said without --ethnicity'}"
     if face["unlike_training"]:
         text += (
             f"; UNLIKE THE TRAINING FACES, farther from them than {face['distance_percentile']:g} % of held-out faces"

@@ -28,7 +28,7 @@ class Profile:
     head_epochs: int = 2  # with start weights: the output layers alone, before all layers
     # What a recipe sets: how the network is made
     recipe: str = "reference"  # a name in RECIPES, whose settings replace the ones below
-    learned: str = "age gender ethnicity"  # labels that are learned; what is said of the others means nothing then
+    learned: str = "age gender ethnicity"  # attributes that are learned, where faces are labelled with them
     architecture: str = "resnet18"  # or resnet34
     stem: str = "pooled"  # torchvision's 7 x 7 convolution and pooling; or small: 3 x 3, stride 2, without pooling
     input_px: int = 0  # larger images are scaled to this edge, pixels; 0: as they are

@@ -205,11 +205,15 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
     start = time.perf_counter()
     # Notebook kernels are children of this process: they find the run through its environment.
     os.environ["FACELIB_RUNS"] = str(run.path.parent)
+    # A kernel that is ended at once leaves joblib's watchman, which would complain below the one sentence.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker")
     try:
         # The kernel listens on sockets in a folder of its own, which no other user and no other run reaches.
         with writing(output), tempfile.TemporaryDirectory(prefix="facelib-") as sockets:
             output.parent.mkdir(parents=True, exist_ok=True)
-            learned = run.learned if run.table_path("faces").exists() else ATTRIBUTES
+            # Notebook 01 makes the table that says what there is.
+            there = name != NOTEBOOKS[0] and run.table_path("faces").exists()
+            learned = run.learned if there else ATTRIBUTES
             if not learned:
                 raise UnknownSetting(f"setting learned is {run.profile.learned!r}, and no face has such a label")
             fitting = Path(sockets) / f"{name}.ipynb"
@@ -223,8 +227,13 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
                 store_widget_state=False,  # the state of a panel would hold its pictures
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
-                # Modules that lie in the folder from which the command is given are not the project's.
-                extra_arguments=[f"--IPKernelApp.exec_lines={TIE_TO_PARENT}", "--IPKernelApp.ignore_cwd=True"],
+                # Modules that lie in the folder from which the command is given are not the project's; and what a
+                # kernel says when it is ended is nothing to a reader. What cells print comes another way.
+                extra_arguments=[
+                    f"--IPKernelApp.exec_lines={TIE_TO_PARENT}",
+                    "--IPKernelApp.ignore_cwd=True",
+                    "--IPKernelApp.no_stderr=True",
+                ],
             )
     except PapermillExecutionError as error:
         source = error.source.strip().splitlines()

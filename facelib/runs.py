@@ -211,15 +211,22 @@ class RunFolder:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The attributes that the run's networks learn: those of its setting `learned` that any face is labelled with.
+        """The attributes that the run's networks learn: those of its setting `learned` that faces are labelled with.
+
+        Once there are splits, each has to have a face with such a label.
 
         Raises
         ------
         MissingFromRun
             If notebook 01 has not read the faces yet.
         """
-        asked = self.profile.learned.split()
-        return tuple(name for name in schema.labelled(self.load_table("faces")) if name in asked)
+        faces = self.load_table("faces")
+        parts = [faces]
+        if self.table_path("splits").exists():
+            splits = self.load_table("splits")
+            parts = [faces[(splits["split"] == name) & splits["kept"]] for name in schema.SPLITS]
+        there = set(self.profile.learned.split()).intersection(*map(schema.labelled, parts))
+        return tuple(name for name in schema.ATTRIBUTES if name in there)
 
     @property
     def label(self) -> str:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from nbformat import v4
@@ -13,7 +14,7 @@ from facelib import pipeline
 from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.pipeline import discard, executed_notebooks, locked, notebook_parameters, numbered, split_parameters
 from facelib.runs import RunFolder, project_root, start_run
-from facelib.schema import NOTEBOOKS
+from facelib.schema import NOTEBOOKS, SPLITS
 
 PARAMETERS = 'run = ""  # name of the run folder'
 
@@ -93,9 +94,33 @@ def test_only_known_needs_are_tagged():
 
 def test_a_run_learns_what_is_asked_for_and_labelled(empty_runs):
     run = start_run("partly", "smoke", overrides={"learned": "age ethnicity"})
-    faces = pd.DataFrame({"age": [31.0, 40.0], "gender": [0, 1], "ethnicity": [-1, -1]})
+    faces = pd.DataFrame({"age": [31.0, 40.0, 50.0, 60.0, np.nan], "gender": 1, "ethnicity": -1})
     run.save_table(faces, "faces")
     assert run.learned == ("age",)
+    splits = pd.DataFrame({"split": [*SPLITS, "test"], "kept": True})
+    run.save_table(splits, "splits")
+    assert run.learned == ("age",)
+    for lost in range(4):  # a split without an age
+        run.save_table(splits.assign(kept=np.arange(5) != lost), "splits")
+        assert run.learned == ()
+
+
+def test_notebook_01_reads_anew_whatever_the_old_faces_lacked(run, monkeypatch, tmp_path):
+    """Labels that were added since, or a damaged table, are its to find."""
+    told = []
+    monkeypatch.setattr(pipeline.papermill, "execute_notebook", lambda source, out, **_: told.append(out) or write(out))
+
+    def write(out: str) -> None:
+        nbformat.write(v4.new_notebook(), out)
+
+    run.table_path("faces").parent.mkdir(exist_ok=True)
+    run.table_path("faces").write_bytes(b"damaged")
+    pipeline.execute(run, "01", "01", say=lambda line: None)
+    run.save_table(pd.DataFrame({"age": [np.nan], "gender": [-1], "ethnicity": [-1]}), "faces")
+    pipeline.execute(run, "01", "01", say=lambda line: None)
+    assert len(told) == 2
+    with pytest.raises(UnknownSetting, match="setting learned is 'age gender ethnicity', and no face has such a label"):
+        pipeline.execute(run, last="02", say=lambda line: None)
 
 
 # --- the notebooks as they are kept -----------------------------------------------------------------------

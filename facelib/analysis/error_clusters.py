@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+from facelib.analysis.evaluation import is_judged
 from facelib.schema import P_ETHNICITY
 
 LARGE_ERROR = 0.9  # age errors above this quantile count as errors
@@ -34,7 +35,10 @@ def find_errors(frame: pd.DataFrame) -> pd.DataFrame:
     error = (frame["age_smooth"] - frame["age"]).abs()  # whole years would tie at the quantile
     kinds = pd.DataFrame(
         {
-            **{f"wrong_{name}": (frame[name] - frame[f"{name}_pred"]).abs() > 0 for name in ("gender", "ethnicity")},
+            **{
+                f"wrong_{name}": is_judged(frame, name) & (frame[name] != frame[f"{name}_pred"])
+                for name in ("gender", "ethnicity")
+            },
             "large_age_error": error > error.quantile(LARGE_ERROR),
         }
     )

@@ -94,7 +94,7 @@ def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int
             statistic, *arrays, groups=rows["group_id"].to_numpy(), resamples=resamples, seed=seed, unit=unit
         )
 
-    aged, gendered, ethnic = (frame[(frame[name] + frame[f"{name}_pred"]).notna()] for name in ATTRIBUTES)
+    aged, gendered, ethnic = (frame[is_judged(frame, name)] for name in ATTRIBUTES)
     if len(gendered):
         gender = ["gender", "gender_pred"]
         add("gender.accuracy", metrics.accuracy, gendered, gender, "share")
@@ -174,7 +174,7 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
     """
     rows = []
     for attribute, statistic in (("age", metrics.mae), ("gender", metrics.accuracy), ("ethnicity", metrics.accuracy)):
-        known = frame[(frame[attribute] + frame[f"{attribute}_pred"]).notna()]
+        known = frame[is_judged(frame, attribute)]
         seen = train[attribute][train[attribute] != UNKNOWN].dropna()
         if known.empty or seen.empty:
             continue
@@ -190,14 +190,19 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
     return pd.DataFrame(rows)
 
 
+def is_judged(frame: pd.DataFrame, attribute: str) -> pd.Series:
+    """Rows of a frame in which an attribute is labelled and predicted."""
+    return frame[attribute].notna() & frame[f"{attribute}_pred"].notna()
+
+
 def groupings(frame: pd.DataFrame) -> list[list[str]]:
-    """Those of `GROUPINGS` whose labels the faces of a frame have."""
-    return [by for by in GROUPINGS if all(frame[column].notna().any() for column in by)]
+    """Those of `GROUPINGS` in which `judged_rows` leaves a row."""
+    return [by for by in GROUPINGS if len(judged_rows(frame, by)[1])]
 
 
 def judged_rows(frame: pd.DataFrame, by: list[str]) -> tuple[list[str], pd.DataFrame]:
     """The attributes that are labelled and predicted, and the rows on which these and the columns of `by` are known."""
-    judged = [name for name in ATTRIBUTES if (frame[name] + frame[f"{name}_pred"]).notna().any()]
+    judged = [name for name in ATTRIBUTES if is_judged(frame, name).any()]
     return judged, frame.dropna(subset=[*judged, *by])
 
 

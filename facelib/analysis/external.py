@@ -19,7 +19,7 @@ from facelib.errors import FacelibError
 from facelib.models.network import predict_outputs
 from facelib.models.predictor import Predictor
 from facelib.runs import as_written, cache_root, read_json
-from facelib.schema import ETHNICITIES
+from facelib.schema import ATTRIBUTES, ETHNICITIES
 from facelib.storage import atomic_path
 
 # The frontal detector's box within an aligned 200 px chip, median of what it finds on padded UTKFace chips
@@ -248,18 +248,17 @@ def faces_table(faces: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def worth_of_ethnicity(path: Path) -> str:
+def worth_of_ethnicity(path: Path, learned: Iterable[str] = ATTRIBUTES) -> str:
     """What a guess of the ethnicity label is worth, by what notebook 05 measured in the run in a folder."""
+    if "ethnicity" not in learned:
+        return "These weights did not learn the ethnicity label."
     limits = "It guesses what annotators would say, not what a person is."
     measured = path / "metrics" / "05_evaluate_bias.json"
     if not measured.exists():
         return f"How often the ethnicity label is guessed right is not measured for these weights yet. {limits}"
     content = read_json(measured)
     with as_written(measured):
-        headline = content["headline"]
-        if headline and not any(key.startswith("test.ethnicity.") for key in headline):
-            return f"These weights did not learn the ethnicity label. {limits}"
-        overall = headline["test.ethnicity.accuracy"]
+        overall = content["headline"]["test.ethnicity.accuracy"]
         groups = [
             row for row in content["details"]["groups"]["ethnicity_name"] if row["ethnicity_accuracy"] is not None
         ]

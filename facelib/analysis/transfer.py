@@ -194,9 +194,8 @@ def _groups(frame: pd.DataFrame, resamples: int, seed: int, min_rows: int) -> pd
     """The group tables of notebook 05 below each other, of groupings whose labels are known."""
     tables = []
     for by in evaluation.groupings(frame):
-        if len(frame.dropna(subset=by)):
-            table = evaluation.group_table(frame, by, resamples, seed, min_rows)
-            tables.append(table.astype({"age_band": str} if "age_band" in by else {}).assign(grouping=" x ".join(by)))
+        table = evaluation.group_table(frame, by, resamples, seed, min_rows)
+        tables.append(table.astype({"age_band": str} if "age_band" in by else {}).assign(grouping=" x ".join(by)))
     if not tables:
         return pd.DataFrame(columns=["grouping", "n"])
     joined = pd.concat(tables, ignore_index=True)
@@ -213,7 +212,7 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     Parameters
     ----------
     run : RunFolder
-        Finished as far as notebook 05 for its own numbers beside the others; notebook 04 is enough.
+        Finished as far as notebook 05 for its own numbers beside the others; notebook 03 is enough.
     data, images : str
         See `facelib.data.read_faces`; any label column may be missing.
     out : Path
@@ -236,18 +235,21 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     pictures, faces, rejected = cache_faces(read_faces(data, images or None), predictor.image_px, cache_root())
     yield f"faces: {len(faces):,}, rejected: {len(rejected):,}"
     banded = "age_from" in faces
-    known = labelled(faces)
-    if not known and not banded:
-        raise UnreadableData(f"{data} has no label of {', '.join(ATTRIBUTES)}: there is nothing to compare with")
-    if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
+    learned = predictor.learned
+    known = [name for name in labelled(faces) if name in learned]
+    if not known and not (banded and "age" in learned):
+        raise UnreadableData(f"{data} has no label of {', '.join(learned)}: there is nothing to compare with")
+    if unlearned := ", ".join(name for name in labelled(faces) if name not in learned):
+        yield f"the run did not learn {unlearned}: nothing is measured of them"
+    if absent := ", ".join(name for name in learned if name not in known):
         bands = " but age bands" if banded and "age" not in known else ""
         yield f"no labels of {absent}: nothing is measured of them{bands}"
     if run.is_synthetic:
         yield "the run learned from drawn faces: of photographs its numbers say nothing"
 
-    learned = (split["split"] != "test").to_numpy()
-    own_images = load_images(run, own).take(np.flatnonzero(learned))
-    group_id, copied = find_copied(own[learned], own_images, faces, pictures)
+    seen = (split["split"] != "test").to_numpy()
+    own_images = load_images(run, own).take(np.flatnonzero(seen))
+    group_id, copied = find_copied(own[seen], own_images, faces, pictures)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in copied["kind"].value_counts().items())
     yield f"images with a copy among those the run learned from: {len(copied):,} of {len(faces):,} ({kinds or 'none'})"
 
@@ -264,13 +266,13 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
         theirs = set(group_id[faces["image_id"].isin(copied["image_id"])])
         results |= _measured(frame[~frame["group_id"].isin(theirs)], "transfer_unseen", options)
     scored = score_quality(faces, pictures, search_faces)
-    shift = pd.concat([label_mix(own[learned], faces), quality_shift(run.load_table("quality"), scored)])
+    shift = pd.concat([label_mix(own[seen], faces), quality_shift(run.load_table("quality"), scored)])
     held = split["split"].isin(["validation", "calibration"]) & split["kept"]
     apart = embedding_shift(run.load_array("embeddings")[held], outputs["features"][kept].astype(np.float16), **options)
     results |= {f"shift.embedding.{name}": estimate for name, estimate in apart.items()}
 
     out.mkdir(parents=True, exist_ok=True)
-    about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"], "labels": list(known)}
+    about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"], "labels": known}
     write_json(out / "results.json", {"about": about, "results": results})
     groups = _groups(frame, **options, min_rows=run.profile.min_group)
     said = predictions.assign(age_pred=metrics.whole_years(predictions["age_pred"]), group_id=group_id, kept=kept)

@@ -16,7 +16,7 @@ from facelib.data.protocols import read_protocol
 from facelib.data.splits import keep_one, split_faces
 from facelib.errors import UnreadableData
 from facelib.runs import cache_root, write_csv
-from facelib.schema import ATTRIBUTES, is_known
+from facelib.schema import ATTRIBUTES, labelled
 from facelib.storage import check_writable
 
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
@@ -181,7 +181,7 @@ def audit_data(
         scored = quality.score_quality(faces, pictures, find_faces)
         yield _save(scored, out / "quality.csv")
     issues, groups = None, len(np.unique(group_id))
-    known = [name for name in ATTRIBUTES if is_known(faces[name]).any()]
+    known = list(labelled(faces))
     if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
         yield f"no labels of {absent}: nothing is said of them"
     if labels and groups < MIN_FACES:

@@ -115,7 +115,7 @@ def load_familiarity(path: Path, width: int) -> Familiarity:
     """
     if not path.exists():
         raise MissingFromRun(
-            f"{path} is missing, by which photographs unlike the training faces are told: `facelib run` with --from 04 "
+            f"{path} is missing, by which photographs unlike the training faces are told: `facelib run` with --from 03 "
             "makes it"
         )
     with as_written(path):

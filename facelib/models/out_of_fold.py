@@ -52,8 +52,8 @@ def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFr
     Returns
     -------
     DataFrame
-        In the order of `faces`: age_pred and age_spread (years), p_female, p_ethnicity_0 to 4 (nan where no face has
-        the label), fold (-1 outside training).
+        In the order of `faces`: age_pred and age_spread (years), p_female, p_ethnicity_0 to 4 (nan where no training
+        face has the label), fold (-1 outside training).
     """
     small = resize(images, profile.label_px)
     train = np.flatnonzero(splits["split"] == "train")
@@ -70,4 +70,4 @@ def score_out_of_fold(faces: pd.DataFrame, images: FaceImages, splits: pd.DataFr
         share = np.where(fold[scored] == -1, 1 / profile.label_folds, 1.0)
         predicted = predictions_table(predict_outputs(network, small.take(scored)))
         sums[scored] += predicted[columns].to_numpy() * share[:, None]
-    return without_unlearned(pd.DataFrame(sums, columns=columns), labelled(faces)).assign(fold=fold)
+    return without_unlearned(pd.DataFrame(sums, columns=columns), labelled(faces.iloc[train])).assign(fold=fold)

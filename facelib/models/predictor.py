@@ -114,7 +114,7 @@ def load_predictor(run_path: Path) -> Predictor:
     """
     checkpoints = run_path / "checkpoints"
     if not (checkpoints / "predictor.json").exists():
-        raise MissingFromRun(f"{run_path} holds no trained predictor: run notebooks 01 to 04 first")
+        raise MissingFromRun(f"{run_path} holds no trained predictor: run notebooks 01 to 03 first")
     network, saved = load_network(checkpoints / "model.safetensors")
     familiarity = load_familiarity(checkpoints / "familiar.safetensors", network.backbone.width)
     with as_written(checkpoints / "predictor.json"):

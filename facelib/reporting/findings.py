@@ -94,6 +94,12 @@ def details_of(run: RunFolder, notebook: str) -> dict:
     return run.load_metrics(notebook)["details"] if measured else {}
 
 
+def absent_attributes(run: RunFolder) -> list[str]:
+    """The attributes of which a run that was evaluated has no test results; none of a run that was not."""
+    tested = {key.split(".")[1] for key in run.results() if key.startswith("test.")}
+    return [name for name in ATTRIBUTES if tested and name not in tested]
+
+
 def headline_rows(run: RunFolder) -> list[dict]:
     """Rows of the headline table: name, value, interval, n, cleaned, baseline."""
     results = run.results()
@@ -298,14 +304,15 @@ def answers(run: RunFolder) -> list[Answer]:
     """What a reader wants to know first; a question whose notebook has not run is left out."""
     results = run.results()
     questions = (
-        ("data.", _what_data),
-        ("audit.contradicting_groups", _what_was_wrong),
-        ("test.", _how_good),
-        ("test.", _for_whom),
-        ("explain.", _looks_at),
-        ("test.", _trust),
+        (["data"], _what_data),
+        (["audit"], _what_was_wrong),
+        (["test"], _how_good),
+        (["test"], _for_whom),
+        (["explain"], _looks_at),
+        (["splits", "test"], _trust),
     )
-    return [answer(run, results) for key, answer in questions if any(name.startswith(key) for name in results)]
+    measured = {key.partition(".")[0] for key in results}
+    return [answer(run, results) for topics, answer in questions if measured.issuperset(topics)]
 
 
 def _what_data(run: RunFolder, results: dict) -> Answer:
@@ -359,7 +366,7 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
         finding = "Worst for " + "; ".join(f"{gap['worst']} ({gap['what'].lower()})" for gap in apart) + "."
     else:
         few = "No group can be told to be worse: too few faces."
-        finding = few if gaps else "No groups of enough faces are compared."
+        finding = few if gaps else "Which groups differ is in notebook 05."
     lines = [
         f"{gap['what']}: {gap['worst_value']['value']} for {gap['worst']} (n = {gap['worst_value']['n']}), "
         f"{gap['best_value']['value']} for {gap['best']} (n = {gap['best_value']['n']})"

@@ -2,7 +2,6 @@
 
 import textwrap
 import warnings
-from functools import reduce
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -99,7 +98,10 @@ def label_distributions(faces: pd.DataFrame, note: str = "") -> Figure:
         sns.histplot(x=faces["age"], **by_gender if "gender" in there else {}, binwidth=2, ax=axis, linewidth=0)
         axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces['age'].notna().sum():,}{note}")
     if classes:
-        named = pd.DataFrame({name: faces[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes}).dropna()
+        named = pd.DataFrame({name: faces[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes})
+        if named.dropna().empty:  # the labels of two sets of faces
+            classes = classes[:1]
+        named = named[classes].dropna()
         counts = named.groupby(classes[0]).size().to_frame("Images")
         colours = None
         if len(classes) > 1:
@@ -114,13 +116,18 @@ def label_distributions(faces: pd.DataFrame, note: str = "") -> Figure:
 
 
 def joint_imbalance(faces: pd.DataFrame) -> Figure:
-    """Counts of age band by ethnicity and gender, of those that are labelled: where the data are thin."""
+    """Counts of age band by ethnicity and gender, of those that are labelled: where the data are thin.
+
+    Where no face has all of these labels, of the first of them alone.
+    """
     there = labelled(faces)
+    if not np.all([is_known(faces[name]) for name in there], axis=0).any():
+        there = there[:1]
     classes = [name for name in ("ethnicity", "gender") if name in there]
     known = faces[np.all([is_known(faces[name]) for name in there], axis=0)]
     known = known.sort_values(classes) if classes else known
     named = [known[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes]
-    row = reduce(lambda first, second: first + ", " + second, named, pd.Series("", known.index)).str.lstrip(", ")
+    row = named[0].str.cat(named[1:], sep=", ") if named else pd.Series("all", known.index)
     bands = list(AGE_BANDS) if "age" in there else ["any age"]
     band = np.asarray(age_band(known["age"])) if "age" in there else np.full(len(known), bands[0])
     counts = pd.crosstab(row, band).reindex(index=row.unique(), columns=bands, fill_value=0)

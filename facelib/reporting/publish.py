@@ -195,6 +195,10 @@ def publish(run: RunFolder, target: Path) -> Path:
     UnfitToPublish
         If the run is unfinished or could show a person, or half precision changes what the model says.
     """
+    if absent := findings.absent_attributes(run):
+        raise UnfitToPublish(
+            f"run {run.name!r} has no results for {' and '.join(absent)}: a reference is a run on faces with all labels"
+        )
     missing = [key for key in HEADLINE_KEYS if key not in run.results()]
     if missing:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")

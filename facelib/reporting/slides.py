@@ -40,8 +40,7 @@ def build_slides(run: RunFolder, out: Path) -> Path:
         If a file of the run is not what facelib writes.
     """
     with as_written(run.path):
-        tested = {key.split(".")[1] for key in run.results() if key.startswith("test.")}
-        if tested and (absent := [name for name in ATTRIBUTES if name not in tested]):
+        if absent := findings.absent_attributes(run):
             raise MissingFromRun(
                 f"the slides speak of {', '.join(ATTRIBUTES)}, and run {run.name!r} has no results for "
                 f"{' and '.join(absent)}: read its report"

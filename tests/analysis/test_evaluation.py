@@ -343,3 +343,5 @@ def test_what_was_not_learned_is_not_scored(tables):
 def test_groups_are_made_of_the_labels_that_there_are(frame):
     assert groupings(frame) == list(GROUPINGS)
     assert groupings(frame.assign(ethnicity_name=np.nan)) == [by for by in GROUPINGS if "ethnicity_name" not in by]
+    half = np.arange(len(frame)) % 2 == 0  # the labels of two sets of faces: no row has both
+    assert groupings(frame.assign(age=frame["age"].where(half), gender=frame["gender"].mask(half))) == []

@@ -282,10 +282,12 @@ def test_nothing_is_said_of_what_was_not_learned():
         face = external.describe_faces([crop], partly, ethnicity=True)[0]
         assert set(everything) - set(face) == lost
         text = describe_face(face | {"photo": "a.jpg"})
-        assert ("years" in text, "(p =" in text.replace("label", ""), "ethnicity label" in text) == (
-            attribute != "age", True, attribute != "ethnicity"
-        )  # fmt: skip
+        for name, phrase in {"age": "31 years", "gender": "male (p = 0.75)", "ethnicity": "ethnicity label"}.items():
+            assert (phrase in text) == (name != attribute)
         assert "nan" not in text
+    nothing = without_unlearned(row, ["ethnicity"])
+    silent = external.describe_faces([crop], nothing, ethnicity=False)[0]
+    assert describe_face(silent | {"photo": "a.jpg"}).endswith("px: nothing is said without --ethnicity")
 
 
 def test_the_table_has_a_column_for_each_part():
@@ -311,6 +313,7 @@ def test_what_a_guess_of_the_ethnicity_label_is_worth_is_what_the_run_measured(t
         "details": {"groups": {"ethnicity_name": rows}},
     }
     assert "is not measured for these weights yet" in worth_of_ethnicity(tmp_path)
+    assert worth_of_ethnicity(tmp_path, ["age", "gender"]) == "These weights did not learn the ethnicity label."
     write_json(tmp_path / "metrics" / "05_evaluate_bias.json", content)
     said = worth_of_ethnicity(tmp_path)
     assert "right for 86% of the run's 2,316 test faces, and for 31% (20% to 40%) of the 120 labelled Other" in said

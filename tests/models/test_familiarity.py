@@ -97,7 +97,7 @@ def test_what_is_saved_judges_the_same(tmp_path):
 
 
 def test_a_missing_file_names_the_notebook(tmp_path):
-    with pytest.raises(MissingFromRun, match=r"is missing.*with --from 04 makes it"):
+    with pytest.raises(MissingFromRun, match=r"is missing.*with --from 03 makes it"):
         load_familiarity(tmp_path / "f.safetensors", 8)
 
 

@@ -82,15 +82,15 @@ def test_temperatures_divide_the_logits_by_hand():
     assert table[list(P_ETHNICITY)].to_numpy()[0] == pytest.approx([0.125, 0.125, 0.25, 0.375, 0.125])
 
 
-def test_a_run_whose_notebook_04_is_older_than_the_flag_says_how_to_make_it(tiny_network, tmp_path):
+def test_a_run_that_is_older_than_the_flag_says_how_to_make_it(tiny_network, tmp_path):
     saved_predictor(tmp_path, tiny_network, "direct")
     (tmp_path / "checkpoints" / "familiar.safetensors").unlink()
-    with pytest.raises(MissingFromRun, match=r"familiar\.safetensors is missing.*--from 04 makes it"):
+    with pytest.raises(MissingFromRun, match=r"familiar\.safetensors is missing.*--from 03 makes it"):
         load_predictor(tmp_path)
 
 
 def test_a_run_that_has_not_got_so_far_says_which_notebooks_are_missing(tmp_path):
-    with pytest.raises(MissingFromRun, match="no trained predictor: run notebooks 01 to 04 first"):
+    with pytest.raises(MissingFromRun, match="no trained predictor: run notebooks 01 to 03 first"):
         load_predictor(tmp_path)
 
 

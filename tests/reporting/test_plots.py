@@ -334,3 +334,14 @@ def test_label_figures_show_the_attributes_that_there_are(faces, there):
     known = partly[np.all([schema.is_known(partly[name]) for name in there], axis=0)]
     numbers = [int(text.get_text().replace(",", "")) for text in plots.joint_imbalance(partly).axes[0].texts]
     assert sum(numbers) == len(known) > 0
+
+
+def test_labels_of_two_sets_of_faces_are_drawn_one_by_one(faces):
+    half = np.arange(len(faces)) < len(faces) // 2
+    apart = faces.assign(
+        age=np.nan, gender=faces["gender"].where(half, -1), ethnicity=faces["ethnicity"].mask(half, -1)
+    )
+    bars = plots.label_distributions(apart).axes[0].patches
+    assert sum(bar.get_width() for bar in bars) == (apart["ethnicity"] >= 0).sum()
+    numbers = [int(text.get_text()) for text in plots.joint_imbalance(apart).axes[0].texts]
+    assert sum(numbers) == (apart["gender"] >= 0).sum()

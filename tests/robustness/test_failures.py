@@ -16,7 +16,7 @@ from PIL import Image
 
 import facelib as package
 from facelib import errors, pipeline
-from facelib.runs import project_root, start_run
+from facelib.runs import RunFolder, project_root, start_run
 from facelib.storage import Unwritable, check_writable
 
 EMPTY_NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
@@ -284,6 +284,22 @@ def test_a_disk_that_fills_up_while_the_cache_is_made_loses_nothing(facelib, tmp
     code, _, err = facelib("audit", "--data", faces, "--no-labels", "--no-faces", "--out", tmp_path / "out")
     assert code == 2 and err.count("\n") == 1 and "No space left on device): free some space" in err
     assert [path for path in (small_disk / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_a_disk_that_fills_up_within_a_notebook_is_one_sentence_and_the_run_goes_on(facelib, small_disk, monkeypatch):
+    monkeypatch.setenv("FACELIB_RUNS", str(small_disk / "runs"))
+    start_run("r", "smoke", overrides={"synthetic_images": 200})
+    call = ("run", "--profile", "smoke", "--run", "r", "--to", "01")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 60_000))
+    code, _, err = facelib(*call)
+    assert code == 2 and err.count("\n") == 1 and "No space left on device): free some space" in err, err
+    run = RunFolder(small_disk / "runs" / "r")
+    assert not run.table_path("faces").exists() or len(run.load_table("faces")) == 200  # whole or not there
+    filler.unlink()
+    code, out, err = facelib(*call)
+    assert code == 0 and "01_explore" in out, err
+    assert len(run.load_table("faces")) == 200 and "data.images" in run.results()
 
 
 def test_a_read_only_folder_is_one_sentence_and_nothing_is_begun(facelib, open_folder, ordinary_user, monkeypatch):
