@@ -155,7 +155,7 @@ PROFILES = {
         Profile(
             "full",
             image_px=96,
-            epochs=30,
+            epochs=34,
             label_epochs=8,
             stage_epochs=5,
             resamples=2000,
