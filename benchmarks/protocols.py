@@ -16,7 +16,7 @@ from benchmarks import PROTOCOL_RESULTS
 from benchmarks.pages import interval, table
 from facelib.config import PROFILES
 from facelib.reporting.publish import update_page
-from facelib.runs import RunFolder, open_run, project_root, write_json
+from facelib.runs import RunFolder, open_run, project_root, read_json, write_json
 from facelib.storage import write_text
 
 FOLDER = project_root() / PROTOCOL_RESULTS
@@ -67,17 +67,21 @@ width of the first run's bootstrap interval, which knows its own faces and no ot
 
 
 def facts_of(run: RunFolder) -> dict:
-    """Settings and test results of a finished run."""
+    """Settings, notebook parameters and test results of a finished run."""
+    notebooks = read_json(run.path / "progress.json").values()
+    parameters = {key: value for notebook in notebooks for key, value in notebook["parameters"].items()}
     results = {key: value for key, value in run.results().items() if key.startswith(("test.", "test_unseen."))}
-    about = {"settings": vars(run.profile), "data": run.params["data"]["fingerprint"], "commit": run.params["commit"]}
-    return {"run": run.name, **about, "results": results}
+    asked = {"settings": vars(run.profile), "parameters": parameters}
+    about = {"data": run.params["data"]["fingerprint"], "commit": run.params["commit"]}
+    return {"run": run.name, **asked, **about, "results": results}
 
 
-def options(settings: dict, leave: tuple[str, ...] = ()) -> str:
-    """The command line's part that asks for a run's settings: its profile, and what differs from that."""
-    profile = vars(PROFILES[settings["name"]])
-    changed = [key for key in settings if key not in leave and settings[key] != profile[key]]
-    return f"--profile {settings['name']}" + "".join(f" -p {key} {settings[key]}" for key in changed)
+def options(found: dict, leave: tuple[str, ...] = ()) -> str:
+    """The command line's part that asks for the like of a run: its profile, and what differs from that."""
+    profile = vars(PROFILES[found["settings"]["name"]])
+    changed = {key: value for key, value in found["settings"].items() if key not in leave and value != profile[key]}
+    given = "".join(f" -p {key} {value}" for key, value in (changed | found["parameters"]).items())
+    return f"--profile {profile['name']}{given}"
 
 
 def published_rows(found: dict) -> list[list[str]]:
@@ -120,12 +124,12 @@ def page() -> str:
         all_tested, unseen = (found["results"][f"{prefix}.age.mae"]["n"] for prefix in ("test", "test_unseen"))
         counts = {"n_test": all_tested, "n_copied": all_tested - unseen}
         counts["whole"] = found["results"]["test.age.cs5"]["value"]
-        note = {"name": found["protocol"], "options": options(found["settings"]), **counts}
+        note = {"name": found["protocol"], "options": options(found), **counts}
         text += PUBLISHED_NOTE.format(**note) + "\n" + published_table(found)
     if (FOLDER / "seeds.json").exists():
         runs = json.loads((FOLDER / "seeds.json").read_text())
         seeds = ", ".join(str(facts["settings"]["seed"]) for facts in runs)
-        asked = options(runs[0]["settings"], leave=("seed",))
+        asked = options(runs[0], leave=("seed",))
         text += SEEDS_NOTE.format(options=asked, seeds=seeds, runs=" ".join(facts["run"] for facts in runs))
         text += seeds_table(runs)
     return text
@@ -147,7 +151,7 @@ def main() -> None:
         update_page(project_root() / "README.md", "published split", published_table(found))
     if given.seeds:
         runs = [facts_of(open_run(name)) for name in given.seeds]
-        others = [(facts["settings"] | {"seed": None}, facts["data"], facts["commit"]) for facts in runs]
+        others = [facts | {"settings": facts["settings"] | {"seed": None}, "run": "", "results": {}} for facts in runs]
         if len(runs) < 2 or any(other != others[0] for other in others):
             raise SystemExit("give two runs or more of one commit and the same data that differ by their seed alone")
         write_json(FOLDER / "seeds.json", runs)

@@ -1,10 +1,14 @@
 """README, figures, slides and reports/utkface say the same, and show no person."""
 
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import PROTOCOL_RESULTS, protocols
 from facelib.models.predictor import load_predictor
 from facelib.reporting.comparison import comparison_table
 from facelib.reporting.findings import headline_rows, markdown_summary
@@ -16,6 +20,7 @@ from facelib.schema import NOTEBOOKS
 
 ROOT = project_root()
 REFERENCE = ROOT / "reports" / "utkface"
+SPREAD = ("age.mae", "gender.accuracy")  # the README says how far seeds moved them
 pytestmark = pytest.mark.skipif(
     not (REFERENCE / "results.json").exists(), reason="no reference run is published yet: `make reference` does"
 )
@@ -42,6 +47,15 @@ def test_the_numbers_in_prose_are_the_measured_ones(run):
     audit = pd.read_csv(ROOT / "reports" / "audit" / "audit.csv").set_index("measure")
     share, low, high = 100 * audit.loc["test images with a copy in training", ["value", "low", "high"]].astype(float)
     assert f"{share:.1f} % ({low:.1f} to {high:.1f}) of the test images have a copy in training" in readme
+    seeds = [found["results"] for found in json.loads((ROOT / PROTOCOL_RESULTS / "seeds.json").read_text())]
+    age, gender = (np.std([each[f"test.{key}"]["value"] for each in seeds], ddof=1) for key in SPREAD)
+    assert f"the age error by {age:.2f} years and gender accuracy by {100 * gender:.1f} percentage points" in readme
+
+
+def test_the_protocols_page_and_table_are_of_the_measured_results():
+    assert (ROOT / PROTOCOL_RESULTS / "README.md").read_text(encoding="utf-8") == protocols.page()
+    published = json.loads((ROOT / PROTOCOL_RESULTS / "published.json").read_text())
+    assert protocols.published_table(published) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_slides_are_of_the_published_results(run, tmp_path):
