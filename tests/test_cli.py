@@ -256,7 +256,7 @@ def test_a_run_without_a_model_says_what_to_do(facelib, blank_photo):
 
     start_run("begun", "smoke")
     code, _, err = facelib("predict", blank_photo, "--run", "begun")
-    assert code == 2 and "holds no trained predictor: run notebooks 01 to 04 first" in err
+    assert code == 2 and "holds no trained predictor: run notebooks 01 to 03 first" in err
 
 
 def test_a_face_reads_as_one_line():

@@ -170,7 +170,7 @@ CASES = {
     "no model": (
         a_run_without_notebooks,
         ("predict", "x.jpg", "--run", "r"),
-        r"no trained predictor: run notebooks 01 to 04",
+        r"no trained predictor: run notebooks 01 to 03",
     ),
     "a damaged run": (a_damaged_run, ("report", "--run", "r"), r"params\.yaml is not what facelib writes .*: run the"),
     "a damaged notebook": (
@@ -191,7 +191,7 @@ CASES = {
     "an older predictor": (
         a_run_of_an_older_notebook,
         ("predict", "x.jpg", "--run", "r"),
-        r"familiar\.safetensors is missing.*--from 04 makes it",
+        r"familiar\.safetensors is missing.*--from 03 makes it",
     ),
     "--csv is a folder": (
         nothing,
