@@ -9,6 +9,7 @@ split. The page names the commands that made the runs.
 
 import argparse
 import json
+import shlex
 
 import numpy as np
 
@@ -34,7 +35,7 @@ MEASURES = {
 CORAL_21_60 = (
     (
         "VOLO-D1, faces ([MiVOLO](https://github.com/WildChlamydia/MiVOLO))",
-        "a data set of the size of IMDB",
+        "about as many faces as IMDB has",
         "4.23",
         "69.8%",
     ),
@@ -52,27 +53,30 @@ PUBLISHED_NOTE = """
 `facelib run --data path/to/UTKFace --run NAME --protocol path/to/{name} {options}`, then
 `python -m benchmarks.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
-the {n_test:,} have a copy in the training list, and the second row leaves them out. Within 5 years is counted before
-ages are rounded, as others mostly do; in whole years, as elsewhere in this project, it is {whole:.1%}.
+the {n_test:,} have a copy in the training list, and the second row leaves them out. The age error is of ages in whole
+years, as everywhere in this project, which hardly changes it; within 5 years is counted before ages are rounded, as
+others mostly do: in whole years it is {whole:.1%}. {made}
 """
 SEEDS_NOTE = """
 ## The same, begun from other seeds
 
 `facelib run --data path/to/UTKFace --run NAME {options}` with `-p seed` {seeds}, then
 `python -m benchmarks.protocols --seeds {runs}`. The seed decides on the split and on everything drawn in training,
-so each run has test faces of its own. *Spread* is the standard deviation between the runs; *one interval* is half the
-width of the first run's bootstrap interval, which knows its own faces and no other training.
+so each run has test faces of its own. *Spread* is the standard deviation between the runs; *by test faces* is the
+standard deviation that chance in the faces of the first run's test split leads to expect (its bootstrap interval's
+width over 2 x 1.96). From {count} runs a spread is known only roughly. {made}
 
 """
 
 
 def facts_of(run: RunFolder) -> dict:
-    """Settings, notebook parameters and test results of a finished run."""
-    notebooks = read_json(run.path / "progress.json").values()
+    """Settings, notebook parameters, code and test results of a finished run."""
+    notebooks = list(read_json(run.path / "progress.json").values())
     parameters = {key: value for notebook in notebooks for key, value in notebook["parameters"].items()}
     results = {key: value for key, value in run.results().items() if key.startswith(("test.", "test_unseen."))}
     asked = {"settings": vars(run.profile), "parameters": parameters}
     about = {"data": run.params["data"]["fingerprint"], "commit": run.params["commit"]}
+    about["code"] = sorted({notebook["package"] for notebook in notebooks})
     return {"run": run.name, **asked, **about, "results": results}
 
 
@@ -80,8 +84,14 @@ def options(found: dict, leave: tuple[str, ...] = ()) -> str:
     """The command line's part that asks for the like of a run: its profile, and what differs from that."""
     profile = vars(PROFILES[found["settings"]["name"]])
     changed = {key: value for key, value in found["settings"].items() if key not in leave and value != profile[key]}
-    given = "".join(f" -p {key} {value}" for key, value in (changed | found["parameters"]).items())
+    given = "".join(f" -p {key} {shlex.quote(str(value))}" for key, value in (changed | found["parameters"]).items())
     return f"--profile {profile['name']}{given}"
+
+
+def made(found: dict) -> str:
+    """By which state of the project a run was made."""
+    code = f", by the code {' and '.join(found['code'])}" if "code" in found else ""
+    return f"Begun at commit {found['commit']}{code}; the `.json` beside this page holds every setting."
 
 
 def published_rows(found: dict) -> list[list[str]]:
@@ -109,11 +119,11 @@ def seeds_table(runs: list[dict]) -> str:
     for key, (name, form) in MEASURES.items():
         values = [facts["results"][f"test.{key}"] for facts in runs]
         numbers = np.array([value["value"] for value in values])
-        half = (values[0]["high"] - values[0]["low"]) / 2
-        spread = [f"{numbers.mean():{form}}", f"{numbers.std(ddof=1):{form}}", f"{half:{form}}"]
+        by_faces = (values[0]["high"] - values[0]["low"]) / (2 * 1.96)
+        spread = [f"{numbers.mean():{form}}", f"{numbers.std(ddof=1):{form}}", f"{by_faces:{form}}"]
         rows.append([name, *(f"{number:{form}}" for number in numbers), *spread])
     seeds = [f"seed {facts['settings']['seed']}" for facts in runs]
-    return table(["", *seeds, "mean", "spread", "one interval"], rows).lstrip("\n")
+    return table(["", *seeds, "mean", "spread", "by test faces"], rows).lstrip("\n")
 
 
 def page() -> str:
@@ -123,6 +133,7 @@ def page() -> str:
         found = json.loads((FOLDER / "published.json").read_text())
         all_tested, unseen = (found["results"][f"{prefix}.age.mae"]["n"] for prefix in ("test", "test_unseen"))
         counts = {"n_test": all_tested, "n_copied": all_tested - unseen}
+        counts["made"] = made(found)
         counts["whole"] = found["results"]["test.age.cs5"]["value"]
         note = {"name": found["protocol"], "options": options(found), **counts}
         text += PUBLISHED_NOTE.format(**note) + "\n" + published_table(found)
@@ -130,7 +141,8 @@ def page() -> str:
         runs = json.loads((FOLDER / "seeds.json").read_text())
         seeds = ", ".join(str(facts["settings"]["seed"]) for facts in runs)
         asked = options(runs[0], leave=("seed",))
-        text += SEEDS_NOTE.format(options=asked, seeds=seeds, runs=" ".join(facts["run"] for facts in runs))
+        names = " ".join(facts["run"] for facts in runs)
+        text += SEEDS_NOTE.format(options=asked, seeds=seeds, runs=names, count=len(runs), made=made(runs[0]))
         text += seeds_table(runs)
     return text
 
@@ -151,9 +163,11 @@ def main() -> None:
         update_page(project_root() / "README.md", "published split", published_table(found))
     if given.seeds:
         runs = [facts_of(open_run(name)) for name in given.seeds]
+        if listed := [name for name in given.seeds if open_run(name).protocol]:
+            raise SystemExit(f"run {listed[0]} follows a published split, which no seed changes")
         others = [facts | {"settings": facts["settings"] | {"seed": None}, "run": "", "results": {}} for facts in runs]
         if len(runs) < 2 or any(other != others[0] for other in others):
-            raise SystemExit("give two runs or more of one commit and the same data that differ by their seed alone")
+            raise SystemExit("give two runs or more by the same code on the same data that differ by their seed alone")
         write_json(FOLDER / "seeds.json", runs)
     write_text(FOLDER / "README.md", page())
     print(page())

@@ -25,10 +25,12 @@ from facelib.data import load_images
 from facelib.data.pixels import resize
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import opinions_table, predictions_table
-from facelib.models.training import train_multitask
+from facelib.models.training import train_multitask, training_seconds
 from facelib.runs import open_run, runs_root, write_json
-from facelib.schema import P_ETHNICITY, UNKNOWN
+from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
 from facelib.storage import atomic_path
+
+LABELLED = ["image_id", *ATTRIBUTES]
 
 
 def train_variant(run: str, name: str, profile: Profile) -> None:
@@ -38,13 +40,16 @@ def train_variant(run: str, name: str, profile: Profile) -> None:
     labels, rows = decisions.load_training(prepared)
     images, validation = resize(load_images(prepared, faces), profile.image_px), rows["validation"]
     folder = runs_root() / "recipes"
-    resumed = any((folder / name).glob("*.ckpt"))  # the time of the epochs before is not known any more
+    begun = any((folder / name).glob("*.ckpt"))
     wall, processor = time.perf_counter(), time.process_time()
     network, history = train_multitask(
         images, labels, rows["train"], validation, profile, folder / name, faces["image_id"], opinions
     )
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
-    given = faces.iloc[validation][["image_id", "age", "gender", "ethnicity"]].reset_index(drop=True)
+    # The processor time of epochs that an earlier call trained is not known any more. A checkpoint there was no help if
+    # it was of other settings: then all of the training's time is this call's.
+    resumed = begun and training_seconds(folder / name) > seconds["wall"]
+    given = faces.iloc[validation][LABELLED].reset_index(drop=True)
     table = given.join(predictions_table(predict_outputs(network, images.take(validation))))
     with atomic_path(folder / f"{name}.parquet") as partial:
         table.to_parquet(partial, index=False)
@@ -92,7 +97,7 @@ def compare(names: list[str]) -> dict[str, dict]:
         found[name] = {key: facts[key] for key in ("run", "seconds", "epochs", "settings", "measures")}
         if name == names[0]:
             continue
-        if not table["image_id"].equals(tables[names[0]]["image_id"]) or facts["run"] != found[names[0]]["run"]:
+        if not table[LABELLED].equals(tables[names[0]][LABELLED]) or facts["run"] != found[names[0]]["run"]:
             raise SystemExit(f"{name} was scored on other faces or labels than {names[0]}: train it again")
         paired = {key: values - first[key] for key, values in errors(table).items()}
         found[name][f"minus {names[0]}"] = {

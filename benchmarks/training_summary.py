@@ -10,11 +10,15 @@ import pandas as pd
 
 from benchmarks import TRAINING_RESULTS
 from benchmarks.pages import interval, table
+from facelib.config import PROFILES
+from facelib.models.training import READ_BY_TRAINING
 from facelib.reporting import plots
 from facelib.runs import project_root
 from facelib.storage import write_text
 
 FOLDER = project_root() / TRAINING_RESULTS
+# Settings that a training reads; how long it takes may be given in another way.
+READ = ("epochs", *READ_BY_TRAINING)
 OPENING = """# How do the recipes compare, and what does a training step cost?
 
 Measured on UTKFace by the commands named below, each of which writes its results into this folder. This page is made
@@ -28,7 +32,7 @@ and scored on the same {n:,} validation faces; the test split took no part.
 
 ![{alt}]({figure})
 
-Settings that differ from those of `{first}`:
+Settings that differ from the profile `full` at {px} px, for `{first}`, and from those of `{first}` for all others:
 
 """
 # Comparisons by file: title, and what is to be known of them.
@@ -36,7 +40,9 @@ COMPARISONS = {
     "recipes.json": (
         "Recipes",
         "About the same processor time for each. From scratch and within minutes, a source's recipe is *not as "
-        "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs.",
+        "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs. "
+        "What an `opinion_share` above 0 takes from the label networks of notebook 02 is not in the time: they are "
+        "trained once per run, for the audit, whichever recipe follows.",
     ),
     "opinions.json": (
         "What opinions of other networks add",
@@ -45,8 +51,8 @@ COMPARISONS = {
     ),
     "ablation.json": (
         "What else was tried for `reference`",
-        "On an earlier split of the same faces and before opinions were learned, so these numbers stand beside each "
-        "other and not beside those above.",
+        "On another split of the same faces and without opinions: these rows are to be compared with each other, not "
+        "with the comparison above.",
     ),
 }
 GREY_NOTE = """
@@ -87,13 +93,15 @@ def learned(facts: dict, key: str) -> bool:
 
 
 def settings_list(found: dict[str, dict]) -> str:
-    """What each variant sets otherwise than the first, its recipe's settings included."""
+    """What the first variant sets otherwise than the profile, and each other than the first, recipes included."""
     first = next(iter(found.values()))["settings"]
     lines = []
     for name, facts in found.items():
         own = facts["settings"]
-        other = [f"{key}={own[key]}" for key in first if key in own and own[key] != first[key]]
-        lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or 'recipe ' + own['recipe']}\n")
+        # The first is told by what it sets otherwise than the profile `full`, which is what --set is read on.
+        usual = vars(PROFILES["full"]) | {"image_px": own["image_px"]} if own is first else first
+        other = [f"{key}={own[key]}" for key in READ if key in own and own[key] != usual[key]]
+        lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or 'as the profile is'}\n")
     return "".join(lines)
 
 
@@ -105,7 +113,7 @@ def variant_table(found: dict[str, dict]) -> str:
             interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
             for key, (_, form) in MEASURES.items()
         ]
-        minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
+        minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "resumed"
         rows.append([name, f"{facts['epochs']}", minutes, *values])
     return table(["", "epochs", "processor (min)", *(name for name, _ in MEASURES.values())], rows)
 

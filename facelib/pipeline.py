@@ -215,7 +215,10 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             there = name != NOTEBOOKS[0] and run.table_path("faces").exists()
             learned = run.learned if there else ATTRIBUTES
             if not learned:
-                raise UnknownSetting(f"setting learned is {run.profile.learned!r}, and no face has such a label")
+                raise UnknownSetting(
+                    f"setting learned is {run.profile.learned!r}, and no such label is known of a face in every split: "
+                    "label more faces, or learn something else with -p learned"
+                )
             fitting = Path(sockets) / f"{name}.ipynb"
             nbformat.write(leave_out(nbformat.read(notebook_path(name), as_version=4), learned), fitting)
             papermill.execute_notebook(

@@ -14,7 +14,7 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ import yaml
 
 from facelib import schema
 from facelib.config import Profile, resolve_profile
-from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict
+from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict, UnknownSetting
 from facelib.metrics import Estimate
 from facelib.spreadsheets import guarded, quoting, unguarded
 from facelib.storage import atomic_path, write_text, writing
@@ -213,20 +213,30 @@ class RunFolder:
     def learned(self) -> tuple[str, ...]:
         """The attributes that the run's networks learn: those of its setting `learned` that faces are labelled with.
 
-        Once there are splits, each has to have a face with such a label.
+        Once there are splits, each has to have a face with such a label, and one with all of those that are learned.
 
         Raises
         ------
         MissingFromRun
             If notebook 01 has not read the faces yet.
+        UnknownSetting
+            If the labels are of different faces, so that groups cannot be compared.
         """
         faces = self.load_table("faces")
-        parts = [faces]
+        parts = {"data": faces}
         if self.table_path("splits").exists():
             splits = self.load_table("splits")
-            parts = [faces[(splits["split"] == name) & splits["kept"]] for name in schema.SPLITS]
-        there = set(self.profile.learned.split()).intersection(*map(schema.labelled, parts))
-        return tuple(name for name in schema.ATTRIBUTES if name in there)
+            if splits["image_id"].equals(faces["image_id"]):  # else notebook 02 has to make them anew
+                parts = {f"{name} split": faces[(splits["split"] == name) & splits["kept"]] for name in schema.SPLITS}
+        there = set(self.profile.learned.split()).intersection(*map(schema.labelled, parts.values()))
+        names = tuple(name for name in schema.ATTRIBUTES if name in there)
+        for place, part in parts.items():
+            if names and not np.logical_and.reduce([schema.is_known(part[name]) for name in names]).any():
+                raise UnknownSetting(
+                    f"no face of the {place} has labels of {' and '.join(names)} all at once, so that groups cannot be "
+                    f"compared: learn fewer, such as -p learned {names[0]}"
+                )
+        return names
 
     @property
     def label(self) -> str:
@@ -341,7 +351,7 @@ class RunFolder:
                 results |= read_json(path)["headline"]
         write_json(self.path / "results.json", results)
 
-    def forget(self, notebooks: list[str]) -> None:
+    def forget(self, notebooks: Iterable[str]) -> None:
         """Remove what notebooks measured, drew and printed, so that nothing old stands beside what is made anew."""
         for name in notebooks:
             (self.path / "metrics" / f"{name}.json").unlink(missing_ok=True)

@@ -94,15 +94,33 @@ def test_only_known_needs_are_tagged():
 
 def test_a_run_learns_what_is_asked_for_and_labelled(empty_runs):
     run = start_run("partly", "smoke", overrides={"learned": "age ethnicity"})
-    faces = pd.DataFrame({"age": [31.0, 40.0, 50.0, 60.0, np.nan], "gender": 1, "ethnicity": -1})
+    ages = [31.0, 40.0, 50.0, 60.0, np.nan]
+    faces = pd.DataFrame({"image_id": list("abcde"), "age": ages, "gender": 1, "ethnicity": -1})
     run.save_table(faces, "faces")
     assert run.learned == ("age",)
-    splits = pd.DataFrame({"split": [*SPLITS, "test"], "kept": True})
+    splits = pd.DataFrame({"image_id": list("abcde"), "split": [*SPLITS, "test"], "kept": True})
     run.save_table(splits, "splits")
     assert run.learned == ("age",)
     for lost in range(4):  # a split without an age
         run.save_table(splits.assign(kept=np.arange(5) != lost), "splits")
         assert run.learned == ()
+    run.save_table(faces.head(3), "faces")  # read anew since: the splits are of other faces
+    assert run.learned == ("age",)
+
+
+def test_labels_of_different_faces_are_refused(empty_runs):
+    run = start_run("apart", "smoke")
+    faces = pd.DataFrame({"image_id": list("ab"), "age": [31.0, np.nan], "gender": [-1, 1], "ethnicity": -1})
+    run.save_table(faces, "faces")
+    with pytest.raises(UnknownSetting, match="no face of the data has labels of age and gender all at once"):
+        _ = run.learned
+    faces = pd.DataFrame(
+        {"image_id": list("abcde"), "age": [31.0, 40.0, 50.0, 60.0, np.nan], "gender": [0, 1, 0, -1, 1]}
+    )
+    run.save_table(faces.assign(ethnicity=-1), "faces")
+    run.save_table(pd.DataFrame({"image_id": list("abcde"), "split": [*SPLITS, "test"], "kept": True}), "splits")
+    with pytest.raises(UnknownSetting, match="no face of the test split has labels of age and gender all"):
+        _ = run.learned
 
 
 def test_notebook_01_reads_anew_whatever_the_old_faces_lacked(run, monkeypatch, tmp_path):
@@ -119,7 +137,7 @@ def test_notebook_01_reads_anew_whatever_the_old_faces_lacked(run, monkeypatch, 
     run.save_table(pd.DataFrame({"age": [np.nan], "gender": [-1], "ethnicity": [-1]}), "faces")
     pipeline.execute(run, "01", "01", say=lambda line: None)
     assert len(told) == 2
-    with pytest.raises(UnknownSetting, match="setting learned is 'age gender ethnicity', and no face has such a label"):
+    with pytest.raises(UnknownSetting, match="setting learned is 'age gender ethnicity', and no such label is known"):
         pipeline.execute(run, last="02", say=lambda line: None)
 
 

@@ -2,25 +2,25 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from benchmarks import PROTOCOL_RESULTS, protocols
+from facelib.config import PROFILES
 from facelib.models.predictor import load_predictor
 from facelib.reporting.comparison import comparison_table
-from facelib.reporting.findings import headline_rows, markdown_summary
-from facelib.reporting.publish import TABLES, check_notebook
+from facelib.reporting.findings import headline_rows, in_short, markdown_summary, shown
+from facelib.reporting.publish import TABLES, VERSIONED, check_notebook, versions
 from facelib.reporting.restore import check_published, published_files
 from facelib.reporting.slides import build_slides
 from facelib.runs import RunFolder, project_root, published_run, read_json
-from facelib.schema import NOTEBOOKS
+from facelib.schema import HEADLINE_KEYS, NOTEBOOKS
 
 ROOT = project_root()
 REFERENCE = ROOT / "reports" / "utkface"
-SPREAD = ("age.mae", "gender.accuracy")  # the README says how far seeds moved them
+SPREAD = ("age.mae", "gender.accuracy")  # the README says how far apart seeds lie
 pytestmark = pytest.mark.skipif(
     not (REFERENCE / "results.json").exists(), reason="no reference run is published yet: `make reference` does"
 )
@@ -29,6 +29,23 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def run() -> RunFolder:
     return RunFolder(REFERENCE)
+
+
+def test_the_readme_says_in_short_what_was_found(run):
+    assert in_short(run, len(versions(REFERENCE))) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_published_version_is_the_last_of_those_listed(run):
+    last = versions(REFERENCE)[-1]
+    assert {key: last[key] for key in VERSIONED} == {
+        key: shown(run.results()[f"test.{key}"])["value"] for key in VERSIONED
+    }
+    assert last["tested"] == pd.read_csv(REFERENCE / "test_reads.csv")["date"].iloc[-1]
+
+
+def test_the_published_run_is_of_the_profile_as_it_is(run):
+    assert vars(run.profile) == vars(PROFILES["full"])
+    assert set(HEADLINE_KEYS) <= set(run.results())
 
 
 def test_the_comparison_is_of_the_published_results(run):
@@ -48,8 +65,12 @@ def test_the_numbers_in_prose_are_the_measured_ones(run):
     share, low, high = 100 * audit.loc["test images with a copy in training", ["value", "low", "high"]].astype(float)
     assert f"{share:.1f} % ({low:.1f} to {high:.1f}) of the test images have a copy in training" in readme
     seeds = [found["results"] for found in json.loads((ROOT / PROTOCOL_RESULTS / "seeds.json").read_text())]
-    age, gender = (np.std([each[f"test.{key}"]["value"] for each in seeds], ddof=1) for key in SPREAD)
-    assert f"the age error by {age:.2f} years and gender accuracy by {100 * gender:.1f} percentage points" in readme
+    ages, genders = (sorted(each[f"test.{key}"]["value"] for each in seeds) for key in SPREAD)
+    said = " ".join(readme.split())
+    assert f"age errors of {ages[0]:.2f} to {ages[-1]:.2f} years" in said
+    assert f"gender accuracies of {100 * genders[0]:.1f} to {100 * genders[-1]:.1f} %" in said
+    published = read_json(ROOT / PROTOCOL_RESULTS / "published.json")
+    assert f"rounded it is {published['results']['test.age.cs5']['value']:.1%}" in said
 
 
 def test_the_protocols_page_and_table_are_of_the_measured_results():

@@ -127,7 +127,9 @@ def _babies(known: pd.DataFrame, confidence: float) -> Claim:
     young = known["age"] < 5
     estimate = metrics.rate_difference(*_wrong_gender(known[young]), *_wrong_gender(known[~young]), confidence)
     text = "Babies and toddlers drive the gender errors"
-    return judge(text, "gender error rate, ages 0-4 minus 5 and over", estimate, confidence)
+    missed, theirs = _wrong_gender(known)[0], _wrong_gender(known[young])[0]
+    measure = f"gender error rate, ages 0-4 minus 5 and over; {theirs} of {missed} errors are theirs"
+    return judge(text, measure, estimate, confidence)
 
 
 def _boys(known: pd.DataFrame, confidence: float) -> Claim:

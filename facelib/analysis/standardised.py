@@ -138,9 +138,10 @@ def standardise(
         each with _low and _high.
     gaps : DataFrame
         by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the difference of
-        these two: raw, standardised and explained (raw minus standardised), each with _low and _high. `answer` is
-        `adds to it` or `hides part` where the interval of explained lies on one side of 0, else `cannot tell`. No
-        row where fewer than two groups are left.
+        these two: raw, standardised and explained (raw minus standardised), each with _low and _high. `answer`, of
+        what the age mix does to the gap, is `cannot tell` where the interval of explained holds 0; else `reverses it`
+        where that of standardised lies below 0, `adds to it` or `hides part`. No row where fewer than two groups are
+        left.
     """
     judged, known = judged_rows(frame, [*by, "age_band"])
     shown, group = large_groups(known, by, min_rows)
@@ -164,7 +165,9 @@ def standardise(
         found = {way: interval(draws, len(shown)) for way, draws in apart.items()}
         row = {"by": grouping_name(by), "metric": name, "lowest": drawn.groups[low], "highest": drawn.groups[high]}
         row |= {"n": len(shown), "covered": drawn.covered} | _columns(found)
-        gaps.append(row | {"answer": found["explained"].against(0, "hides part", "adds to it")})
+        answer = found["explained"].against(0, "hides part", "adds to it")
+        reversed_ = answer == "adds to it" and found["standardised"].high < 0
+        gaps.append(row | {"answer": "reverses it" if reversed_ else answer})
     return _tables(rates, gaps)
 
 

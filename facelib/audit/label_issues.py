@@ -6,7 +6,7 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy import ndimage, stats
 
-from facelib.schema import ATTRIBUTES, P_ETHNICITY, is_known
+from facelib.schema import ATTRIBUTES, P_ETHNICITY, PREDICTED, is_known
 
 MAX_PROBABILITY = 0.05  # set by hand: a gender or ethnicity label that the networks give more chance is no issue
 AGE_WINDOW = 5.0  # years, the given age in their middle
@@ -87,7 +87,7 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         image_id, attribute, given, suggested, score (0 worst to 1 best; not comparable between attributes), is_issue;
-        one row per known label.
+        one row per known label of the attributes that the networks learned.
     """
     tables = []
     p_female = scoring["p_female"].to_numpy()
@@ -97,7 +97,7 @@ def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
     }
     for attribute in ATTRIBUTES:
         known = is_known(faces[attribute])
-        if not known.any():
+        if not known.any() or scoring[PREDICTED[attribute][0]].isna().all():
             continue
         given = faces.loc[known, attribute].to_numpy()
         if attribute == "age":

@@ -12,10 +12,11 @@ from facelib.schema import MAX_AGE
 MONDRIAN_BINS = 3  # categories by predicted age; each needs enough calibration rows for its own quantile
 MIN_CATEGORY = 40
 COVERAGE = 0.90
+MIN_ROWS = 10  # of the calibration split; fewer say nothing
 
 
 def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
-    """The temperature T that minimises the log loss of softmax(logits / T).
+    """The temperature T that minimises the log loss of softmax(logits / T); 1 where there are too few rows to tell.
 
     From "On Calibration of Modern Neural Networks" (ICML 2017).
 
@@ -24,7 +25,7 @@ def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
     logits : float array of shape (n, k)
     y_true : int array of shape (n,)
     """
-    if len(y_true) == 0:
+    if len(y_true) < MIN_ROWS:
         return 1.0
 
     def loss(log_temperature: float) -> float:
@@ -78,8 +79,8 @@ def fit_age_intervals(
     -------
     AgeIntervals
     """
-    if len(y_true) < 10:
-        return AgeIntervals((), (float(MAX_AGE),))  # too few rows to promise anything narrower
+    if len(y_true) < MIN_ROWS:
+        return AgeIntervals((), (float(MAX_AGE),))  # nothing narrower can be promised
     categories = max(1, min(most, len(y_true) // MIN_CATEGORY))
     edges = np.quantile(age_pred, np.arange(1, categories) / categories)
     category = np.searchsorted(edges, age_pred, side="right")

@@ -12,7 +12,7 @@ from facelib.schema import ATTRIBUTES, ETHNICITIES
 HEADLINE = {
     "age.mae": ("Age: mean absolute error", "age.mae"),
     "age.cs5": ("Age: within 5 years", None),
-    "age.bias": ("Age: mean predicted minus labelled", None),
+    "age.bias": ("Age: mean predicted minus labelled, over which young and old cancel", None),
     "age.mae_le45": ("Age: error at 45 and below", None),
     "age.mae_gt45": ("Age: error over 45", None),
     "age.r2": ("Age: R2", None),
@@ -37,7 +37,7 @@ DATA_ROWS = {
     "audit.label_issues.age": "Age labels doubted by networks that never saw them",
     "audit.label_issues.gender": "Gender labels doubted",
     "audit.label_issues.ethnicity": "Ethnicity labels doubted",
-    "splits.leaking_pairs": "Pairs of copies across the split",
+    "splits.leaking_pairs": "Pairs of copies found across the split",
     "splits.copied_test_images": "Test images with a copy in training",
 }
 # Where groups are compared: the table of notebook 05, its column, what is measured, and whether more is better.
@@ -45,6 +45,7 @@ GAPS = (
     ("age_band", "mae", "Age error", "ages {}", False),
     ("age_band", "gender_accuracy", "Gender accuracy", "ages {}", True),
     ("ethnicity_name", "ethnicity_accuracy", "Ethnicity label accuracy", "the label {}", True),
+    ("ethnicity_name", "gender_accuracy", "Gender accuracy", "the label {}", True),
 )
 
 
@@ -229,14 +230,59 @@ def widest_gaps(run: RunFolder) -> list[dict]:
     return gaps
 
 
+def cancelling_bias(run: RunFolder) -> list[dict]:
+    """The age bands predicted furthest too young and too old, where the interval of the mean leaves no doubt of it.
+
+    Each has `ages`, `way` (`too young` or `too old`) and `by`, years as text.
+    """
+    rows = [row for row in details_of(run, "05_evaluate_bias").get("groups", {}).get("age_band", [])
+            if row.get("bias") is not None]  # fmt: skip
+    ends = {
+        "too young": min((row for row in rows if row["bias_high"] < 0), key=lambda row: row["bias"], default=None),
+        "too old": max((row for row in rows if row["bias_low"] > 0), key=lambda row: row["bias"], default=None),
+    }
+    return [{"ages": row["age_band"], "way": way, "by": f"{abs(row['bias']):.1f}"} for way, row in ends.items() if row]
+
+
+def gaps_at_one_age(run: RunFolder) -> list[dict]:
+    """Age bands in which the age errors of the two gender labels have intervals that lie apart.
+
+    Each has `ages`, `worse` and `better`, the labels, and `worse_mae` and `better_mae`, years as text. The labels'
+    errors over all ages say less: they differ in age.
+    """
+    bands: dict[str, list[dict]] = {}
+    for row in details_of(run, "05_evaluate_bias").get("groups", {}).get("age_band x gender_name", []):
+        if row.get("mae") is not None:
+            bands.setdefault(row["age_band"], []).append(row)
+    found = []
+    for ages, rows in bands.items():
+        worse, better = max(rows, key=lambda row: row["mae"]), min(rows, key=lambda row: row["mae"])
+        if worse["mae_low"] > better["mae_high"]:
+            ends = {"worse": worse["gender_name"], "better": better["gender_name"]}
+            found.append(
+                {"ages": ages, **ends, "worse_mae": f"{worse['mae']:.1f}", "better_mae": f"{better['mae']:.1f}"}
+            )
+    return found
+
+
+def least_covered(run: RunFolder) -> dict | None:
+    """The age band whose labels the predictor's intervals hold least often, of those with `min_group` faces."""
+    rows = [row for row in details_of(run, "05_evaluate_bias").get("coverage_by_age", [])
+            if row["kind"] == "by predicted age" and row["n"] >= run.profile.min_group]  # fmt: skip
+    return min(rows, key=lambda row: row["value"], default=None)
+
+
 def claim_counts(run: RunFolder) -> str:
-    """How many tested claims were found, such as `2 found, 1 not found, 2 cannot tell; 1 differs at one age mix`."""
+    """How many tested claims were found, such as `2 found, 3 cannot tell`, and which are not at one age mix."""
     claims = claim_rows(run)
     answers = [claim["answer"] for claim in claims]
     counts = {answer: answers.count(answer) for answer in ("found", "not found", "cannot tell")}
     text = ", ".join(f"{count} {answer}" for answer, count in counts.items() if count)
-    changed = sum(claim["same_ages"] not in ("", claim["answer"]) for claim in claims)
-    return text + (f"; {changed} answered otherwise at one age mix" if changed else "")
+    for claim in claims:
+        if claim["same_ages"] not in ("", claim["answer"]):
+            said = claim["claim"].partition(" (")[0]
+            text += f"; at one age mix “{said}” goes from {claim['answer']} to {claim['same_ages']}"
+    return text
 
 
 def looks_at_face(run: RunFolder) -> dict[str, str]:
@@ -300,6 +346,39 @@ def outputs_named(heads) -> list[str]:
     return [head.replace("_", " ") for head in heads]
 
 
+def in_short(run: RunFolder, versions: int = 1) -> str:
+    """What a run on photographs with all labels found, for whom it is worse and what to trust, as one paragraph.
+
+    Parameters
+    ----------
+    run : RunFolder
+    versions : int
+        Models that were scored on these test faces so far, this one among them.
+    """
+    results = run.results()
+    text = {key: shown(results[f"test.{key}"]) for key in ("age.mae", "gender.accuracy", "ethnicity.accuracy")}
+    age, gender, ethnicity = text.values()
+    worse = []
+    for gap in widest_gaps(run):
+        if gap["apart"]:
+            values = f"{gap['worst_value']['value']}, {gap['best_value']['value']} for {gap['best']}"
+            worse.append(f"{gap['worst']} ({gap['what'].lower()} {values})")
+    worse += [
+        "faces labelled {worse} at {ages} (age error {worse_mae} y, {better} {better_mae} y)".format(**gap)
+        for gap in gaps_at_one_age(run)
+    ]
+    skewed = listed(f"ages {end['ages']} are predicted {end['by']} years {end['way']}" for end in cancelling_bias(run))
+    earlier = f"; the same test faces scored {versions - 1} earlier versions of it" if versions > 1 else ""
+    return (
+        f"**What was found.** On {age['n']} test faces of UTKFace, age is off by {age['value']} on average, the gender "
+        f"label is right for {gender['value']} and the ethnicity label for {ethnicity['value']}. It is worse for "
+        f"{'; '.join(worse) or 'no group that can be told'}. On average {skewed}.\n\n"
+        "**Can it be trusted?** As a description of one model on one data set: one seed, no other photographs, labels "
+        "partly made by a machine, and different photographs of one person possibly on both sides of the split"
+        f"{earlier}.\n"
+    )
+
+
 def answers(run: RunFolder) -> list[Answer]:
     """What a reader wants to know first; a question whose notebook has not run is left out."""
     results = run.results()
@@ -329,16 +408,19 @@ def _what_data(run: RunFolder, results: dict) -> Answer:
 
 
 def _what_was_wrong(run: RunFolder, results: dict) -> Answer:
-    contradicting = results["audit.contradicting_groups"]
+    groups = results["audit.contradicting_groups"]["n"]
+    noise = {row["attribute"]: shown(row)["value"] for row in details_of(run, "02_clean").get("label_noise", [])
+             if row["assumption"] == "none"}  # fmt: skip
     crossing = details_of(run, "02_clean").get("random_split_pairs")
     doubted = [f"{shown(results[key])['value']} {name}"
                for name in ATTRIBUTES if (key := f"audit.label_issues.{name}") in results]  # fmt: skip
     lines = [f"Labels doubted by networks that never saw them: {listed(doubted)}"]
     if crossing is not None:
         lines.insert(0, f"A random split would put {crossing:.0f} pairs of copies on both sides")
-    finding = (
-        f"{contradicting['n']:,} groups of copies; in {shown(contradicting)['value']} a label differs, be it by a year."
-    )
+    parts = [f"by {noise['age']} of age on average"] * ("age" in noise)
+    parts += [f"in {name} for {noise[name]}" for name in ("gender", "ethnicity") if name in noise]
+    finding = f"{groups:,} groups of copies{'; two labels of one photograph differ ' * bool(parts)}"
+    finding += f"{listed(parts) if parts else ''}."
     return Answer("What was wrong with it?", finding, tuple(lines), "02_clean")
 
 
@@ -363,15 +445,26 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
     gaps = widest_gaps(run)
     apart = [gap for gap in gaps if gap["apart"]]
     if apart:
-        finding = "Worst for " + "; ".join(f"{gap['worst']} ({gap['what'].lower()})" for gap in apart) + "."
+        worst: dict[str, list[str]] = {}
+        for gap in apart:
+            worst.setdefault(gap["worst"], []).append(gap["what"].lower())
+        finding = "Worst for " + "; ".join(f"{group} ({', '.join(whats)})" for group, whats in worst.items()) + "."
     else:
+        compared = {table for table, *_ in GAPS} & set(details_of(run, "05_evaluate_bias").get("groups", {}))
         few = "No group can be told to be worse: too few faces."
-        finding = few if gaps else "Which groups differ is in notebook 05."
+        finding = few if compared else "Which groups differ is in notebook 05."
     lines = [
         f"{gap['what']}: {gap['worst_value']['value']} for {gap['worst']} (n = {gap['worst_value']['n']}), "
         f"{gap['best_value']['value']} for {gap['best']} (n = {gap['best_value']['n']})"
         for gap in gaps
     ]
+    if skewed := cancelling_bias(run):
+        lines.append(
+            "On average " + listed(f"ages {end['ages']} are predicted {end['by']} y {end['way']}" for end in skewed)
+        )
+    if unequal := gaps_at_one_age(run):
+        texts = ["{worse_mae} y for {worse} and {better_mae} y for {better} at {ages}".format(**gap) for gap in unequal]
+        lines.append(f"Age error by gender label at one age: {listed(texts)}")
     if claims := claim_counts(run):
         lines.append(f"Claims of an earlier analysis: {claims}")
     return Answer("For whom is it worse?", finding, tuple(lines), "05_evaluate_bias")
@@ -410,20 +503,25 @@ def _looks_at(run: RunFolder, results: dict) -> Answer:
 def _trust(run: RunFolder, results: dict) -> Answer:
     leaks = results.get("splits.leaking_pairs", {}).get("value")
     finding = (
-        "No copy of a photograph lies on both sides of the split."
+        "No copy that the audit found lies on both sides of the split."
         if leaks == 0
         else f"{leaks} pairs of copies lie on both sides of the split: the numbers flatter."
     )
     if run.is_synthetic:
-        finding += " They say nothing about people."
+        finding += " The numbers say nothing about people."
+    elif leaks == 0:
+        finding += " Different photographs of one person may."
     reads = run.path / "test_reads.csv"
     tested = max(estimate["n"] for key, estimate in results.items() if key.startswith("test."))
-    lines = [f"{tested:,} test faces, one per group of copies; one seed"]
+    which = f"as listed by {run.protocol['name']}" if run.protocol else "one per group of copies"
+    lines = [f"{tested:,} test faces, {which}; one seed"]
     if reads.exists():
         times = len(reads.read_text(encoding="utf-8").splitlines()) - 1
-        lines.append(f"The test labels were read {times} time{'s' if times != 1 else ''}, by one notebook")
+        lines.append(f"This run read the test labels {times} time{'s' if times != 1 else ''}, in one notebook")
     if held := results.get("test.age.interval_coverage"):
         lines.append(f"90 % age intervals hold {with_interval(held)} of the labels")
+        if least := least_covered(run):
+            lines[-1] += f", least at ages {least['group']}: {with_interval({**least, 'unit': 'share'})}"
     if errors := details_of(run, "05_evaluate_bias").get("calibration_error"):
         parts = [f"{head} {value:.3f}" for head, value in errors.items() if value is not None]
         lines.append(f"Calibration error: {listed(parts)}")

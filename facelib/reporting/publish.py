@@ -38,6 +38,7 @@ PAGES = {"README.md": "published.md.j2", "model_card.md": "model_card.md.j2", "d
 TABLES = ("faces", "splits", "predictions", "age_stages", "decisions.csv", "label_issues", "quality")
 ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
 MOST_ROUNDING = 0.1  # years, on average
+VERSIONED = ("age.mae", "gender.accuracy", "ethnicity.accuracy")  # what is said of earlier versions
 
 
 class UnfitToPublish(FacelibError):
@@ -229,8 +230,31 @@ def publish(run: RunFolder, target: Path) -> Path:
     if rounding["age_mean"] > MOST_ROUNDING:
         raise UnfitToPublish(f"half precision moves ages by {rounding['age_mean']:.2f} years on average")
     write_json(target / "rounding.json", rounding)
+    add_version(run, target)
     _write_pages(run, target, predictor, networks, rounding)
     return target / "README.md"
+
+
+def versions(target: Path) -> list[dict]:
+    """The models that were published so far, each scored on the test split once, oldest first: `versions.csv`."""
+    path = target / "versions.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
+
+
+def add_version(run: RunFolder, target: Path) -> None:
+    """Add a run to the list of published versions; the same results, tested again, are not listed twice.
+
+    Test faces that helped to tell one version from the next are no longer quite unseen: a reader has to know how many
+    there were, and what each scored.
+    """
+    results = run.results()
+    listed = {key: findings.shown(results[f"test.{key}"])["value"] for key in VERSIONED}
+    log = run.require("test_reads.csv").read_text(encoding="utf-8").splitlines()
+    version = {"tested": log[-1].partition(",")[0], **listed, "n": str(results["test.age.mae"]["n"])}
+    before = versions(target)
+    if not any({**earlier, "tested": version["tested"]} == version for earlier in before):
+        with atomic_path(target / "versions.csv") as partial:
+            pd.DataFrame([*before, version]).to_csv(partial, index=False)
 
 
 def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[str], rounding: dict) -> None:
@@ -258,6 +282,7 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
         "gaps": findings.widest_gaps(run),
         "learned": learned.groupby("split").size().to_dict(),
         "age_method": AGE_METHODS[predictor["age_method"]],
+        "least": {**least, "unit": "share"} if (least := findings.least_covered(run)) else None,
         "noise": findings.details_of(run, "02_clean").get("label_noise", []),
         "estimate": findings.with_interval,
         "results": run.results(),
@@ -267,6 +292,7 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
         "weights": {name: (target / "checkpoints" / f"{name}.safetensors").stat().st_size / 1e6 for name in networks},
         "tables": sum(path.stat().st_size for path in (target / "tables").iterdir()) / 1e6,
         "rounding": rounding,
+        "versions": versions(target),
     }
     for name, template in PAGES.items():
         write_text(target / name, environment.get_template(template).render(**facts))
@@ -309,6 +335,7 @@ def main(name: str) -> None:
     if run.is_synthetic:
         raise UnfitToPublish(f"run {name!r} is of synthetic faces: the reference is a run on photographs")
     page = publish(run, root / "reports" / "utkface")
+    update_page(root / "README.md", "short", findings.in_short(run, len(versions(page.parent))))
     update_page(root / "README.md", "results", findings.markdown_summary(findings.headline_rows(run)))
     update_page(root / "README.md", "comparison", comparison_table(run))
     print(f"published: {page}")

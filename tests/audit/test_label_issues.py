@@ -79,6 +79,14 @@ def test_unknown_labels_have_no_row(simulated):
     assert (same["given_x"] == same["given_y"]).all() and (same["suggested_x"] == same["suggested_y"]).all()
 
 
+def test_what_no_network_learned_has_no_row(simulated):
+    faces, scoring, _, issues = simulated
+    unlearned = scoring.assign(p_female=np.nan, age_pred=np.nan)
+    found = find_issues(faces, unlearned)
+    assert set(found["attribute"]) == {"ethnicity"}
+    pd.testing.assert_frame_equal(found, issues[issues["attribute"] == "ethnicity"].reset_index(drop=True))
+
+
 def test_absent_classes_flag_only_certain_contradictions(simulated):
     faces, scoring, wrong, _ = simulated
     two = faces["ethnicity"].isin([0, 1]).to_numpy()

@@ -7,6 +7,7 @@ from scipy.special import log_softmax, softmax
 from facelib.models.calibration import (
     COVERAGE,
     MIN_CATEGORY,
+    MIN_ROWS,
     MONDRIAN_BINS,
     AgeIntervals,
     fit_age_intervals,
@@ -35,8 +36,11 @@ def test_the_temperature_has_the_lowest_loss():
     assert all(loss(found) <= loss(found * factor) for factor in (0.8, 0.95, 1.05, 1.25))
 
 
-def test_without_rows_nothing_is_scaled():
-    assert fit_temperature(np.zeros((0, 5)), np.zeros(0, int)) == 1
+@pytest.mark.parametrize("n", [0, 1, MIN_ROWS - 1])
+def test_too_few_rows_scale_nothing(n):
+    sure = np.tile([1.0, 0, 0, 0, 0], (n, 1))  # right each time: the more certain, the lower the loss
+    assert fit_temperature(sure, np.zeros(n, int)) == 1
+    assert fit_temperature(np.tile([1.0, 0, 0, 0, 0], (MIN_ROWS, 1)), np.zeros(MIN_ROWS, int)) < 0.1
 
 
 def test_one_logit_as_two():
