@@ -476,23 +476,27 @@ def _looks_at(run: RunFolder, results: dict) -> Answer:
     trusted = trusted_maps(run)
     at_face = outputs_named([head for head in trusted if found.get(head) == "the face"])
     past = outputs_named([head for head in trusted if found.get(head) == "past the face"])
-    finding = f"At the face rather than around it, for {listed(at_face)}." if at_face else "That cannot be told."
+    finding = (
+        f"LayerCAM lies more on the face than its area, for {listed(at_face)}." if at_face else "That cannot be told."
+    )
     if past:
-        finding = f"Past the face, for {listed(past)}: the background weighs more than its area."
+        finding = f"Past the face, for {listed(past)}: LayerCAM lies more on the background than its area."
     shares = sorted(results[f"explain.{head}.background_share"]["value"] for head in found)
     lines = (
         [f"Share of the LayerCAM map on the background: {_span(shares)} over {len(shares)} outputs"] if shares else []
     )
     if lines:
         lines[0] += f"; it is {100 * area:.1f} % of the picture"
+        if edges := details_of(run, "07_explain").get("edges_background"):
+            lines[0] += f" and {shown(edges)['value']} of a map of edges"
     won: dict[str, list[str]] = {}
     for head, methods in faithful_methods(run).items():
         for method in methods:
             won.setdefault(method, []).append(head)
     if untold := [head for head in found if head not in trusted]:
         lines.append(
-            f"Of {listed(outputs_named(untold))} LayerCAM tells nothing: no better than edges or noise, or not shown "
-            "to change with random weights"
+            f"For {listed(outputs_named(untold))} the LayerCAM maps say nothing: no better than edges or noise, or not "
+            "shown to change with random weights"
         )
     if won:
         texts = [f"{method} for {listed(outputs_named(heads))}" for method, heads in won.items()]

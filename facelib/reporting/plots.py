@@ -497,10 +497,13 @@ def error_map(positions: np.ndarray, labels: np.ndarray, title: str) -> Figure:
     return _finish(figure)
 
 
-def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str) -> Figure:
+def attribution_grid(
+    background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str, notes: dict | None = None
+) -> Figure:
     """Attribution maps over one background picture: a row per method, a column per explained output.
 
     LIME's are green where they support and pink where they oppose the output, which colour-blind readers tell apart.
+    `notes` are short texts below single maps, by output and method.
     """
     heads = list(dict.fromkeys(head for head, _ in maps))
     methods = list(dict.fromkeys(method for _, method in maps))
@@ -522,6 +525,10 @@ def attribution_grid(background: np.ndarray, maps: dict[tuple[str, str], np.ndar
             low = -limit if signed else saliency.min()
             axis.imshow(saliency, cmap="PiYG" if signed else "magma", alpha=0.55, vmin=low, vmax=limit)
             axis.set(xticks=[], yticks=[])
+            axis.set_xlabel((notes or {}).get((head, method), ""), fontsize=8)
+    scales = ["CAM: dark none, bright most"] * any(method != "lime" for method in methods)
+    scales += ["LIME: green supports the output, pink opposes it"] * ("lime" in methods)
+    figure.supxlabel(f"{'; '.join(scales)}; each map on a scale of its own", fontsize=9)
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(
             head.replace("ethnicity_", "ethnicity\n").replace("_", " "), fontsize=9, loc="center", fontweight="normal"

@@ -85,7 +85,7 @@ def test_clear_numbers_give_clear_answers(run):
     assert "Gender accuracy: 60.0 % for ages 0-4 (n = 20), 98.0 % for ages 30-45 (n = 60)" in worse.details
     counts = "2 found, 1 cannot tell; at one age mix “a” goes from found to not found"
     assert f"Claims of an earlier analysis: {counts}" in worse.details
-    assert answers["What does it look at?"].finding == "At the face rather than around it, for age."
+    assert answers["What does it look at?"].finding == "LayerCAM lies more on the face than its area, for age."
     assert "More faithful than edges and noise: layer-cam for age" in answers["What does it look at?"].details
     assert answers["Can I trust these numbers?"].finding.endswith("The numbers say nothing about people.")
 
@@ -162,7 +162,7 @@ def test_a_map_that_could_be_had_without_the_network_tells_nothing(run, lacking)
     run.save_metrics("07_explain", {"explain.age.background_share": share}, **explained["details"])
     looks = told(run)["What does it look at?"]
     assert looks.finding == "That cannot be told." and any(
-        "Of age LayerCAM tells nothing" in line for line in looks.details
+        "For age the LayerCAM maps say nothing" in line for line in looks.details
     )
 
 
