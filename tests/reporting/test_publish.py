@@ -6,18 +6,21 @@ import torch
 from nbformat import v4
 from safetensors.torch import load_file
 
+from facelib.metrics import Estimate
 from facelib.models.network import load_network, predict_outputs, save_network
 from facelib.pipeline import notebook_path
 from facelib.reporting.publish import (
     PRIVATE,
     UnfitToPublish,
     _course,
+    add_version,
     check_notebook,
     halve,
     main,
     publish,
     publish_notebook,
     update_page,
+    versions,
 )
 from facelib.runs import start_run, write_json
 from facelib.schema import NOTEBOOKS
@@ -148,3 +151,23 @@ def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
     with pytest.raises(UnfitToPublish, match="no place for the results"):
         update_page(page, "results", "new\n")
     assert page.read_text() == "no marks"
+
+
+def test_each_version_of_the_model_that_was_tested_is_listed_once(empty_runs, tmp_path):
+    run = start_run("real", "smoke", "photos")
+
+    def tested(mae: float, date: str) -> list[dict]:
+        shares = {f"test.{name}.accuracy": Estimate(0.94, 0.93, 0.95, 200, "share") for name in ("gender", "ethnicity")}
+        run.save_metrics("05_evaluate_bias", {"test.age.mae": Estimate(mae, 4.5, 5.0, 200, "years")} | shares)
+        (run.path / "test_reads.csv").write_text(f"date,notebook\n2026-01-01,05\n{date},05\n")
+        add_version(run, tmp_path)
+        return versions(tmp_path)
+
+    assert versions(tmp_path) == []
+    assert len(tested(4.8, "2026-02-02")) == 1
+    assert len(tested(4.7, "2026-03-03")) == 2
+    both = tested(4.7, "2026-04-04")  # the same model, tested again
+    assert [(version["tested"], version["age.mae"]) for version in both] == [
+        ("2026-02-02", "4.80 y"),
+        ("2026-03-03", "4.70 y"),
+    ]
