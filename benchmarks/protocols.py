@@ -54,8 +54,8 @@ PUBLISHED_NOTE = """
 `python -m benchmarks.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
 the {n_test:,} have a copy in the training list, and the second row leaves them out. The age error is of ages in whole
-years, as everywhere in this project, which hardly changes it; within 5 years is counted before ages are rounded, as
-others mostly do: in whole years it is {whole:.1%}. {made}
+years, as everywhere in this project; within 5 years is counted before ages are rounded, as others mostly do: in whole
+years it is {whole:.1%}. {made}
 """
 SEEDS_NOTE = """
 ## The same, begun from other seeds

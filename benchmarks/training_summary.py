@@ -18,7 +18,7 @@ from facelib.storage import write_text
 
 FOLDER = project_root() / TRAINING_RESULTS
 # Settings that a training reads; how long it takes may be given in another way.
-READ = ("epochs", *READ_BY_TRAINING)
+READ = ("epochs", "learning_rate", "head_epochs", *READ_BY_TRAINING)
 OPENING = """# How do the recipes compare, and what does a training step cost?
 
 Measured on UTKFace by the commands named below, each of which writes its results into this folder. This page is made

@@ -18,13 +18,13 @@ from traitlets.config import Config
 
 from facelib.config import Profile
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
-from facelib.runs import RunFolder, package_fingerprint, project_root, read_json, write_json
+from facelib.runs import PROGRESS, RunFolder, package_fingerprint, project_root, read_json, write_json
 from facelib.schema import ATTRIBUTES, NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
 # What a person did, and how often the test split was looked at, outlives a run that begins anew.
 LASTING = ("tables/decisions.csv", "test_reads.csv")
-LOCK, PROGRESS = ".lock", "progress.json"
+LOCK = ".lock"
 # Run by a notebook's kernel before its first cell.
 TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
 

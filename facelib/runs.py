@@ -31,6 +31,7 @@ from facelib.storage import atomic_path, write_text, writing
 
 # What params.yaml says of a run that was made from a published one.
 WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs"
+PROGRESS = "progress.json"  # which notebooks are finished, by the pipeline
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
 
@@ -352,7 +353,14 @@ class RunFolder:
         write_json(self.path / "results.json", results)
 
     def forget(self, notebooks: Iterable[str]) -> None:
-        """Remove what notebooks measured, drew and printed, so that nothing old stands beside what is made anew."""
+        """Remove what notebooks measured, drew and printed, so that nothing old stands beside what is made anew.
+
+        They count as unfinished from then on.
+        """
+        notebooks = set(notebooks)
+        if (self.path / PROGRESS).exists():
+            kept = {name: facts for name, facts in read_json(self.path / PROGRESS).items() if name not in notebooks}
+            write_json(self.path / PROGRESS, kept)
         for name in notebooks:
             (self.path / "metrics" / f"{name}.json").unlink(missing_ok=True)
             (self.path / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)

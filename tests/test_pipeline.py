@@ -123,6 +123,24 @@ def test_labels_of_different_faces_are_refused(empty_runs):
         _ = run.learned
 
 
+def test_what_is_forgotten_is_done_again(run, monkeypatch):
+    """A notebook that is run by hand forgets what follows from it; the next `facelib run` has to make that anew."""
+    made = []
+
+    def write(source: str, out: str, **_) -> None:
+        made.append(Path(out).name[-10:])
+        nbformat.write(v4.new_notebook(), out)
+
+    monkeypatch.setattr(pipeline.papermill, "execute_notebook", write)
+    faces = pd.DataFrame({"image_id": ["a"], "age": [30.0], "gender": [1], "ethnicity": [0]})
+    run.save_table(faces, "faces")
+    pipeline.execute(run, say=lambda line: None)
+    run.forget(NOTEBOOKS[6:])
+    made.clear()
+    pipeline.execute(run, say=lambda line: None)
+    assert len(made) == 2
+
+
 def test_notebook_01_reads_anew_whatever_the_old_faces_lacked(run, monkeypatch, tmp_path):
     """Labels that were added since, or a damaged table, are its to find."""
     told = []

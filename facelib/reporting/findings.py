@@ -1,6 +1,7 @@
 """What a run found, as sentences and rows computed from its results: for the report, the slides and published pages."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from facelib.schema import ATTRIBUTES, ETHNICITIES
 HEADLINE = {
     "age.mae": ("Age: mean absolute error", "age.mae"),
     "age.cs5": ("Age: within 5 years", None),
-    "age.bias": ("Age: mean predicted minus labelled, over which young and old cancel", None),
+    "age.bias": ("Age: mean predicted minus labelled (opposite errors cancel)", None),
     "age.mae_le45": ("Age: error at 45 and below", None),
     "age.mae_gt45": ("Age: error over 45", None),
     "age.r2": ("Age: R2", None),
@@ -165,6 +166,16 @@ def provenance(run: RunFolder) -> dict[str, str]:
         "Versions": versions,
         "Settings": profile,
     }
+
+
+def data_name(run: RunFolder) -> str:
+    """The name of the folder or table of a run's data; empty for synthetic faces."""
+    return Path(run.params["data"]["path"]).name
+
+
+def is_utkface(run: RunFolder) -> bool:
+    """Whether a run's data are, by their name, UTKFace, of which it is known how labels were made."""
+    return "utkface" in data_name(run).lower()
 
 
 def kind_of_faces(run: RunFolder) -> str:
@@ -367,15 +378,22 @@ def in_short(run: RunFolder, versions: int = 1) -> str:
         "faces labelled {worse} at {ages} (age error {worse_mae} y, {better} {better_mae} y)".format(**gap)
         for gap in gaps_at_one_age(run)
     ]
-    skewed = listed(f"ages {end['ages']} are predicted {end['by']} years {end['way']}" for end in cancelling_bias(run))
-    earlier = f"; the same test faces scored {versions - 1} earlier versions of it" if versions > 1 else ""
+    skewed = " and ".join(
+        f"ages {end['ages']} are predicted {end['by']} years {end['way']}" for end in cancelling_bias(run)
+    )
+    skewed = f" On average {skewed}." if skewed else ""
+    earlier = f"{versions - 1} earlier version{'s' if versions > 2 else ''}"
+    earlier = f"; the same test faces scored {earlier} of it" if versions > 1 else ""
+    origin = "labels partly made by a machine, " if is_utkface(run) else ""
+    least = least_covered(run)
+    least = f", fewest at ages {least['group']} ({100 * least['value']:.0f} %)" if least else ""
+    held = f"The 90 % age intervals held {shown(results['test.age.interval_coverage'])['value']} of the labels{least}."
     return (
-        f"**What was found.** On {age['n']} test faces of UTKFace, age is off by {age['value']} on average, the gender "
-        f"label is right for {gender['value']} and the ethnicity label for {ethnicity['value']}. It is worse for "
-        f"{'; '.join(worse) or 'no group that can be told'}. On average {skewed}.\n\n"
-        "**Can it be trusted?** As a description of one model on one data set: one seed, no other photographs, labels "
-        "partly made by a machine, and different photographs of one person possibly on both sides of the split"
-        f"{earlier}.\n"
+        f"**What was found.** On {age['n']} test faces of {data_name(run)}, age is off by {age['value']} on average, "
+        f"the gender label is right for {gender['value']} and the ethnicity label for {ethnicity['value']}. It is "
+        f"worse for {'; '.join(worse) or 'no group that can be told'}.{skewed}\n\n"
+        "**Can it be trusted?** As a description of one model on one data set: one seed, no other photographs, "
+        f"{origin}and different photographs of one person possibly on both sides of the split{earlier}. {held}\n"
     )
 
 
@@ -464,7 +482,7 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
         )
     if unequal := gaps_at_one_age(run):
         texts = ["{worse_mae} y for {worse} and {better_mae} y for {better} at {ages}".format(**gap) for gap in unequal]
-        lines.append(f"Age error by gender label at one age: {listed(texts)}")
+        lines.append(f"Age error by gender label at one age: {'; '.join(texts)}")
     if claims := claim_counts(run):
         lines.append(f"Claims of an earlier analysis: {claims}")
     return Answer("For whom is it worse?", finding, tuple(lines), "05_evaluate_bias")
@@ -477,7 +495,7 @@ def _looks_at(run: RunFolder, results: dict) -> Answer:
     at_face = outputs_named([head for head in trusted if found.get(head) == "the face"])
     past = outputs_named([head for head in trusted if found.get(head) == "past the face"])
     finding = (
-        f"LayerCAM lies more on the face than its area, for {listed(at_face)}." if at_face else "That cannot be told."
+        f"More at the face than its area, by LayerCAM, for {listed(at_face)}." if at_face else "That cannot be told."
     )
     if past:
         finding = f"Past the face, for {listed(past)}: LayerCAM lies more on the background than its area."

@@ -526,7 +526,7 @@ def attribution_grid(
             axis.imshow(saliency, cmap="PiYG" if signed else "magma", alpha=0.55, vmin=low, vmax=limit)
             axis.set(xticks=[], yticks=[])
             axis.set_xlabel((notes or {}).get((head, method), ""), fontsize=8)
-    scales = ["CAM: dark none, bright most"] * any(method != "lime" for method in methods)
+    scales = ["CAM: dark least, bright most"] * any(method != "lime" for method in methods)
     scales += ["LIME: green supports the output, pink opposes it"] * ("lime" in methods)
     figure.supxlabel(f"{'; '.join(scales)}; each map on a scale of its own", fontsize=9)
     for axis, head in zip(axes[0], heads, strict=True):

@@ -6,6 +6,7 @@ can be made from it, and `restore` makes a run folder of it.
 """
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -236,13 +237,20 @@ def publish(run: RunFolder, target: Path) -> Path:
 
 
 def versions(target: Path) -> list[dict]:
-    """The models that were published so far, each scored on the test split once, oldest first: `versions.csv`."""
+    """The models that were published so far, oldest first: when they were tested, on which faces, with what result."""
     path = target / "versions.csv"
     return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
 
 
+def digest_of_test_faces(run: RunFolder) -> str:
+    """A digest of the names of a run's test faces."""
+    split = run.load_table("splits")
+    tested = split.loc[(split["split"] == "test") & split["kept"], "image_id"]
+    return hashlib.sha256("\n".join(sorted(tested)).encode()).hexdigest()[:12]
+
+
 def add_version(run: RunFolder, target: Path) -> None:
-    """Add a run to the list of published versions; the same results, tested again, are not listed twice.
+    """Add a run to the list of published versions; the last one, tested again, is not listed twice.
 
     Test faces that helped to tell one version from the next are no longer quite unseen: a reader has to know how many
     there were, and what each scored.
@@ -251,10 +259,16 @@ def add_version(run: RunFolder, target: Path) -> None:
     listed = {key: findings.shown(results[f"test.{key}"])["value"] for key in VERSIONED}
     log = run.require("test_reads.csv").read_text(encoding="utf-8").splitlines()
     version = {"tested": log[-1].partition(",")[0], **listed, "n": str(results["test.age.mae"]["n"])}
+    version["faces"] = digest_of_test_faces(run)
     before = versions(target)
-    if not any({**earlier, "tested": version["tested"]} == version for earlier in before):
+    if not before or {**before[-1], "tested": version["tested"]} != version:
         with atomic_path(target / "versions.csv") as partial:
             pd.DataFrame([*before, version]).to_csv(partial, index=False)
+
+
+def in_short(run: RunFolder, target: Path) -> str:
+    """The README's paragraph; it counts the versions of the model that were scored on the run's test faces."""
+    return findings.in_short(run, sum(version["faces"] == digest_of_test_faces(run) for version in versions(target)))
 
 
 def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[str], rounding: dict) -> None:
@@ -274,6 +288,8 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
     environment.keep_trailing_newline = True
     facts = {
         "run": run,
+        "data_name": findings.data_name(run),
+        "is_utkface": findings.is_utkface(run),
         "kind": findings.kind_of_faces(run),
         "answers": findings.answers(run),
         "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
@@ -292,7 +308,7 @@ def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[s
         "weights": {name: (target / "checkpoints" / f"{name}.safetensors").stat().st_size / 1e6 for name in networks},
         "tables": sum(path.stat().st_size for path in (target / "tables").iterdir()) / 1e6,
         "rounding": rounding,
-        "versions": versions(target),
+        "versions": [version for version in versions(target) if version["faces"] == digest_of_test_faces(run)],
     }
     for name, template in PAGES.items():
         write_text(target / name, environment.get_template(template).render(**facts))
@@ -335,7 +351,7 @@ def main(name: str) -> None:
     if run.is_synthetic:
         raise UnfitToPublish(f"run {name!r} is of synthetic faces: the reference is a run on photographs")
     page = publish(run, root / "reports" / "utkface")
-    update_page(root / "README.md", "short", findings.in_short(run, len(versions(page.parent))))
+    update_page(root / "README.md", "short", in_short(run, page.parent))
     update_page(root / "README.md", "results", findings.markdown_summary(findings.headline_rows(run)))
     update_page(root / "README.md", "comparison", comparison_table(run))
     print(f"published: {page}")

@@ -197,7 +197,7 @@ def _group_slides(run: RunFolder) -> list[dict]:
         held.append([group, *texts, f"{next(iter(rows.values()))['n']:,}"])
     coverage, width = (findings.shown(results[f"test.age.interval_{name}"])["value"] for name in ("coverage", "width"))
     return [
-        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], height=6.6),
+        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], height=5.2),
         _slide(
             f"Claims of an earlier analysis, tested: {findings.claim_counts(run)}",
             ["Differences or a ratio of error rates, or years: the report says which. Intervals for all at once."],

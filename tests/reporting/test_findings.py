@@ -85,7 +85,7 @@ def test_clear_numbers_give_clear_answers(run):
     assert "Gender accuracy: 60.0 % for ages 0-4 (n = 20), 98.0 % for ages 30-45 (n = 60)" in worse.details
     counts = "2 found, 1 cannot tell; at one age mix “a” goes from found to not found"
     assert f"Claims of an earlier analysis: {counts}" in worse.details
-    assert answers["What does it look at?"].finding == "LayerCAM lies more on the face than its area, for age."
+    assert answers["What does it look at?"].finding == "More at the face than its area, by LayerCAM, for age."
     assert "More faithful than edges and noise: layer-cam for age" in answers["What does it look at?"].details
     assert answers["Can I trust these numbers?"].finding.endswith("The numbers say nothing about people.")
 
@@ -129,9 +129,11 @@ def test_what_cancels_on_average_is_said(run):
         "least at ages 75+: 79.0 % (70.0 % to 86.0 %)" in line for line in answers["Can I trust these numbers?"].details
     )
     short = findings.in_short(run, versions=3)
-    assert "faces labelled female at 46-59 (age error 8.5 y, male 5.9 y)" in short and "30-45 (age error" not in short
+    assert "faces labelled female at 46-59 (age error 8.5 y, male 5.9 y)" in short and "18-29 (age error" not in short
     assert "ages 75+ are predicted 8.1 years too young" in short and "scored 2 earlier versions" in short
-    assert "earlier versions" not in findings.in_short(run)
+    assert "scored 1 earlier version of it" in findings.in_short(run, versions=2)
+    assert "earlier version" not in findings.in_short(run)
+    assert "age intervals held 90.0 % of the labels, fewest at ages 75+ (79 %)" in short
 
 
 def test_unclear_numbers_give_no_finding(run):

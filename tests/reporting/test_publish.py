@@ -1,6 +1,7 @@
 """What is published shows no person, names no machine, and says what the run measured."""
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from nbformat import v4
@@ -15,6 +16,7 @@ from facelib.reporting.publish import (
     _course,
     add_version,
     check_notebook,
+    digest_of_test_faces,
     halve,
     main,
     publish,
@@ -163,6 +165,8 @@ def test_each_version_of_the_model_that_was_tested_is_listed_once(empty_runs, tm
         add_version(run, tmp_path)
         return versions(tmp_path)
 
+    faces = pd.DataFrame({"image_id": list("abc"), "split": ["train", "test", "test"], "kept": [True, True, False]})
+    run.save_table(faces, "splits")
     assert versions(tmp_path) == []
     assert len(tested(4.8, "2026-02-02")) == 1
     assert len(tested(4.7, "2026-03-03")) == 2
@@ -171,3 +175,6 @@ def test_each_version_of_the_model_that_was_tested_is_listed_once(empty_runs, tm
         ("2026-02-02", "4.80 y"),
         ("2026-03-03", "4.70 y"),
     ]
+    assert len(tested(4.8, "2026-05-05")) == 3  # as good as the first, but another one
+    run.save_table(faces.assign(kept=True), "splits")
+    assert versions(tmp_path)[-1]["faces"] != digest_of_test_faces(run)
