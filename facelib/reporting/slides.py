@@ -161,7 +161,7 @@ def _model_slides(run: RunFolder) -> list[dict]:
             f"After {train['epochs']} epochs from {start} weights, the age error is {train['train_mae']:.1f} y in "
             f"training and {value['validation.age.mae']} on validation",
             figures=["03_training_curves.svg"],
-            height=7.4,
+            height=8.8,
         ),
         _slide(good.finding[:-1], table=rows),
         _slide(
@@ -199,7 +199,7 @@ def _group_slides(run: RunFolder) -> list[dict]:
     return [
         _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], height=5.2),
         _slide(
-            f"Claims of an earlier analysis, tested: {findings.claim_counts(run)}",
+            f"Claims of an earlier analysis, tested: {findings.claim_counts(run).partition(';')[0]}",
             ["Differences or a ratio of error rates, or years: the report says which. Intervals for all at once."],
             table=claims,
         ),
@@ -227,13 +227,13 @@ def _closing_slides(run: RunFolder) -> list[dict]:
             "doubt too",
             ["Errors: a wrong gender or ethnicity, or among the largest in age; of validation and calibration."],
             figures=["06_error_map.svg"],
-            height=8.2,
+            height=8.8,
         ),
         _slide(
             f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",
             looks.details[:2],
             ["07_mean_maps.png"],
-            height=6.0,
+            height=7.4,
         ),
         _slide(
             f"A crop 1.4 times as wide as in training adds {wider} to the age error",
