@@ -435,7 +435,7 @@ def _what_was_wrong(run: RunFolder, results: dict) -> Answer:
     lines = [f"Labels doubted by networks that never saw them: {listed(doubted)}"]
     if crossing is not None:
         lines.insert(0, f"A random split would put {crossing:.0f} pairs of copies on both sides")
-    parts = [f"by {noise['age']} of age on average"] * ("age" in noise)
+    parts = [f"by {noise['age']} of age on average"] if "age" in noise else []
     parts += [f"in {name} for {noise[name]}" for name in ("gender", "ethnicity") if name in noise]
     finding = f"{groups:,} groups of copies{'; two labels of one photograph differ ' * bool(parts)}"
     finding += f"{listed(parts) if parts else ''}."

@@ -168,6 +168,18 @@ def test_a_map_that_could_be_had_without_the_network_tells_nothing(run, lacking)
     )
 
 
+def test_labels_without_age_differ_in_what_there_is(run):
+    fill(run, Estimate(4.9, 4.5, 5.2, 158, "years"), [], Estimate(0.17, 0.15, 0.19, 100, "share"))
+    measured = run.load_metrics("02_clean")
+    noise = [row for row in measured["details"]["label_noise"] if row["attribute"] == "gender"]
+    headline = {key: Estimate(**value) for key, value in measured["headline"].items()}
+    run.save_metrics("02_clean", headline, label_noise=noise)
+    found = told(run)["What was wrong with it?"].finding
+    assert found == "40 groups of copies; two labels of one photograph differ in gender for 6.0 %."
+    run.save_metrics("02_clean", headline, label_noise=[])
+    assert told(run)["What was wrong with it?"].finding == "40 groups of copies."
+
+
 def test_masked_groups_are_too_few_and_no_groups_are_elsewhere(run):
     share = Estimate(0.17, 0.15, 0.19, 100, "share")
     fill(run, Estimate(4.9, 4.5, 5.2, 158, "years"), [group("0-4", 2, None), group("75+", 3, None)], share)
