@@ -155,7 +155,7 @@ PROFILES = {
         Profile(
             "full",
             image_px=96,
-            epochs=34,
+            epochs=30,
             label_epochs=8,
             stage_epochs=5,
             resamples=2000,
