@@ -179,8 +179,9 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     finished = _load_finished(run)
     if first:
         finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
-    package, accepted = package_fingerprint(), notebook_parameters()
+    accepted = notebook_parameters()
     for number, name in enumerate(names[: stop + 1]):
+        package = package_fingerprint()  # anew, since a run takes hours, in which the package may change
         chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
         if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
             stale = (

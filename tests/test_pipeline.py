@@ -141,6 +141,18 @@ def test_what_is_forgotten_is_done_again(run, monkeypatch):
     assert len(made) == 2
 
 
+def test_each_notebook_is_noted_with_the_package_that_ran_it(run, monkeypatch):
+    """A run takes hours, in which somebody may mend the package: the next notebook's process reads it as it is then."""
+    monkeypatch.setattr(
+        pipeline.papermill, "execute_notebook", lambda source, out, **_: nbformat.write(v4.new_notebook(), out)
+    )
+    run.save_table(pd.DataFrame({"image_id": ["a"], "age": [30.0], "gender": [1], "ethnicity": [0]}), "faces")
+    states = iter(["before", "after"])
+    monkeypatch.setattr(pipeline, "package_fingerprint", lambda: next(states))
+    pipeline.execute(run, last="02", say=lambda line: None)
+    assert [facts.package for facts in pipeline._load_finished(run).values()] == ["before", "after"]
+
+
 def test_notebook_01_reads_anew_whatever_the_old_faces_lacked(run, monkeypatch, tmp_path):
     """Labels that were added since, or a damaged table, are its to find."""
     told = []

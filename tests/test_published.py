@@ -35,12 +35,12 @@ def test_the_readme_says_in_short_what_was_found(run):
     assert in_short(run, REFERENCE) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_published_version_is_the_last_of_those_listed(run):
-    last = versions(REFERENCE)[-1]
-    assert {key: last[key] for key in VERSIONED} == {
-        key: shown(run.results()[f"test.{key}"])["value"] for key in VERSIONED
-    }
-    assert last["faces"] == digest_of_test_faces(run)
+def test_the_published_version_is_one_of_those_listed(run):
+    """Not always the last: validation may prefer an older one."""
+    dates = set(pd.read_csv(REFERENCE / "test_reads.csv")["date"])
+    values = {key: shown(run.results()[f"test.{key}"])["value"] for key in VERSIONED}
+    (version,) = (each for each in versions(REFERENCE) if values.items() <= each.items())
+    assert version["faces"] == digest_of_test_faces(run) and version["tested"] in dates
 
 
 def test_the_published_run_is_of_the_profile_as_it_is(run):

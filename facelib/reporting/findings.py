@@ -382,8 +382,8 @@ def in_short(run: RunFolder, versions: int = 1) -> str:
         f"ages {end['ages']} are predicted {end['by']} years {end['way']}" for end in cancelling_bias(run)
     )
     skewed = f" On average {skewed}." if skewed else ""
-    earlier = f"{versions - 1} earlier version{'s' if versions > 2 else ''}"
-    earlier = f"; the same test faces scored {earlier} of it" if versions > 1 else ""
+    others = f"{versions - 1} other version{'s' if versions > 2 else ''}"
+    others = f"; the same test faces scored {others} of it" if versions > 1 else ""
     origin = "labels partly made by a machine, " if is_utkface(run) else ""
     least = least_covered(run)
     least = f", fewest at ages {least['group']} ({100 * least['value']:.0f} %)" if least else ""
@@ -393,7 +393,7 @@ def in_short(run: RunFolder, versions: int = 1) -> str:
         f"the gender label is right for {gender['value']} and the ethnicity label for {ethnicity['value']}. It is "
         f"worse for {'; '.join(worse) or 'no group that can be told'}.{skewed}\n\n"
         "**Can it be trusted?** As a description of one model on one data set: one seed, no other photographs, "
-        f"{origin}and different photographs of one person possibly on both sides of the split{earlier}. {held}\n"
+        f"{origin}and different photographs of one person possibly on both sides of the split{others}. {held}\n"
     )
 
 

@@ -71,14 +71,13 @@ def typeset(run: RunFolder, pages: dict, **options):
         )
 
 
-def _slide(title: str, points=(), figures=(), table=(), height: float = 8.4, stacked: bool = False) -> dict:
-    """One slide; `height` of each figure is in centimetres, `stacked` sets several below each other."""
+def _slide(title: str, points=(), figures=(), table=(), stacked: bool = False) -> dict:
+    """One slide; `stacked` sets several figures below each other."""
     return {
         "title": title,
         "points": list(points),
         "figures": list(figures),
         "table": [list(row) for row in table],
-        "height": height,
         "stacked": stacked,
     }
 
@@ -125,7 +124,6 @@ def _data_slides(run: RunFolder) -> list[dict]:
         _slide(
             f"{told['01_explore'].finding[:-1]}; {explored['thin_cells']} cells of the labels hold fewer than 30 faces",
             figures=["01_labels.svg", "01_joint_imbalance.svg"],
-            height=4.7,
             stacked=True,
         ),
         _slide(
@@ -136,7 +134,6 @@ def _data_slides(run: RunFolder) -> list[dict]:
             "How far two labels of one photograph lie apart",
             [f"A random split lets {clean['random_split_pairs']:.0f} pairs of copies cross; this one lets {leaks}."],
             figures=["02_copies_disagree.svg"],
-            height=7.4,
         ),
     ]
 
@@ -161,12 +158,9 @@ def _model_slides(run: RunFolder) -> list[dict]:
             f"After {train['epochs']} epochs from {start} weights, the age error is {train['train_mae']:.1f} y in "
             f"training and {value['validation.age.mae']} on validation",
             figures=["03_training_curves.svg"],
-            height=8.8,
         ),
         _slide(good.finding[:-1], table=rows),
-        _slide(
-            f"{value['test.age.cs5']} of the ages are met within five years", figures=["05_age_scatter.svg"], height=9.6
-        ),
+        _slide(f"{value['test.age.cs5']} of the ages are met within five years", figures=["05_age_scatter.svg"]),
         _slide(
             f"Two stages: {value['test.age_stages.mae_oracle_bin']} when told the true bin, "
             f"{value['test.age_stages.mae_routed']} when the network has to find it",
@@ -175,7 +169,6 @@ def _model_slides(run: RunFolder) -> list[dict]:
                 f"The figure is of validation, where “{chosen}” won: the age of all other slides.",
             ],
             ["04_two_stage_errors.svg"],
-            height=6.2,
         ),
     ]
 
@@ -197,7 +190,7 @@ def _group_slides(run: RunFolder) -> list[dict]:
         held.append([group, *texts, f"{next(iter(rows.values()))['n']:,}"])
     coverage, width = (findings.shown(results[f"test.age.interval_{name}"])["value"] for name in ("coverage", "width"))
     return [
-        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], height=5.2),
+        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"]),
         _slide(
             f"Claims of an earlier analysis, tested: {findings.claim_counts(run).partition(';')[0]}",
             ["Differences or a ratio of error rates, or years: the report says which. Intervals for all at once."],
@@ -227,19 +220,16 @@ def _closing_slides(run: RunFolder) -> list[dict]:
             "doubt too",
             ["Errors: a wrong gender or ethnicity, or among the largest in age; of validation and calibration."],
             figures=["06_error_map.svg"],
-            height=8.8,
         ),
         _slide(
             f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",
             looks.details[:2],
             ["07_mean_maps.png"],
-            height=7.4,
         ),
         _slide(
             f"A crop 1.4 times as wide as in training adds {wider} to the age error",
             ["The same validation faces, cropped tighter and wider; black where the chip ends."],
             figures=["08_margin.svg"],
-            height=6.6,
         ),
         _slide(
             trust.finding[:-1],

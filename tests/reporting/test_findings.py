@@ -130,9 +130,9 @@ def test_what_cancels_on_average_is_said(run):
     )
     short = findings.in_short(run, versions=3)
     assert "faces labelled female at 46-59 (age error 8.5 y, male 5.9 y)" in short and "18-29 (age error" not in short
-    assert "ages 75+ are predicted 8.1 years too young" in short and "scored 2 earlier versions" in short
-    assert "scored 1 earlier version of it" in findings.in_short(run, versions=2)
-    assert "earlier version" not in findings.in_short(run)
+    assert "ages 75+ are predicted 8.1 years too young" in short and "scored 2 other versions" in short
+    assert "scored 1 other version of it" in findings.in_short(run, versions=2)
+    assert "other version" not in findings.in_short(run)
     assert "age intervals held 90.0 % of the labels, fewest at ages 75+ (79 %)" in short
 
 
