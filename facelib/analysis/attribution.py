@@ -143,13 +143,18 @@ def network_outputs(network: nn.Module, images: np.ndarray, batch: int = 64) -> 
 
 
 def folded(heads: list[Explained]) -> list[Explained]:
-    """The same questions to copies of the networks for many forward passes, batch norms folded into convolutions."""
+    """The same questions to copies of the networks for many calls of `network_outputs`.
+
+    Batch norms are folded into the convolutions, whose weights are kept in the type that they are used in.
+    """
     copies = {}
     for head in heads:
         if id(head.network) not in copies:
             copied = copies[id(head.network)] = copy.deepcopy(head.network).eval()
             if hasattr(copied, "backbone"):
                 copied.backbone.resnet = fuse(copied.backbone.resnet)
+                if has_fast_bfloat16():
+                    copied.backbone.resnet.to(torch.bfloat16)
     return [head.of(copies[id(head.network)]) for head in heads]
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import isnan
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -25,7 +27,7 @@ from facelib.storage import atomic_path
 # The frontal detector's box within an aligned 200 px chip, median of what it finds on padded UTKFace chips
 # (benchmarks/face_box.py): left, top and edge as shares of the chip's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
-BATCH_FACES = 64  # predicted together, and so many photographs at most whose answers wait
+BATCH_PHOTOS = 32  # whose faces are predicted together
 SAID = {"age_low": 1, "age_high": 1, "p_female": 4}  # columns, and the decimals that are said
 NO_FACE = "no face found: the centre of the photograph was judged instead, and its numbers are no answer"
 
@@ -164,7 +166,8 @@ class PhotoAnswer:
 def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool = False) -> Iterator[PhotoAnswer]:
     """Predictions for each face of many photographs, in their order.
 
-    One photograph is in memory at a time, and the crops of `BATCH_FACES` faces, which are predicted together.
+    As many photographs are in memory as there are processor cores, each of which looks for the faces of one, and the
+    crops of `BATCH_PHOTOS`, whose faces are predicted together.
 
     Parameters
     ----------
@@ -174,29 +177,30 @@ def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool 
     ethnicity : bool
         Say the ethnicity label's probabilities too.
     """
-    waiting: list[tuple[Path, list[FaceCrop], str]] = []
-    faces = 0
-    for path in files:
-        try:
-            waiting.append((path, crop_faces(read_photo(path), predictor.image_px), ""))
-        except UnreadablePhoto as error:
-            waiting.append((path, [], str(error)))
-        faces += len(waiting[-1][1])
-        if max(faces, len(waiting)) >= BATCH_FACES:
-            yield from _answers(waiting, predictor, ethnicity)
-            waiting, faces = [], 0
-    yield from _answers(waiting, predictor, ethnicity)
+    files = iter(files)
+    with joblib.Parallel(n_jobs=-1, prefer="threads") as pool:  # the detector leaves the interpreter free
+        while batch := list(islice(files, BATCH_PHOTOS)):
+            read = pool(joblib.delayed(_read_crops)(path, predictor.image_px) for path in batch)
+            yield from _answers(read, predictor, ethnicity)
 
 
-def _answers(waiting: list[tuple], predictor: Predictor, ethnicity: bool) -> Iterator[PhotoAnswer]:
-    crops = [crop for _, some, _ in waiting for crop in some]
+def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
+    """A photograph's faces, or why it cannot be read."""
+    try:
+        return path, crop_faces(read_photo(path), px), ""
+    except UnreadablePhoto as error:
+        return path, [], str(error)
+
+
+def _answers(read: list[tuple], predictor: Predictor, ethnicity: bool) -> Iterator[PhotoAnswer]:
+    crops = [crop for _, some, _ in read for crop in some]
     described = iter(())
     if crops:
         images = np.stack([crop.image for crop in crops])
         outputs = predict_outputs(predictor.network, images)
         table = predictor.judge(outputs, images).join(predictor.familiarity(outputs["features"]))
         described = iter(describe_faces(crops, table, ethnicity))
-    for path, some, reason in waiting:
+    for path, some, reason in read:
         name = printable(str(path))
         yield PhotoAnswer(path, [{"photo": name, "face": k} | next(described) for k in range(len(some))], reason)
 

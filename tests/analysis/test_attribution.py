@@ -18,6 +18,7 @@ from facelib.analysis.attribution import (
     fine_layer,
     folded,
     map_edge,
+    network_outputs,
     noise_maps,
 )
 from facelib.analysis.lime_maps import lime_maps
@@ -93,13 +94,22 @@ def test_predictions_are_held_against_labels_as_given(network, stages, pictures)
     np.testing.assert_array_equal(correct["age_bin"], [*(bins[:4] == true_bins), np.nan])
 
 
-def test_folded_networks_answer_the_same(network, pictures):
+def test_folded_networks_answer_the_same(network, pictures, monkeypatch):
+    monkeypatch.setattr(attribution, "has_fast_bfloat16", lambda: False)
     (head,) = folded([Explained("gender", network, "gender", np.ones(5, int))])
     with torch.inference_mode():
         expected, got = (net(as_tensor(pictures))["age"] for net in (network, head.network))
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
     assert sum(isinstance(part, nn.BatchNorm2d) for part in network.modules()) == 20
     assert not any(isinstance(part, nn.BatchNorm2d) for part in head.network.modules())
+
+
+@pytest.mark.skipif(not attribution.has_fast_bfloat16(), reason="the processor is not built for bfloat16")
+def test_folded_networks_answer_nearly_the_same_in_bfloat16(network, pictures):
+    (head,) = folded([Explained("gender", network, "gender", np.ones(5, int))])
+    expected, got = (network_outputs(net, pictures)["age"] for net in (network, head.network))
+    torch.testing.assert_close(got, expected, rtol=0.02, atol=0.5)
+    assert {part.weight.dtype for part in network.modules() if isinstance(part, nn.Conv2d)} == {torch.float32}
 
 
 # --- class activation maps --------------------------------------------------------------------------------

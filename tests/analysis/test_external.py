@@ -230,14 +230,11 @@ def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_ph
     monkeypatch.setattr(external, "predict_outputs", counted)
     given = answers(small_photos, predictor)
     assert [answer.path for answer in given] == small_photos
-    assert (
-        len(batches) == 4
-        and max(batches) <= external.BATCH_FACES + 3
-        and sum(batches) == sum(len(answer.faces) for answer in given)
-    )
+    assert len(batches) == 7 and sum(batches) == sum(len(answer.faces) for answer in given)
+    assert batches[0] == sum(len(answer.faces) for answer in given[: external.BATCH_PHOTOS])
     assert [answer.path.name for answer in given if answer.reason] == ["100.png"]
     assert given[100].faces == [] and "100.png is no image" in given[100].reason
-    for k in (0, 63, 64, 101, 199):
+    for k in (0, 31, 32, 101, 199):
         alone = faces_of(small_photos[k], predictor)
         for one, many in zip(alone, given[k].faces, strict=True):
             assert one["box"] == many["box"] and one["photo"] == many["photo"]
@@ -251,7 +248,7 @@ def test_photographs_are_read_as_they_are_taken_and_answered_a_batch_later(small
     taken = []
     several = predict_photos((taken.append(file) or file for file in small_photos), predictor)
     next(several)
-    assert len(taken) == external.BATCH_FACES
+    assert len(taken) == external.BATCH_PHOTOS
 
 
 def test_a_stranger_is_flagged_and_a_missing_face_is_said(tmp_path, tiny_network):
