@@ -34,7 +34,7 @@ from facelib.models.training import has_fast_bfloat16, in_memory_format
 from facelib.runs import processor, write_json
 from facelib.schema import ATTRIBUTES
 
-FACES, STEPS, ROUNDS = 1000, 12, 3
+FACES, STEPS, ROUNDS = 1000, 12, 7
 PEAK_EDGE = 2048  # edge of the matrices whose product measures the peak
 
 

@@ -58,9 +58,9 @@ COMPARISONS = {
 GREY_NOTE = """
 ## The 48 x 48 grey CSV
 
-`python -m benchmarks.recipes RUN grey48 --set epochs={epochs}`, where RUN was begun on the CSV form of UTKFace, then
-`python -m benchmarks.recipes --compare grey48 --into grey48.json`: `reference` on that form, enlarged to {px} px,
-{minutes}, on {n:,} validation faces. Published for this form, each by a split of its own: gender 89 to 92 %,
+`python -m benchmarks.recipes RUN grey48 --px {px} --set {settings}`, where RUN was begun on the CSV form of UTKFace,
+then `python -m benchmarks.recipes --compare grey48 --into grey48.json`: `reference` on that form at {px} px, {minutes},
+on {n:,} validation faces that chose nothing. Published for this form, each by a split of its own: gender 89 to 92 %,
 ethnicity 76 to 82 %, age error 5.9 to 6.7 years.
 
 """
@@ -71,10 +71,10 @@ start would have changed is not in the intervals.
 STEP_NOTE = """
 ## A training step
 
-`python -m benchmarks.training_step path/to/UTKFace`, on {device}, {threads} threads, batches of {batch}, three rounds
-side by side. *Bare* is the network's step on one batch in memory. The pixel cache and the augmentation of the whole
-batch come on top of it in ours; the plain DataLoader decodes the files again in every epoch and changes them one by
-one, in {workers} processes.
+`python -m benchmarks.training_step path/to/UTKFace`, on {device}, {threads} threads, batches of {batch},
+{rounds} rounds side by side. *Bare* is the network's step on one batch in memory. The pixel cache and the augmentation
+of the whole batch come on top of it in ours; the plain DataLoader decodes the files again in every epoch and changes
+them one by one, in {workers} processes.
 """
 MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),
@@ -92,15 +92,23 @@ def learned(facts: dict, key: str) -> bool:
     return key.partition(".")[0] in facts["settings"]["learned"].split()
 
 
+def usual_at(settings: dict) -> dict:
+    """The profile `full`, on which --set is read, at the edge of some settings."""
+    return vars(PROFILES["full"]) | {"image_px": settings["image_px"]}
+
+
+def set_of(settings: dict, usual: dict) -> list[str]:
+    """KEY=VALUE of what a training reads and what is not as usual."""
+    return [f"{key}={settings[key]}" for key in READ if key in settings and settings[key] != usual[key]]
+
+
 def settings_list(found: dict[str, dict]) -> str:
     """What the first variant sets otherwise than the profile, and each other than the first, recipes included."""
     first = next(iter(found.values()))["settings"]
     lines = []
     for name, facts in found.items():
         own = facts["settings"]
-        # The first is told by what it sets otherwise than the profile `full`, which is what --set is read on.
-        usual = vars(PROFILES["full"]) | {"image_px": own["image_px"]} if own is first else first
-        other = [f"{key}={own[key]}" for key in READ if key in own and own[key] != usual[key]]
+        other = set_of(own, usual_at(own) if own is first else first)
         lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or 'as the profile is'}\n")
     return "".join(lines)
 
@@ -170,8 +178,12 @@ def grey() -> str:
     found = json.loads(path.read_text())
     (facts,) = found.values()
     minutes = f"{facts['seconds']['processor'] / 60:.0f} minutes of processor time" if facts["seconds"] else "resumed"
+    own = facts["settings"]
     note = GREY_NOTE.format(
-        epochs=facts["epochs"], px=facts["settings"]["image_px"], minutes=minutes, n=facts["measures"]["age.mae"]["n"]
+        px=own["image_px"],
+        settings=" ".join(set_of(own, usual_at(own))),
+        minutes=minutes,
+        n=facts["measures"]["age.mae"]["n"],
     )
     return note + variant_table(found)
 
@@ -188,7 +200,8 @@ def training_step() -> str:
             if name != "px":
                 rows.append([f"{found['px']} px", name, ", ".join(f"{value:.3g}" for value in values)])
                 rows[-1].append(f"{np.median(values):.3g}")
-    return STEP_NOTE.format(**facts) + table(["", "", "by round", "median"], rows)
+    rounds = len(facts["measured"][0]["pipeline over bare"])
+    return STEP_NOTE.format(**facts, rounds=rounds) + table(["", "", "by round", "median"], rows)
 
 
 if __name__ == "__main__":
