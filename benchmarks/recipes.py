@@ -6,6 +6,7 @@ one, with paired bootstrap intervals, into a file of reports/training. Time is p
 the machine do not lengthen much; what notebook 02's networks took, whose opinions a recipe may learn, is not in it.
 
 usage: python -m benchmarks.recipes RUN VARIANT [--px 64] [--set KEY=VALUE ...]
+       python -m benchmarks.recipes --finished FOLDER VARIANT, what the network of a run or a published one says
        python -m benchmarks.recipes --compare VARIANT [VARIANT ...] [--into recipes.json]
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from benchmarks import TRAINING_RESULTS
 from facelib import metrics
@@ -26,7 +28,7 @@ from facelib.data.pixels import resize
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import opinions_table, predictions_table
 from facelib.models.training import train_multitask, training_seconds
-from facelib.runs import open_run, runs_root, write_json
+from facelib.runs import RunFolder, open_run, runs_root, write_json
 from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
 from facelib.storage import atomic_path
 
@@ -51,12 +53,31 @@ def train_variant(run: str, name: str, profile: Profile) -> None:
     resumed = begun and training_seconds(folder / name) > seconds["wall"]
     given = faces.iloc[validation][LABELLED].reset_index(drop=True)
     table = given.join(predictions_table(predict_outputs(network, images.take(validation))))
-    with atomic_path(folder / f"{name}.parquet") as partial:
-        table.to_parquet(partial, index=False)
     known = {key: getattr(prepared.profile, key) for key in ("label_folds", "label_px", "label_epochs")}
     facts = {"run": run, "seconds": None if resumed else seconds, "epochs": len(history)}
     facts["settings"] = vars(profile) | known  # the opinions are the run's
+    keep(name, table, facts)
+
+
+def keep(name: str, table: pd.DataFrame, facts: dict) -> None:
+    """Keep a variant's predictions of the validation faces, what is known of it, and its measures."""
+    folder = runs_root() / "recipes"
+    with atomic_path(folder / f"{name}.parquet") as partial:
+        table.to_parquet(partial, index=False)
     write_json(folder / f"{name}.json", facts | {"measures": measure(table)})
+
+
+def keep_finished(folder: Path, name: str) -> None:
+    """Keep what the multitask network of a finished run, or of a published one, says as a variant."""
+    finished = RunFolder(folder)
+    split, predictions = finished.load_table("splits"), finished.load_table("predictions")
+    own = predictions[predictions["model"] == "multitask"].reset_index(drop=True)
+    columns = [column for column in own if column.startswith("p_")]
+    judged = (split["kept"] & (split["split"] == "validation")).to_numpy()
+    table = finished.load_table("faces")[LABELLED].join(own[["age_pred", *columns]])[judged].reset_index(drop=True)
+    settings = yaml.safe_load((folder / "params.yaml").read_text("utf-8"))["profile"]
+    settings.setdefault("opinion_share", 0.0)  # of a run before there were opinions
+    keep(name, table, {"run": folder.name, "seconds": None, "epochs": settings["epochs"], "settings": settings})
 
 
 def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -113,18 +134,22 @@ def main() -> None:
     parser.add_argument("variant", nargs="?")
     parser.add_argument("--px", default="64")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--finished", type=Path, nargs=2, metavar=("FOLDER", "VARIANT"))
     parser.add_argument("--compare", nargs="+", metavar="VARIANT")
     parser.add_argument("--into", type=Path, default=Path("recipes.json"))
     options = parser.parse_args()
     if options.compare:
         found = compare(options.compare)
         write_json(TRAINING_RESULTS / options.into, found)
+    elif options.finished:
+        keep_finished(options.finished[0], options.finished[1].name)
+        found = compare([options.finished[1].name])
     else:
         settings = dict(pair.split("=", 1) for pair in options.set)
         train_variant(options.run, options.variant, resolve_profile("full", {"image_px": options.px, **settings}))
         found = compare([options.variant])
     for name, facts in found.items():
-        minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "resumed"
+        minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "time not known"
         values = ", ".join(f"{key} {value['value']:.3f}" for key, value in facts["measures"].items())
         print(f"{name}: {facts['epochs']} epochs, {minutes}; {values}")
         for key, value in next((facts[key] for key in facts if key.startswith("minus")), {}).items():

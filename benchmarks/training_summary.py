@@ -25,7 +25,7 @@ Measured on UTKFace by the commands named below, each of which writes its result
 from them by `python -m benchmarks.training_summary`. Intervals are 95 %; differences are paired, over the same faces.
 """
 RECIPE_NOTE = """
-`python -m benchmarks.recipes RUN NAME --set KEY=VALUE ...` for each, with the settings below, then
+{how}, then
 `python -m benchmarks.recipes --compare {names} --into {file}`.
 All were trained from {start} weights at {px} px on the same training faces (75 % of the data, copies reduced to one)
 and scored on the same {n:,} validation faces; the test split took no part.
@@ -35,7 +35,8 @@ and scored on the same {n:,} validation faces; the test split took no part.
 Settings that differ from the profile `full` at {px} px, for `{first}`, and from those of `{first}` for all others:
 
 """
-# Comparisons by file: title, and what is to be known of them.
+TRAINED = "`python -m benchmarks.recipes RUN NAME --set KEY=VALUE ...` for each, with the settings below"
+# Comparisons by file: title, what is to be known of them, and how they were made.
 COMPARISONS = {
     "recipes.json": (
         "Recipes",
@@ -43,16 +44,28 @@ COMPARISONS = {
         "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs. "
         "What an `opinion_share` above 0 takes from the label networks of notebook 02 is not in the time: they are "
         "trained once per run, for the audit, whichever recipe follows.",
+        TRAINED,
     ),
     "opinions.json": (
-        "What opinions of other networks add",
+        "What opinions of other networks add in a short training",
         "Notebook 02 trains networks that never saw a face to doubt its label. `reference` learns what they say of it "
-        "beside the label, by the share `opinion_share`; their own training is not in the time given here.",
+        "beside the label, by the share `opinion_share`; their own training is not in the time given here. This is "
+        "whether it pays at once; whether it pays in the end, when a network knows its faces better than others, is "
+        "said by the next comparison.",
+        TRAINED,
+    ),
+    "opinions_full.json": (
+        "What they add in the profile `full`",
+        "The published network, and the one that was published before it: the same faces, split and settings but for "
+        "the opinions. By this comparison `full` learns them.",
+        "`git archive 05c8b05 reports/utkface | tar -x -C OLD` for the earlier one,\n"
+        "`python -m benchmarks.recipes --finished FOLDER NAME` for each of `reports/utkface` and `OLD/reports/utkface`",
     ),
     "ablation.json": (
         "What else was tried for `reference`",
         "On another split of the same faces and without opinions: these rows are to be compared with each other, not "
         "with the comparison above.",
+        TRAINED,
     ),
 }
 GREY_NOTE = """
@@ -121,7 +134,7 @@ def variant_table(found: dict[str, dict]) -> str:
             interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
             for key, (_, form) in MEASURES.items()
         ]
-        minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "resumed"
+        minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
         rows.append([name, f"{facts['epochs']}", minutes, *values])
     return table(["", "epochs", "processor (min)", *(name for name, _ in MEASURES.values())], rows)
 
@@ -143,7 +156,7 @@ def difference_table(found: dict[str, dict]) -> str:
 
 def comparison(file: str) -> str:
     """One comparison of variants, and its figure."""
-    path, (title, note) = FOLDER / file, COMPARISONS[file]
+    path, (title, note, how) = FOLDER / file, COMPARISONS[file]
     if not path.exists():
         return ""
     found = json.loads(path.read_text())
@@ -158,6 +171,7 @@ def comparison(file: str) -> str:
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
     first, facts = next(iter(found.items()))
     opening = RECIPE_NOTE.format(
+        how=how,
         names=" ".join(found),
         file=file,
         start={"none": "random"}.get(facts["settings"]["start_weights"], facts["settings"]["start_weights"]),
@@ -177,7 +191,8 @@ def grey() -> str:
         return ""
     found = json.loads(path.read_text())
     (facts,) = found.values()
-    minutes = f"{facts['seconds']['processor'] / 60:.0f} minutes of processor time" if facts["seconds"] else "resumed"
+    taken = facts["seconds"]
+    minutes = f"{taken['processor'] / 60:.0f} minutes of processor time" if taken else "in time that is not known"
     own = facts["settings"]
     note = GREY_NOTE.format(
         px=own["image_px"],
