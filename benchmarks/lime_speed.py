@@ -26,7 +26,7 @@ from facelib.models.training import has_fast_bfloat16
 from facelib.runs import processor, runs_root, write_json
 from facelib.schema import ETHNICITIES
 
-ROUNDS = 5
+ROUNDS = 3
 CLASSES = [("age", None), ("gender", 1), *(("ethnicity", code) for code in range(len(ETHNICITIES)))]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import PROTOCOL_RESULTS, protocols
+from benchmarks import EXTERNAL_RESULTS, PROTOCOL_RESULTS, ROBUSTNESS_RESULTS, protocols
 from facelib.config import PROFILES
 from facelib.models.predictor import load_predictor
 from facelib.reporting import slides
@@ -70,6 +70,22 @@ def test_the_numbers_in_prose_are_the_measured_ones(run):
     assert f"gender accuracies of {100 * genders[0]:.1f} to {100 * genders[-1]:.1f} %" in said
     published = read_json(ROOT / PROTOCOL_RESULTS / "published.json")
     assert f"rounded it is {published['results']['test.age.cs5']['value']:.1%}" in said
+
+
+def test_what_the_readme_says_of_speed_and_reliability_was_measured():
+    said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    smoke, demo = (read_json(ROOT / ROBUSTNESS_RESULTS / f"kills_{profile}.json") for profile in ("smoke", "demo"))
+    counts = [f"{found['survived']} of {found['kills']} (`{found['profile']}`)" for found in (smoke, demo)]
+    assert f"| {', '.join(counts)} |" in said and not smoke["leftovers"] + demo["leftovers"]
+    images = read_json(ROOT / ROBUSTNESS_RESULTS / "fuzz_images.json")
+    judged = images["used"] + images["rejected"]
+    assert f"{judged:,} of {images['files']:,}; none opened outside" in said and not images["opened_outside"]
+    assert f"| {images['wall_s']:.2f} s |" in said and f"| {images['peak_gb']:.2f} GB |" in said
+    measured = read_json(ROOT / EXTERNAL_RESULTS / "predict_folder.json")
+    folder = measured["calls"][-1]
+    minutes, seconds = divmod(round(folder["seconds"]), 60)
+    assert f"{folder['photographs']:,} photographs of 640 x 480 pixels took {minutes}:{seconds:02d} min" in said
+    assert f"and {folder['peak memory (MB)'] / 1000:.1f} GB on two cores" in said and measured["cores used"] == 2
 
 
 def test_the_protocols_page_and_table_are_of_the_measured_results():
