@@ -5,6 +5,7 @@ usage: python -m benchmarks.repeated [--profile smoke] [--data PATH] [--out repo
 
 import argparse
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from benchmarks import ROBUSTNESS_RESULTS
+from facelib.models.training import load_checkpoint
 from facelib.runs import project_root, write_json
 
 # What says when, where and how fast a run was, and no more; the report and the executed notebooks show some of it.
@@ -41,7 +44,10 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def digests(run: Path) -> dict[str, str]:
-    """A digest of everything that a run measured, by file: tables by their values, other files by their bytes."""
+    """A digest of everything that a run measured, by file.
+
+    Tables are taken by their values, trainings without the time they took, and other files by their bytes.
+    """
     found = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run)
@@ -49,6 +55,10 @@ def digests(run: Path) -> dict[str, str]:
             content = path.read_bytes()
             if path.suffix == ".parquet":
                 content = pd.read_parquet(path).to_csv().encode()
+            elif path.suffix == ".ckpt":
+                content = io.BytesIO()
+                torch.save(load_checkpoint(path) | {"seconds": 0}, content)
+                content = content.getvalue()
             found[str(name)] = hashlib.sha256(content).hexdigest()
     return found
 
