@@ -77,7 +77,8 @@ def keep_finished(folder: Path, name: str) -> None:
     table = finished.load_table("faces")[LABELLED].join(own[["age_pred", *columns]])[judged].reset_index(drop=True)
     settings = yaml.safe_load((folder / "params.yaml").read_text("utf-8"))["profile"]
     settings.setdefault("opinion_share", 0.0)  # of a run before there were opinions
-    keep(name, table, {"run": folder.name, "seconds": None, "epochs": settings["epochs"], "settings": settings})
+    epochs = finished.load_metrics("03_train_multitask")["details"]["epochs"]
+    keep(name, table, {"run": folder.name, "seconds": None, "epochs": epochs, "settings": settings})
 
 
 def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("variant", nargs="?")
     parser.add_argument("--px", default="64")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--finished", type=Path, nargs=2, metavar=("FOLDER", "VARIANT"))
+    parser.add_argument("--finished", nargs=2, metavar=("FOLDER", "VARIANT"))
     parser.add_argument("--compare", nargs="+", metavar="VARIANT")
     parser.add_argument("--into", type=Path, default=Path("recipes.json"))
     options = parser.parse_args()
@@ -142,8 +143,9 @@ def main() -> None:
         found = compare(options.compare)
         write_json(TRAINING_RESULTS / options.into, found)
     elif options.finished:
-        keep_finished(options.finished[0], options.finished[1].name)
-        found = compare([options.finished[1].name])
+        folder, name = options.finished
+        keep_finished(Path(folder), name)
+        found = compare([name])
     else:
         settings = dict(pair.split("=", 1) for pair in options.set)
         train_variant(options.run, options.variant, resolve_profile("full", {"image_px": options.px, **settings}))

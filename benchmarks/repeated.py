@@ -56,9 +56,8 @@ def digests(run: Path) -> dict[str, str]:
             if path.suffix == ".parquet":
                 content = pd.read_parquet(path).to_csv().encode()
             elif path.suffix == ".ckpt":
-                content = io.BytesIO()
-                torch.save(load_checkpoint(path) | {"seconds": 0}, content)
-                content = content.getvalue()
+                torch.save(load_checkpoint(path) | {"seconds": 0}, untimed := io.BytesIO())
+                content = untimed.getvalue()
             found[str(name)] = hashlib.sha256(content).hexdigest()
     return found
 

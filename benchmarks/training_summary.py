@@ -50,21 +50,20 @@ COMPARISONS = {
         "What opinions of other networks add in a short training",
         "Notebook 02 trains networks that never saw a face to doubt its label. `reference` learns what they say of it "
         "beside the label, by the share `opinion_share`; their own training is not in the time given here. This is "
-        "whether it pays at once; whether it pays in the end, when a network knows its faces better than others, is "
-        "said by the next comparison.",
+        "whether it pays at once.",
         TRAINED,
     ),
     "opinions_full.json": (
-        "What they add in the profile `full`",
+        "What opinions add in the profile `full`",
         "The published network, and the one that was published before it: the same faces, split and settings but for "
-        "the opinions. By this comparison `full` learns them.",
+        "the opinions. `full` learns them for what is told apart here.",
         "`git archive 05c8b05 reports/utkface | tar -x -C OLD` for the earlier one,\n"
         "`python -m benchmarks.recipes --finished FOLDER NAME` for each of `reports/utkface` and `OLD/reports/utkface`",
     ),
     "ablation.json": (
         "What else was tried for `reference`",
         "On another split of the same faces and without opinions: these rows are to be compared with each other, not "
-        "with the comparison above.",
+        "with the comparisons above.",
         TRAINED,
     ),
 }
@@ -72,9 +71,9 @@ GREY_NOTE = """
 ## The 48 x 48 grey CSV
 
 `python -m benchmarks.recipes RUN grey48 --px {px} --set {settings}`, where RUN was begun on the CSV form of UTKFace,
-then `python -m benchmarks.recipes --compare grey48 --into grey48.json`: `reference` on that form at {px} px, {minutes},
-on {n:,} validation faces that chose nothing. Published for this form, each by a split of its own: gender 89 to 92 %,
-ethnicity 76 to 82 %, age error 5.9 to 6.7 years.
+then `python -m benchmarks.recipes --compare grey48 --into grey48.json`: the profile `full` with these settings on that
+form, {minutes}, one seed, on {n:,} validation faces. It was tuned on faces of UTKFace, but not on that form. Published
+for it, each by a test split of its own: gender 89 to 92 %, ethnicity 76 to 82 %, age error 5.9 to 6.7 years.
 
 """
 DIFFERENCE_NOTE = """

@@ -150,7 +150,9 @@ def folded(heads: list[Explained]) -> list[Explained]:
     copies = {}
     for head in heads:
         if id(head.network) not in copies:
-            copied = copies[id(head.network)] = copy.deepcopy(head.network).eval()
+            # In the layout of `network_outputs` from here on: several threads may call it with one copy.
+            copied = copy.deepcopy(head.network).eval().to(memory_format=torch.channels_last)
+            copies[id(head.network)] = copied
             if hasattr(copied, "backbone"):
                 copied.backbone.resnet = fuse(copied.backbone.resnet)
                 if has_fast_bfloat16():

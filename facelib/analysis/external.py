@@ -28,6 +28,7 @@ from facelib.storage import atomic_path
 # (benchmarks/face_box.py): left, top and edge as shares of the chip's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
 BATCH_PHOTOS = 32  # whose faces are predicted together
+MOST_READERS = 8  # photographs in memory at once, of which one may be hundreds of megabytes
 SAID = {"age_low": 1, "age_high": 1, "p_female": 4}  # columns, and the decimals that are said
 NO_FACE = "no face found: the centre of the photograph was judged instead, and its numbers are no answer"
 
@@ -166,21 +167,23 @@ class PhotoAnswer:
 def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool = False) -> Iterator[PhotoAnswer]:
     """Predictions for each face of many photographs, in their order.
 
-    As many photographs are in memory as there are processor cores, each of which looks for the faces of one, and the
-    crops of `BATCH_PHOTOS`, whose faces are predicted together.
+    Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
+    are predicted together.
 
     Parameters
     ----------
     files : iterable of Path
-        Taken one by one as they are read, so that an iterator sees how far it got.
+        Taken as they are read, two per core ahead at most, so that an iterator sees how far it got.
     predictor : Predictor
     ethnicity : bool
         Say the ethnicity label's probabilities too.
     """
     files = iter(files)
-    with joblib.Parallel(n_jobs=-1, prefer="threads") as pool:  # the detector leaves the interpreter free
-        while batch := list(islice(files, BATCH_PHOTOS)):
-            read = pool(joblib.delayed(_read_crops)(path, predictor.image_px) for path in batch)
+    readers = min(joblib.cpu_count(), MOST_READERS)
+    with joblib.Parallel(readers, prefer="threads") as pool:  # the detector leaves the interpreter free
+        while read := pool(
+            joblib.delayed(_read_crops)(path, predictor.image_px) for path in islice(files, BATCH_PHOTOS)
+        ):
             yield from _answers(read, predictor, ethnicity)
 
 

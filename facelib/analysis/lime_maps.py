@@ -91,7 +91,7 @@ def lime_map(heads: list[Explained], image: np.ndarray, samples: int, seed: int)
 def lime_maps(heads: list[Explained], images: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`lime_map` of several images: maps (heads, n, px, px), and the R2 of each local model (heads, n).
 
-    Each core explains images of its own, since several share one image's work badly.
+    Each core explains images of its own, so that what lies between two calls of a network keeps no other core waiting.
     """
     asked, threads = folded(heads), torch.get_num_threads()
     torch.set_num_threads(1)  # before the workers begin, which take it over

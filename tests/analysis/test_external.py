@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -243,12 +244,20 @@ def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_ph
             assert one["distance_percentile"] == many["distance_percentile"]
 
 
-def test_photographs_are_read_as_they_are_taken_and_answered_a_batch_later(small_photos, predictor):
-    """So that neither all pictures nor all crops are in memory."""
-    taken = []
+def test_photographs_are_read_as_they_are_taken_and_answered_a_batch_later(small_photos, predictor, monkeypatch):
+    """So that neither all pictures nor all crops are in memory, and a progress bar says how far it got."""
+    taken, read, ahead = [], [], []
+
+    def counted(path):
+        ahead.append(len(taken) - len(read))
+        read.append(path)
+        return read_photo(path)
+
+    monkeypatch.setattr(external, "read_photo", counted)
     several = predict_photos((taken.append(file) or file for file in small_photos), predictor)
     next(several)
     assert len(taken) == external.BATCH_PHOTOS
+    assert max(ahead) <= 3 * min(joblib.cpu_count(), external.MOST_READERS)
 
 
 def test_a_stranger_is_flagged_and_a_missing_face_is_said(tmp_path, tiny_network):

@@ -8,6 +8,7 @@ from torch import nn
 
 from facelib.analysis import attribution, lime_maps
 from facelib.analysis.attribution import Explained
+from facelib.models.network import FaceNet
 
 PX = 40
 
@@ -100,3 +101,32 @@ def test_several_images_are_explained_each_by_its_own_class(patches):
     assert maps.shape == (1, 2, PX, PX) and fits.shape == (1, 2)
     single, fit = lime_maps.lime_map([head.at([1])], patches[1], 60, seed=5)
     assert (maps[0, 1] == single[0]).all() and fits[0, 1] == fit[0]
+
+
+def test_each_core_explains_images_of_its_own_and_the_threads_are_as_before(patches, monkeypatch):
+    seen, before = [], torch.get_num_threads()
+
+    def watched(heads, image, samples, seed):
+        seen.append(torch.get_num_threads())
+        if image is broken:
+            raise ValueError("this one fails")
+        return lime_map(heads, image, samples, seed)
+
+    lime_map, broken = lime_maps.lime_map, None
+    monkeypatch.setattr(lime_maps, "lime_map", watched)
+    torch.manual_seed(0)
+    head = Explained("gender", FaceNet("resnet18").eval(), "gender", np.ones(4, int))
+    torch.set_num_threads(2)
+    try:
+        maps, _ = lime_maps.lime_maps([head], patches[:4], 20, seed=4)
+        assert seen == [1] * 4 and torch.get_num_threads() == 2
+        (asked,) = lime_maps.folded([head])
+        alone, _ = lime_map([asked.at([3])], patches[3], 20, 7)
+        np.testing.assert_allclose(maps[0, 3], alone[0], atol=1e-3)
+        several = list(patches[:2])
+        broken = several[1]
+        with pytest.raises(ValueError, match="this one fails"):
+            lime_maps.lime_maps([head], several, 20, seed=4)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
