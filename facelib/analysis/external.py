@@ -180,7 +180,8 @@ def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool 
     """
     files = iter(files)
     readers = min(joblib.cpu_count(), MOST_READERS)
-    with joblib.Parallel(readers, prefer="threads") as pool:  # the detector leaves the interpreter free
+    # The detector leaves the interpreter free. One at a time, lest joblib hands out several small ones together.
+    with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
         while read := pool(
             joblib.delayed(_read_crops)(path, predictor.image_px) for path in islice(files, BATCH_PHOTOS)
         ):
