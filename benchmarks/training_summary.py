@@ -55,10 +55,14 @@ COMPARISONS = {
     ),
     "opinions_full.json": (
         "What opinions add in the profile `full`",
-        "The published network, and the one that was published before it: the same faces, split and settings but for "
-        "the opinions. `full` learns them for what is told apart here.",
-        "`git archive 05c8b05 reports/utkface | tar -x -C OLD` for the earlier one,\n"
-        "`python -m benchmarks.recipes --finished FOLDER NAME` for each of `reports/utkface` and `OLD/reports/utkface`",
+        "The published network, an earlier one of the same settings, and the first that was published: the same faces "
+        "and split, and settings that differ by the opinions alone. Opinions seem to gain ethnicity in the earlier "
+        "network and not in the published one: training again, with small changes of the code between, moved it "
+        "about as far as opinions do, so whether they gain anything cannot be told from these three.",
+        "`git archive COMMIT reports/utkface | tar -x -C OLD` for `full_earlier` (06b0d79) and "
+        "`full_without_opinions` (05c8b05),\n"
+        "`python -m benchmarks.recipes --finished FOLDER NAME` for each of `reports/utkface` and the two "
+        "`OLD/reports/utkface`",
     ),
     "ablation.json": (
         "What else was tried for `reference`",

@@ -72,8 +72,10 @@ def test_the_numbers_in_prose_are_the_measured_ones(run):
     assert f"rounded it is {published['results']['test.age.cs5']['value']:.1%}" in said
 
 
-def test_what_the_readme_says_of_speed_and_reliability_was_measured():
+def test_what_the_readme_says_of_speed_and_reliability_was_measured(run):
     said = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    seconds = sum(notebook["seconds"] for notebook in read_json(run.require("progress.json")).values())
+    assert f"| {seconds / 60:.0f} min for UTKFace |" in said
     files = [ROOT / ROBUSTNESS_RESULTS / f"kills_{profile}.json" for profile in ("smoke", "demo")]
     kills = [read_json(file) for file in files]
     counts = [f"{found['survived']} of {found['kills']} (`{found['profile']}`)" for found in kills]
