@@ -71,14 +71,15 @@ def typeset(run: RunFolder, pages: dict, **options):
         )
 
 
-def _slide(title: str, points=(), figures=(), table=(), stacked: bool = False) -> dict:
-    """One slide; `stacked` sets several figures below each other."""
+def _slide(title: str, points=(), figures=(), table=(), stacked: bool = False, beside: bool = False) -> dict:
+    """One slide; `stacked` sets several figures below each other, `beside` many points beside a figure."""
     return {
         "title": title,
         "points": list(points),
         "figures": list(figures),
         "table": [list(row) for row in table],
         "stacked": stacked,
+        "beside": beside,
     }
 
 
@@ -190,7 +191,7 @@ def _group_slides(run: RunFolder) -> list[dict]:
         held.append([group, *texts, f"{next(iter(rows.values()))['n']:,}"])
     coverage, width = (findings.shown(results[f"test.age.interval_{name}"])["value"] for name in ("coverage", "width"))
     return [
-        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"]),
+        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], beside=True),
         _slide(
             f"Claims of an earlier analysis, tested: {findings.claim_counts(run).partition(';')[0]}",
             ["Differences or a ratio of error rates, or years: the report says which. Intervals for all at once."],
