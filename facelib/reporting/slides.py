@@ -158,7 +158,11 @@ def _model_slides(run: RunFolder) -> list[dict]:
         _slide(
             f"After {train['epochs']} epochs from {start} weights, the age error is {train['train_mae']:.1f} y in "
             f"training and {value['validation.age.mae']} on validation",
-            figures=["03_training_curves.svg"],
+            [
+                "The training curve is measured while learning, on changed pictures; the title is of the finished "
+                "network, on the pictures as they are."
+            ],
+            ["03_training_curves.svg"],
         ),
         _slide(good.finding[:-1], table=rows),
         _slide(f"{value['test.age.cs5']} of the ages are met within five years", figures=["05_age_scatter.svg"]),
