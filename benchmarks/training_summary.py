@@ -56,9 +56,9 @@ COMPARISONS = {
     "opinions_full.json": (
         "What opinions add in the profile `full`",
         "The published network, an earlier one of the same settings, and the first that was published: the same faces "
-        "and split, and settings that differ by the opinions alone. Opinions seem to gain ethnicity in the earlier "
-        "network and not in the published one: training again, with small changes of the code between, moved it "
-        "about as far as opinions do, so whether they gain anything cannot be told from these three.",
+        "and split, and settings that differ by the opinions alone. Opinions gain ethnicity in the earlier network, "
+        "not clearly in the published one: training again, with small changes of the code and label networks trained "
+        "again, moved it about as far as opinions do, so what they gain cannot be told from these three.",
         "`git archive COMMIT reports/utkface | tar -x -C OLD` for `full_earlier` (06b0d79) and "
         "`full_without_opinions` (05c8b05),\n"
         "`python -m benchmarks.recipes --finished FOLDER NAME` for each of `reports/utkface` and the two "

@@ -214,9 +214,12 @@ def beats_baseline(run: RunFolder) -> dict[str, str]:
 def widest_gaps(run: RunFolder) -> list[dict]:
     """The worst and the best group of each comparison in `GAPS`, with their numbers as text.
 
-    Groups whose numbers are masked take no part. `apart` says whether the two intervals lie apart.
+    Groups whose numbers are masked take no part. `apart` says whether the two intervals lie apart, `same_ages` whether
+    the gap is there at one age mix too (`yes`, `reversed`, `cannot tell`, or nothing where that was not measured),
+    `stands` whether neither speaks against it.
     """
-    groups = details_of(run, "05_evaluate_bias").get("groups", {})
+    measured = details_of(run, "05_evaluate_bias")
+    groups = measured.get("groups", {})
     gaps = []
     for table, column, what, named, more in GAPS:
         rows = [row for row in groups.get(table, []) if row.get(column) is not None]
@@ -228,6 +231,17 @@ def widest_gaps(run: RunFolder) -> list[dict]:
         unit = "years" if column == "mae" else "share"
         texts = [shown({"value": row[column], **end, "n": row["n"], "unit": unit})
                  for row, end in zip((worst, best), ends, strict=True)]  # fmt: skip
+        ends_named = {worst[table], best[table]}
+        same_ages = next(
+            (
+                _at_one_age_mix(row)
+                for row in measured.get("explained_by_age", [])
+                if (row["by"], row["metric"]) == (table.removesuffix("_name"), column)
+                and {row["lowest"], row["highest"]} == ends_named
+            ),
+            "",
+        )
+        apart = compare(*ends, more) == "worse"
         gaps.append(
             {
                 "what": what,
@@ -235,10 +249,20 @@ def widest_gaps(run: RunFolder) -> list[dict]:
                 "best": named.format(best[table]),
                 "worst_value": texts[0],
                 "best_value": texts[1],
-                "apart": compare(*ends, more) == "worse",
+                "apart": apart,
+                "same_ages": same_ages,
+                "stands": apart and same_ages in ("", "yes"),
             }
         )
     return gaps
+
+
+def _at_one_age_mix(row: dict) -> str:
+    """Whether a gap of `explained_by_age`, highest less lowest, is there when both groups have the same ages."""
+    low, high = row["standardised_low"], row["standardised_high"]
+    if low is None or high is None or low <= 0 <= high:
+        return "cannot tell"
+    return "yes" if low > 0 else "reversed"
 
 
 def cancelling_bias(run: RunFolder) -> list[dict]:
@@ -371,7 +395,7 @@ def in_short(run: RunFolder, versions: int = 1) -> str:
     age, gender, ethnicity = text.values()
     worse = []
     for gap in widest_gaps(run):
-        if gap["apart"]:
+        if gap["stands"]:
             values = f"{gap['worst_value']['value']}, {gap['best_value']['value']} for {gap['best']}"
             worse.append(f"{gap['worst']} ({gap['what'].lower()} {values})")
     worse += [
@@ -461,10 +485,10 @@ def _how_good(run: RunFolder, results: dict) -> Answer:
 
 def _for_whom(run: RunFolder, results: dict) -> Answer:
     gaps = widest_gaps(run)
-    apart = [gap for gap in gaps if gap["apart"]]
-    if apart:
+    told = [gap for gap in gaps if gap["stands"]]
+    if told:
         worst: dict[str, list[str]] = {}
-        for gap in apart:
+        for gap in told:
             worst.setdefault(gap["worst"], []).append(gap["what"].lower())
         finding = "Worst for " + "; ".join(f"{group} ({', '.join(whats)})" for group, whats in worst.items()) + "."
     else:
@@ -474,6 +498,7 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
     lines = [
         f"{gap['what']}: {gap['worst_value']['value']} for {gap['worst']} (n = {gap['worst_value']['n']}), "
         f"{gap['best_value']['value']} for {gap['best']} (n = {gap['best_value']['n']})"
+        + (f"; at the same ages {gap['same_ages']}" if gap["same_ages"] in ("cannot tell", "reversed") else "")
         for gap in gaps
     ]
     if skewed := cancelling_bias(run):
@@ -513,8 +538,8 @@ def _looks_at(run: RunFolder, results: dict) -> Answer:
             won.setdefault(method, []).append(head)
     if untold := [head for head in found if head not in trusted]:
         lines.append(
-            f"For {listed(outputs_named(untold))} the LayerCAM maps say nothing: no better than edges or noise, or not "
-            "shown to change with random weights"
+            f"For {listed(outputs_named(untold))} the LayerCAM maps say nothing of that: no better than edges or "
+            "noise, or not shown to change with random weights"
         )
     if won:
         texts = [f"{method} for {listed(outputs_named(heads))}" for method, heads in won.items()]

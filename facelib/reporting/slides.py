@@ -72,7 +72,7 @@ def typeset(run: RunFolder, pages: dict, **options):
 
 
 def _slide(title: str, points=(), figures=(), table=(), stacked: bool = False, beside: bool = False) -> dict:
-    """One slide; `stacked` sets several figures below each other, `beside` many points beside a figure."""
+    """One slide; `stacked` sets several figures below each other, `beside` many points, smaller, beside one figure."""
     return {
         "title": title,
         "points": list(points),
@@ -159,8 +159,8 @@ def _model_slides(run: RunFolder) -> list[dict]:
             f"After {train['epochs']} epochs from {start} weights, the age error is {train['train_mae']:.1f} y in "
             f"training and {value['validation.age.mae']} on validation",
             [
-                "The training curve is measured while learning, on changed pictures; the title is of the finished "
-                "network, on the pictures as they are."
+                "The curves are of ages not yet rounded, and that of training is measured while learning, on changed "
+                "pictures; the title is of the finished network, in whole years, on the pictures as they are."
             ],
             ["03_training_curves.svg"],
         ),

@@ -200,3 +200,35 @@ def test_photographs_are_not_called_synthetic(empty_runs, tmp_path):
     texts = " ".join(f"{answer.finding} {answer.details}" for answer in findings.answers(run))
     assert "Different photographs of one person may." in texts
     assert "synthetic" not in texts and "say nothing about people" not in texts and "1,320 labelled faces" in texts
+
+
+@pytest.mark.parametrize(
+    ("standardised", "named", "said"),
+    [
+        ((0.02, 0.1), True, ""),
+        ((-0.06, 0.03), False, "; at the same ages cannot tell"),
+        ((None, None), False, "; at the same ages cannot tell"),
+        ((-0.1, -0.02), False, "; at the same ages reversed"),
+    ],
+)
+def test_a_group_that_is_only_of_another_age_is_not_called_worse(run, standardised, named, said):
+    fill(run, Estimate(4.7, 4.5, 4.9, 400, "years"), [], Estimate(0.17, 0.15, 0.19, 100, "share"))
+    measured = run.load_metrics("05_evaluate_bias")
+    labels = (("Asian", (0.88, 0.85, 0.91)), ("Black", (0.96, 0.94, 0.98)), ("White", (0.93, 0.9, 0.95)))
+    measured["details"]["groups"]["ethnicity_name"] = [
+        group("", 100, accuracy) | {"ethnicity_name": name} for name, accuracy in labels
+    ]
+    ends = dict(zip(("standardised_low", "standardised_high"), standardised, strict=True))
+    measured["details"]["explained_by_age"] = [
+        {"by": "gender", "metric": "gender_accuracy", "lowest": "female", "highest": "male"} | dict.fromkeys(ends, 0.0),
+        {"by": "ethnicity", "metric": "gender_accuracy", "lowest": "Asian", "highest": "Black"} | ends,
+    ]
+    headline = {key: Estimate(**value) for key, value in measured["headline"].items()}
+    headline["test.ethnicity.accuracy"] = Estimate(0.855, 0.84, 0.87, 400, "share")
+    run.save_metrics("05_evaluate_bias", headline, **measured["details"])
+    worse = told(run)["For whom is it worse?"]
+    assert ("the label Asian" in worse.finding) is named
+    assert ("the label Asian" in findings.in_short(run)) is named
+    assert "Gender accuracy: 88.0 % for the label Asian (n = 100), 96.0 % for the label Black (n = 100)" + said in (
+        worse.details
+    )
