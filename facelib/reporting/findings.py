@@ -231,13 +231,12 @@ def widest_gaps(run: RunFolder) -> list[dict]:
         unit = "years" if column == "mae" else "share"
         texts = [shown({"value": row[column], **end, "n": row["n"], "unit": unit})
                  for row, end in zip((worst, best), ends, strict=True)]  # fmt: skip
-        ends_named = {worst[table], best[table]}
         same_ages = next(
             (
                 _at_one_age_mix(row)
                 for row in measured.get("explained_by_age", [])
                 if (row["by"], row["metric"]) == (table.removesuffix("_name"), column)
-                and {row["lowest"], row["highest"]} == ends_named
+                and {row["lowest"], row["highest"]} == {worst[table], best[table]}
             ),
             "",
         )
@@ -493,8 +492,9 @@ def _for_whom(run: RunFolder, results: dict) -> Answer:
         finding = "Worst for " + "; ".join(f"{group} ({', '.join(whats)})" for group, whats in worst.items()) + "."
     else:
         compared = {table for table, *_ in GAPS} & set(details_of(run, "05_evaluate_bias").get("groups", {}))
-        few = "No group can be told to be worse: too few faces."
-        finding = few if compared else "Which groups differ is in notebook 05."
+        untold = "No group can be told to be worse: too few faces"
+        untold += ", or a gap that its ages may explain." if any(gap["apart"] for gap in gaps) else "."
+        finding = untold if compared else "Which groups differ is in notebook 05."
     lines = [
         f"{gap['what']}: {gap['worst_value']['value']} for {gap['worst']} (n = {gap['worst_value']['n']}), "
         f"{gap['best_value']['value']} for {gap['best']} (n = {gap['best_value']['n']})"

@@ -228,6 +228,7 @@ def test_a_group_that_is_only_of_another_age_is_not_called_worse(run, standardis
     run.save_metrics("05_evaluate_bias", headline, **measured["details"])
     worse = told(run)["For whom is it worse?"]
     assert ("the label Asian" in worse.finding) is named
+    assert worse.finding.endswith("or a gap that its ages may explain.") is not named
     assert ("the label Asian" in findings.in_short(run)) is named
     assert "Gender accuracy: 88.0 % for the label Asian (n = 100), 96.0 % for the label Black (n = 100)" + said in (
         worse.details
