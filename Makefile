@@ -70,7 +70,7 @@ slides: setup  ## presentation.pdf from RUN's results and figures
 # The README's figures: the drawn faces, and RUN's plots, which show no single real face.
 FIGURES := 04_two_stage_errors.svg 05_age_bias.svg 05_gender_by_age.svg 07_mean_maps.png
 figures: setup  ## figures/ and presentation.pdf from RUN, for the README
-	$(BIN)/python -m facelib.reporting.showcase figures/synthetic_faces.png
+	$(BIN)/python -m facelib.plots.showcase figures/synthetic_faces.png
 	cp $(FIGURES:%=runs/$(RUN)/figures/%) figures/
 	$(BIN)/facelib slides --run $(RUN)
 
@@ -81,7 +81,7 @@ data-given:
 
 reference: data-given setup  ## the reference run on DATA, published in reports/utkface, README's table, figures/ and presentation.pdf
 	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface $(ARGS)
-	$(BIN)/python -m facelib.reporting.publish utkface
+	$(BIN)/python -m facelib.publication.publish utkface
 	$(MAKE) figures RUN=utkface
 
 lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)

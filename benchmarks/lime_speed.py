@@ -18,13 +18,13 @@ import torch
 from lime import lime_image
 
 from benchmarks import EXPLAIN_RESULTS
-from facelib.analysis.attribution import Explained
-from facelib.analysis.lime_maps import lime_maps, superpixels
-from facelib.data.drawing import draw_face
+from facelib.explain.attribution import Explained
+from facelib.explain.lime_maps import lime_maps, superpixels
 from facelib.models.network import FaceNet, as_tensor, load_network
 from facelib.models.training import has_fast_bfloat16
 from facelib.runs import processor, runs_root, write_json
 from facelib.schema import ETHNICITIES
+from facelib.synthetic.drawing import draw_face
 
 ROUNDS = 3
 CLASSES = [("age", None), ("gender", 1), *(("ethnicity", code) for code in range(len(ETHNICITIES)))]

@@ -21,8 +21,8 @@ from PIL import Image
 from skimage import data
 
 from benchmarks import EXTERNAL_RESULTS
-from facelib.data.drawing import draw_face
 from facelib.runs import processor, read_csv, write_json
+from facelib.synthetic.drawing import draw_face
 
 SIZE = (640, 480)
 OTHER_THINGS = ("coffee", "chelsea", "rocket")

@@ -58,7 +58,7 @@ def run(
     from facelib import pipeline, runs
     from facelib.config import resolve_profile
     from facelib.data import identify, read_labelled
-    from facelib.reporting.html import build_report
+    from facelib.reporting.site import build_report
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
     for number in filter(None, (first, last)):
@@ -129,7 +129,7 @@ def restore(
     Without --data only what needs none of its photographs does: 05, and 08 up to its study of margins.
     """
     from facelib import runs
-    from facelib.reporting.restore import restore_run
+    from facelib.publication.restore import restore_run
 
     source = (folder or runs.published_run()).resolve()
     name, _ = runs.run_name(run or source.name)
@@ -182,8 +182,8 @@ def predict(
     from tqdm import tqdm
 
     from facelib import runs
-    from facelib.analysis.external import faces_table, list_photos, predict_photos, worth_of_ethnicity
-    from facelib.models.predictor import load_predictor
+    from facelib.prediction.photos import faces_table, list_photos, predict_photos, worth_of_ethnicity
+    from facelib.prediction.predictor import load_predictor
     from facelib.storage import check_writable
 
     path = runs.published_run() if not run else runs.open_run(run).path
@@ -268,7 +268,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained run on other labelled faces, cropped like its own, and say how far the two differ."""
     from facelib import runs
-    from facelib.analysis.transfer import evaluate_table
+    from facelib.evaluation.external_validation import evaluate_table
 
     for line in evaluate_table(runs.open_run(run), data, images, out, faces):
         say(line)
@@ -278,7 +278,7 @@ def evaluate(
 def report(run: RunName = "") -> None:
     """Rebuild a run's report from its tables and executed notebooks."""
     from facelib import pipeline, runs
-    from facelib.reporting.html import build_report
+    from facelib.reporting.site import build_report
 
     folder = runs.open_run(run)
     say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")

@@ -86,8 +86,8 @@ def tiny_network(tiny):
 @pytest.fixture
 def familiarity(tiny_network, noise_images):
     """The tiny network's familiarity, with the noise pictures for training and calibration faces."""
-    from facelib.models.familiarity import fit_familiarity
     from facelib.models.network import predict_outputs
+    from facelib.prediction.ood import fit_familiarity
 
     features = predict_outputs(tiny_network, noise_images)["features"]
     return fit_familiarity(features, features, 0)

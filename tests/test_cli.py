@@ -20,10 +20,10 @@ from facelib.schema import ETHNICITIES
 @pytest.fixture
 def trained_run(empty_runs, tiny_network, familiarity) -> str:
     """The name of a run that holds an untrained predictor for 32 px images."""
-    from facelib.models.calibration import AgeIntervals
-    from facelib.models.familiarity import save_familiarity
     from facelib.models.network import save_network
-    from facelib.models.predictor import Temperatures, save_predictor
+    from facelib.prediction.calibration import AgeIntervals
+    from facelib.prediction.ood import save_familiarity
+    from facelib.prediction.predictor import Temperatures, save_predictor
     from facelib.runs import start_run
 
     checkpoints = start_run("tiny", "smoke").path / "checkpoints"
@@ -173,7 +173,7 @@ def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_p
 
 
 def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, blank_photo):
-    from facelib.analysis.external import example_photo
+    from facelib.prediction.photos import example_photo
 
     folder = blank_photo.parent / "many"
     (folder / "deeper").mkdir(parents=True)
@@ -373,7 +373,7 @@ def test_missing_labels_are_said_and_train_no_network(facelib, faces_folder, tmp
 
 def test_a_run_begins_with_its_protocol_and_goes_on_with_no_other(facelib, empty_runs, monkeypatch, tmp_path):
     from facelib import pipeline
-    from facelib.reporting import html
+    from facelib.reporting import site as html
 
     monkeypatch.setattr(pipeline, "execute", lambda *_: None)
     monkeypatch.setattr(pipeline, "executed_notebooks", lambda run: [])

@@ -7,16 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import EXTERNAL_RESULTS, PROTOCOL_RESULTS, ROBUSTNESS_RESULTS, protocols
+from benchmarks import EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
 from facelib.config import PROFILES
-from facelib.models.predictor import load_predictor
+from facelib.prediction.predictor import load_predictor
+from facelib.publication.publish import TABLES, VERSIONED, check_notebook, digest_of_test_faces, in_short, versions
+from facelib.publication.published_numbers import comparison_table
+from facelib.publication.restore import check_published, published_files
 from facelib.reporting import slides
-from facelib.reporting.comparison import comparison_table
 from facelib.reporting.findings import headline_rows, markdown_summary, shown
-from facelib.reporting.publish import TABLES, VERSIONED, check_notebook, digest_of_test_faces, in_short, versions
-from facelib.reporting.restore import check_published, published_files
 from facelib.runs import RunFolder, project_root, published_run, read_json
 from facelib.schema import NOTEBOOKS
+from studies import PROTOCOL_RESULTS, protocols
 
 ROOT = project_root()
 REFERENCE = ROOT / "reports" / "utkface"

@@ -19,11 +19,16 @@ ROOMS = (
     "metrics",
     "config",
     "runs",
+    "synthetic",
     "data",
     "models",
+    "prediction",
     "audit",
-    "analysis",
+    "evaluation",
+    "explain",
+    "plots",
     "reporting",
+    "publication",
 )
 ROOMS += ("pipeline", "cli")
 GROUND = {"errors", "schema"}

@@ -21,7 +21,7 @@ from facelib.data.pixels import chunks
 
 LANCZOS = Image.Resampling.LANCZOS
 HASHED_PX, HASH_EDGE = 32, 8  # edges of the picture that imagehash.phash transforms and of what it keeps
-HASH_RADIUS = 14  # bits of 64; cropped copies found in benchmarks/copies.py: 97 % at 12, 99 % at 14
+HASH_RADIUS = 14  # bits of 64; cropped copies found in studies/copies.py: 97 % at 12, 99 % at 14
 MIN_CONTRAST = 2.0  # grey levels, standard deviation of the coarse picture
 MIN_ALIKE = 0.70  # correlation of the coarse pictures as they lie
 MIN_COARSE = 0.93  # and after a small shift and stretch

@@ -9,7 +9,7 @@ from facelib.data import FaceImages
 from facelib.data.face_boxes import find_chip_faces
 from facelib.data.pixels import chunks, resize
 
-# A score below its threshold raises the flag, which asks for a look. Set by hand; benchmarks/quality.py measures what
+# A score below its threshold raises the flag, which asks for a look. Set by hand; studies/quality.py measures what
 # share of photographs is flagged as they are, and spoilt.
 THRESHOLDS = {
     "dark": 0.35,

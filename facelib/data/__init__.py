@@ -7,10 +7,10 @@ import pandas as pd
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
 from facelib.data.protocols import follow, identify
 from facelib.data.readers import FaceSource, read_faces, read_utkface
-from facelib.data.synthetic import DRAWING_VERSION, write_synthetic_faces
 from facelib.errors import UnreadableData
 from facelib.runs import RunFolder, cache_root
 from facelib.schema import ATTRIBUTES, labelled
+from facelib.synthetic.dataset import DRAWING_VERSION, write_synthetic_faces
 
 MIN_FACES = 200  # with fewer, a split may be left empty
 SYNTHETIC_PX = 128  # edge of the drawn files, pixels

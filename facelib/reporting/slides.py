@@ -11,7 +11,7 @@ import typst
 
 from facelib.errors import MissingFromRun
 from facelib.reporting import findings
-from facelib.reporting.html import TEMPLATES
+from facelib.reporting.site import TEMPLATES
 from facelib.runs import RunFolder, as_written, atomic_path
 from facelib.schema import ATTRIBUTES
 

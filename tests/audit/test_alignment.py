@@ -15,7 +15,7 @@ from facelib.audit.alignment import (
     grey_pictures,
     normalised,
 )
-from facelib.data.drawing import draw_face
+from facelib.synthetic.drawing import draw_face
 
 
 def portrait(seed: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from facelib.audit.duplicates import (
     perceptual_hashes,
 )
 from facelib.data import FaceImages, cache_faces, read_utkface, write_synthetic_faces
-from facelib.data.drawing import draw_face
+from facelib.synthetic.drawing import draw_face
 
 
 def stack(images) -> FaceImages:

@@ -9,7 +9,7 @@ from skimage import data
 from facelib.audit.quality import THRESHOLDS as ALL_THRESHOLDS
 from facelib.audit.quality import score_quality
 from facelib.data import FaceImages
-from facelib.data.drawing import draw_face
+from facelib.synthetic.drawing import draw_face
 
 GOOD_SEEDS = (2, 3, 4, 6)
 # Drawn without one of the camera's faults.

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from facelib.data import pixels
-from facelib.data.drawing import draw_face
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, decode, is_cached, map_cached, resize
 from facelib.data.readers import read_faces
 from facelib.errors import DamagedRun, UnreadableData
+from facelib.synthetic.drawing import draw_face
 
 RED, BLUE = (220, 20, 20), (20, 20, 220)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from facelib import runs, schema
-from facelib.analysis.external import example_file, predict_photos
 from facelib.models.network import predict_outputs
-from facelib.models.predictor import load_predictor
 from facelib.pipeline import notebook_path
+from facelib.prediction.photos import example_file, predict_photos
+from facelib.prediction.predictor import load_predictor
+from facelib.publication.publish import publish
 from facelib.reporting import slides
 from facelib.reporting.findings import headline_rows, markdown_summary
-from facelib.reporting.html import build_report
-from facelib.reporting.publish import publish
+from facelib.reporting.site import build_report
 from facelib.reporting.slides import build_slides
 
 RUN = os.environ.get("FACELIB_RUN", "smoke")

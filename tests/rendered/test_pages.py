@@ -9,7 +9,7 @@ from nbformat import v4
 
 from facelib import runs
 from facelib.metrics import Estimate
-from facelib.reporting.html import build_report
+from facelib.reporting.site import build_report
 from facelib.schema import NOTEBOOKS
 
 RUN = os.environ.get("FACELIB_RUN") or "smoke"

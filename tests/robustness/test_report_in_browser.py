@@ -9,7 +9,7 @@ import pytest
 from nbformat import v4
 
 from facelib.metrics import Estimate
-from facelib.reporting.html import build_report
+from facelib.reporting.site import build_report
 from facelib.runs import start_run, write_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

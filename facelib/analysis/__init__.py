@@ -1,1 +1,0 @@
-"""Evaluation, bias, error clusters, attribution and external photographs."""

@@ -1,0 +1,1 @@
+"""What a network looks at, and whether its maps can be believed."""

@@ -1,0 +1,1 @@
+"""Figures of one style: functions of tables that return a matplotlib figure."""

@@ -1,0 +1,1 @@
+"""One predictor: networks, calibration and photographs."""

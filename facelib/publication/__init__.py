@@ -1,0 +1,1 @@
+"""Publishing and restoring runs, and the published numbers of others."""

@@ -1,0 +1,1 @@
+"""Drawn faces with known truth, and the faults planted among them."""

@@ -1,0 +1,147 @@
+"""reports/audit/README.md from what the audit's benchmarks have measured: `python -m studies.audit_summary`."""
+
+import json
+
+import pandas as pd
+
+from facelib.audit.quality import NAMES
+from facelib.audit.report import readable
+from facelib.runs import project_root
+from facelib.storage import write_text
+from studies import AUDIT_RESULTS
+from studies.ablations import MEASURES
+from studies.pages import interval, table
+
+FOLDER = project_root() / AUDIT_RESULTS
+OPENING = """# How good is the audit?
+
+Measured on UTKFace (23,704 photographs) by the commands named below, each of which writes its results into this folder.
+This page is made from them by `python -m studies.audit_summary`. Intervals are 95 %.
+"""
+COPIES = """
+## Copies planted among 3,000 photographs
+
+`python -m studies.copies path/to/UTKFace --imagededup PYTHON`. Of 3,000 random photographs, no two byte-identical,
+250 get a copy of each kind. The photographs hold copies of their own, which count against the share of planted pairs:
+it is a lower bound of precision. imagededup is its PHash at the default radius, which knows no mirror images.
+"""
+LABELS = """
+## Planted label errors
+
+`python -m studies.label_errors path/to/UTKFace --set label_epochs=10 augmented_epochs=1 low_px_share=0.5`:
+networks of an earlier recipe than the default. AUROC is the chance that a planted error scores below another label.
+The labels that UTKFace came with hold errors, too, which count as false alarms: precision is a lower bound.
+
+![Precision and recall on planted label errors](label_errors.svg)
+"""
+ABLATIONS = """
+## What cleaning is worth, and what a random split hides
+
+`python -m studies.ablations path/to/UTKFace --set label_epochs=10 age_head=linear average_decay=0
+augmented_epochs=1`, at 64 px, one seed, on faces outside the test split: networks of an earlier recipe than the
+default, and an earlier search for copies. *Cleaned* training rows hold one image of each photograph with the labels
+that its copies agree on.
+"""
+RANDOM = """
+Held-out faces with a copy in training are other photographs than those without one, and their labels contradict
+themselves more often: the last line is not the gain from having seen a copy alone.
+"""
+QUALITY = """
+## Poor pictures
+
+`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt. What
+is flagged among untouched photographs may be poor in truth.
+"""
+NO_FACE = """
+`python -m studies.face_box path/to/UTKFace`: where the search for a face finds none. Nearly all chips hold a face,
+so the first share bounds the false-flag rate from above.
+"""
+FOUND = """
+## What the audit says of UTKFace
+
+`python -m studies.audit path/to/UTKFace --split path/to/coral_21_60`: all but the label networks. The split is a
+published one for ages 21 to 60.
+"""
+
+
+def copies() -> str:
+    """Recall by kind, precision and time of each program."""
+    programs = json.loads((FOLDER / "copies.json").read_text())
+    keys = [key for key in programs["facelib"] if key not in ("pairs", "seconds")]
+    rows = [[key.replace(".", ", "), *(interval(found[key], ".3f") for found in programs.values())] for key in keys]
+    rows.append(["pairs", *(f"{found['pairs']:,}" for found in programs.values())])
+    rows.append(["seconds, in each round", *(", ".join(map(str, found["seconds"])) for found in programs.values())])
+    return table(["", *programs], rows)
+
+
+def labels() -> str:
+    """AUROC, average precision and precision at k of each attribute."""
+    results = json.loads((FOLDER / "label_errors.json").read_text())
+    measures = ("auroc", "average_precision", "precision_at_k")
+    rows = []
+    for attribute in dict.fromkeys(key.partition(".")[0] for key in results):
+        found = [interval(results[f"{attribute}.{measure}"], ".3f") for measure in measures]
+        rows.append([attribute, f"{results[f'{attribute}.precision_at_k']['n']:,}", *found])
+    return table(["", "planted", "AUROC", "average precision", "precision at that number"], rows)
+
+
+def ablations() -> str:
+    """Each training's measures."""
+    results = json.loads((FOLDER / "ablations.json").read_text())
+    trainings = dict.fromkeys(key.rsplit(".", 2)[0] for key in results)
+    rows = []
+    for training in trainings:
+        age, gender, ethnicity = (results[f"{training}.{name}"] for name in MEASURES)
+        row = [interval(age, ".2f"), *(interval(value, ".3f") for value in (gender, ethnicity))]
+        rows.append([training, *row, f"{age['n']:,}"])
+    measured = any("random" in training for training in trainings)
+    note = RANDOM if measured else "\nThe random split is not measured yet.\n"
+    return table(["", "age error (years)", "gender accuracy", "ethnicity accuracy", "n"], rows) + note
+
+
+def quality() -> str:
+    """What is flagged as it is and spoilt on purpose."""
+    results = json.loads((FOLDER / "quality.json").read_text())
+    rows = [
+        [
+            NAMES.get(name, name),
+            interval(found["plain"], ".1%"),
+            interval(found["spoilt"], ".1%"),
+            f"{found['auroc']:.3f}",
+        ]
+        for name, found in results.items()
+    ]
+    return table(["", "flagged as they are", "flagged when spoilt", "AUROC"], rows)
+
+
+def no_face() -> str:
+    """Where no face is found."""
+    results = json.loads((FOLDER / "no_face.json").read_text())
+    rows = [[name, interval(found, ".1%"), f"{found['n']:,}"] for name, found in results.items()]
+    return table(["", "no face found", "n"], rows)
+
+
+def found() -> str:
+    """The audit in one table."""
+    shown = readable(pd.read_csv(FOLDER / "audit.csv"))
+    figures = "\n![Copies and how they disagree](copies_disagree.svg)\n\n![Quality scores](quality.svg)\n"
+    return table(list(shown.columns), shown.to_numpy().tolist()) + figures
+
+
+if __name__ == "__main__":
+    write_text(
+        FOLDER / "README.md",
+        OPENING
+        + COPIES
+        + copies()
+        + LABELS
+        + labels()
+        + ABLATIONS
+        + ablations()
+        + QUALITY
+        + quality()
+        + NO_FACE
+        + no_face()
+        + FOUND
+        + found(),
+    )

@@ -1,0 +1,226 @@
+"""reports/training/README.md and its figures from what the training benchmarks have measured.
+
+usage: python -m studies.training_summary
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from facelib.config import PROFILES
+from facelib.models.training import READ_BY_TRAINING
+from facelib.plots import all as plots
+from facelib.runs import project_root
+from facelib.storage import write_text
+from studies import TRAINING_RESULTS
+from studies.pages import interval, table
+
+FOLDER = project_root() / TRAINING_RESULTS
+# Settings that a training reads; how long it takes may be given in another way.
+READ = ("epochs", "learning_rate", "head_epochs", *READ_BY_TRAINING)
+OPENING = """# How do the recipes compare, and what does a training step cost?
+
+Measured on UTKFace by the commands named below, each of which writes its results into this folder. This page is made
+from them by `python -m studies.training_summary`. Intervals are 95 %; differences are paired, over the same faces.
+"""
+RECIPE_NOTE = """
+{how}, then
+`python -m studies.recipes --compare {names} --into {file}`.
+All were trained from {start} weights at {px} px on the same training faces (75 % of the data, copies reduced to one)
+and scored on the same {n:,} validation faces; the test split took no part.
+
+![{alt}]({figure})
+
+Settings that differ from the profile `full` at {px} px, for `{first}`, and from those of `{first}` for all others:
+
+"""
+TRAINED = "`python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each, with the settings below"
+# Comparisons by file: title, what is to be known of them, and how they were made.
+COMPARISONS = {
+    "recipes.json": (
+        "Recipes",
+        "About the same processor time for each. From scratch and within minutes, a source's recipe is *not as "
+        "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs. "
+        "What an `opinion_share` above 0 takes from the label networks of notebook 02 is not in the time: they are "
+        "trained once per run, for the audit, whichever recipe follows.",
+        TRAINED,
+    ),
+    "opinions.json": (
+        "What opinions of other networks add in a short training",
+        "Notebook 02 trains networks that never saw a face to doubt its label. `reference` learns what they say of it "
+        "beside the label, by the share `opinion_share`; their own training is not in the time given here. This is "
+        "whether it pays at once.",
+        TRAINED,
+    ),
+    "opinions_full.json": (
+        "What opinions add in the profile `full`",
+        "The published network, an earlier one of the same settings, and the first that was published: the same faces "
+        "and split, and settings that differ by the opinions alone. Opinions gain ethnicity in the earlier network, "
+        "not clearly in the published one: training again, with small changes of the code and label networks trained "
+        "again, moved it about as far as opinions do, so what they gain cannot be told from these three.",
+        "`git archive COMMIT reports/utkface | tar -x -C OLD` for `full_earlier` (06b0d79) and "
+        "`full_without_opinions` (05c8b05),\n"
+        "`python -m studies.recipes --finished FOLDER NAME` for each of `reports/utkface` and the two "
+        "`OLD/reports/utkface`",
+    ),
+    "ablation.json": (
+        "What else was tried for `reference`",
+        "On another split of the same faces and without opinions: these rows are to be compared with each other, not "
+        "with the comparisons above.",
+        TRAINED,
+    ),
+}
+GREY_NOTE = """
+## The 48 x 48 grey CSV
+
+`python -m studies.recipes RUN grey48 --px {px} --set {settings}`, where RUN was begun on the CSV form of UTKFace,
+then `python -m studies.recipes --compare grey48 --into grey48.json`: the profile `full` with these settings on that
+form, {minutes}, one seed, on {n:,} validation faces. It was tuned on faces of UTKFace, but not on that form. Published
+for it, each by a test split of its own: gender 89 to 92 %, ethnicity 76 to 82 %, age error 5.9 to 6.7 years.
+
+"""
+DIFFERENCE_NOTE = """
+Differences from `{first}` on the same faces; an interval that excludes zero is marked. One seed each: what another
+start would have changed is not in the intervals.
+"""
+STEP_NOTE = """
+## A training step
+
+`python -m benchmarks.training_step path/to/UTKFace`, on {device}, {threads} threads, batches of {batch},
+{rounds} rounds side by side. *Bare* is the network's step on one batch in memory. The pixel cache and the augmentation
+of the whole batch come on top of it in ours; the plain DataLoader decodes the files again in every epoch and changes
+them one by one, in {workers} processes.
+"""
+MEASURES = {
+    "age.mae": ("age MAE (years)", ".2f"),
+    "age.mae_gt45": ("over 45 (years)", ".2f"),
+    "age.cs5": ("within 5 years", ".1%"),
+    "gender.accuracy": ("gender", ".1%"),
+    "gender.accuracy_age5plus": ("gender, 5 and over", ".1%"),
+    "ethnicity.accuracy": ("ethnicity", ".1%"),
+    "ethnicity.recall_other": ('recall of "Other"', ".1%"),
+}
+
+
+def learned(facts: dict, key: str) -> bool:
+    """Whether a variant learned what a measure is about."""
+    return key.partition(".")[0] in facts["settings"]["learned"].split()
+
+
+def usual_at(settings: dict) -> dict:
+    """The profile `full`, on which --set is read, at the edge of some settings."""
+    return vars(PROFILES["full"]) | {"image_px": settings["image_px"]}
+
+
+def set_of(settings: dict, usual: dict) -> list[str]:
+    """KEY=VALUE of what a training reads and what is not as usual."""
+    return [f"{key}={settings[key]}" for key in READ if key in settings and settings[key] != usual[key]]
+
+
+def settings_list(found: dict[str, dict]) -> str:
+    """What the first variant sets otherwise than the profile, and each other than the first, recipes included."""
+    first = next(iter(found.values()))["settings"]
+    lines = []
+    for name, facts in found.items():
+        own = facts["settings"]
+        other = set_of(own, usual_at(own) if own is first else first)
+        lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or 'as the profile is'}\n")
+    return "".join(lines)
+
+
+def variant_table(found: dict[str, dict]) -> str:
+    """What each variant is, its time and its measures."""
+    rows = []
+    for name, facts in found.items():
+        values = [
+            interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
+            for key, (_, form) in MEASURES.items()
+        ]
+        minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
+        rows.append([name, f"{facts['epochs']}", minutes, *values])
+    return table(["", "epochs", "processor (min)", *(name for name, _ in MEASURES.values())], rows)
+
+
+def difference_table(found: dict[str, dict]) -> str:
+    """Paired differences of each variant from the first."""
+    first, rows = next(iter(found)), []
+    for name, facts in found.items():
+        if name == first:
+            continue
+        row = []
+        for key, (_, form) in MEASURES.items():
+            value = facts[f"minus {first}"][key]
+            clear = "**" if value["low"] > 0 or value["high"] < 0 else ""
+            row.append(f"{clear}{interval(value, '+' + form)}{clear}" if learned(facts, key) else "not learned")
+        rows.append([name, *row])
+    return DIFFERENCE_NOTE.format(first=first) + table(["", *(name for name, _ in MEASURES.values())], rows)
+
+
+def comparison(file: str) -> str:
+    """One comparison of variants, and its figure."""
+    path, (title, note, how) = FOLDER / file, COMPARISONS[file]
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        {"variant": name, "measure": key, **facts["measures"][key]}
+        for name, facts in found.items()
+        for key in ("age.mae", "gender.accuracy", "ethnicity.accuracy")
+        if learned(facts, key)
+    ]
+    plots.use_style()
+    figure = plots.recipe_comparison(pd.DataFrame(rows))
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
+    first, facts = next(iter(found.items()))
+    opening = RECIPE_NOTE.format(
+        how=how,
+        names=" ".join(found),
+        file=file,
+        start={"none": "random"}.get(facts["settings"]["start_weights"], facts["settings"]["start_weights"]),
+        px=facts["settings"]["image_px"],
+        n=facts["measures"]["age.mae"]["n"],
+        alt=f"{title}, on validation",
+        figure=path.with_suffix(".svg").name,
+        first=first,
+    )
+    return f"\n## {title}\n\n{note}\n{opening}" + settings_list(found) + variant_table(found) + difference_table(found)
+
+
+def grey() -> str:
+    """What is reached on the CSV form of the data."""
+    path = FOLDER / "grey48.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    (facts,) = found.values()
+    taken = facts["seconds"]
+    minutes = f"{taken['processor'] / 60:.0f} minutes of processor time" if taken else "in time that is not known"
+    own = facts["settings"]
+    note = GREY_NOTE.format(
+        px=own["image_px"],
+        settings=" ".join(set_of(own, usual_at(own))),
+        minutes=minutes,
+        n=facts["measures"]["age.mae"]["n"],
+    )
+    return note + variant_table(found)
+
+
+def training_step() -> str:
+    """What a step costs."""
+    path = FOLDER / "training_step.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    rows = []
+    for found in facts["measured"]:
+        for name, values in (found.pop("seconds per step") | found).items():
+            if name != "px":
+                rows.append([f"{found['px']} px", name, ", ".join(f"{value:.3g}" for value in values)])
+                rows[-1].append(f"{np.median(values):.3g}")
+    rounds = len(facts["measured"][0]["pipeline over bare"])
+    return STEP_NOTE.format(**facts, rounds=rounds) + table(["", "", "by round", "median"], rows)
+
+
+if __name__ == "__main__":
+    write_text(FOLDER / "README.md", OPENING + "".join(map(comparison, COMPARISONS)) + grey() + training_step())

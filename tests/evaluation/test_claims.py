@@ -1,0 +1,205 @@
+"""The five claims: a planted effect is found, an absent one is not, and too few rows cannot tell."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from facelib.evaluation import claims as bias
+from facelib.evaluation.claims import judge
+from facelib.metrics import Estimate
+
+BABIES, BOYS, ASIAN_MEN, OLDER, SPREAD = range(5)
+BASE_ERROR = 0.08
+
+
+def simulate(n: int = 6000, seed: int = 0) -> pd.DataFrame:
+    """Faces whose gender and age errors have nothing to do with who is shown."""
+    rng = np.random.default_rng(seed)
+    age = np.where(rng.random(n) < 0.15, rng.integers(0, 5, n), rng.integers(5, 95, n)).astype(float)
+    gender, ethnicity = rng.integers(0, 2, n).astype(float), rng.integers(0, 5, n).astype(float)
+    wrong = rng.random(n) < BASE_ERROR
+    return pd.DataFrame(
+        {
+            "age": age,
+            "gender": gender,
+            "ethnicity": ethnicity,
+            "gender_pred": np.where(wrong, 1 - gender, gender),
+            "age_pred": age + rng.normal(0, 6, n),
+            "group_id": np.arange(n),
+        }
+    )
+
+
+def plant(frame: pd.DataFrame, claim: int, seed: int = 1) -> pd.DataFrame:
+    """The same faces with one effect: the one that the claim is about."""
+    rng = np.random.default_rng(seed)
+    frame = frame.copy()
+    who = {
+        BABIES: frame["age"] < 5,
+        BOYS: (frame["age"] <= 17) & (frame["gender"] == 0),
+        ASIAN_MEN: (frame["age"] >= 18) & (frame["gender"] == 0) & (frame["ethnicity"] == 2),
+        OLDER: frame["age"] > 60,
+        SPREAD: (frame["gender"] == 1) & (frame["ethnicity"] == 4),
+    }[claim]
+    if claim in (BABIES, BOYS, ASIAN_MEN):
+        wrong = rng.random(len(frame)) < 0.30
+        frame.loc[who & wrong, "gender_pred"] = 1 - frame.loc[who & wrong, "gender"]
+    elif claim == OLDER:
+        frame.loc[who, "age_pred"] -= 5
+    else:
+        frame.loc[who, "age_pred"] += rng.normal(0, 12, who.sum())
+    return frame
+
+
+# --- judging ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer"),
+    [(0.5, 3.0, "found"), (-1.0, 3.0, "cannot tell"), (-3.0, -0.5, "not found"), (0.0, 3.0, "cannot tell")],
+)
+def test_the_whole_interval_decides(low, high, answer):
+    assert judge("claim", "measure", Estimate((low + high) / 2, low, high, 50), 0.95).answer == answer
+
+
+def test_a_threshold_moves_the_line():
+    estimate = Estimate(2.0, 1.0, 3.0, 50)
+    assert [judge("c", "m", estimate, 0.95, threshold).answer for threshold in (0.5, 2.0, 3.5)] == [
+        "found",
+        "cannot tell",
+        "not found",
+    ]
+
+
+def test_the_smallest_effect_by_hand():
+    # A 95 % interval of half-width 1.96 has a standard error of 1; 80 % power needs 1.96 + 0.8416 of them.
+    z = stats.norm.ppf(0.975)
+    claim = judge("c", "m", Estimate(5.0, 5 - z, 5 + z, 50), 0.95)
+    assert claim.smallest_effect == pytest.approx(2.8016, abs=1e-4)
+    assert judge("c", "m", Estimate(5.0, 5 - z, 5 + z, 50), 0.95, 1.0).smallest_effect == pytest.approx(
+        3.8016, abs=1e-4
+    )
+    z99 = stats.norm.ppf(0.995)
+    stricter = judge("c", "m", Estimate(5.0, 5 - z99, 5 + z99, 50), 0.99)
+    assert stricter.smallest_effect == pytest.approx(2.5758 + 0.8416, abs=1e-4)
+
+
+def test_an_effect_of_the_smallest_size_is_shown_four_times_in_five():
+    rng = np.random.default_rng(0)
+    z, error = stats.norm.ppf(0.975), 0.7
+    smallest = judge("c", "m", Estimate(0.0, -z * error, z * error, 50), 0.95).smallest_effect
+    seen = rng.normal(smallest, error, 4000)
+    answers = [judge("c", "m", Estimate(s, s - z * error, s + z * error, 50), 0.95).answer for s in seen]
+    assert answers.count("found") / 4000 == pytest.approx(0.8, abs=0.025)
+
+
+@pytest.mark.parametrize("gap", ["value", "low", "high"])
+def test_an_undefined_number_cannot_tell(gap):
+    numbers = {"value": 2.0, "low": 1.0, "high": 3.0} | {gap: math.nan}
+    claim = judge("c", "m", Estimate(**numbers, n=3), 0.95)
+    assert claim.answer == "cannot tell" and math.isnan(claim.smallest_effect)
+
+
+# --- the five claims --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def honest() -> pd.DataFrame:
+    return bias.test_claims(simulate(), resamples=200, seed=0)
+
+
+def test_there_are_five_claims_with_all_their_numbers(honest):
+    assert len(honest) == 5 and list(honest) == [*bias.Claim.__dataclass_fields__]
+    assert honest[["value", "low", "high", "smallest_effect"]].notna().all(axis=None)
+    assert ((honest["low"] <= honest["value"]) & (honest["value"] <= honest["high"])).all()
+
+
+@pytest.mark.parametrize("claim", range(5))
+def test_an_absent_effect_is_not_found(claim, honest):
+    assert honest.loc[claim, "answer"] != "found"
+
+
+@pytest.mark.parametrize("claim", range(5))
+def test_a_planted_effect_is_found(claim):
+    table = bias.test_claims(plant(simulate(), claim), resamples=200, seed=0)
+    assert table.loc[claim, "answer"] == "found"
+
+
+def test_an_effect_the_other_way_round_is_not_found():
+    frame = simulate()
+    young = (frame["age"] < 5) | ((frame["age"] <= 17) & (frame["gender"] == 0))
+    frame.loc[young, "gender_pred"] = frame.loc[young, "gender"]
+    frame.loc[frame["age"] > 60, "age_pred"] += 5
+    answers = bias.test_claims(frame, resamples=200, seed=0)["answer"]
+    assert answers[[BABIES, BOYS, OLDER]].tolist() == ["not found"] * 3
+
+
+def test_false_alarms_are_rare():
+    tables = [bias.test_claims(simulate(1200, seed), resamples=60, seed=seed) for seed in range(12)]
+    alarms = sum((table["answer"] == "found").sum() for table in tables)
+    assert alarms <= 3  # 12 families at 5 %
+
+
+def test_error_rates_are_recomputed_on_masks():
+    frame = plant(simulate(), BABIES)
+    table = bias.test_claims(frame, resamples=20, seed=0)
+    wrong = frame["gender"] != frame["gender_pred"]
+    baby, boy = frame["age"] < 5, (frame["age"] <= 17) & (frame["gender"] == 0)
+    assert table.loc[BABIES, "value"] == pytest.approx(wrong[baby].mean() - wrong[~baby].mean())
+    girl = (frame["age"] <= 17) & (frame["gender"] == 1)
+    assert table.loc[BOYS, "value"] == pytest.approx(wrong[boy].mean() - wrong[girl].mean())
+    men = frame[(frame["gender"] == 0) & (frame["age"] >= 18)]
+    called_female = (men["gender"] != men["gender_pred"]).groupby(men["ethnicity"])
+    rates = (called_female.sum() + 0.5) / (called_female.size() + 1)
+    assert table.loc[ASIAN_MEN, "value"] == pytest.approx(rates[2.0] / rates.drop(2.0).max())
+    assert table["n"].tolist()[:2] == [len(frame), (boy | girl).sum()]
+
+
+def test_one_group_that_is_not_under_predicted_decides_about_all():
+    frame = plant(simulate(), OLDER)
+    spared = (frame["age"] > 60) & (frame["gender"] == 0) & (frame["ethnicity"] == 3)
+    frame.loc[spared, "age_pred"] += 5
+    claim = bias.test_claims(frame, resamples=200, seed=0).loc[OLDER]
+    assert claim["answer"] != "found"
+    error = (frame["age"] - frame["age_pred"])[spared]
+    assert claim["value"] == pytest.approx(error.mean()) and claim["answer"] == "cannot tell"
+
+
+def test_a_group_too_small_to_judge_keeps_the_claim_open():
+    frame = plant(simulate(), OLDER)
+    few = (frame["age"] > 60) & (frame["gender"] == 1) & (frame["ethnicity"] == 4)
+    frame = frame.drop(frame.index[few][5:])
+    assert bias.test_claims(frame, resamples=200, seed=0).loc[OLDER, "answer"] == "cannot tell"
+
+
+def test_unknown_labels_are_left_out():
+    frame = simulate(800)
+    unknown = frame.assign(gender=np.nan, gender_pred=1.0, age_pred=500.0)
+    both = pd.concat([frame, unknown.assign(group_id=unknown["group_id"] + 800)], ignore_index=True)
+    pd.testing.assert_frame_equal(bias.test_claims(both, 50, 0), bias.test_claims(frame, 50, 0))
+
+
+def test_a_handful_of_faces_cannot_tell():
+    frame = pd.DataFrame(
+        {
+            "age": [30.0, 40, 65],
+            "gender": [0.0, 1, 0],
+            "ethnicity": [0.0, 1, 2],
+            "gender_pred": [0.0, 1, 1],
+            "age_pred": [31.0, 42, 60],
+            "group_id": [0, 1, 2],
+        }
+    )
+    assert set(bias.test_claims(frame, 50, 0)["answer"]) == {"cannot tell"}
+
+
+def test_intervals_are_widened_for_five_claims(monkeypatch):
+    narrow = bias.test_claims(simulate(), 50, 0)
+    monkeypatch.setattr(bias, "CONFIDENCE", 0.5)
+    wide = bias.test_claims(simulate(), 50, 0)
+    widths = [(table.loc[BABIES, "high"] - table.loc[BABIES, "low"]) for table in (narrow, wide)]
+    # The claims are judged at 99 % and 90 %: half-widths of 2.576 and 1.645 standard errors.
+    assert widths[0] / widths[1] == pytest.approx(2.576 / 1.645, rel=0.02)

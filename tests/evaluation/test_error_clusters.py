@@ -1,0 +1,208 @@
+"""Error clusters: planted groups come back, and what they have in common is named with its lift."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from facelib.evaluation.error_clusters import STABLE, cluster, describe, find_errors, map_2d, reduce, traits
+from facelib.schema import P_ETHNICITY
+
+
+def planted(sizes: list[int], spread: float = 0.15, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (n, 64) around as many directions as there are sizes, and which direction each is around."""
+    rng = np.random.default_rng(seed)
+    directions = np.linalg.qr(rng.normal(size=(64, len(sizes))))[0].T
+    truth = np.repeat(np.arange(len(sizes)), sizes)
+    noise = rng.normal(size=(len(truth), 64)) * spread / 8
+    return (directions[truth] + noise) * rng.uniform(1, 5, (len(truth), 1)), truth
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+def test_errors_by_hand():
+    frame = pd.DataFrame(
+        {
+            "age": [20.0] * 10 + [np.nan],
+            "age_smooth": [20.0 + 0.01 * k for k in range(10)] + [90.0],  # of the same whole year
+            "gender": [0.0] * 9 + [np.nan, 1.0],
+            "gender_pred": [1.0] + [0.0] * 9 + [1.0],
+            "ethnicity": [np.nan] + [2.0] * 10,
+            "ethnicity_pred": [1.0, 3.0] + [2.0] * 9,
+        }
+    )
+    kinds = find_errors(frame)
+    assert np.flatnonzero(kinds["wrong_gender"]).tolist() == [0]  # an unknown gender is no error
+    assert np.flatnonzero(kinds["wrong_ethnicity"]).tolist() == [1]
+    assert np.flatnonzero(kinds["large_age_error"]).tolist() == [9]  # the worst of ten, and no unknown age
+    assert np.flatnonzero(kinds["any_error"]).tolist() == [0, 1, 9]
+
+
+# --- clusters ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[40, 40, 40], [80, 30], [25] * 5])
+def test_planted_clusters_are_recovered(sizes):
+    embeddings, truth = planted(sizes)
+    labels, facts = cluster(embeddings, seed=0)
+    assert facts["clusters"] == len(sizes) == len(set(labels) - {-1})
+    assert adjusted_rand_score(truth, labels) > 0.9
+    assert facts["stability"] > 0.8 and facts["noise"] == np.mean(labels < 0)
+
+
+def test_without_clusters_the_stability_says_so():
+    shapeless = np.random.default_rng(0).normal(size=(150, 64))
+    labels, facts = cluster(shapeless, seed=0)
+    assert len(labels) == 150 and facts["stability"] < 0.5
+
+
+def test_clusters_repeat_with_their_seed():
+    embeddings = np.random.default_rng(1).normal(size=(80, 32))
+    first, again = cluster(embeddings, seed=3), cluster(embeddings, seed=3)
+    assert first[0].tolist() == again[0].tolist() and repr(first[1]) == repr(again[1])
+
+
+def test_both_methods_are_measured_and_one_is_used_for_a_reason():
+    embeddings, truth = planted([40, 40, 40])
+    labels, facts = cluster(embeddings, seed=0)
+    assert [(row["method"], row["used"]) for row in facts["methods"]] == [("HDBSCAN", True), ("k-means", False)]
+    for row in facts["methods"]:
+        assert row["clusters"] == 3 and row["stability"] > 0.8
+        assert row["silhouette"] == pytest.approx(silhouette_score(reduce(embeddings, 0), truth), abs=0.05)
+    assert facts["method"] == "HDBSCAN" and facts["why"].startswith("it finds 3 and leaves out")
+    assert facts["noise"] == np.mean(labels < 0)
+
+
+def test_k_means_takes_over_where_density_finds_less_than_two():
+    labels, facts = cluster(np.random.default_rng(0).normal(size=(150, 64)), seed=0)
+    by_density, by_means = facts["methods"]
+    assert facts["method"] == "k-means" and by_means["used"] and not by_density["used"]
+    assert facts["why"] in ("HDBSCAN finds 0", f"HDBSCAN leaves out {by_density['noise']:.0%}", "HDBSCAN finds 1")
+    assert by_density["clusters"] > 1 or np.isnan(by_density["stability"])  # finding nothing each time is no stability
+    assert labels.min() == 0
+
+
+def test_k_means_takes_over_where_density_is_unstable_and_it_is_not():
+    # Two dense directions and a wide rest: on a half of the rows density finds another number of clusters.
+    embeddings = np.random.default_rng(0).normal(size=(1200, 512))
+    embeddings[:300, 0] += 8
+    embeddings[300:500, 1] += 8
+    _, facts = cluster(embeddings, seed=0)
+    by_density, by_means = facts["methods"]
+    assert by_density["clusters"] >= 2 and by_density["noise"] < 0.5
+    assert by_density["stability"] < STABLE < by_means["stability"]
+    assert facts["method"] == "k-means" and "stability" in facts["why"]
+
+
+@pytest.mark.parametrize(("n", "some"), [(0, False), (1, False), (5, False), (8, True), (12, True)])
+def test_a_few_errors_are_no_obstacle(n, some):
+    embeddings = np.random.default_rng(0).normal(size=(n, 64))
+    labels, facts = cluster(embeddings, seed=0)
+    assert len(labels) == n and (facts["clusters"] >= 1) == some
+    assert map_2d(embeddings, seed=0).shape == (n, 2)
+
+
+def test_the_length_of_an_embedding_does_not_count():
+    embeddings, _ = planted([20, 20])
+    longer = embeddings * np.linspace(0.1, 10, 40)[:, None]
+    np.testing.assert_allclose(np.abs(reduce(embeddings, 0)), np.abs(reduce(longer, 0)), atol=1e-8)
+
+
+def test_the_picture_keeps_planted_clusters_apart():
+    embeddings, truth = planted([30, 30])
+    positions = map_2d(embeddings, seed=0)
+    assert positions.shape == (60, 2)
+    centres = np.stack([positions[truth == k].mean(axis=0) for k in (0, 1)])
+    assert (((positions[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1) == truth).all()
+
+
+# --- what they have in common -----------------------------------------------------------------------------
+
+
+def test_the_planted_trait_is_found_with_its_lift():
+    # 60 errors in two clusters, 200 correct rows. Cluster 0: 27 of 30 old against 40 of 200, a lift of 0.9 / 0.2.
+    is_error = np.arange(260) < 60
+    labels = np.repeat([0, 1], 30)
+    old, noise = np.zeros(260, bool), np.zeros(260, bool)
+    old[:27], old[30:36], old[60:100] = True, True, True
+    noise[::2] = True
+    found = describe(labels, is_error, pd.DataFrame({"old": old, "noise": noise}))
+    first = found[found["cluster"] == 0]
+    assert first["trait"].tolist() == ["old"]
+    row = first.iloc[0]
+    assert (row["n"], row["share"], row["share_correct"]) == (30, 0.9, 0.2)
+    assert row["lift"] == pytest.approx(4.5) and row["p_adjusted"] < 1e-10
+    tests = [
+        stats.fisher_exact(table, alternative="greater").pvalue
+        for table in ([[27, 3], [40, 160]], [[15, 15], [100, 100]], [[6, 24], [40, 160]], [[15, 15], [100, 100]])
+    ]
+    assert row["p_adjusted"] == pytest.approx(stats.false_discovery_control(tests)[0])
+
+
+def test_a_cluster_without_a_significant_trait_shows_its_strongest():
+    labels, is_error = np.zeros(10, int), np.arange(50) < 10
+    even = np.arange(50) % 2 == 0
+    found = describe(labels, is_error, pd.DataFrame({"even": even, "third": np.arange(50) % 3 == 0}))
+    assert len(found) == 1 and found["p_adjusted"].iloc[0] > 0.05
+
+
+def test_noise_and_absent_traits_are_not_described():
+    labels, is_error = np.array([-1, -1, 0, 0]), np.arange(8) < 4
+    found = describe(labels, is_error, pd.DataFrame({"never": np.zeros(8, bool), "always": np.ones(8, bool)}))
+    assert found["cluster"].tolist() == [0] and found["trait"].tolist() == ["always"]
+    assert describe(np.array([-1] * 4), is_error, pd.DataFrame({"always": np.ones(8, bool)})).empty
+
+
+def test_a_trait_that_no_correct_row_has_counts_as_half_a_row():
+    labels, is_error = np.zeros(20, int), np.arange(120) < 20
+    found = describe(labels, is_error, pd.DataFrame({"only errors": is_error}))
+    assert found["share_correct"].tolist() == [0] and found["lift"].tolist() == pytest.approx([200])
+
+
+def test_at_most_top_traits_are_kept():
+    labels, is_error = np.zeros(30, int), np.arange(130) < 30
+    properties = pd.DataFrame({f"trait {k}": is_error ^ (np.arange(130) % (20 + k) == 0) for k in range(6)})
+    assert len(describe(labels, is_error, properties, top=2)) == 2
+    assert len(describe(labels, is_error, properties, top=9)) == 6
+
+
+def test_traits_are_read_from_labels_issues_and_quality():
+    frame = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c"],
+            "age_band": pd.Categorical(["0-4", "75+", None]),
+            "gender_name": ["male", None, "female"],
+            "ethnicity_name": ["White", "Asian", "Asian"],
+            "p_female": [0.1, 0.75, 0.85],
+            **dict(zip(P_ETHNICITY, ([0.9, 0.1, 0.7], 0.0, 0.0, 0.0, [0.1, 0.9, 0.3]), strict=True)),
+        }
+    )
+    issues = pd.DataFrame(
+        {"image_id": ["b", "b", "a"], "attribute": ["age", "gender", "age"], "is_issue": [True, False, False]}
+    )
+    quality = pd.DataFrame({"image_id": ["c", "a", "b"], "dark": [0.1, 0.9, 0.9], "is_dark": [True, False, False]})
+    table = traits(frame, issues, quality)
+    found = {name: np.flatnonzero(table[name]).tolist() for name in table}
+    assert found == {
+        "age 0-4": [0],
+        "age 75+": [1],
+        "male": [0],
+        "female": [2],
+        "White": [0],
+        "Asian": [1, 2],
+        "age label doubted": [1],
+        "quality: dark": [2],
+        "gender confidence below 0.8": [1],
+        "ethnicity confidence below 0.8": [2],
+    }
+
+
+def test_what_was_not_learned_is_no_error():
+    frame = pd.DataFrame(
+        {"age": [20.0, 30.0], "age_smooth": np.nan, "gender": [0.0, 1.0], "gender_pred": [0.0, 0.0],
+         "ethnicity": [2.0, 3.0], "ethnicity_pred": np.nan}
+    )  # fmt: skip
+    kinds = find_errors(frame)
+    assert kinds["any_error"].tolist() == kinds["wrong_gender"].tolist() == [False, True]

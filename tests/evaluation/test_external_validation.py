@@ -1,0 +1,225 @@
+"""A run on another data set: shifts computed by hand, planted copies found, missing labels and age bands said."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import pairwise_distances
+
+from facelib.audit.quality import score_quality
+from facelib.data import cache_faces, cache_key, read_utkface
+from facelib.data.splits import split_faces
+from facelib.errors import MissingFromRun, UnreadableData
+from facelib.evaluation.external_validation import (
+    band_metrics,
+    embedding_shift,
+    evaluate_table,
+    find_copied,
+    label_mix,
+    quality_shift,
+)
+from facelib.runs import RunFolder, cache_root, start_run
+
+RESULTS = ("copies", "groups", "predictions", "rejected", "results", "shift")
+
+# --- shifts -----------------------------------------------------------------------------------------------
+
+
+def labels(ages, genders, ethnicities=None) -> pd.DataFrame:
+    return pd.DataFrame({"age": ages, "gender": genders, "ethnicity": ethnicities or [-1] * len(ages)}, dtype=float)
+
+
+def test_the_label_mix_is_that_of_known_labels_and_its_distance_the_total_variation():
+    own = labels([3, 20, 20, 40], [0, 0, 0, 1])
+    other = labels([20, 40, 40, 40, np.nan], [0, 1, 1, -1, -1], [0] * 5)
+    mix = label_mix(own, other).set_index(["topic", "measure"])
+    # 1/4, 2/4, 1/4 against 0, 1/4, 3/4; 3/4 and 1/4 against 1/3 and 2/3.
+    assert mix.loc[("labels: age", "share of 18-29")].tolist() == [0.5, 0.25, 0.5]
+    assert mix.loc[("labels: age", "share of 0-4")].tolist() == [0.25, 0.0, 0.5]
+    male = mix.loc[("labels: gender", "share of male")]
+    assert male.tolist() == pytest.approx([3 / 4, 1 / 3, 5 / 12])
+    assert "labels: ethnicity" not in mix.index.get_level_values(0)  # the run knows none
+
+
+def test_the_quality_shift_is_the_largest_gap_of_the_cumulative_distributions():
+    own = pd.DataFrame({"dark": [0.1, 0.2, 0.3, 0.4], "face": [1.0, 1.0, 1.0, 0.0], "framing": [0.5] * 4})
+    other = pd.DataFrame({"dark": [0.3, 0.4, 0.5, 0.6], "face": [0.0, 1.0, 0.0, 1.0], "framing": [0.9] * 4})
+    shift = quality_shift(own, other).set_index("measure")
+    assert shift.loc["median score: dark", ["run", "table", "distance"]].tolist() == pytest.approx([0.25, 0.45, 0.5])
+    assert shift.loc["share with a face found", ["run", "table", "distance"]].tolist() == [0.75, 0.5, 0.25]
+    assert len(shift) == 2
+
+
+def test_embeddings_of_one_kind_are_not_told_apart_and_moved_ones_are():
+    rng = np.random.default_rng(0)
+    own, same, moved = (rng.normal(mean, 1, (150, 6)) for mean in (0, 0, 3))
+    alike, apart = (embedding_shift(own, other, 50, 0) for other in (same, moved))
+    assert alike["auc"].low < 0.6 and alike["distance"].value == pytest.approx(1, abs=0.2)
+    assert apart["auc"].value > 0.95 and apart["distance"].low > 2 and apart["distance"].n == 150
+
+
+def test_the_embedding_distance_is_that_to_the_nearest_own_face_in_units_of_their_own():
+    rng = np.random.default_rng(1)
+    own, other = rng.normal(5, [1, 20, 3], (40, 3)), rng.normal(6, [2, 20, 3], (30, 3))
+    scaled = [(part - own.mean(axis=0)) / own.std(axis=0) for part in (own, other)]
+    within = pairwise_distances(scaled[0]) + np.diag(np.full(40, np.inf))
+    expected = pairwise_distances(scaled[1], scaled[0]).min(axis=1).mean() / within.min(axis=1).mean()
+    assert embedding_shift(own, other, 20, 0)["distance"].value == pytest.approx(expected)
+
+
+def test_nothing_is_said_of_a_handful_of_embeddings():
+    assert embedding_shift(np.zeros((50, 4)), np.zeros((9, 4)), 20, 0) == {}
+
+
+# --- age bands --------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_judged_by_the_band_where_the_age_is_not_known():
+    frame = pd.DataFrame(
+        {
+            "age": [np.nan, np.nan, np.nan, 25.0, np.nan],
+            "age_from": [20, 20, 70, 20, np.nan],
+            "age_to": [29, 29, 116, 29, np.nan],
+            "age_pred": [29.4, 32.6, 61.0, 90.0, 90.0],  # inside; 33: 4 years over; 9 years under; known; nothing known
+            "group_id": range(5),
+        }
+    )
+    found = band_metrics(frame, "transfer", 20, 0)
+    assert found["transfer.age.band_accuracy"].value == pytest.approx(1 / 3)
+    assert found["transfer.age.band_mae_least"].value == pytest.approx(13 / 3)
+    assert found["transfer.age.band_mae_least"].n == 3
+    assert band_metrics(frame.drop(columns=["age_from", "age_to"]), "transfer", 20, 0) == {}
+
+
+# --- copies -----------------------------------------------------------------------------------------------
+
+
+def test_planted_copies_are_found_exact_and_near(small_faces, small_truth):
+    images, faces = small_faces
+    near = small_truth[small_truth["copy_kind"] == "reencoded"].iloc[0]
+    singles = np.flatnonzero(~small_truth["person"].duplicated(keep=False))
+    row = {name: number for number, name in enumerate(faces["image_id"])}
+    own = [*singles[:20], row[near["copy_of"]]]
+    other = [*singles[20:30], singles[0], row[near["image_id"]]]
+    group_id, copied = find_copied(
+        faces.iloc[own], images.take(own), faces.iloc[other].reset_index(drop=True), images.take(other)
+    )
+    assert len(group_id) == 12 and len(set(group_id)) == 12
+    assert copied["image_id"].tolist() == [faces["image_id"][singles[0]], near["image_id"]]
+    assert copied["copy_in_run"].tolist() == [faces["image_id"][singles[0]], near["copy_of"]]
+    assert copied["kind"].tolist() == ["exact", "near"]
+
+
+# --- the whole --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(empty_runs, tiny_network, familiarity, faces_folder) -> RunFolder:
+    """A run on the 96 small faces, with an untrained predictor and all tables that are asked of it."""
+    from facelib.models.network import predict_outputs, save_network
+    from facelib.prediction.calibration import AgeIntervals
+    from facelib.prediction.ood import save_familiarity
+    from facelib.prediction.predictor import Temperatures, save_predictor
+
+    folder = start_run("tiny", "smoke", str(faces_folder))
+    source = read_utkface(faces_folder)
+    images, faces, _ = cache_faces(source, 48, cache_root())
+    folder.update_params(data={"fingerprint": cache_key(source.faces, 48)})
+    folder.save_table(faces, "faces")
+    folder.save_table(split_faces(faces, faces.groupby("sha256").ngroup().to_numpy(), 0), "splits")
+    folder.save_table(score_quality(faces, images, find_faces=False, n_jobs=1), "quality")
+    folder.save_array(predict_outputs(tiny_network, images)["features"].astype(np.float16), "embeddings")
+    checkpoints = folder.path / "checkpoints"
+    checkpoints.mkdir()
+    save_network(tiny_network, checkpoints / "model.safetensors", image_px=48)
+    save_predictor(checkpoints / "predictor.json", "direct", Temperatures(), AgeIntervals((), (5.0,)), synthetic=True)
+    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory):
+    """40 other synthetic faces, all with different pictures, in a folder of their own."""
+    from facelib.data import write_synthetic_faces
+
+    return write_synthetic_faces(tmp_path_factory.mktemp("strangers"), 40, seed=5, px=48, n_jobs=1)
+
+
+def evaluate(run, data, out, images="") -> tuple[str, dict]:
+    said = "\n".join(evaluate_table(run, str(data), str(images), out, search_faces=False))
+    return said, json.loads((out / "results.json").read_text())["results"]
+
+
+def test_other_faces_are_evaluated_with_all_tables(run, strangers, tmp_path):
+    said, results = evaluate(run, strangers, tmp_path / "out")
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == sorted(RESULTS)
+    assert "faces: 40, rejected: 0" in said and "0 of 40 (none)" in said
+    assert "transfer_unseen.age.mae" not in results
+    predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    kept = predictions[predictions["kept"]]
+    ages = kept["image_id"].str.split("_").str[0].astype(float)
+    assert results["transfer.age.mae"]["value"] == pytest.approx((kept["age_pred"] - ages).abs().mean())
+    assert results["transfer.age.mae"]["n"] == len(kept) == predictions["group_id"].nunique()
+    groups = pd.read_csv(tmp_path / "out" / "groups.csv")
+    assert set(groups["grouping"]) >= {"age_band", "gender_name", "gender_name x ethnicity_name"}
+    assert groups.loc[groups["grouping"] == "gender_name", "n"].sum() == len(kept)
+    assert set(pd.read_csv(tmp_path / "out" / "shift.csv")["topic"]) == {
+        "labels: age", "labels: gender", "labels: ethnicity", "quality",
+    }  # fmt: skip
+
+
+def test_copies_of_what_the_run_learned_from_are_said_and_left_out_of_a_second_number(run, strangers, tmp_path):
+    splits = run.load_table("splits").set_index("image_id")["split"]
+    learned, tested = (splits.index[splits == name] for name in ("train", "test"))
+    data = tmp_path / "data"
+    shutil.copytree(strangers, data)
+    for name in (learned[0], tested[0]):  # an image that the run did not learn from is no leak
+        shutil.copy(run.params["data"]["path"] + "/" + name, data / name.replace("_2017", "_2099"))
+    said, results = evaluate(run, data, tmp_path / "out")
+    assert "the run learned from: 1 of 42 (1 exact)" in said and "age.mae, without copies" in said
+    assert pd.read_csv(tmp_path / "out" / "copies.csv")["copy_in_run"].tolist() == [learned[0]]
+    assert results["transfer_unseen.age.mae"]["n"] == results["transfer.age.mae"]["n"] - 1
+
+
+@pytest.mark.parametrize("attribute", ["age", "gender", "ethnicity"])
+def test_a_table_with_one_label_gives_its_numbers_alone(run, strangers, tmp_path, attribute):
+    faces = read_utkface(strangers).faces
+    faces[["path", attribute]].to_csv(tmp_path / "one.csv", index=False)
+    said, results = evaluate(run, tmp_path / "one.csv", tmp_path / "out", images=strangers)
+    others = [name for name in ("age", "gender", "ethnicity") if name != attribute]
+    assert f"no labels of {', '.join(others)}: nothing is measured of them" in said
+    assert {key.split(".")[1] for key in results if key.startswith("transfer.")} == {attribute}
+    groups = pd.read_csv(tmp_path / "out" / "groups.csv")
+    assert (groups["n"] > 0).all() and set(groups["grouping"]) == {
+        f"{attribute}_{'band' if attribute == 'age' else 'name'}"
+    }
+    assert groups["mae"].notna().any() == (attribute == "age")
+
+
+def test_age_bands_stand_in_for_ages(run, strangers, tmp_path):
+    faces = read_utkface(strangers).faces
+    decade = (faces["age"] // 10 * 10).astype(int)
+    table = faces[["path", "gender"]].assign(age=[f"{first}-{first + 9}" for first in decade])
+    table.to_csv(tmp_path / "bands.csv", index=False)
+    said, results = evaluate(run, tmp_path / "bands.csv", tmp_path / "out", images=strangers)
+    assert "no labels of age, ethnicity: nothing is measured of them but age bands" in said
+    predictions = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("image_id")
+    kept = predictions[predictions["kept"]]
+    first = decade.set_axis(faces["image_id"])[kept.index]
+    inside = np.floor(kept["age_pred"] + 0.5).between(first, first + 9)
+    assert results["transfer.age.band_accuracy"]["value"] == pytest.approx(inside.mean())
+    assert "transfer.age.mae" not in results and "transfer.gender.accuracy" in results
+
+
+def test_what_cannot_be_evaluated_is_refused(run, strangers, tmp_path):
+    names = [path.name for path in strangers.iterdir()]
+    pd.DataFrame({"path": names, "gender": ""}).to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(UnreadableData, match=r"none\.csv has no label of age, gender, ethnicity"):
+        evaluate(run, tmp_path / "none.csv", tmp_path / "out", images=strangers)
+    with pytest.raises(MissingFromRun, match="holds no trained predictor"):
+        evaluate(start_run("begun", "smoke"), strangers, tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(UnreadableData, match=r"--out .* is a file"):
+        evaluate(run, strangers, tmp_path / "file")

@@ -1,0 +1,347 @@
+"""Figures: each drawn from small tables, closed, labelled, and with the numbers it was given."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from facelib import schema
+from facelib.explain.regions import REGIONS, region_map
+from facelib.plots import all as plots
+from facelib.runs import start_run
+from facelib.schema import age_band
+
+
+@pytest.fixture(autouse=True)
+def style():
+    plots.use_style()
+    yield
+    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
+
+
+@pytest.fixture
+def faces() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    faces = pd.DataFrame({"age": rng.integers(1, 90, 60).astype(float)})
+    faces["gender"], faces["ethnicity"] = rng.integers(-1, 2, 60), rng.integers(-1, 5, 60)
+    faces.loc[0, "age"] = np.nan
+    return faces
+
+
+def texts(figure: Figure) -> str:
+    """All words of a figure."""
+    figure.canvas.draw()
+    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
+
+
+def random_images(n: int, px: int = 8) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (n, px, px, 3), dtype=np.uint8)
+
+
+# --- average faces ----------------------------------------------------------------------------------------
+
+
+def test_an_average_face_by_hand():
+    images = np.zeros((25, 2, 2, 3), np.uint8)
+    images[:5] = 250
+    average = plots.average_face(images)
+    assert average.dtype == np.uint8 and (average == 50).all()
+
+
+def test_too_few_faces_have_no_average():
+    assert plots.MIN_AVERAGED == 25
+    assert plots.average_face(random_images(24)) is None and plots.average_face(random_images(25)) is not None
+
+
+def test_a_missing_picture_leaves_a_grey_field():
+    figure = plots.image_grid(
+        [random_images(1)[0], None, random_images(1)[0]], ["a", "b", "c"], columns=2, title="Faces"
+    )
+    drawn = [len(axis.images) for axis in figure.axes]
+    assert drawn == [1, 0, 1, 0] and len(figure.axes[1].patches) == 1
+    assert "Faces" in texts(figure)
+
+
+def test_single_real_faces_are_shown_only_where_asked_for(empty_runs, tmp_path):
+    drawn, real = start_run("drawn", "smoke"), start_run("real", "smoke", str(tmp_path))
+    assert plots.may_show(drawn, False) and plots.may_show(drawn, True)
+    assert not plots.may_show(real, False) and plots.may_show(real, True)
+
+
+# --- figures with their numbers ---------------------------------------------------------------------------
+
+
+def test_distributions_count_the_known_labels(faces):
+    figure = plots.label_distributions(faces, ", synthetic faces")
+    assert "n = 59, synthetic faces" in texts(figure)
+    counted = sum(bar.get_width() for bar in figure.axes[1].patches)
+    assert counted == ((faces["gender"] >= 0) & (faces["ethnicity"] >= 0)).sum()
+
+
+def test_the_imbalance_table_shows_each_cells_count(faces):
+    figure = plots.joint_imbalance(faces)
+    known = faces[(faces["gender"] >= 0) & (faces["ethnicity"] >= 0) & faces["age"].notna()]
+    numbers = [int(text.get_text()) for text in figure.axes[0].texts]
+    assert sum(numbers) == len(known)
+
+
+def test_intervals_leave_masked_rows_out_and_show_counts():
+    table = pd.DataFrame(
+        {
+            "group": ["young", "old", "none"],
+            "mae": [4.0, 6.0, np.nan],
+            "mae_low": [3.0, 5.5, 0],
+            "mae_high": [5.0, 7.0, 0],
+            "n": [1200, 80, 2],
+        }
+    )
+    figure = plots.intervals(table, "group", "mae", "years", "Age error", reference=5.0)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["young  (n = 1,200)", "old  (n = 80)"]
+    points = figure.axes[0].lines[0].get_xdata()
+    assert list(points) == [4.0, 6.0]
+    ends = figure.axes[0].collections[0].get_segments()
+    assert [sorted(end[:, 0]) for end in ends] == [[3.0, 5.0], [5.5, 7.0]]
+
+
+def test_a_confusion_matrix_shows_row_shares_and_counts():
+    figure = plots.confusion(np.array([[8, 2], [0, 0]]), ["male", "female"], "Gender")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["80%\n8", "20%\n2", "0%\n0", "0%\n0"]
+
+
+def test_recipes_stand_in_one_order_and_only_where_they_were_measured():
+    rows = [("ours", "age.mae", 5.0), ("a", "age.mae", 6.0), ("ours", "ethnicity.accuracy", 0.8)]
+    rows += [("a", "gender.accuracy", 0.9), ("ours", "gender.accuracy", 0.95)]
+    table = pd.DataFrame(rows, columns=["variant", "measure", "value"])
+    figure = plots.recipe_comparison(table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, n=100))
+    drawn = [{tuple(point) for line in axis.lines[:1] for point in line.get_xydata()} for axis in figure.axes]
+    assert drawn == [{(5.0, 0), (6.0, 1)}, {(0.95, 0), (0.9, 1)}, {(0.8, 0)}]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ours", "a"]
+
+
+def test_training_curves_mark_the_epoch_kept():
+    history = pd.DataFrame(
+        {
+            "epoch": [0, 1, 2],
+            "train_loss": [3, 2, 1.0],
+            "validation_loss": [3.0, 1.5, 2.0],
+            "train_age": 1.0,
+            "validation_age": 2.0,
+        }
+    )
+    figure = plots.training_curves(history, {"loss": "Loss", "age": "Age (years)"}, kept=1)
+    kept = [line for line in figure.axes[0].lines if line.get_label() == "kept"]
+    assert list(kept[0].get_xdata()) == [2, 2]  # epochs count from 1 in a figure
+    assert list(figure.axes[0].lines[1].get_ydata()) == [3.0, 1.5, 2.0]
+
+
+def test_errors_of_groups_stand_at_their_age_band():
+    table = pd.DataFrame(
+        {
+            "age_band": ["0-4", "75+", "0-4", "75+"],
+            "gender_name": ["female", "female", "male", "male"],
+            "mae": [3.0, 8.0, 4.0, np.nan],
+            "mae_low": [2.0, 7.0, 3.0, np.nan],
+            "mae_high": [4.0, 9.0, 5.0, np.nan],
+            "n": [20, 30, 40, 3],
+        }
+    )
+    figure = plots.group_errors(table, "mae", "MAE (years)", "Errors", reference=5.0)
+    female, male = (container.lines[0] for container in figure.axes[0].containers)
+    assert list(female.get_ydata()) == [3.0, 8.0] and list(male.get_ydata()) == [4.0]
+    assert [round(float(x)) for x in female.get_xdata()] == [0, 1]
+    assert "male" in texts(figure) and "75+\nn = 33" in texts(figure)
+
+
+def test_curves_of_classes_say_what_a_guess_reaches():
+    curves = {"female": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None)}
+    figure = plots.class_curves(curves, ranking(), "Classes")
+    shown = texts(figure)
+    assert "female: 0.750" in shown and "female: 0.833 (base rate 0.50)" in shown
+    assert [0.5, 0.5] in [list(line.get_ydata()) for line in figure.axes[1].lines]
+
+
+def test_raw_and_standardised_numbers_stand_side_by_side():
+    rows = [("male", "mae", 5.0, 6.0), ("female", "mae", 7.0, np.nan), ("male", "gender_accuracy", 0.9, 0.8)]
+    rows += [("female", "gender_accuracy", 0.7, 0.75)]
+    rates = pd.DataFrame(rows, columns=["group", "metric", "raw", "standardised"]).assign(n=40, by="gender")
+    for way in ("raw", "standardised"):
+        rates = rates.assign(**{f"{way}_low": rates[way] - 0.1, f"{way}_high": np.nan})
+    figure = plots.raw_and_standardised(rates, "Same ages")
+    raw, standardised = (container.lines[0] for container in figure.axes[0].containers)
+    assert list(raw.get_xdata()) == [5, 7] and standardised.get_xdata().item(0) == 6
+    assert "male  (n = 40)" in texts(figure) and "Gender accuracy" in texts(figure) and "Same ages" in texts(figure)
+    assert "Same ages" in texts(plots.raw_and_standardised(rates[:0], "Same ages"))
+
+
+def test_flagged_shares_and_counts_are_in_the_titles():
+    quality = pd.DataFrame({"dark": [0.1, 0.5, 0.6, 0.7], "is_dark": [True, False, False, False]})
+    quality = quality.assign(blur=0.5, is_blur=False)
+    shown = texts(plots.quality_scores(quality))
+    assert "dark\n25.0% flagged" in shown and "blurred\n0.0% flagged" in shown
+    issues = pd.DataFrame(
+        {
+            "attribute": ["age"] * 3 + ["gender"] * 2,
+            "score": [0.1, 0.8, 0.9, 0.2, 0.9],
+            "is_issue": [True, False, False, False, False],
+        }
+    )
+    shown = texts(plots.label_issue_scores(issues))
+    assert "age: 1 of 3 flagged" in shown and "gender: 0 of 2 flagged" in shown
+
+
+def test_disagreeing_copies_are_counted():
+    conflicts = pd.DataFrame({"size": [2, 2, 3]})
+    apart = pd.DataFrame(
+        {
+            "attribute": ["age"] * 4 + ["gender"] * 5,
+            "differ": [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+            "difference": [0.0, 0.0, 3.0, 12.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        }
+    )
+    figure = plots.copies_disagree(conflicts, apart)
+    shown = texts(figure)
+    assert "3 groups of copies" in shown and "Age labels, n = 4 groups" in shown
+    assert [patch.get_height() for patch in figure.axes[0].patches] == [2, 1]
+    assert [patch.get_width() for patch in figure.axes[1].patches] == [0.5, 0.2]
+    assert "0 groups of copies" in texts(plots.copies_disagree(conflicts[:0], apart[:0]))
+
+
+def test_rankings_say_what_was_planted_and_what_chance_gives():
+    curves = pd.DataFrame({"attribute": ["age", "age"], "recall": [1.0, 0.5], "precision": [0.1, 0.8]})
+    results = {"age.auroc": {"value": 0.91234, "n": 200}, "age.precision_at_k": {"value": 0.5, "n": 20}}
+    figure = plots.ranking_curves(curves, results)
+    shown = texts(figure)
+    assert "age: 20 planted, AUROC 0.912" in shown and "among 200 images" in shown
+    assert [0.1, 0.1] in [list(line.get_ydata()) for line in figure.axes[0].lines]
+
+
+def test_the_error_map_counts_each_cluster():
+    shown = texts(
+        plots.error_map(np.random.default_rng(0).normal(size=(6, 2)), np.array([-1, 0, 0, 1, 1, 1]), "Errors")
+    )
+    assert "in no cluster (1)" in shown and "cluster 0 (2)" in shown and "cluster 1 (3)" in shown
+
+
+def test_doubted_labels_are_named():
+    issues = pd.DataFrame({"attribute": ["gender", "age"], "given": [0.0, 30.0], "suggested": [1.0, 8.0]})
+    shown = texts(plots.doubted_gallery(random_images(2), issues, "Doubted"))
+    assert "male,\nnot female?" in shown and "30 y,\nnot 8 y?" in shown
+
+
+def test_faces_are_named_by_their_labels_and_unknown_ones_are_called_so(faces):
+    some = pd.DataFrame({"age": [26.0, 4.0], "gender": [1, -1], "ethnicity": [2, -1]})
+    shown = texts(plots.face_gallery(random_images(2), some, "Faces"))
+    assert "26, female\nAsian" in shown and "4, unknown\nunknown" in shown
+
+
+# --- every other figure is drawn --------------------------------------------------------------------------
+
+
+def scored_frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    age = rng.integers(1, 90, 200).astype(float)
+    return pd.DataFrame({"age": age, "age_pred": age + rng.normal(0, 5, 200), "age_band": age_band(age)})
+
+
+def region_table() -> pd.DataFrame:
+    rows = [("age", "lime"), ("age", "noise"), ("gender", "lime"), ("gender", "noise")] * 3
+    shares = np.random.default_rng(0).dirichlet(np.ones(len(REGIONS)), len(rows))
+    table = pd.DataFrame(shares, columns=[f"share_{name}" for name in REGIONS])
+    return table.assign(head=[head for head, _ in rows], method=[method for _, method in rows])
+
+
+def gains_table() -> pd.DataFrame:
+    rows = [
+        {"head": head, "method": method, "baseline": baseline, "value": 0.1, "low": 0.05, "high": 0.2}
+        for head in ("age", "gender") for method in ("lime", "grad_cam") for baseline in ("edges", "noise")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def ranking() -> pd.DataFrame:
+    return pd.DataFrame({"class": ["female"], "base_rate": 0.5, "auc": 0.75, "average_precision": 0.8333})
+
+
+def points() -> pd.DataFrame:
+    return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
+
+
+def bins_tried() -> pd.DataFrame:
+    ways = ("routed", "soft", "routed_overlap", "soft_overlap", "oracle_bin", "no_image")
+    return pd.DataFrame({"bins": [2, 6, 12], "bin_accuracy": [0.9, 0.6, 0.4]} | {way: [6.0, 5.0, 5.5] for way in ways})
+
+
+def margins() -> pd.DataFrame:
+    rows = {"zoom": [0.8, 1.0, 1.4]}
+    for name in ("mae", "gender_accuracy", "unlike_training"):
+        rows |= {name: [0.3, 0.2, 0.4], f"{name}_low": [0.2, 0.1, 0.3], f"{name}_high": [0.4, 0.3, 0.5]}
+    return pd.DataFrame(rows)
+
+
+def zooms() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"zoom": [0.8, 1, 1.2], "age_pred": [30, 32, 31], "age_low": 25, "age_high": 40, "p_female": 0.9}
+    )
+
+
+CURVES = {("age", method): np.linspace(1, 0, 12).reshape(2, 6, 1) for method in ("lime", "edges")}
+MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam"): np.zeros((8, 8))}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.class_curves(
+            {"female": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None)}, ranking(), "ROC"
+        ),
+        lambda: plots.reliability_diagram(
+            {"gender": points(), "ethnicity": points()}, {"gender": 0.05, "ethnicity": 0.1}
+        ),
+        lambda: plots.age_scatter(scored_frame(), "Ages"),
+        lambda: plots.attribution_grid(random_images(1)[0], MAPS, "Maps"),
+        lambda: plots.region_outline(random_images(1, 32)[0], region_map(32), REGIONS),
+        lambda: plots.region_heatmap(region_table(), REGIONS, np.full(len(REGIONS), 1 / len(REGIONS))),
+        lambda: plots.faithfulness_curves(CURVES, "Curves"),
+        lambda: plots.faithfulness_gains(gains_table(), "Gains"),
+        lambda: plots.photo_with_boxes(random_images(1, 40)[0], [(5, 5, 20)], ["26 years"]),
+        lambda: plots.zoom_curve(zooms(), "Zoom"),
+        lambda: plots.margin_curves(margins(), "Margin"),
+        lambda: plots.bin_study(bins_tried(), "Bins"),
+    ],
+)
+def test_a_figure_is_drawn_the_same_twice(draw):
+    written = []
+    for _ in range(2):
+        figure = draw()
+        assert isinstance(figure, Figure) and all(axis.get_figure() is figure for axis in figure.axes)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        written.append(buffer.getvalue())
+    assert written[0] == written[1] and len(written[0]) > 1000
+
+
+@pytest.mark.parametrize(
+    "there", [("age",), ("gender",), ("ethnicity",), ("age", "ethnicity"), ("gender", "ethnicity")]
+)
+def test_label_figures_show_the_attributes_that_there_are(faces, there):
+    blank = {"age": np.nan, "gender": -1, "ethnicity": -1}
+    partly = faces.assign(**{name: value for name, value in blank.items() if name not in there})
+    figure = plots.label_distributions(partly)
+    assert len(figure.axes) == ("age" in there) + bool(set(there) - {"age"})
+    known = partly[np.all([schema.is_known(partly[name]) for name in there], axis=0)]
+    numbers = [int(text.get_text().replace(",", "")) for text in plots.joint_imbalance(partly).axes[0].texts]
+    assert sum(numbers) == len(known) > 0
+
+
+def test_labels_of_two_sets_of_faces_are_drawn_one_by_one(faces):
+    half = np.arange(len(faces)) < len(faces) // 2
+    apart = faces.assign(
+        age=np.nan, gender=faces["gender"].where(half, -1), ethnicity=faces["ethnicity"].mask(half, -1)
+    )
+    bars = plots.label_distributions(apart).axes[0].patches
+    assert sum(bar.get_width() for bar in bars) == (apart["ethnicity"] >= 0).sum()
+    numbers = [int(text.get_text()) for text in plots.joint_imbalance(apart).axes[0].texts]
+    assert sum(numbers) == (apart["gender"] >= 0).sum()

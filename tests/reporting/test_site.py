@@ -1,0 +1,217 @@
+"""The report: whole from a small run, readable without a network, and nothing in it that a name smuggled in."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from facelib.metrics import Estimate
+from facelib.reporting.site import build_report
+from facelib.runs import RunFolder, start_run, write_text
+
+SCRIPT = "<script>alert(1)</script>"
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="20" height="10" fill="#0072B2"/></svg>'
+)
+TABLE = "<table><tbody><tr><td>0-4</td><td>12.5</td></tr></tbody></table>"
+
+
+class Links(HTMLParser):
+    """Every address in a page, by the attribute that holds it; scripts and opened details."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.addresses: list[tuple[str, str, str]] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [
+            (tag, name, value or "") for name, value in attrs if name in ("src", "href", "data", "action")
+        ]
+
+
+def write_notebook(path: Path, title: str, outputs: list) -> Path:
+    cell = v4.new_code_cell("age_years = 26  # code that is folded\nage_years", outputs=outputs, execution_count=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {title}\n\n$x^2$ and text."), cell]), path)
+    return path
+
+
+@pytest.fixture
+def run(empty_runs) -> RunFolder:
+    run = start_run("small", "smoke")
+    run.save_metrics("01_explore", {"data.images": Estimate(320, 320, 320, 320), "data.rejected": Estimate(3, 3, 3, 3)})
+    mae, share = Estimate(4.857, 4.5, 5.2, 1234, "years"), Estimate(0.912, 0.9, 0.93, 1234, "share")
+    claim = {
+        "claim": f"Babies {SCRIPT}",
+        "measure": "error rate",
+        "answer": "cannot tell",
+        "value": 0.01,
+        "low": -0.02,
+        "high": 0.04,
+        "smallest_effect": None,
+        "n": 77,
+    }
+    run.save_metrics(
+        "05_evaluate_bias",
+        {
+            "test.age.mae": mae,
+            "test_cleaned.age.mae": Estimate(4.7, 4.4, 5.0, 1200, "years"),
+            "test.gender.accuracy": share,
+        },
+        claims=[claim],
+        baselines=[
+            {"metric": "age.mae", "baseline": "always 29 years", **Estimate(15.2, 14, 16, 1234, "years").to_dict()}
+        ],
+    )
+    write_text(run.path / "figures" / "01_average_faces.png", "picture")
+    return run
+
+
+@pytest.fixture
+def notebooks(run) -> list[Path]:
+    display = v4.new_output("display_data", {"image/svg+xml": SVG, "text/plain": "<Figure>"})
+    table = v4.new_output("execute_result", {"text/html": TABLE, "text/plain": "0-4 12.5"}, execution_count=1)
+    text = v4.new_output("stream", text=f"read {SCRIPT}.jpg\n")
+    folder = run.path / "notebooks"
+    return [
+        write_notebook(folder / "01_explore.ipynb", "Explore", [display, text]),
+        write_notebook(folder / "05_evaluate_bias.ipynb", "Evaluate", [table]),
+    ]
+
+
+@pytest.fixture
+def site(run, notebooks) -> dict[str, str]:
+    front = build_report(run, notebooks)
+    assert front == run.path / "report" / "index.html"
+    return {path.name: path.read_text(encoding="utf-8") for path in front.parent.glob("*.html")}
+
+
+def test_there_is_a_page_for_each_notebook_and_a_front_page(site, run):
+    assert set(site) == {"index.html", "01_explore.html", "05_evaluate_bias.html"}
+    assert not [path.name for path in run.path.iterdir() if path.name.startswith(".report")]
+
+
+def test_nothing_is_loaded_from_a_network(site, run):
+    for name, text in site.items():
+        for tag, attribute, address in Links(text).addresses:
+            assert not re.match(r"\s*(https?:|//|ftp:)", address), f"{name}: {tag} {attribute} {address}"
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", text), name
+    style = (run.path / "report" / "style.css").read_text(encoding="utf-8")
+    assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", style)
+
+
+def test_no_page_runs_a_script(site):
+    for name, text in site.items():
+        assert "script" not in Links(text).tags, name
+
+
+def test_links_among_pages_lead_to_files(site, run):
+    for name, text in site.items():
+        addresses = [address for _, _, address in Links(text).addresses if not address.startswith(("data:", "#"))]
+        assert {"index.html", "01_explore.html", "style.css"} <= set(addresses), name
+        for address in addresses:
+            assert (run.path / "report" / address.partition("#")[0]).is_file(), f"{name}: {address}"
+
+
+def test_figures_are_copied_so_that_the_report_can_be_moved(site, run):
+    assert (run.path / "report" / "figures" / "01_average_faces.png").read_text() == "picture"
+    assert "figures/01_average_faces.png" in site["index.html"]
+
+
+def test_code_is_folded_away(site):
+    for name in ("01_explore.html", "05_evaluate_bias.html"):
+        details = re.findall(r"<details class=\"code\">(.*?)</details>", site[name], re.S)
+        assert len(details) == 1 and "code that is folded" in details[0]
+        assert "code that is folded" not in site[name].replace(details[0], "")
+        assert "<details open" not in site[name]
+
+
+def test_outputs_stand_outside_the_fold(site):
+    explore = re.sub(r"<details.*?</details>", "", site["01_explore.html"], flags=re.S)
+    drawing = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', explore)
+    assert "<rect" in (base64.b64decode(drawing.group(1)).decode() if drawing else explore)
+    assert "12.5" in re.sub(r"<details.*?</details>", "", site["05_evaluate_bias.html"], flags=re.S)
+
+
+def test_names_and_labels_are_escaped(site):
+    for text in site.values():
+        assert SCRIPT not in text
+    assert "&lt;script&gt;alert(1)" in site["index.html"]
+    assert "&lt;script&gt;alert(1)" in site["01_explore.html"]
+
+
+def test_a_run_whose_parameters_carry_markup_is_escaped(run, notebooks):
+    run.update_params(commit=SCRIPT, device=f'"><img src=x onerror=1>{SCRIPT}', data={"fingerprint": SCRIPT})
+    build_report(run, notebooks)
+    for path in (run.path / "report").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert "<script" not in text and "<img src=x" not in text
+
+
+def test_headline_numbers_carry_unit_interval_n_baseline_and_the_cleaned_value(site):
+    row = re.search(r"<tr><th[^>]*>Age: mean absolute error.*?</tr>", site["index.html"], re.S).group()
+    cells = re.findall(r">([^<>]+)</", row)
+    assert cells == ["Age: mean absolute error", "4.86 y", "4.50 y to 5.20 y", "1,234", "15.20 y", "4.70 y"]
+    assert "91.2 %" in site["index.html"]
+    assert "cannot tell" in site["index.html"]
+
+
+def test_the_summary_is_the_headline_table_in_markdown(site, run):
+    lines = (run.path / "report" / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2] == "| Age: mean absolute error | 4.86 y | 4.50 y to 5.20 y | 1,234 | 15.20 y |"
+    assert all(line.count("|") == 6 for line in lines)
+
+
+def test_synthetic_results_are_labelled_on_every_page(site, tmp_path, notebooks):
+    assert all("Synthetic faces" in text for text in site.values())
+    real = start_run("real", "smoke", str(tmp_path))
+    front = build_report(real, notebooks)
+    assert all("Synthetic faces" not in path.read_text(encoding="utf-8") for path in front.parent.glob("*.html"))
+
+
+def test_a_rebuilt_report_replaces_the_old_one(run, notebooks):
+    build_report(run, notebooks)
+    (run.path / "report" / "old.html").touch()
+    build_report(run, notebooks[:1])
+    assert {path.name for path in (run.path / "report").glob("*.html")} == {"index.html", "01_explore.html"}
+    first = (run.path / "report" / "index.html").read_bytes()
+    build_report(run, notebooks[:1])
+    assert (run.path / "report" / "index.html").read_bytes() == first
+
+
+def test_a_run_that_has_only_begun_has_a_report(empty_runs):
+    run = start_run("begun", "smoke")
+    page = write_notebook(run.path / "notebooks" / "01_explore.ipynb", "Explore", [])
+    assert "begun" in build_report(run, [page]).read_text(encoding="utf-8")
+
+
+def test_the_front_page_answers_with_the_run_s_numbers(site):
+    answers = re.search(r'<section class="answers".*?</section>', site["index.html"], re.S).group()
+    questions = re.findall(r"<h2>(.*?)</h2>", answers)
+    assert questions == ["What data?", "How good is the model?", "For whom is it worse?"]  # what this run measured
+    assert "320 synthetic faces" in answers and "4.86 y" in answers and "91.2\u00a0%" in answers
+    assert 'href="05_evaluate_bias.html"' in answers
+
+
+def test_a_page_lists_its_sections_and_its_neighbours(run):
+    folder = run.path / "notebooks"
+    write_notebook(folder / "01_explore.ipynb", "Explore", [])
+    cells = [
+        v4.new_markdown_cell(f"# Clean\n\n## Copies & *near* copies {SCRIPT}\n\ntext"),
+        v4.new_markdown_cell("## Split"),
+    ]
+    nbformat.write(v4.new_notebook(cells=cells), folder / "02_clean.ipynb")
+    build_report(run, [folder / "01_explore.ipynb", folder / "02_clean.ipynb"])
+    text = (run.path / "report" / "02_clean.html").read_text(encoding="utf-8")
+    contents = re.search(r'<nav class="contents".*?</nav>', text, re.S).group()
+    links = re.findall(r'<a href="#([^"]*)">(.*?)</a>', contents)
+    assert [name for _, name in links] == ["Copies &amp; near copies alert(1)", "Split"]
+    assert all(f'id="{anchor}"' in text for anchor, _ in links)
+    assert '<a href="01_explore.html">← 01 Explore</a>' in text and 'class="next"' not in text
