@@ -8,7 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from facelib.data import cache_faces, read_faces, write_synthetic_faces
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
+from facelib.synthetic.dataset import write_synthetic_faces
 
 ROUNDS = 3
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks import ROBUSTNESS_RESULTS
 from benchmarks.fuzz_corpus import encode, face_like, largest, write_mutants, write_oddities
-from facelib.data import cache_faces, read_faces
 from facelib.data.files import read_below, regular_files
-from facelib.data.pixels import decode
+from facelib.data.pixels import cache_faces, decode
+from facelib.data.readers import read_faces
 from facelib.runs import read_csv, write_csv, write_json
 
 PX = 64

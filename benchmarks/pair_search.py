@@ -15,8 +15,10 @@ import numpy as np
 
 from facelib.audit.duplicates import HASH_RADIUS, candidate_pairs, perceptual_hashes
 from facelib.audit.hash_search import pairs_within
-from facelib.data import cache_faces, read_faces, write_synthetic_faces
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
 from facelib.runs import cache_root
+from facelib.synthetic.dataset import write_synthetic_faces
 
 MILLION, RADIUS, FLIPPED = 1_000_000, 4, 8
 

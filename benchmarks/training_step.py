@@ -25,7 +25,8 @@ from torchvision import transforms
 
 from benchmarks import TRAINING_RESULTS
 from facelib.config import resolve_profile
-from facelib.data import cache_faces, read_faces, write_synthetic_faces
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.batches import Batches, EpochBatches
 from facelib.models.losses import multitask_losses
@@ -33,6 +34,7 @@ from facelib.models.network import FaceNet
 from facelib.models.training import has_fast_bfloat16, in_memory_format
 from facelib.runs import processor, write_json
 from facelib.schema import ATTRIBUTES
+from facelib.synthetic.dataset import write_synthetic_faces
 
 FACES, STEPS, ROUNDS = 1000, 12, 7
 PEAK_EDGE = 2048  # edge of the matrices whose product measures the peak

@@ -57,7 +57,8 @@ def run(
     """Run the notebooks into a run folder, going on where an earlier call stopped, and render the report."""
     from facelib import pipeline, runs
     from facelib.config import resolve_profile
-    from facelib.data import identify, read_labelled
+    from facelib.data.ingest import read_labelled
+    from facelib.data.protocols import identify
     from facelib.reporting.site import build_report
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
@@ -94,7 +95,7 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
     # The name is no option here: torchrun would take `--run` for its own `--run-path`.
     from facelib import pipeline, runs
     from facelib.audit.decisions import load_training
-    from facelib.data import load_images
+    from facelib.data.ingest import load_images
     from facelib.models.out_of_fold import opinions_table
     from facelib.models.training import MULTITASK_FOLDER, train_multitask
 

@@ -5,7 +5,6 @@ written whole or not at all.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -23,10 +22,12 @@ import pandas as pd
 import yaml
 
 from facelib import schema
-from facelib.config import Profile, resolve_profile
-from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict, UnknownSetting
-from facelib.metrics import Estimate
+from facelib.config import Settings, resolve, validated
+from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict
+from facelib.finding import Finding
+from facelib.schema import Attribute
 from facelib.spreadsheets import guarded, quoting, unguarded
+from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path, write_text, writing
 
 # What params.yaml says of a run that was made from a published one.
@@ -53,7 +54,7 @@ def cache_root() -> Path:
 
 def _plain(value):
     """A value that JSON can hold: numpy types unpacked, estimates as dictionaries, non-finite numbers as null."""
-    if isinstance(value, Estimate):
+    if isinstance(value, Estimate | Finding):
         return _plain(value.to_dict())
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -90,12 +91,12 @@ def read_json(path: Path) -> dict:
 
 @contextlib.contextmanager
 def as_written(path: Path) -> Iterator[None]:
-    """Within the block, a file of a run folder that is not what facelib writes is refused in one sentence.
+    """Turn any error while parsing `path` into DamagedRun.
 
     Raises
     ------
     DamagedRun
-        In place of whatever a damaged file, or a stranger's, made its reader stumble over.
+        In place of any error while parsing `path`.
     """
     try:
         yield
@@ -191,9 +192,9 @@ class RunFolder:
         self.path = path
         with as_written(path / "params.yaml"):
             self.params = _load_params((path / "params.yaml").read_text(encoding="utf-8"))
-            settings = dict(self.params["profile"])
-            self.profile: Profile = resolve_profile(settings.pop("name"), settings)
+            self.settings: Settings = validated(self.params["settings"])
             _check_params(self.params)
+            self._attributes = tuple(map(schema.attribute_from_dict, self.params.get("attributes", [])))
 
     @property
     def name(self) -> str:
@@ -211,38 +212,47 @@ class RunFolder:
         return self.params.get("protocol", {})
 
     @property
-    def learned(self) -> tuple[str, ...]:
-        """The attributes that the run's networks learn: those of its setting `learned` that faces are labelled with.
-
-        Once there are splits, each has to have a face with such a label, and one with all of those that are learned.
+    def attributes(self) -> tuple[Attribute, ...]:
+        """The attributes that the run's faces are labelled with.
 
         Raises
         ------
         MissingFromRun
             If notebook 01 has not read the faces yet.
-        UnknownSetting
-            If the labels are of different faces, so that groups cannot be compared.
         """
-        faces = self.load_table("faces")
-        parts = {"data": faces}
-        if self.table_path("splits").exists():
-            splits = self.load_table("splits")
-            if splits["image_id"].equals(faces["image_id"]):  # else notebook 02 has to make them anew
-                parts = {f"{name} split": faces[(splits["split"] == name) & splits["kept"]] for name in schema.SPLITS}
-        there = set(self.profile.learned.split()).intersection(*map(schema.labelled, parts.values()))
-        names = tuple(name for name in schema.ATTRIBUTES if name in there)
-        for place, part in parts.items():
-            if names and not np.logical_and.reduce([schema.is_known(part[name]) for name in names]).any():
-                raise UnknownSetting(
-                    f"no face of the {place} has labels of {' and '.join(names)} all at once, so that groups cannot be "
-                    f"compared: learn fewer, such as -p learned {names[0]}"
-                )
-        return names
+        if "attributes" not in self.params:
+            raise MissingFromRun(f"run {self.name!r} has no faces yet: run notebook {schema.NOTEBOOKS[0]} first")
+        return self._attributes
+
+    @property
+    def learned(self) -> tuple[Attribute, ...]:
+        """Those of `attributes` that the run's networks learn."""
+        return schema.named(self.attributes, self.params["learned"])
+
+    def set_attributes(self, attributes: Iterable[Attribute], learned: Iterable[Attribute]) -> None:
+        """Note in params.yaml what the faces are labelled with, and what is learned of it."""
+        self._attributes = tuple(attributes)
+        stored = [attribute.to_dict() for attribute in self._attributes]
+        self.update_params(attributes=stored, learned=[attribute.name for attribute in learned])
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """The bootstrap of the run's settings."""
+        return Bootstrap(self.settings.evaluation.resamples, self.settings.seed)
+
+    def notebook(self, name: str) -> "NotebookResults":
+        """What the notebook of a name, such as `05_evaluate`, leaves in this run."""
+        return NotebookResults(self, name)
 
     @property
     def label(self) -> str:
         """What a figure or table of this run has to say about its data; empty for real photographs."""
         return "synthetic faces" if self.is_synthetic else ""
+
+    @property
+    def note(self) -> str:
+        """`label` as the end of a title."""
+        return f"; {self.label}" if self.label else ""
 
     def require(self, name: str) -> Path:
         """The path of a file of this run.
@@ -259,7 +269,7 @@ class RunFolder:
         return path
 
     def check_photographs(self) -> None:
-        """Refuse what takes the data's photographs where a published run was restored without them.
+        """Raise if this run was restored without its images.
 
         Raises
         ------
@@ -323,29 +333,8 @@ class RunFolder:
             write(partial)
         return path
 
-    def save_figure(self, figure, notebook: str, name: str, raster: bool = False) -> None:
-        """Save a figure as figures/<NN>_<name>.svg, or .png where it holds pictures."""
-        suffix = "png" if raster else "svg"
-        with atomic_path(self.path / "figures" / f"{notebook[:2]}_{name}.{suffix}") as partial:
-            metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-            figure.savefig(partial, dpi=144, bbox_inches="tight", metadata=metadata)
-
-    def save_metrics(self, notebook: str, headline: dict[str, Estimate], **details) -> None:
-        """Save what a notebook measured, and gather all notebooks' headline keys into results.json.
-
-        Parameters
-        ----------
-        notebook : str
-            Name of the notebook, such as `05_evaluate_bias`.
-        headline : dict of Estimate
-            Flat keys such as `test.age.mae`.
-        **details
-            Anything else that JSON can hold.
-        """
-        write_json(self.path / "metrics" / f"{notebook}.json", {"headline": headline, "details": details})
-        self._gather_results()
-
-    def _gather_results(self) -> None:
+    def gather_results(self) -> None:
+        """Write results.json anew from all notebooks' metrics."""
         results = {}
         for path in sorted((self.path / "metrics").glob("*.json")):
             with as_written(path):
@@ -366,19 +355,35 @@ class RunFolder:
             (self.path / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
             for figure in (self.path / "figures").glob(f"{name[:2]}_*"):
                 figure.unlink()
-        self._gather_results()
+        self.gather_results()
 
     def load_metrics(self, notebook: str) -> dict:
-        """What a notebook measured: a dictionary with `headline` and `details`."""
+        """What a notebook measured: a dictionary with `headline`, `findings` and `details`."""
         path = self.path / "metrics" / f"{notebook}.json"
         if not path.exists():
             raise MissingFromRun(f"run {self.name!r} has no metrics of {notebook} yet: run that notebook first")
         return read_json(path)
 
-    def results(self) -> dict[str, dict]:
+    def details(self, notebook: str) -> dict:
+        """What a notebook measured beside the headline; empty where it has not run."""
+        measured = (self.path / "metrics" / f"{notebook}.json").exists()
+        return self.load_metrics(notebook)["details"] if measured else {}
+
+    def findings(self) -> dict[str, Finding]:
+        """All findings so far by key, in the order of the notebooks."""
+        found = {}
+        for path in sorted((self.path / "metrics").glob("*.json")):
+            with as_written(path):
+                found |= {stored["key"]: Finding.from_dict(stored) for stored in read_json(path)["findings"]}
+        return found
+
+    def results(self) -> dict[str, Estimate]:
         """All headline metrics measured so far, by flat key."""
         path = self.path / "results.json"
-        return read_json(path) if path.exists() else {}
+        if not path.exists():
+            return {}
+        with as_written(path):
+            return {key: Estimate.from_dict(stored) for key, stored in read_json(path).items()}
 
     @contextlib.contextmanager
     def timed(self, key: str, images: int | None = None) -> Iterator[None]:
@@ -403,7 +408,47 @@ class RunFolder:
             write_text(path, "date,notebook,commit,profile\n")
         date = datetime.now(UTC).isoformat(timespec="seconds")
         with writing(path), path.open("a", encoding="utf-8") as log:
-            log.write(f"{date},{notebook},{git_commit()},{self.profile.name}\n")
+            log.write(f"{date},{notebook},{git_commit()},{self.settings.profile}\n")
+
+
+class NotebookResults:
+    """What one notebook of a run saves and shows.
+
+    Parameters
+    ----------
+    run : RunFolder
+    name : str
+        One of `schema.NOTEBOOKS`.
+    """
+
+    def __init__(self, run: RunFolder, name: str):
+        if name not in schema.NOTEBOOKS:
+            raise ValueError(f"{name!r} is not one of {', '.join(schema.NOTEBOOKS)}")
+        self.run, self.name = run, name
+
+    def show(self, figure, name: str, raster: bool = False):
+        """Save a figure as figures/<NN>_<name>.svg, or .png where it holds pictures, and return it."""
+        suffix = "png" if raster else "svg"
+        with atomic_path(self.run.path / "figures" / f"{self.name[:2]}_{name}.{suffix}") as partial:
+            metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+            figure.savefig(partial, dpi=144, bbox_inches="tight", metadata=metadata)
+        return figure
+
+    def save(self, headline: dict[str, Estimate], findings: Iterable[Finding] = (), **details) -> None:
+        """Save what the notebook measured, and gather all notebooks' headline keys into results.json.
+
+        Parameters
+        ----------
+        headline : dict of Estimate
+            Flat keys such as `test.age.mae`.
+        findings : iterable of Finding
+            What the report, slides and pages quote; their keys are unique.
+        **details
+            Anything else that JSON can hold.
+        """
+        content = {"headline": headline, "findings": list(findings), "details": details}
+        write_json(self.run.path / "metrics" / f"{self.name}.json", content)
+        self.run.gather_results()
 
 
 def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
@@ -465,7 +510,7 @@ def start_run(
     """
     asked, (name, profile) = profile, run_name(name, profile)
     path = runs_root() / name
-    settings = resolve_profile(profile, overrides)
+    settings = resolve(profile, overrides)
     sources = {
         "path": str(Path(data).resolve()) if data else "",
         "images": str(Path(images).resolve()) if images else "",
@@ -473,8 +518,10 @@ def start_run(
     if (path / "params.yaml").exists():
         run = RunFolder(path)
         # Only what is asked for can conflict: a variable of the shell, or a default that changed since, does not.
-        wanted = {key: getattr(settings, key) for key in (overrides or {})} | ({"name": asked} if asked else {})
-        other = [f"{key} ({getattr(run.profile, key)})" for key in wanted if wanted[key] != getattr(run.profile, key)]
+        present, wanted = run.settings.flat(), settings.flat()
+        other = [f"{key} ({present[key]})" for key in overrides or {} if wanted[key] != present[key]]
+        if asked and asked != run.settings.profile:
+            other.insert(0, f"profile ({run.settings.profile})")
         if any(value and value != run.params["data"][key] for key, value in sources.items()):
             other.insert(0, "data")
         if protocol and protocol["digest"] != run.protocol.get("digest"):
@@ -487,7 +534,7 @@ def start_run(
         return run
     versions = {package: importlib.metadata.version(package) for package in VERSIONED}
     params = {
-        "profile": dataclasses.asdict(settings),
+        "settings": settings.model_dump(mode="json"),
         "data": sources,
         **({"protocol": protocol} if protocol else {}),
         "commit": git_commit(),
@@ -516,6 +563,6 @@ def open_run(name: str = "", profile: str = "") -> RunFolder:
             f"there is no run {name!r} yet: `facelib run --run {name}` or notebook {schema.NOTEBOOKS[0]} makes it"
         )
     run = RunFolder(path)
-    if profile and run.profile.name != resolved:
-        raise RunConflict(f"run {name!r} was made with profile {run.profile.name!r}, not {resolved!r}")
+    if profile and run.settings.profile != resolved:
+        raise RunConflict(f"run {name!r} was made with profile {run.settings.profile!r}, not {resolved!r}")
     return run

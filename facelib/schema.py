@@ -1,136 +1,43 @@
-"""Label tables, column names and age bands: each constant once.
+"""The attributes of a face, age bands, splits and the files of a run: each constant once.
 
-Labels are what annotators saw, not what people are. The names below are those of the UTKFace data set.
+Labels are what annotators saw, not what people are. The attributes below are those of the UTKFace data set; a run's own
+come from its data and stand in its params.yaml.
 """
 
 import re
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
-GENDERS = ("male", "female")
-ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
-ATTRIBUTES = ("age", "gender", "ethnicity")
-CLASS_NAMES = {"gender": GENDERS, "ethnicity": ETHNICITIES}
-MAX_AGE = 116  # the oldest label in UTKFace
-UNKNOWN = -1  # an integer code for a label that is missing
+MAX_AGE = 116  # the oldest label in UTKFace, years
+UNKNOWN = -1  # class code of a missing label
 
 # Lower edges of the age bands, in years; the last band is open. Children are split finely because gender errors
 # concentrate there, and 45 is where source A's age error changes.
 AGE_BAND_EDGES = (0, 5, 18, 30, 46, 60, 75)
 AGE_BANDS = ("0-4", "5-17", "18-29", "30-45", "46-59", "60-74", "75+")
+OLD_YEARS = 45  # source A reports the error above and up to this age
 
 SPLITS = {"train": 0.75, "validation": 0.08, "calibration": 0.05, "test": 0.12}
 
-FACES_COLUMNS = ("image_id", "path", "age", "gender", "ethnicity", "source", "sha256", "width", "height", "mode")
-P_ETHNICITY = tuple(f"p_ethnicity_{code}" for code in range(len(ETHNICITIES)))
-# Columns of predictions by the attribute that they speak of.
-PREDICTED = {
-    "age": ("age_pred", "age_spread", "age_low", "age_high"),
-    "gender": ("p_female",),
-    "ethnicity": P_ETHNICITY,
-}
-
-# The notebooks, in the order in which they run.
-NOTEBOOKS = (
-    "01_explore",
-    "02_clean",
-    "03_train_multitask",
-    "04_age_two_stage",
-    "05_evaluate_bias",
-    "06_error_clusters",
-    "07_explain",
-    "08_external_photos",
-)
-
-# Which notebook writes which file of a run folder, so that a missing one can be asked for by name.
-MADE_BY = {
-    "tables/faces.parquet": "01_explore",
-    "tables/rejected.csv": "01_explore",
-    "tables/duplicates.parquet": "02_clean",
-    "tables/splits.parquet": "02_clean",
-    "tables/label_issues.parquet": "02_clean",
-    "tables/quality.parquet": "02_clean",
-    "tables/decisions.csv": "02_clean",
-    "tables/predictions.parquet": "03_train_multitask",
-    "tables/embeddings.npy": "03_train_multitask",
-    "checkpoints/model.safetensors": "03_train_multitask",
-    "checkpoints/predictor.json": "03_train_multitask",
-    "checkpoints/familiar.safetensors": "03_train_multitask",
-    "tables/age_stages.parquet": "04_age_two_stage",
-    "checkpoints/age_stages.safetensors": "04_age_two_stage",
-    "tables/error_clusters.parquet": "06_error_clusters",
-    "tables/attributions.parquet": "07_explain",
-}
-
-# Keys that the results of every complete run hold (tests check that each is there and finite).
-HEADLINE_KEYS = (
-    "data.images",
-    "data.rejected",
-    "audit.duplicates.exact_groups",
-    "audit.duplicates.near_groups",
-    "audit.label_issues.age",
-    "audit.label_issues.gender",
-    "audit.label_issues.ethnicity",
-    "splits.leaking_pairs",
-)
-TEST_KEYS = (
-    "gender.accuracy",
-    "gender.accuracy_age5plus",
-    "gender.auc",
-    "ethnicity.accuracy",
-    "ethnicity.macro_f1",
-    "age.mae",
-    "age.cs5",
-    "age.cs5_unrounded",
-    "age.bias",
-    "age.mae_le45",
-    "age.mae_gt45",
-    "age.r2",
-    "age_stages.bin_accuracy",
-    "age_stages.mae_routed",
-    "age_stages.mae_soft",
-    "age_stages.mae_oracle_bin",
-    "age.interval_coverage",
-    "age.interval_width",
-)
-HEADLINE_KEYS += tuple(f"{test}.{key}" for test in ("test", "test_cleaned") for key in TEST_KEYS)
+PLANTED_AGE_ERROR = 20  # years, up or down
 
 
-def is_known(labels: pd.Series) -> np.ndarray:
-    """Which labels of an attribute are known: bool (n,).
-
-    Examples
-    --------
-    >>> is_known(pd.Series([3, UNKNOWN, float("nan")])).tolist()
-    [True, False, False]
-    """
-    return (labels.notna() & (labels != UNKNOWN)).to_numpy()
+def _slug(name: str) -> str:
+    """A class name as part of a column's name: lower case, everything but letters and digits as `_`."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
 
 
-def labelled(faces: pd.DataFrame) -> tuple[str, ...]:
-    """The attributes that any row of a faces table is labelled with.
-
-    Examples
-    --------
-    >>> labelled(pd.DataFrame({"age": [31.0, float("nan")], "gender": [UNKNOWN, UNKNOWN], "ethnicity": [0, 1]}))
-    ('age', 'ethnicity')
-    """
-    return tuple(name for name in ATTRIBUTES if is_known(faces[name]).any())
-
-
-def without_unlearned(predictions: pd.DataFrame, learned: Iterable[str]) -> pd.DataFrame:
-    """Predictions with nan for attributes that the network did not learn: its outputs for them are noise.
-
-    Examples
-    --------
-    >>> without_unlearned(pd.DataFrame({"age_pred": [31.0], "p_female": [0.2]}), ["age"]).to_dict("list")
-    {'age_pred': [31.0], 'p_female': [nan]}
-    """
-    noise = [name for attribute in set(ATTRIBUTES) - set(learned) for name in PREDICTED[attribute]]
-    return predictions.assign(**dict.fromkeys(set(noise) & set(predictions), np.nan))
+def _single_text(name: str, value) -> str:
+    """A cell of a table as text; empty where it is missing."""
+    if not (value is None or pd.api.types.is_scalar(value)):
+        raise ValueError(f"{name} is a {type(value).__name__}, not a single value")
+    return "" if is_missing(value) else str(value).strip()
 
 
 def is_missing(value) -> bool:
@@ -144,38 +51,347 @@ def is_missing(value) -> bool:
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
-def parse_label(attribute: str, value) -> float | int:
-    """A label from text: an age in years (nan where missing), a class by its code or name (`UNKNOWN` where missing).
+@dataclass(frozen=True)
+class Attribute(ABC):
+    """One thing that faces are labelled with: its values, its columns, and how labels and predictions are compared.
+
+    Attributes
+    ----------
+    name : str
+        The column of its labels in a faces table.
+    sensitive : bool
+        Predicted for single photographs only where a reader asks for it.
+    """
+
+    name: str
+    sensitive: bool = False
+
+    kind: ClassVar[str]
+    unknown: ClassVar[float]  # the label of a face that has none
+    dtype: ClassVar[str]  # of the labels
+    unit: ClassVar[str] = ""
+    planted_share: ClassVar[float] = 0.03  # of labels replaced by wrong ones to measure how many are found
+
+    @property
+    def title(self) -> str:
+        """The name as the first word of a title."""
+        return self.name.replace("_", " ").capitalize()
+
+    @property
+    def prediction(self) -> str:
+        """The column of predicted labels in an evaluation frame."""
+        return f"{self.name}_pred"
+
+    def is_known(self, labels: pd.Series) -> np.ndarray:
+        """Which labels are known: bool (n,).
+
+        Examples
+        --------
+        >>> AGE.is_known(pd.Series([3, UNKNOWN, float("nan")])).tolist()
+        [True, False, False]
+        """
+        return (labels.notna() & (labels != UNKNOWN)).to_numpy()
+
+    @property
+    @abstractmethod
+    def group_column(self) -> str:
+        """The column of an evaluation frame that holds each face's group."""
+
+    @property
+    @abstractmethod
+    def group_names(self) -> tuple[str, ...]:
+        """The groups by which results are reported: age bands, or the classes."""
+
+    @abstractmethod
+    def groups(self, labels: pd.Series) -> pd.Series:
+        """Group of each label, as an ordered categorical; missing where the label is unknown."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a predictions table that describe this attribute."""
+
+    @abstractmethod
+    def decode(self, predictions: pd.DataFrame) -> pd.Series:
+        """Predicted label of each row, from `columns`; nan where nothing was predicted."""
+
+    @abstractmethod
+    def parse(self, value) -> float | int:
+        """A label from text or a number; `unknown` where it is missing.
+
+        Raises
+        ------
+        ValueError
+            If the attribute cannot have this value; the message says what it can have.
+        """
+
+    @abstractmethod
+    def label_name(self, value: float) -> str:
+        """A label as text: years, or the name of a class."""
+
+    @abstractmethod
+    def strata(self, labels: pd.Series) -> pd.Series:
+        """Text by which splits are stratified: str (n,)."""
+
+    @abstractmethod
+    def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
+        """The label that the copies of each group agree on, for every row."""
+
+    @abstractmethod
+    def constant(self, labels: pd.Series) -> float:
+        """The best single answer without a look at a face: the baseline fitted on known training labels."""
+
+    @abstractmethod
+    def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A wrong label for each known one."""
+
+    def to_dict(self) -> dict:
+        """The attribute as params.yaml and a network's header hold it."""
+        return {"name": self.name, "kind": self.kind, "sensitive": self.sensitive}
+
+
+@dataclass(frozen=True)
+class YearsAttribute(Attribute):
+    """An age in years.
+
+    Examples
+    --------
+    >>> AGE.parse("31"), AGE.label_name(31.0), AGE.columns
+    (31.0, '31', ('age_pred', 'age_spread', 'age_low', 'age_high'))
+    """
+
+    kind: ClassVar[str] = "years"
+    unknown: ClassVar[float] = float("nan")
+    dtype: ClassVar[str] = "float64"
+    unit: ClassVar[str] = "years"
+
+    @property
+    def group_column(self) -> str:
+        """`age_band`."""
+        return f"{self.name}_band"
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The age bands."""
+        return AGE_BANDS
+
+    def groups(self, labels: pd.Series) -> pd.Series:
+        """Age bands."""
+        return pd.Series(age_band(labels), index=labels.index)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Predicted age, half the width of the middle 68 % of its distribution, and the ends of its 90 % interval."""
+        return tuple(f"{self.name}_{part}" for part in ("pred", "spread", "low", "high"))
+
+    def decode(self, predictions: pd.DataFrame) -> pd.Series:
+        """The predicted age, not rounded."""
+        return predictions[self.columns[0]]
+
+    def parse(self, value) -> float:
+        """Years, 0 to `MAX_AGE`."""
+        text = _single_text(self.name, value)
+        try:
+            age = float(text or "nan")
+        except ValueError:
+            raise ValueError(f"{self.name} {reprlib.repr(value)} is not a number") from None
+        if age < 0 or age > MAX_AGE:
+            raise ValueError(f"{self.name} {age:g} is outside 0-{MAX_AGE} years")
+        return age
+
+    def label_name(self, value: float) -> str:
+        """Years without a unit."""
+        return "unknown" if pd.isna(value) or value < 0 else f"{value:g}"
+
+    def strata(self, labels: pd.Series) -> pd.Series:
+        """Age bands, or `unknown`."""
+        return self.groups(labels).astype(object).fillna("unknown")
+
+    def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
+        """The median age."""
+        return labels.groupby(group_id).transform("median")
+
+    def constant(self, labels: pd.Series) -> float:
+        """The median, which has the least mean absolute error."""
+        return float(labels.median())
+
+    def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Ages `PLANTED_AGE_ERROR` years off, within 0 to `MAX_AGE`."""
+        sign = rng.choice([-1, 1], len(labels))
+        shifted = labels + sign * PLANTED_AGE_ERROR
+        return np.where((shifted < 0) | (shifted > MAX_AGE), labels - sign * PLANTED_AGE_ERROR, shifted)
+
+
+@dataclass(frozen=True)
+class ClassAttribute(Attribute):
+    """One of several classes; labels are their codes, 0 to k - 1, and `UNKNOWN`.
+
+    Examples
+    --------
+    >>> GENDER.parse("Female"), GENDER.parse("1.0"), GENDER.label_name(1), GENDER.columns
+    (1, 1, 'female', ('p_gender_male', 'p_gender_female'))
+    """
+
+    kind: ClassVar[str] = "classes"
+    unknown: ClassVar[float] = UNKNOWN
+    dtype: ClassVar[str] = "int16"
+
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        slugs = [_slug(name) for name in self.classes]
+        if len(self.classes) < 2 or len(set(slugs)) < len(slugs):
+            raise ValueError(f"{self.name} needs two classes or more with different names, not {self.classes}")
+
+    @property
+    def planted_share(self) -> float:
+        """More where classes are many and each is rare."""
+        return 0.03 if len(self.classes) == 2 else 0.05
+
+    @property
+    def group_column(self) -> str:
+        """Such as `gender_name`."""
+        return f"{self.name}_name"
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.classes
+
+    def groups(self, labels: pd.Series) -> pd.Series:
+        """Names of the classes."""
+        codes = labels.where(self.is_known(labels), UNKNOWN).astype(int)
+        return pd.Series(pd.Categorical.from_codes(codes, list(self.classes), ordered=True), index=labels.index)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Probability of each class."""
+        return tuple(f"p_{self.name}_{_slug(name)}" for name in self.classes)
+
+    def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Probability of each class: float (n, k)."""
+        return predictions[list(self.columns)].to_numpy(float)
+
+    def confidence(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Probability of the likeliest class: float (n,)."""
+        return self.probabilities(predictions).max(axis=1, initial=0)
+
+    def decode(self, predictions: pd.DataFrame) -> pd.Series:
+        """Code of the likeliest class."""
+        probabilities = self.probabilities(predictions)
+        codes = np.where(np.isfinite(probabilities).all(axis=1), probabilities.argmax(axis=1), np.nan)
+        return pd.Series(codes, index=predictions.index)
+
+    def parse(self, value) -> int:
+        """A class by its code or its name, in any case."""
+        text = _single_text(self.name, value).lower()
+        by_name = {name.lower(): code for code, name in enumerate(self.classes)}
+        by_code = {form: code for code in range(len(self.classes)) for form in (str(code), f"{code}.0")}
+        known = by_name | by_code | {"": UNKNOWN}
+        if text not in known:
+            allowed = ", ".join(f"{code} {name}" for code, name in enumerate(self.classes))
+            raise ValueError(f"{self.name} {reprlib.repr(value)} is none of {allowed}")
+        return known[text]
+
+    def label_name(self, value: float) -> str:
+        """The name of the class."""
+        return "unknown" if pd.isna(value) or value < 0 else self.classes[int(value)]
+
+    def strata(self, labels: pd.Series) -> pd.Series:
+        """The codes."""
+        return labels.astype(str)
+
+    def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
+        """The common label; unknown where copies disagree."""
+        return labels.where(labels.groupby(group_id).transform("nunique") == 1, UNKNOWN)
+
+    def constant(self, labels: pd.Series) -> float:
+        """The most frequent class."""
+        return float(labels.mode().iloc[0])
+
+    def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Another class, each as likely."""
+        return (labels + rng.integers(1, len(self.classes), len(labels))) % len(self.classes)
+
+    def to_dict(self) -> dict:
+        """With the names of the classes."""
+        return {**super().to_dict(), "classes": list(self.classes)}
+
+
+AGE = YearsAttribute("age")
+GENDER = ClassAttribute("gender", classes=("male", "female"))
+ETHNICITY = ClassAttribute("ethnicity", sensitive=True, classes=("White", "Black", "Asian", "Indian", "Other"))
+UTKFACE_ATTRIBUTES = (AGE, GENDER, ETHNICITY)
+
+
+def attribute_from_dict(stored: dict) -> Attribute:
+    """The attribute that `Attribute.to_dict` stored.
 
     Raises
     ------
     ValueError
-        If the value is none that the attribute can have.
+        If it is none.
 
     Examples
     --------
-    >>> parse_label("gender", "Female"), parse_label("ethnicity", "2.0"), parse_label("age", "31")
-    (1, 2, 31.0)
+    >>> attribute_from_dict(GENDER.to_dict()) == GENDER
+    True
     """
-    if not (value is None or pd.api.types.is_scalar(value)):
-        raise ValueError(f"{attribute} is a {type(value).__name__} and no single value")
-    text, shown = "" if is_missing(value) else str(value).strip(), reprlib.repr(value)
-    if attribute == "age":
-        try:
-            age = float(text or "nan")
-        except ValueError:
-            raise ValueError(f"age {shown} is not a number") from None
-        if age < 0 or age > MAX_AGE:
-            raise ValueError(f"age {age:g} is outside 0-{MAX_AGE} years")
-        return age
-    names = CLASS_NAMES[attribute]
-    by_name = {name.lower(): code for code, name in enumerate(names)}
-    by_code = {form: code for code in range(len(names)) for form in (str(code), f"{code}.0")}
-    known = by_name | by_code | {"": UNKNOWN}
-    if text.lower() not in known:
-        allowed = ", ".join(f"{code} {name}" for code, name in enumerate(names))
-        raise ValueError(f"{attribute} {shown} is none of {allowed}")
-    return known[text.lower()]
+    kinds = {"years": YearsAttribute, "classes": ClassAttribute}
+    if not isinstance(stored, dict) or stored.get("kind") not in kinds or not isinstance(stored.get("name"), str):
+        raise ValueError(f"{reprlib.repr(stored)} is not an attribute")
+    names = tuple(stored.get("classes", ()))
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"classes of {stored['name']} are not names: {reprlib.repr(names)}")
+    options = {"classes": names} if stored["kind"] == "classes" else {}
+    return kinds[stored["kind"]](stored["name"], bool(stored.get("sensitive", False)), **options)
+
+
+def named(attributes: Iterable[Attribute], names: Iterable[str]) -> tuple[Attribute, ...]:
+    """The attributes of these names, in the order of `attributes`."""
+    wanted = set(names)
+    return tuple(attribute for attribute in attributes if attribute.name in wanted)
+
+
+def class_attributes(attributes: Iterable[Attribute]) -> tuple[ClassAttribute, ...]:
+    """Those with classes."""
+    return tuple(attribute for attribute in attributes if isinstance(attribute, ClassAttribute))
+
+
+def labelled(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[Attribute, ...]:
+    """The attributes that any row of a faces table is labelled with.
+
+    Examples
+    --------
+    >>> faces = pd.DataFrame({"age": [31.0, float("nan")], "gender": [UNKNOWN, UNKNOWN]})
+    >>> [attribute.name for attribute in labelled(faces, UTKFACE_ATTRIBUTES)]
+    ['age']
+    """
+    return tuple(a for a in attributes if a.name in faces and a.is_known(faces[a.name]).any())
+
+
+def all_known(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> np.ndarray:
+    """Which rows of a faces table have labels of all these attributes: bool (n,)."""
+    known = np.ones(len(faces), bool)
+    for attribute in attributes:
+        known &= attribute.is_known(faces[attribute.name])
+    return known
+
+
+def mask_untrained(
+    predictions: pd.DataFrame, attributes: Iterable[Attribute], trained: Iterable[Attribute]
+) -> pd.DataFrame:
+    """Predictions with nan for attributes that a network was not trained on: its outputs for them are noise.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"age_pred": [31.0], "p_gender_male": [0.8], "p_gender_female": [0.2]})
+    >>> mask_untrained(table, (AGE, GENDER), (AGE,)).to_dict("list")
+    {'age_pred': [31.0], 'p_gender_male': [nan], 'p_gender_female': [nan]}
+    """
+    trained = set(trained)
+    noise = [name for attribute in attributes if attribute not in trained for name in attribute.columns]
+    return predictions.assign(**dict.fromkeys(set(noise) & set(predictions), np.nan))
 
 
 AGE_RANGE = re.compile(r"\(?(\d{1,3}) ?(?:-|–|to|,) ?(\d{1,3})\)?")  # noqa: RUF001, an en dash is one of them
@@ -190,7 +406,7 @@ def parse_age_band(value: str) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If the text is no band.
+        If the text is not a band.
 
     Examples
     --------
@@ -203,23 +419,10 @@ def parse_age_band(value: str) -> tuple[int, int]:
     elif (match := AGE_FROM.fullmatch(text)) and not text.isdigit():
         first, last = int(match[1]), MAX_AGE
     else:
-        raise ValueError(f"age band {reprlib.repr(value)} is none such as 20-29 or 70+")
+        raise ValueError(f"age band {reprlib.repr(value)} is not of the form 20-29 or 70+")
     if not first <= last <= MAX_AGE:
         raise ValueError(f"age band {first}-{last} is not within 0-{MAX_AGE} years")
     return first, last
-
-
-def label_name(attribute: str, value: float) -> str:
-    """A label as a reader says it: years, or the name of a class.
-
-    Examples
-    --------
-    >>> label_name("age", 31.0), label_name("gender", 1), label_name("ethnicity", -1)
-    ('31', 'female', 'unknown')
-    """
-    if pd.isna(value) or value < 0:
-        return "unknown"
-    return f"{value:g}" if attribute == "age" else CLASS_NAMES[attribute][int(value)]
 
 
 def age_band(age_years) -> pd.Categorical:
@@ -237,3 +440,38 @@ def age_band(age_years) -> pd.Categorical:
     """
     edges = [*AGE_BAND_EDGES, float("inf")]
     return pd.cut(pd.Series(age_years, dtype=float), edges, right=False, labels=list(AGE_BANDS)).array
+
+
+# The notebooks, in the order in which they run.
+NOTEBOOKS = (
+    "01_explore",
+    "02_clean",
+    "03_train_multitask",
+    "04_age_two_stage",
+    "05_evaluate",
+    "06_groups",
+    "07_error_clusters",
+    "08_explain",
+    "09_external_photos",
+)
+
+# Which notebook writes which file of a run folder, so that a missing one can be asked for by name.
+MADE_BY = {
+    "tables/faces.parquet": "01_explore",
+    "tables/rejected.csv": "01_explore",
+    "tables/duplicates.parquet": "02_clean",
+    "tables/splits.parquet": "02_clean",
+    "tables/label_scores.parquet": "02_clean",
+    "tables/label_issues.parquet": "02_clean",
+    "tables/quality.parquet": "02_clean",
+    "tables/decisions.csv": "02_clean",
+    "tables/predictions.parquet": "03_train_multitask",
+    "tables/embeddings.npy": "03_train_multitask",
+    "checkpoints/model.safetensors": "03_train_multitask",
+    "checkpoints/predictor.json": "03_train_multitask",
+    "checkpoints/ood.safetensors": "03_train_multitask",
+    "tables/age_stages.parquet": "04_age_two_stage",
+    "checkpoints/age_stages.safetensors": "04_age_two_stage",
+    "tables/error_clusters.parquet": "07_error_clusters",
+    "tables/attributions.parquet": "08_explain",
+}

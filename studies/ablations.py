@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facelib import metrics
+from benchmarks import AUDIT_RESULTS
+from facelib import metrics, statistics
 from facelib.audit import decisions, duplicates
 from facelib.config import Profile, resolve_profile
-from facelib.data import FaceImages, cache_faces, read_faces
+from facelib.data.pixels import FaceImages, cache_faces
+from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_scorer
 from facelib.runs import cache_root, write_json
 from facelib.schema import P_ETHNICITY
-from studies import AUDIT_RESULTS
 
 HELD_OUT = 0.15
 MEASURES = {"age.mae": "age_error", "gender.accuracy": "gender_right", "ethnicity.accuracy": "ethnicity_right"}
@@ -49,14 +50,14 @@ def errors_of(
     ).astype(float)
 
 
-def difference(first: np.ndarray, second: np.ndarray, seed: int) -> metrics.Estimate:
+def difference(first: np.ndarray, second: np.ndarray, seed: int) -> statistics.Estimate:
     """Mean of `first` minus mean of `second`, two different sets of faces, with its bootstrap interval."""
     side = np.repeat([1, 0], [len(first), len(second)])
 
     def statistic(values: np.ndarray, which: np.ndarray) -> float:
         return values[which == 1].mean() - values[which == 0].mean()
 
-    return metrics.bootstrap(statistic, np.concatenate([first, second]), side, seed=seed)
+    return statistics.bootstrap(statistic, np.concatenate([first, second]), side, seed=seed)
 
 
 def measure(errors: pd.DataFrame, statistic: Callable, prefix: str) -> dict[str, dict]:
@@ -80,10 +81,10 @@ def compare(data: str, profile: Profile, only: str = "") -> Iterator[dict[str, d
     held = np.isin(group_id, rng.choice(groups, round(HELD_OUT * len(groups)), replace=False))
     agreed = decisions.agreed_labels(faces, group_id)
 
-    def mean(values: np.ndarray) -> metrics.Estimate:
-        return metrics.bootstrap(np.mean, values, seed=profile.seed)
+    def mean(values: np.ndarray) -> statistics.Estimate:
+        return statistics.bootstrap(np.mean, values, seed=profile.seed)
 
-    def apart(values: np.ndarray) -> metrics.Estimate:
+    def apart(values: np.ndarray) -> statistics.Estimate:
         return difference(values[copied], values[~copied], profile.seed)
 
     if only != "split":

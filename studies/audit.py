@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from benchmarks import AUDIT_RESULTS
 from benchmarks.run_cost import INTERVAL, tree_bytes
 from facelib.audit import contradictions
-from facelib.data import read_faces
+from facelib.data.readers import read_faces
 from facelib.plots import all as plots
 from facelib.runs import atomic_path
-from studies import AUDIT_RESULTS
 
 
 def timed(arguments: list[str], cache: Path) -> tuple[float, float]:

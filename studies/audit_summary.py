@@ -4,11 +4,11 @@ import json
 
 import pandas as pd
 
+from benchmarks import AUDIT_RESULTS
 from facelib.audit.quality import NAMES
 from facelib.audit.report import readable
 from facelib.runs import project_root
 from facelib.storage import write_text
-from studies import AUDIT_RESULTS
 from studies.ablations import MEASURES
 from studies.pages import interval, table
 

@@ -24,11 +24,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from facelib import metrics
+from benchmarks import AUDIT_RESULTS
+from facelib import statistics
 from facelib.audit import duplicates
-from facelib.data import cache_faces, read_faces
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
 from facelib.runs import cache_root, write_json
-from studies import AUDIT_RESULTS
 
 PHOTOGRAPHS, COPIES = 3000, 250
 KINDS = ("re-encoded", "resized", "brightness", "grey", "mirrored", "cropped")
@@ -99,10 +100,10 @@ def score(found: set, planted: pd.DataFrame) -> dict[str, dict]:
     """Recall of each kind, and precision of all pairs."""
     true = [frozenset(pair) for pair in zip(planted["copy"], planted["original"], strict=True)]
     hit = pd.Series([pair in found for pair in true]).groupby(planted["kind"])
-    results = {f"recall.{kind}": metrics.rate(int(part.sum()), len(part)).to_dict() for kind, part in hit}
-    results["recall"] = metrics.rate(sum(pair in found for pair in true), len(true)).to_dict()
+    results = {f"recall.{kind}": statistics.rate(int(part.sum()), len(part)).to_dict() for kind, part in hit}
+    results["recall"] = statistics.rate(sum(pair in found for pair in true), len(true)).to_dict()
     # A pair with a copy of an original is true, and so are natural copies, which nobody knows: a lower bound.
-    return results | {"planted among all pairs": metrics.rate(len(found & set(true)), len(found)).to_dict()}
+    return results | {"planted among all pairs": statistics.rate(len(found & set(true)), len(found)).to_dict()}
 
 
 def contact_sheet(data: str, path: Path, seed: int = 0) -> None:

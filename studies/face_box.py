@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from facelib.data import cache_faces, read_faces
+from benchmarks import AUDIT_RESULTS
 from facelib.data.face_boxes import find_chip_faces
-from facelib.metrics import rate
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
 from facelib.runs import cache_root, write_json
-from studies import AUDIT_RESULTS
+from facelib.statistics import rate
 
 CHIPS = 2000
 OTHER_THINGS = ("coffee", "chelsea", "rocket", "brick", "grass", "gravel", "camera", "retina", "immunohistochemistry")

@@ -17,15 +17,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import AUDIT_RESULTS
 from facelib.audit import decisions, duplicates, label_issues, planting
 from facelib.config import Profile, resolve_profile
-from facelib.data import cache_faces, read_faces
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
 from facelib.models.out_of_fold import score_out_of_fold
 from facelib.plots import all as plots
 from facelib.runs import cache_root, runs_root, write_json
 from facelib.storage import atomic_path
-from studies import AUDIT_RESULTS
 
 
 def planted_scores(data: str, profile: Profile) -> pd.DataFrame:

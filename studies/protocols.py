@@ -13,11 +13,11 @@ import shlex
 
 import numpy as np
 
+from benchmarks import PROTOCOL_RESULTS
 from facelib.config import PROFILES
 from facelib.publication.publish import update_page
 from facelib.runs import RunFolder, open_run, project_root, read_json, write_json
 from facelib.storage import write_text
-from studies import PROTOCOL_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / PROTOCOL_RESULTS

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from facelib import metrics
+from benchmarks import TRAINING_RESULTS
+from facelib import metrics, statistics
 from facelib.audit import decisions
 from facelib.config import Profile, resolve_profile
-from facelib.data import load_images
+from facelib.data.ingest import load_images
 from facelib.data.pixels import resize
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import opinions_table, predictions_table
@@ -30,7 +31,6 @@ from facelib.models.training import train_multitask, training_seconds
 from facelib.runs import RunFolder, open_run, runs_root, write_json
 from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
 from facelib.storage import atomic_path
-from studies import TRAINING_RESULTS
 
 LABELLED = ["image_id", *ATTRIBUTES]
 
@@ -101,10 +101,10 @@ def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def measure(table: pd.DataFrame) -> dict[str, metrics.Estimate]:
+def measure(table: pd.DataFrame) -> dict[str, statistics.Estimate]:
     """Each measure with its interval."""
     return {
-        name: metrics.bootstrap(np.mean, values[np.isfinite(values)], unit="years" if "mae" in name else "share")
+        name: statistics.bootstrap(np.mean, values[np.isfinite(values)], unit="years" if "mae" in name else "share")
         for name, values in errors(table).items()
     }
 
@@ -123,7 +123,7 @@ def compare(names: list[str]) -> dict[str, dict]:
             raise SystemExit(f"{name} was scored on other faces or labels than {names[0]}: train it again")
         paired = {key: values - first[key] for key, values in errors(table).items()}
         found[name][f"minus {names[0]}"] = {
-            key: metrics.bootstrap(np.mean, values[np.isfinite(values)]).to_dict() for key, values in paired.items()
+            key: statistics.bootstrap(np.mean, values[np.isfinite(values)]).to_dict() for key, values in paired.items()
         }
     return found
 

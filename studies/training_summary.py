@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pandas as pd
 
+from benchmarks import TRAINING_RESULTS
 from facelib.config import PROFILES
 from facelib.models.training import READ_BY_TRAINING
 from facelib.plots import all as plots
 from facelib.runs import project_root
 from facelib.storage import write_text
-from studies import TRAINING_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / TRAINING_RESULTS

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 from sklearn.covariance import ledoit_wolf
 
-from facelib.data import load_images
+from benchmarks import EXTERNAL_RESULTS
+from facelib.data.ingest import load_images
 from facelib.evaluation.crop_scale import zoom_chips
-from facelib.metrics import auc, bootstrap, rate
+from facelib.metrics import auc
 from facelib.models.network import load_network, predict_outputs
 from facelib.prediction.ood import (
     MOST_REFERENCES,
@@ -30,8 +31,8 @@ from facelib.prediction.ood import (
 )
 from facelib.runs import open_run, write_json
 from facelib.schema import age_band
+from facelib.statistics import bootstrap, rate
 from facelib.synthetic.drawing import draw_face
-from studies import EXTERNAL_RESULTS
 from studies.face_box import other_patches
 
 MOST = 500  # pictures of each kind

@@ -17,7 +17,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 @pytest.fixture(scope="session")
 def faces_folder(tmp_path_factory) -> Path:
     """96 synthetic faces of 48 px, with copies and wrong labels among them; truth.csv lies beside the folder."""
-    from facelib.data import write_synthetic_faces
+    from facelib.synthetic.dataset import write_synthetic_faces
 
     return write_synthetic_faces(tmp_path_factory.mktemp("synthetic"), 96, seed=1, px=48, n_jobs=1)
 
@@ -25,7 +25,8 @@ def faces_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small_faces(faces_folder, tmp_path_factory) -> tuple:
     """The images (32 px) and the faces table of `faces_folder`."""
-    from facelib.data import cache_faces, read_utkface
+    from facelib.data.pixels import cache_faces
+    from facelib.data.readers import read_utkface
 
     images, faces, rejected = cache_faces(read_utkface(faces_folder), SMALL_PX, tmp_path_factory.mktemp("cache"))
     assert len(rejected) == 0

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from facelib import metrics
-from facelib.metrics import Estimate, bootstrap, rate, rate_difference
+from facelib import metrics, statistics
+from facelib.statistics import Estimate, bootstrap, rate, rate_difference
 
 AGE_TRUE, AGE_PRED = [10, 20, 30, 40], [12, 15, 30, 50]  # errors +2, -5, 0, +10 years
 
@@ -85,8 +85,8 @@ def test_the_interval_of_a_small_calibration_error_holds_it():
     # Every bin is right exactly as often as it is confident: any resample is further off.
     shares = np.array([0.6, 0.7, 0.8, 0.9])
     correct, confidence = (np.arange(100) < 100 * shares[:, None]).ravel(), np.repeat(shares, 100)
-    drawn = metrics.bootstrap(metrics.expected_calibration_error, correct, confidence, resamples=200, seed=0)
-    found = metrics.calibration_error(correct, confidence, resamples=200, seed=0)
+    drawn = statistics.bootstrap(metrics.expected_calibration_error, correct, confidence, resamples=200, seed=0)
+    found = statistics.calibration_error(correct, confidence, resamples=200, seed=0)
     assert found.value < 1e-12 < drawn.low and (found.low, found.high, found.n) == (found.value, drawn.high, 400)
 
 
@@ -193,7 +193,7 @@ def test_nothing_and_one_group_have_no_interval():
     [(4.857, "4.86"), (0.9123, "0.912"), (1.0, "1"), (123.4, "123"), (-2.5, "-2.50"), (math.nan, "n/a")],
 )
 def test_numbers_are_rounded_for_reading(value, text):
-    assert metrics.format_value(value) == text
+    assert statistics.format_value(value) == text
 
 
 def test_an_estimate_reads_as_value_unit_and_interval():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
+from benchmarks import EXTERNAL_RESULTS, PROTOCOL_RESULTS, ROBUSTNESS_RESULTS, protocols
 from facelib.config import PROFILES
 from facelib.prediction.predictor import load_predictor
 from facelib.publication.publish import TABLES, VERSIONED, check_notebook, digest_of_test_faces, in_short, versions
@@ -17,7 +17,6 @@ from facelib.reporting import slides
 from facelib.reporting.findings import headline_rows, markdown_summary, shown
 from facelib.runs import RunFolder, project_root, published_run, read_json
 from facelib.schema import NOTEBOOKS
-from studies import PROTOCOL_RESULTS, protocols
 
 ROOT = project_root()
 REFERENCE = ROOT / "reports" / "utkface"

@@ -19,16 +19,11 @@ ROOMS = (
     "metrics",
     "config",
     "runs",
-    "synthetic",
     "data",
     "models",
-    "prediction",
     "audit",
-    "evaluation",
-    "explain",
-    "plots",
+    "analysis",
     "reporting",
-    "publication",
 )
 ROOMS += ("pipeline", "cli")
 GROUND = {"errors", "schema"}

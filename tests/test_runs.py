@@ -11,8 +11,8 @@ import yaml
 
 from facelib import runs, schema
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict
-from facelib.metrics import Estimate
 from facelib.runs import atomic_path, open_run, start_run, write_json, write_text
+from facelib.statistics import Estimate
 
 HALF = Estimate(0.5, 0.4, 0.6, 10)
 

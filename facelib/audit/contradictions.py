@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from facelib import metrics
-from facelib.metrics import Estimate
+from facelib import statistics
 from facelib.schema import ATTRIBUTES, CLASS_NAMES, is_known
+from facelib.statistics import Estimate
 
 
 def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def label_noise(faces: pd.DataFrame, group_id: np.ndarray, resamples: int = 1000
         difference, unit = part["difference"].to_numpy(), "years" if attribute == "age" else "share"
 
         def estimate(statistic, difference=difference, unit=unit) -> Estimate:
-            return metrics.bootstrap(statistic, difference, resamples=resamples, seed=seed, unit=unit)
+            return statistics.bootstrap(statistic, difference, resamples=resamples, seed=seed, unit=unit)
 
         if attribute == "age":
             add(attribute, "difference of two labels", "none", estimate(np.mean))

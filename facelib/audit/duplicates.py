@@ -16,8 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from facelib.audit import alignment
 from facelib.audit.hash_search import HASH_BITS, pairs_within
-from facelib.data import FaceImages
-from facelib.data.pixels import chunks
+from facelib.data.pixels import FaceImages, chunks
 
 LANCZOS = Image.Resampling.LANCZOS
 HASHED_PX, HASH_EDGE = 32, 8  # edges of the picture that imagehash.phash transforms and of what it keeps

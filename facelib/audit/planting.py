@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from facelib import metrics
-from facelib.metrics import Estimate
+from facelib import metrics, statistics
 from facelib.schema import ATTRIBUTES, ETHNICITIES, MAX_AGE, is_known
+from facelib.statistics import Estimate
 
 PLANTED_SHARES = {"age": 0.03, "gender": 0.03, "ethnicity": 0.05}
 AGE_ERROR = 20  # years, up or down
@@ -85,9 +85,9 @@ def score_ranking(
     k = int(wrong.sum())
     lowest = np.argsort(score, kind="stable")[:k]
     return {
-        "auroc": metrics.bootstrap(metrics.auc, wrong, -score, **how),
-        "average_precision": metrics.bootstrap(average_precision, wrong, -score, **how),
-        "precision_at_k": metrics.rate(int(wrong[lowest].sum()), k, "share"),
+        "auroc": statistics.bootstrap(metrics.auc, wrong, -score, **how),
+        "average_precision": statistics.bootstrap(average_precision, wrong, -score, **how),
+        "precision_at_k": statistics.rate(int(wrong[lowest].sum()), k, "share"),
     }
 
 

@@ -5,9 +5,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from facelib.data import FaceImages
 from facelib.data.face_boxes import find_chip_faces
-from facelib.data.pixels import chunks, resize
+from facelib.data.pixels import FaceImages, chunks, resize
 
 # A score below its threshold raises the flag, which asks for a look. Set by hand; studies/quality.py measures what
 # share of photographs is flagged as they are, and spoilt.

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facelib import metrics
+from facelib import statistics
 from facelib.audit import contradictions, decisions, duplicates, quality
 from facelib.audit.leaks import leaks_table
 from facelib.config import Profile, resolve_profile
-from facelib.data import MIN_FACES, cache_faces, read_faces
 from facelib.data.cluster import on_cluster
+from facelib.data.ingest import MIN_FACES
+from facelib.data.pixels import cache_faces
 from facelib.data.protocols import read_protocol
+from facelib.data.readers import read_faces
 from facelib.data.splits import keep_one, split_faces
 from facelib.errors import UnreadableData
 from facelib.runs import cache_root, write_csv
@@ -60,30 +62,30 @@ def summarise(
     """
     rows: list[dict] = []
 
-    def add(topic: str, measure: str, estimate: metrics.Estimate) -> None:
+    def add(topic: str, measure: str, estimate: statistics.Estimate) -> None:
         rows.append({"topic": topic, "measure": measure, **estimate.to_dict()})
 
     n = len(faces)
-    add("data", "images used", metrics.count(n, "images"))
-    add("data", "files or rows rejected", metrics.count(len(rejected), "items"))
-    add("copies", "groups of byte-identical images", metrics.count(duplicates.exact_groups(faces), "groups"))
-    add("copies", "groups of copies, near ones included", metrics.count(len(conflicts), "groups"))
+    add("data", "images used", statistics.count(n, "images"))
+    add("data", "files or rows rejected", statistics.count(len(rejected), "items"))
+    add("copies", "groups of byte-identical images", statistics.count(duplicates.exact_groups(faces), "groups"))
+    add("copies", "groups of copies, near ones included", statistics.count(len(conflicts), "groups"))
     surplus = n - len(np.unique(group_id))
-    add("copies", "images that repeat another one", metrics.rate(surplus, n, "share"))
+    add("copies", "images that repeat another one", statistics.rate(surplus, n, "share"))
     if leaks is not None:
-        add("leaks", "test images with a copy in training", metrics.rate(*leaks, "share"))
+        add("leaks", "test images with a copy in training", statistics.rate(*leaks, "share"))
     if len(conflicts):
         contradict = int(conflicts["contradicts"].sum())
-        add("labels", "groups of copies that contradict themselves", metrics.rate(contradict, len(conflicts), "share"))
+        add("labels", "groups of copies that contradict themselves", statistics.rate(contradict, len(conflicts), "share"))
     for row in noise.itertuples():
         given = "" if row.assumption == "none" else f", if {row.assumption}"
-        estimate = metrics.Estimate(row.value, row.low, row.high, row.n, row.unit)
+        estimate = statistics.Estimate(row.value, row.low, row.high, row.n, row.unit)
         add("label noise", f"{row.attribute}: {row.quantity}{given}", estimate)
     if issues is not None:
         for attribute, part in issues.groupby("attribute", sort=False):
-            add("labels", f"{attribute} labels doubted", metrics.rate(int(part["is_issue"].sum()), len(part), "share"))
+            add("labels", f"{attribute} labels doubted", statistics.rate(int(part["is_issue"].sum()), len(part), "share"))
     for flag, name in quality.flag_names(scored).items():
-        add("quality", f"flagged: {name}", metrics.rate(int(scored[flag].sum()), n, "share"))
+        add("quality", f"flagged: {name}", statistics.rate(int(scored[flag].sum()), n, "share"))
     return pd.DataFrame(rows)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from facelib.audit.planting import score_ranking
-from facelib.data import synthetic_folder
-from facelib.metrics import rate
+from facelib.data.ingest import synthetic_folder
 from facelib.runs import RunFolder
 from facelib.schema import ATTRIBUTES
+from facelib.statistics import rate
 
 
 def wrong_labels(run: RunFolder, image_ids: pd.Series) -> pd.DataFrame | None:

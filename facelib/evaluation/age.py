@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from facelib import metrics
+from facelib import metrics, statistics
 from facelib.evaluation.headline import OLD_YEARS
 from facelib.models.age_heads import fit_stage_heads
 from facelib.models.age_stages import age_bin_edges, bin_medians, no_image_oracle_ages, oracle_ages, route, to_bin
@@ -32,7 +32,7 @@ def compare_errors(estimates: dict[str, np.ndarray], y_true: np.ndarray, **optio
     rows, old = [], y_true > OLD_YEARS
     for name, smooth in estimates.items():
         estimate = metrics.whole_years(smooth)
-        mae = metrics.bootstrap(metrics.mae, y_true, estimate, **options)
+        mae = statistics.bootstrap(metrics.mae, y_true, estimate, **options)
         parts = {"mae_le45": (metrics.mae, ~old), "mae_gt45": (metrics.mae, old), "bias_gt45": (metrics.bias, old)}
         values = {
             key: measure(y_true[rows_], estimate[rows_]) if rows_.any() else np.nan
@@ -54,7 +54,7 @@ def paired_differences(estimates: dict[str, np.ndarray], reference: str, y_true:
     error = {name: np.abs(metrics.whole_years(estimate) - y_true) for name, estimate in estimates.items()}
     own, rows = error.pop(reference), []
     for name, other in error.items():
-        gain = metrics.bootstrap(np.mean, other - own, **options)
+        gain = statistics.bootstrap(np.mean, other - own, **options)
         row = {"method": name, "difference": gain.value, "low": gain.low, "high": gain.high}
         rows.append(row | {"n": gain.n, "answer": gain.against(0, "better", "worse")})
     return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n", "answer"])
@@ -163,7 +163,7 @@ def shrinkage(frame: pd.DataFrame, by: str, min_rows: int, **options) -> pd.Data
     for name, part in frame.groupby(by, observed=True):
         if len(part) < max(2, min_rows) or part["age"].nunique() < 2:
             continue
-        found = metrics.bootstrap(slope, part["age"], part["age_pred"], groups=part["group_id"], **options)
+        found = statistics.bootstrap(slope, part["age"], part["age_pred"], groups=part["group_id"], **options)
         error, old = part["age_pred"] - part["age"], part["age"] > OLD_YEARS
         biases = {"bias_le45": error[~old].mean(), "bias_gt45": error[old].mean()}
         rows.append({"group": name, "slope": found.value, "low": found.low, "high": found.high, "n": found.n} | biases)

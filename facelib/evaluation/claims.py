@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from facelib import metrics
+from facelib import metrics, statistics
 from facelib.evaluation.gaps import spread_beyond_chance
 from facelib.evaluation.standardised import common_bands, interval, resample
-from facelib.metrics import CONFIDENCE, Estimate
 from facelib.schema import ETHNICITIES, age_band
+from facelib.statistics import CONFIDENCE, Estimate
 
 POWER = 0.80
 CLAIMS = 5
@@ -125,7 +125,7 @@ def standardised_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.Da
 
 def _babies(known: pd.DataFrame, confidence: float) -> Claim:
     young = known["age"] < 5
-    estimate = metrics.rate_difference(*_wrong_gender(known[young]), *_wrong_gender(known[~young]), confidence)
+    estimate = statistics.rate_difference(*_wrong_gender(known[young]), *_wrong_gender(known[~young]), confidence)
     text = "Babies and toddlers drive the gender errors"
     missed, theirs = _wrong_gender(known)[0], _wrong_gender(known[young])[0]
     measure = f"gender error rate, ages 0-4 minus 5 and over; {theirs} of {missed} errors are theirs"
@@ -136,7 +136,7 @@ def _boys(known: pd.DataFrame, confidence: float) -> Claim:
     # Against girls of the same ages: against everybody it would only say again that children are hard.
     minors = known[known["age"] <= 17]
     boys, girls = minors[minors["gender"] == 0], minors[minors["gender"] == 1]
-    estimate = metrics.rate_difference(*_wrong_gender(boys), *_wrong_gender(girls), confidence)
+    estimate = statistics.rate_difference(*_wrong_gender(boys), *_wrong_gender(girls), confidence)
     text = "Boys up to 17 are called female more often than girls are called male"
     return judge(text, "gender error rate up to 17 years, boys minus girls", estimate, confidence)
 
@@ -171,7 +171,7 @@ def _asian_men(known: pd.DataFrame, confidence: float, resamples: int, seed: int
     wrong = (men["gender"] != men["gender_pred"]).to_numpy()
     columns = (wrong, men["ethnicity"].to_numpy())
     options = {"groups": men["group_id"], "resamples": resamples, "seed": seed, "confidence": confidence}
-    return _judge_log(ASIAN_MEN, measure, metrics.bootstrap(log_ratio, *columns, **options), confidence)
+    return _judge_log(ASIAN_MEN, measure, statistics.bootstrap(log_ratio, *columns, **options), confidence)
 
 
 def _asian_men_standardised(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
@@ -198,7 +198,7 @@ def _older(known: pd.DataFrame, confidence: float, resamples: int, seed: int) ->
     if not large:
         return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(old)), confidence)
     estimates = [
-        metrics.bootstrap(
+        statistics.bootstrap(
             lambda y_true, y_pred: -metrics.bias(y_true, y_pred),
             group["age"],
             group["age_pred"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from facelib import metrics
+from facelib import metrics, statistics
 from facelib.models.network import predict_outputs
 from facelib.prediction.photos import FaceCrop, rezoom
 from facelib.prediction.predictor import Predictor
@@ -63,10 +63,10 @@ def study_margin(
     rows = []
     for zoom in zooms:
         measured = {
-            "mae": metrics.bootstrap(np.mean, errors[zoom], **options),
-            "change": metrics.bootstrap(np.mean, errors[zoom] - errors[1.0], **options),
-            "gender_accuracy": metrics.rate(judged[zoom][0], len(chips)),
-            "unlike_training": metrics.rate(judged[zoom][1], len(chips)),
+            "mae": statistics.bootstrap(np.mean, errors[zoom], **options),
+            "change": statistics.bootstrap(np.mean, errors[zoom] - errors[1.0], **options),
+            "gender_accuracy": statistics.rate(judged[zoom][0], len(chips)),
+            "unlike_training": statistics.rate(judged[zoom][1], len(chips)),
         }
         row = {"zoom": zoom, "n": len(chips)}
         for name, estimate in measured.items():

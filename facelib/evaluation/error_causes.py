@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from facelib import metrics
-from facelib.metrics import CONFIDENCE
+from facelib import statistics
 from facelib.schema import ATTRIBUTES, P_ETHNICITY, label_name
+from facelib.statistics import CONFIDENCE
 
 HALF = 0.5  # of a cluster's errors
 MISSED = {"age": "large_age_error", "gender": "wrong_gender", "ethnicity": "wrong_ethnicity"}
@@ -139,7 +139,7 @@ def judge_clusters(labels: np.ndarray, doubted: np.ndarray) -> pd.DataFrame:
         inside = labels == number
         hits, other_hits = int(doubted[inside].sum()), int(doubted[~inside].sum())
         n, others = int(inside.sum()), int((~inside).sum())
-        share = metrics.rate(hits, n, confidence=1 - (1 - CONFIDENCE) / len(numbers))
+        share = statistics.rate(hits, n, confidence=1 - (1 - CONFIDENCE) / len(numbers))
         row = {"cluster": number, "n": n, "doubted": share.value, "low": share.low, "high": share.high}
         p_value = stats.fisher_exact([[hits, n - hits], [other_hits, others - other_hits]]).pvalue
         row |= {"others": other_hits / others if others else np.nan, "p_adjusted": p_value if others else np.nan}

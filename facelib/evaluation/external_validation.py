@@ -11,21 +11,22 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from facelib import metrics
+from facelib import metrics, statistics
 from facelib.audit.duplicates import find_copies, group_copies
 from facelib.audit.leaks import leaks_table
 from facelib.audit.quality import score_quality
-from facelib.data import FaceImages, cache_faces, load_images, read_faces
-from facelib.data.pixels import resize
+from facelib.data.ingest import load_images
+from facelib.data.pixels import FaceImages, cache_faces, resize
+from facelib.data.readers import read_faces
 from facelib.data.splits import keep_one
 from facelib.errors import UnreadableData
 from facelib.evaluation import headline as evaluation
-from facelib.metrics import Estimate
 from facelib.models.network import predict_outputs
 from facelib.prediction.ood import neighbour_distance
 from facelib.prediction.predictor import load_predictor
 from facelib.runs import RunFolder, cache_root, write_csv, write_json
 from facelib.schema import ATTRIBUTES, age_band, is_known, label_name, labelled
+from facelib.statistics import Estimate
 from facelib.storage import check_writable
 
 COMPARED_PX = 64  # edge at which images of the two data sets are compared for copies, pixels
@@ -90,8 +91,8 @@ def band_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int) ->
     outside = years_outside(banded["age_pred"], banded["age_from"], banded["age_to"])
     options = {"groups": banded["group_id"].to_numpy(), "resamples": resamples, "seed": seed}
     return {
-        f"{prefix}.age.band_accuracy": metrics.bootstrap(np.mean, outside == 0, unit="share", **options),
-        f"{prefix}.age.band_mae_least": metrics.bootstrap(np.mean, outside, unit="years", **options),
+        f"{prefix}.age.band_accuracy": statistics.bootstrap(np.mean, outside == 0, unit="share", **options),
+        f"{prefix}.age.band_mae_least": statistics.bootstrap(np.mean, outside, unit="years", **options),
     }
 
 
@@ -185,8 +186,8 @@ def embedding_shift(own: np.ndarray, other: np.ndarray, resamples: int, seed: in
     nearest = neighbour_distance(*scaled, 1)
     options = {"resamples": resamples, "seed": seed}
     return {
-        "auc": metrics.bootstrap(metrics.auc, is_other, told, **options),
-        "distance": metrics.bootstrap(lambda far: float(np.mean(far) / among), nearest, **options),
+        "auc": statistics.bootstrap(metrics.auc, is_other, told, **options),
+        "distance": statistics.bootstrap(lambda far: float(np.mean(far) / among), nearest, **options),
     }
 
 
@@ -295,7 +296,7 @@ def _summary(results: dict[str, Estimate], own: dict[str, dict], shift: pd.DataF
     for key, estimate in results.items():
         test, _, metric = key.partition(".")
         before = own.get(f"test.{metric}")
-        shown = metrics.format_value(before["value"], before["unit"]) if before and before["value"] is not None else ""
+        shown = statistics.format_value(before["value"], before["unit"]) if before and before["value"] is not None else ""
         name = f"{metric}, without copies" if test == "transfer_unseen" else key if test == "shift" else metric
         yield f"{name:<34}{estimate!s:<36}{estimate.n:>8,}   {shown}".rstrip()
     for topic, rows in shift.groupby("topic", sort=False):

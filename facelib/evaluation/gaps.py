@@ -10,7 +10,7 @@ from scipy import stats
 
 from facelib import metrics
 from facelib.evaluation.headline import GROUP_METRICS, judged_rows, row_values
-from facelib.metrics import CONFIDENCE, Estimate
+from facelib.statistics import CONFIDENCE, Estimate
 
 PERMUTATIONS = 1000
 GAP_COLUMNS = (

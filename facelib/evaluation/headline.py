@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from fairlearn.metrics import MetricFrame
 
-from facelib import metrics
-from facelib.metrics import Estimate
+from facelib import metrics, statistics
 from facelib.models.age_stages import oracle_ages, to_bin
 from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band, is_known
+from facelib.statistics import Estimate
 
 OLD_YEARS = 45  # source A reports the error above and up to this age
 STAGE_WAYS = ("routed", "soft", "oracle_bin")  # ages that a two-stage model gives; the last looks at the label
@@ -90,7 +90,7 @@ def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int
 
     def add(key: str, statistic, rows: pd.DataFrame, columns: list[str], unit: str) -> None:
         arrays = [rows[column].to_numpy(float) for column in columns]
-        found[f"{prefix}.{key}"] = metrics.bootstrap(
+        found[f"{prefix}.{key}"] = statistics.bootstrap(
             statistic, *arrays, groups=rows["group_id"].to_numpy(), resamples=resamples, seed=seed, unit=unit
         )
 
@@ -156,7 +156,7 @@ def ranking_table(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFram
         row = {"class": name, "n": len(is_class), "base_rate": is_class.mean()}
         for measure in (metrics.auc, metrics.average_precision):
             options = {"groups": groups, "resamples": resamples, "seed": seed}
-            estimate = metrics.bootstrap(measure, is_class, score, **options)
+            estimate = statistics.bootstrap(measure, is_class, score, **options)
             key = measure.__name__
             row |= {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
         rows.append(row)
@@ -182,7 +182,7 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
         guess = np.full(len(known), float(constant))
         unit = "years" if attribute == "age" else "share"
         groups = known["group_id"].to_numpy()
-        estimate = metrics.bootstrap(
+        estimate = statistics.bootstrap(
             statistic, known[attribute], guess, groups=groups, resamples=resamples, seed=seed, unit=unit
         )
         name = f"always {constant:g} years" if attribute == "age" else f"always class {constant:g}"
@@ -251,9 +251,9 @@ def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, m
                 shown = Estimate(np.nan, np.nan, np.nan, row["n"])
             elif attribute == "age":
                 drawn = {"groups": group["group_id"].to_numpy(), "resamples": resamples, "seed": seed}
-                shown = metrics.bootstrap(getattr(metrics, name), group["age"], group["age_pred"], **drawn)
+                shown = statistics.bootstrap(getattr(metrics, name), group["age"], group["age_pred"], **drawn)
             else:
-                shown = metrics.rate(int(group[name].sum()), len(group))
+                shown = statistics.rate(int(group[name].sum()), len(group))
             row |= {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}
         rows.append(row)
     table = pd.DataFrame(rows)
@@ -296,7 +296,7 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> 
     order = np.argsort(confidence, kind="stable")
     rows = []
     for part in np.array_split(order, min(bins, max(1, len(order) // 10))):
-        estimate = metrics.rate(int(correct[part].sum()), len(part))
+        estimate = statistics.rate(int(correct[part].sum()), len(part))
         rows.append({"confidence": confidence[part].mean(), "accuracy": estimate.value, **estimate.to_dict()})
     return pd.DataFrame(rows)
 
@@ -323,6 +323,6 @@ def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.n
         held = frame["age"].between(pd.Series(low, frame.index), pd.Series(high, frame.index))
         measured = frame.assign(held=held, width=high - low).dropna(subset=[by]).groupby(by, observed=True)
         for group, part in measured:
-            covered = metrics.rate(int(part["held"].sum()), len(part)).to_dict()
+            covered = statistics.rate(int(part["held"].sum()), len(part)).to_dict()
             rows.append({"group": str(group), "kind": kind, **covered, "width": part["width"].mean()})
     return pd.DataFrame(rows).drop(columns="unit", errors="ignore")

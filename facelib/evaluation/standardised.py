@@ -14,7 +14,7 @@ from scipy import sparse
 
 from facelib.evaluation.gaps import grouping_name, large_groups
 from facelib.evaluation.headline import GROUP_METRICS, judged_rows, row_values
-from facelib.metrics import CONFIDENCE, Estimate
+from facelib.statistics import CONFIDENCE, Estimate
 
 MIN_CELL = 5  # faces; a rate of fewer would enter a standardised one with the weight of its whole band
 STANDARDISED = ("mae", "gender_accuracy", "ethnicity_accuracy")

@@ -10,7 +10,7 @@ from scipy import ndimage, stats
 from torch import nn
 
 from facelib.explain.attribution import BASELINES, METHODS, Explained, explained_numbers
-from facelib.metrics import bootstrap
+from facelib.statistics import bootstrap
 
 STEPS = 5  # of a curve from 0 to the whole picture
 BLUR = 0.1  # standard deviation of the blur that removes, as a share of the edge

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 from skimage.draw import disk, ellipse
 
-from facelib.metrics import CONFIDENCE, bootstrap
+from facelib.statistics import CONFIDENCE, bootstrap
 
 REGIONS = ("hair", "forehead", "eyes_brows", "nose", "cheeks", "mouth", "jaw", "background")
 SHARES = [f"share_{name}" for name in REGIONS]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.losses import age_losses

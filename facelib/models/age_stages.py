@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelib.config import Profile
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError
 from facelib.models.batches import Batches
 from facelib.models.losses import known_mean

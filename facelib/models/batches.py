@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 from torch.utils.data import Dataset, Sampler
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.models.network import as_tensor
 from facelib.schema import UNKNOWN, age_band
 

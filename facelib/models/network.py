@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError
 from facelib.runs import runs_root
 from facelib.schema import ETHNICITIES, MAX_AGE

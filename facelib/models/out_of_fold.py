@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from facelib.config import Profile
-from facelib.data import FaceImages
-from facelib.data.pixels import resize
+from facelib.data.pixels import FaceImages, resize
 from facelib.data.splits import fold_of_groups, stratum
 from facelib.models.losses import OPINIONS
 from facelib.models.network import predict_outputs, sigmoid, softmax

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
 from facelib.config import MIN_PX, Profile
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import DamagedRun, FacelibError, UnknownSetting
 from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
 from facelib.models.batches import Batches, EpochBatches, InOrder, rank_and_world, rarity

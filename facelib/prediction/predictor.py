@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import MissingFromRun
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, load_network, predict_outputs, sigmoid, softmax

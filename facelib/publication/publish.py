@@ -23,7 +23,7 @@ from markupsafe import Markup
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from facelib.data import load_images
+from facelib.data.ingest import load_images
 from facelib.errors import FacelibError
 from facelib.prediction.predictor import AGE_METHODS, load_predictor
 from facelib.publication.published_numbers import comparison_table

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facelib.data import FaceSource, cache_faces, cache_key, load_images, read_source
-from facelib.data.pixels import chunks
+from facelib.data.ingest import load_images, read_source
+from facelib.data.pixels import cache_faces, cache_key, chunks
+from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnreadableData
 from facelib.models.age_stages import AgeStagesNet
 from facelib.models.network import load_network, predict_outputs

@@ -4,7 +4,7 @@ import ipywidgets as widgets
 import pandas as pd
 from IPython.display import display
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.reporting.review_panel import as_png
 
 ROWS = 8  # errors on a page

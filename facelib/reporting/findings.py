@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facelib.metrics import format_value
 from facelib.runs import RunFolder
 from facelib.schema import ATTRIBUTES, ETHNICITIES
+from facelib.statistics import format_value
 
 # Headline keys below test. and test_cleaned. by what a reader calls them, and the baseline they are compared with.
 HEADLINE = {

@@ -15,7 +15,7 @@ from IPython.display import display
 from PIL import Image
 
 from facelib.audit import decisions
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import InvalidDecision
 from facelib.schema import ATTRIBUTES, CLASS_NAMES, label_name
 

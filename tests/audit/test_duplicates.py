@@ -21,7 +21,9 @@ from facelib.audit.duplicates import (
     group_copies,
     perceptual_hashes,
 )
-from facelib.data import FaceImages, cache_faces, read_utkface, write_synthetic_faces
+from facelib.data.pixels import FaceImages, cache_faces
+from facelib.data.readers import read_utkface
+from facelib.synthetic.dataset import write_synthetic_faces
 from facelib.synthetic.drawing import draw_face
 
 

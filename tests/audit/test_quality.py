@@ -8,7 +8,7 @@ from skimage import data
 
 from facelib.audit.quality import THRESHOLDS as ALL_THRESHOLDS
 from facelib.audit.quality import score_quality
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.synthetic.drawing import draw_face
 
 GOOD_SEEDS = (2, 3, 4, 6)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from facelib.audit.truth import wrong_labels
-from facelib.data import synthetic_folder
+from facelib.data.ingest import synthetic_folder
 from facelib.runs import start_run
 
 

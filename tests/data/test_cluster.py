@@ -10,8 +10,9 @@ import pytest
 
 from facelib.audit.duplicates import find_copies, perceptual_hashes
 from facelib.audit.quality import score_quality
-from facelib.data import cache_faces, read_faces
 from facelib.data.cluster import ClusterUnreachable, on_cluster
+from facelib.data.pixels import cache_faces
+from facelib.data.readers import read_faces
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from facelib.evaluation import claims as bias
 from facelib.evaluation.claims import judge
-from facelib.metrics import Estimate
+from facelib.statistics import Estimate
 
 BABIES, BOYS, ASIAN_MEN, OLDER, SPREAD = range(5)
 BASE_ERROR = 0.08

@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import pairwise_distances
 
 from facelib.audit.quality import score_quality
-from facelib.data import cache_faces, cache_key, read_utkface
+from facelib.data.pixels import cache_faces, cache_key
+from facelib.data.readers import read_utkface
 from facelib.data.splits import split_faces
 from facelib.errors import MissingFromRun, UnreadableData
 from facelib.evaluation.external_validation import (
@@ -142,7 +143,7 @@ def run(empty_runs, tiny_network, familiarity, faces_folder) -> RunFolder:
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory):
     """40 other synthetic faces, all with different pictures, in a folder of their own."""
-    from facelib.data import write_synthetic_faces
+    from facelib.synthetic.dataset import write_synthetic_faces
 
     return write_synthetic_faces(tmp_path_factory.mktemp("strangers"), 40, seed=5, px=48, n_jobs=1)
 

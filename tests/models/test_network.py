@@ -10,7 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError
 from facelib.models import network as network_module
 from facelib.models.age_stages import AgeStagesNet

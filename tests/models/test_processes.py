@@ -12,7 +12,7 @@ import torch
 
 from facelib import cli
 from facelib.audit import decisions
-from facelib.data import ingest, load_images
+from facelib.data.ingest import ingest, load_images
 from facelib.data.splits import split_faces
 from facelib.models import training
 from facelib.models.losses import OPINIONS
@@ -24,7 +24,7 @@ STEP = """
 import sys
 import numpy as np, pandas as pd, torch
 from facelib.config import Profile
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.models.batches import Batches, rank_and_world
 from facelib.models import training
 from facelib.models.losses import OPINIONS

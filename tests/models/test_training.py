@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from facelib.config import RECIPES, Profile, resolve_profile
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.errors import DamagedRun
 from facelib.models import training
 from facelib.models.batches import Batches

@@ -9,9 +9,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from facelib.data import read_faces, write_synthetic_faces
+from facelib.data.readers import read_faces
 from facelib.reporting.findings import HEADLINE
 from facelib.schema import ATTRIBUTES, NOTEBOOKS, PREDICTED
+from facelib.synthetic.dataset import write_synthetic_faces
 
 # Enough to run each cell, and no more.
 SETTINGS = {

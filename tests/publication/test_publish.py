@@ -7,7 +7,6 @@ import torch
 from nbformat import v4
 from safetensors.torch import load_file
 
-from facelib.metrics import Estimate
 from facelib.models.network import load_network, predict_outputs, save_network
 from facelib.pipeline import notebook_path
 from facelib.publication.publish import (
@@ -26,6 +25,7 @@ from facelib.publication.publish import (
 )
 from facelib.runs import start_run, write_json
 from facelib.schema import NOTEBOOKS
+from facelib.statistics import Estimate
 
 
 def written(path, *cells, **metadata):

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from facelib.audit import decisions, label_issues
-from facelib.data import ingest, splits
+from facelib.data import splits
+from facelib.data.ingest import ingest
 from facelib.errors import FacelibError, MissingFromRun, RunConflict
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, predict_outputs, save_network
@@ -164,7 +165,7 @@ def test_a_run_goes_on_with_notebook_05(call, photographs, facelib, monkeypatch)
 
 
 def test_without_photographs_what_needs_them_says_so(call, finished):
-    from facelib.data import load_images
+    from facelib.data.ingest import load_images
 
     code, out, _ = call("--run", "bare")
     assert code == 0 and "run bare, without photographs" in out

@@ -8,9 +8,9 @@ import pytest
 from nbformat import v4
 
 from facelib import runs
-from facelib.metrics import Estimate
 from facelib.reporting.site import build_report
 from facelib.schema import NOTEBOOKS
+from facelib.statistics import Estimate
 
 RUN = os.environ.get("FACELIB_RUN") or "smoke"
 PHONE = {"width": 390, "height": 844}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.reporting.error_panel import ROWS, ErrorBrowser
 
 

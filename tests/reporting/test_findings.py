@@ -2,9 +2,9 @@
 
 import pytest
 
-from facelib.metrics import Estimate
 from facelib.reporting import findings
 from facelib.runs import RunFolder, start_run
+from facelib.statistics import Estimate
 
 
 def group(name: str, n: int, accuracy: tuple | None, mae: tuple | None = None, bias: tuple | None = None) -> dict:

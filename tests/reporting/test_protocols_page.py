@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 
-from studies import protocols
+from benchmarks import protocols
 from facelib import pipeline
 from facelib.config import PROFILES, resolve_profile
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from facelib.audit import decisions
-from facelib.data import FaceImages
+from facelib.data.pixels import FaceImages
 from facelib.reporting.review_panel import ReviewPanel
 
 

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from facelib.metrics import Estimate
 from facelib.reporting.site import build_report
 from facelib.runs import RunFolder, start_run, write_text
+from facelib.statistics import Estimate
 
 SCRIPT = "<script>alert(1)</script>"
 SVG = (

@@ -27,10 +27,11 @@ from kagglehub.http_resolver import _extract_archive
 
 from facelib.audit import decisions
 from facelib.config import resolve_profile
-from facelib.data import archives, cache_faces, read_faces
+from facelib.data import archives
 from facelib.data.archives import UnsafeArchive, unpack
 from facelib.data.fetch import fetch_dataset
-from facelib.data.pixels import is_cached
+from facelib.data.pixels import cache_faces, is_cached
+from facelib.data.readers import read_faces
 from facelib.errors import DamagedRun, FacelibError, UnknownSetting
 from facelib.models.batches import Batches
 from facelib.models.losses import known_mean

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.fuzz_corpus import DAMAGE, encode, face_like, sound_files, write_mutants
-from facelib.data import cache_faces, read_faces
-from facelib.data.pixels import FORMATS, decode
+from facelib.data.pixels import FORMATS, cache_faces, decode
+from facelib.data.readers import read_faces
 from facelib.runs import project_root
 
 SAMPLE = 120  # damaged files here; benchmarks/fuzz_images.py takes thousands

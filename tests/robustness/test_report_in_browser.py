@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from facelib.metrics import Estimate
 from facelib.reporting.site import build_report
 from facelib.runs import start_run, write_text
+from facelib.statistics import Estimate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

@@ -1,0 +1,110 @@
+"""Figures of notebook 02: copies, doubted labels, quality."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from facelib.audit.quality import THRESHOLDS, flag_names
+from facelib.plots.style import ORANGE, PALETTE, RED, SKY, finish, image_grid, new_figure, panel_grid
+from facelib.schema import label_name
+from facelib.statistics import bootstrap
+
+
+def quality_scores(quality: pd.DataFrame) -> Figure:
+    """Distribution of each quality score, with the share flagged."""
+    names = flag_names(quality)
+    figure, axes = panel_grid(len(names), 5, width=10, height=2.2)
+    for axis, (flag, name) in zip(axes, names.items(), strict=True):
+        score = flag.removeprefix("is_")
+        sns.histplot(quality[score], bins=30, binrange=(0, 1), ax=axis, color=SKY, linewidth=0)
+        axis.set(xlabel="Score", ylabel="", xlim=(-0.03, 1.03), yticks=[])
+        axis.set_title(f"{name}\n{quality[flag].mean():.1%} flagged", fontsize=9)
+        axis.axvline(THRESHOLDS[score], color=RED, linewidth=1)
+    return finish(figure)
+
+
+def label_issue_scores(issues: pd.DataFrame) -> Figure:
+    """Label scores of each attribute, with the flagged ones coloured."""
+    attributes = list(issues["attribute"].unique())
+    figure, axes = new_figure(len(attributes), width=10, height=2.8)
+    for axis, attribute in zip(axes.flat, attributes, strict=True):
+        part = issues[issues["attribute"] == attribute].assign(
+            Flagged=lambda t: t["is_issue"].map({True: "yes", False: "no"})
+        )
+        sns.histplot(
+            part, x="score", hue="Flagged", hue_order=["no", "yes"], palette={"no": SKY, "yes": RED}, bins=40,
+            multiple="stack", linewidth=0, ax=axis,
+        )  # fmt: skip
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_ylim(top=axis.get_ylim()[1] * 8)  # room for the legend above the bars
+        axis.set(xlabel="Label score (0 worst)", ylabel="Images (log)")
+        axis.set_title(f"{attribute}: {int(part['is_issue'].sum()):,} of {len(part):,} flagged", fontsize=10)
+    return finish(figure)
+
+
+def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame) -> Figure:
+    """Groups of copies by size, how often two labels of one photograph disagree, and how far their ages lie apart.
+
+    Parameters
+    ----------
+    contradictions, disagreements : DataFrame
+        From the functions of these names.
+    """
+    figure, axes = new_figure(3, width=11, height=3)
+    sizes = contradictions["size"].value_counts().sort_index()
+    axes[0, 0].bar(sizes.index.astype(str), sizes.to_numpy(), color=SKY)
+    axes[0, 0].bar_label(axes[0, 0].containers[0], fmt="{:,.0f}", fontsize=9)
+    axes[0, 0].set(
+        xlabel="Images of one photograph", ylabel="Groups of copies", title=f"{len(contradictions):,} groups of copies"
+    )
+    differ = {name: bootstrap(np.mean, part["differ"]) for name, part in disagreements.groupby("attribute", sort=False)}
+    bars = [[e.value - e.low for e in differ.values()], [e.high - e.value for e in differ.values()]]
+    values = [estimate.value for estimate in differ.values()]
+    axes[0, 1].barh(list(differ), values, xerr=bars, color=ORANGE, height=0.6, capsize=3)
+    axes[0, 1].set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
+    axes[0, 1].invert_yaxis()
+    years = disagreements.loc[disagreements["attribute"] == "age", "difference"]
+    bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
+    sns.histplot(years, **bins, ax=axes[0, 2], color=ORANGE, linewidth=0)
+    axes[0, 2].set_yscale("log")
+    axes[0, 2].yaxis.set_major_formatter("{x:g}")
+    axes[0, 2].set(
+        xlabel="Years between two age labels", ylabel="Groups (log)", title=f"Age labels, n = {len(years):,} groups"
+    )
+    return finish(figure)
+
+
+def ranking_curves(curves: pd.DataFrame, results: dict[str, dict]) -> Figure:
+    """Precision and recall of label scores on planted errors, with what chance would give.
+
+    Parameters
+    ----------
+    curves, results
+        From `planting.measure_ranking`.
+    """
+    figure, axes = new_figure(width=7, height=3.8)
+    for (attribute, part), colour in zip(curves.groupby("attribute", sort=False), PALETTE, strict=False):
+        found, area = results[f"{attribute}.precision_at_k"], results[f"{attribute}.auroc"]
+        label = f"{attribute}: {found['n']:,} planted, AUROC {area['value']:.3f}"
+        axes[0, 0].plot(part["recall"], part["precision"], color=colour, label=label)
+        axes[0, 0].axhline(found["n"] / area["n"], color=colour, linestyle=":", linewidth=1)
+    axes[0, 0].set(
+        xlabel="Share of planted errors found (recall)", ylabel="Share of finds that were planted (precision)",
+        xlim=(0, 1), ylim=(0, 1.02), title=f"Planted label errors among {area['n']:,} images (dotted: chance)",
+    )  # fmt: skip
+    axes[0, 0].legend(loc="upper right", fontsize=9)
+    return finish(figure)
+
+
+def doubted_gallery(images: np.ndarray, issues: pd.DataFrame, title: str) -> Figure:
+    """Single faces with the label given and the one suggested; only behind `may_show`."""
+
+    def said(attribute: str, value: float) -> str:
+        return label_name(attribute, value) + (" y" if attribute == "age" else "")
+
+    titles = [
+        f"{said(row.attribute, row.given)},\nnot {said(row.attribute, row.suggested)}?" for row in issues.itertuples()
+    ]
+    return image_grid(list(images), titles, title=title)
