@@ -33,16 +33,16 @@ def options(debug: Debug = False) -> None:
 
 
 def say(line: str) -> None:
-    """One line of progress, at once."""
+    """Print one line of progress, flushed."""
     print(line, flush=True)
 
 
-@app.command()
-def run(
+@app.command("run")
+def run_notebooks(
     data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; none: synthetic faces.")] = "",
     profile: Annotated[str, typer.Option(help="smoke, demo, quick or full.")] = "",
     run: RunName = "",
-    first: Annotated[str, typer.Option("--from", help="Do this notebook and all later ones again.")] = "",
+    first: Annotated[str, typer.Option("--from", help="Run this notebook and all later ones again.")] = "",
     last: Annotated[str, typer.Option("--to", help="Stop after this notebook.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin the run folder anew.")] = False,
     images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
@@ -54,68 +54,41 @@ def run(
         typer.Option("-p", metavar="KEY VALUE", help="A setting or notebook parameter; may be repeated."),
     ] = None,
 ) -> None:
-    """Run the notebooks into a run folder, going on where an earlier call stopped, and render the report."""
-    from facelib import pipeline, runs
-    from facelib.config import resolve_profile
-    from facelib.data.ingest import read_labelled
-    from facelib.data.protocols import identify
+    """Run the notebooks into a run folder, resuming where an earlier call stopped, and render the report."""
+    from facelib import pipeline
     from facelib.reporting.site import build_report
+    from facelib.runs import RunFolder
+    from facelib.schema import NOTEBOOKS
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
-    for number in filter(None, (first, last)):
-        pipeline.numbered(number)  # refused before anything is made or removed
-    name, _ = runs.run_name(run, profile)
-    path = runs.runs_root() / name
-    begins = fresh or not (path / "params.yaml").exists()
-    resolve_profile(runs.run_name(run, profile)[1], settings)
-    published = identify(protocol) if protocol else None
-    if fresh:
-        pipeline.check_discardable(path)
-    if data and begins:
-        # Bad input is said before anything is removed or started.
-        read_labelled(data, images, published["path"] if published else "")
-    with pipeline.locked(path):
-        if fresh:
-            pipeline.discard(path)
-        folder = runs.start_run(run, profile, data, settings, images, published)
+    again, _ = (pipeline.numbered(number) if number else "" for number in (first, last))
+    options = {"settings": settings, "fresh": fresh, "read_again": again == NOTEBOOKS[0]}
+    with pipeline.prepared(run, profile, data, images, protocol, **options) as folder:
         split = f", split as in {folder.protocol['name']}" if folder.protocol else ""
         source = folder.params["data"]["path"] or "synthetic faces"
-        say(f"run {folder.name}: profile {folder.profile.name}, {source}{split}")
+        say(f"run {folder.name}: profile {folder.settings.profile}, {source}{split}")
         pipeline.execute(folder, first, last, parameters, say)
-        folder = runs.open_run(folder.name)  # the notebooks have added to its parameters
+        folder = RunFolder(folder.path)  # the notebooks have added to its parameters
         say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
 
 
 @app.command()
 def train(run: Annotated[str, typer.Argument(help="Name of the run folder below runs/.")]) -> None:
-    """Train a run's network ahead of notebook 03, which then takes it up; under torchrun on several processes.
+    """Train a run's network before notebook 03, also under torchrun; notebook 03 then loads it.
 
-    The run needs notebooks 01 and 02: `facelib run --to 02`. Afterwards `facelib run` goes on.
+    The run needs notebooks 01 and 02: `facelib run --to 02`. Afterwards `facelib run` resumes.
     """
-    # The name is no option here: torchrun would take `--run` for its own `--run-path`.
+    # The name is not an option here: torchrun would take `--run` for its own `--run-path`.
     from facelib import pipeline, runs
     from facelib.audit.decisions import load_training
-    from facelib.data.ingest import load_images
-    from facelib.models.out_of_fold import opinions_table
-    from facelib.models.training import MULTITASK_FOLDER, train_multitask
+    from facelib.prediction.assemble import train_run
 
     folder = runs.open_run(run)
-    faces = folder.load_table("faces")
-    labels, rows = load_training(folder)
     first = int(os.environ.get("RANK", 0)) == 0  # of the processes that torchrun started
     with pipeline.locked(folder.path) if first else contextlib.nullcontext():
-        _, history = train_multitask(
-            load_images(folder, faces),
-            labels,
-            rows["train"],
-            rows["validation"],
-            folder.profile,
-            folder.path / MULTITASK_FOLDER,
-            faces["image_id"],
-            opinions_table(folder.load_table("label_scores")),
-        )
+        _, history = train_run(folder, *load_training(folder))
     if first:
-        say(f"trained {len(history)} epochs: `facelib run --run {folder.name} --from 03` goes on")
+        say(f"trained {len(history)} epochs: resume with `facelib run --run {folder.name} --from 03`")
 
 
 @app.command()
@@ -338,10 +311,10 @@ def join_pairs(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Entry point: an error that a user can cause is one line on stderr.
 
-    Exit code 2 is for what a user can mend, 1 for a notebook that failed and for a command that was stopped.
+    Exit code 2 is for usage and input errors, 1 for a failed notebook and an interrupted command.
     """
-    warnings.filterwarnings("ignore", module="PIL")  # what is odd about a photograph is said by row, in a table
-    os.environ["PYTHONSAFEPATH"] = "1"  # processes started here import nothing from the working directory
+    warnings.filterwarnings("ignore", module="PIL")  # faults of photographs are rows of rejected.csv
+    os.environ["PYTHONSAFEPATH"] = "1"  # child processes import nothing from the working directory
     try:
         sys.exit(app(join_pairs(sys.argv[1:]) or ["--help"], standalone_mode=False))
     except (FacelibError, TyperException, OSError) as error:
@@ -349,34 +322,34 @@ def main() -> None:
             raise
         refuse(*sentence(error))
     except (KeyboardInterrupt, typer.Abort):
-        refuse("stopped; a run goes on where it was when the same command is given again", 1)
+        refuse("stopped; repeat the command to resume a run", 1)
 
 
 def sentence(error: Exception) -> tuple[str, int]:
-    """What to say of an error, and the exit code: 2 for what a user can mend in the call or the data, else 1."""
+    """The message of an error, and the exit code: 2 for what a user can fix in the call or the data, else 1."""
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         command = f"facelib {context.info_name}" if context and context.parent else "facelib"
         return f"{error.format_message().rstrip('.')}: see {command} --help", 2
     if isinstance(error, OSError):
-        return f"{error.filename or 'the system'}: {error.strerror or error}: mend that and give the command again", 1
-    # A notebook that failed is not a wrong call.
+        return f"{error.filename or 'the system'}: {error.strerror or error}: fix this and rerun the command", 1
+    # A failed notebook is not a usage error.
     return str(error), 1 if isinstance(error, NotebookFailed) else 2
 
 
 def one_line(text: str) -> str:
-    """A text on one line of printable letters, whatever was in a name."""
+    """A text on one line of printable characters; others become escapes."""
     line = " ".join(text.split())
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
 
 
 def complain(reason: str) -> None:
-    """Say what is wrong on one line of stderr."""
+    """Print a reason on one line of stderr."""
     print("facelib: " + one_line(reason), file=sys.stderr)
 
 
 def refuse(reason: str, code: int) -> None:
-    """Say why and exit."""
+    """Print a reason and exit."""
     complain(reason)
     sys.exit(code)
 

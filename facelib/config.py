@@ -1,4 +1,4 @@
-"""Settings of a run in sections; the profiles smoke, demo, quick and full (how large), and the recipes (how trained)."""
+"""Settings of a run in sections; the profiles smoke to full (how large), and the recipes (how trained)."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -56,7 +56,9 @@ class TrainingSettings(Section):
     head_epochs: int = 2  # with start weights: epochs of the output layers alone, before all layers
     architecture: Literal["resnet18", "resnet34"] = "resnet18"
     stem: Literal["pooled", "small"] = "pooled"  # torchvision's 7 x 7 and pooling; or 3 x 3, stride 2, no pooling
-    input_px: Annotated[int, AfterValidator(_zero_or_large_enough)] = 0  # larger images are scaled to this edge; 0: as they are
+    input_px: Annotated[int, AfterValidator(_zero_or_large_enough)] = (
+        0  # larger images are scaled to this edge; 0: as they are
+    )
     grey: bool = False  # the network sees grey images
     age_head: Literal["distribution", "linear"] = "distribution"  # over the years 0-116, decoded by its median
     dropout: Share = 0.2

@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,13 +16,26 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from facelib.config import Profile
+from facelib.config import SECTION_OF, resolve
+from facelib.data.ingest import ingest, read_labelled
+from facelib.data.protocols import identify
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
-from facelib.runs import PROGRESS, RunFolder, package_fingerprint, project_root, read_json, write_json
-from facelib.schema import ATTRIBUTES, NOTEBOOKS
+from facelib.finding import listed
+from facelib.runs import (
+    PROGRESS,
+    RunFolder,
+    package_fingerprint,
+    project_root,
+    read_json,
+    run_name,
+    runs_root,
+    start_run,
+    write_json,
+)
+from facelib.schema import NOTEBOOKS, class_attributes
 from facelib.storage import PARTIAL, held, sweep, writing
 
-# What a person did, and how often the test split was looked at, outlives a run that begins anew.
+# A person's decisions and the log of test readings outlast a fresh start.
 LASTING = ("tables/decisions.csv", "test_reads.csv")
 LOCK = ".lock"
 # Run by a notebook's kernel before its first cell.
@@ -50,27 +63,29 @@ def notebook_parameters() -> dict[str, set[str]]:
 
 
 def split_parameters(given: dict[str, str]) -> tuple[dict[str, str], dict]:
-    """Settings of the profile and parameters of notebooks among `-p KEY VALUE` pairs.
+    """Settings of the run and parameters of notebooks among `-p KEY VALUE` pairs.
 
     Raises
     ------
     UnknownSetting
         If a key is neither.
     """
-    settings = {key: value for key, value in given.items() if key in Profile.__dataclass_fields__}
+    settings = {key: value for key, value in given.items() if key in SECTION_OF}
     known = set.union(*notebook_parameters().values()) - {"run", "profile", "data"}
     for key in given.keys() - settings.keys() - known:
-        allowed = ", ".join(sorted((known | set(Profile.__dataclass_fields__)) - {"name"}))
+        allowed = ", ".join(sorted(known | set(SECTION_OF)))
         raise UnknownSetting(f"there is no setting or notebook parameter {key!r}: choose one of {allowed}")
     return settings, {key: _parsed(key, value) for key, value in given.items() if key not in settings}
 
 
 def _parsed(key: str, value: str):
-    """A notebook parameter, read as YAML, so that `false` is no text that counts as true."""
+    """A notebook parameter, read as YAML, so that `false` is not a text that counts as true."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError:
-        raise UnknownSetting(f"parameter {key} is {value!r}, which is no YAML: quote it, as in '\"{value}\"'") from None
+        raise UnknownSetting(
+            f"parameter {key} is {value!r}, which is not YAML: quote it, as in '\"{value}\"'"
+        ) from None
 
 
 def numbered(number: str) -> str:
@@ -88,10 +103,55 @@ def numbered(number: str) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a run folder against a second process; a lock left by a process that died is no obstacle.
+def prepared(
+    run: str = "",
+    profile: str = "",
+    data: str = "",
+    images: str = "",
+    protocol: Path | None = None,
+    settings: dict | None = None,
+    fresh: bool = False,
+    read_again: bool = False,
+) -> Iterator[RunFolder]:
+    """Hold a run folder whose faces are read: what notebook 01 and all later ones take up.
 
-    What such a process left half-written is removed.
+    Wrong settings and unusable data are refused before anything is made or removed.
+
+    Parameters
+    ----------
+    run, profile, data, images
+        See `runs.start_run`.
+    protocol : Path, optional
+        A folder with train.csv and test.csv.
+    settings : dict, optional
+        Settings by name that replace the profile's.
+    fresh : bool
+        Begin the run folder anew.
+    read_again : bool
+        Read the faces although an earlier call did.
+    """
+    name, resolved = run_name(run, profile)
+    path = runs_root() / name
+    resolve(resolved, settings)
+    published = identify(protocol) if protocol else None
+    if fresh:
+        check_discardable(path)
+    begins = fresh or not (path / "params.yaml").exists()
+    source = read_labelled(data, images, published["path"] if published else "") if data and begins else None
+    with locked(path):
+        if fresh:
+            discard(path)
+        folder = start_run(name, profile, data, settings, images, published)
+        if read_again:
+            folder.table_path("faces").unlink(missing_ok=True)
+        if not folder.table_path("faces").exists():
+            ingest(folder, source)
+        yield folder
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run folder against a second process; a lock and partial files left by a killed process are removed.
 
     Raises
     ------
@@ -117,17 +177,16 @@ def check_discardable(path: Path) -> None:
 
 
 def _others(path: Path) -> list[Path]:
-    """All of a folder's files that do not outlive a fresh start; the parameters, which make it a run folder, last."""
+    """All of a folder's files that a fresh start removes; params.yaml, which makes it a run folder, last."""
     files = [file for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir()]
     others = [file for file in files if file.relative_to(path).as_posix() not in (*LASTING, LOCK)]
     return sorted(others, key=lambda file: (file == path / "params.yaml", file != path / PROGRESS))
 
 
 def discard(path: Path) -> None:
-    """Empty a run folder so that it can begin anew, but for a person's decisions and the log of test readings.
+    """Empty a run folder so that it can begin anew; a person's decisions and the log of test readings stay.
 
-    Those are never touched, and the list of finished notebooks goes first: stopped at any moment, this leaves a run
-    folder that begins anew.
+    The list of finished notebooks goes first: interrupted at any moment, this leaves a run folder that begins anew.
 
     Raises
     ------
@@ -163,7 +222,7 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     ----------
     run : RunFolder
     first, last : str
-        Numbers of the first notebook to do again and of the last to run; empty: go on, to the end.
+        Numbers of the first notebook to run again and of the last to run; empty: resume, run to the end.
     parameters : dict, optional
         Notebook parameters by name, each passed to the notebooks that have it.
     say : callable
@@ -181,15 +240,13 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
         finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
     accepted = notebook_parameters()
     for number, name in enumerate(names[: stop + 1]):
-        package = package_fingerprint()  # anew, since a run takes hours, in which the package may change
+        package = package_fingerprint()  # for each notebook: the package may change during a long run
         chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
         if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
-            stale = (
-                "" if finished[name].package == package else f"; the package changed since: --from {name[:2]} redoes it"
-            )
-            say(f"{name}  done before{stale}")
+            stale = "" if finished[name].package == package else f"; the package has changed since: --from {name[:2]}"
+            say(f"{name}  finished earlier{stale}")
             continue
-        # What follows was made from what this one wrote.
+        # Later notebooks were made from what this one wrote.
         finished = {done: finished[done] for done in names[:number]}
         _save_finished(run, finished)
         run.forget(names[number:])
@@ -206,22 +263,19 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
     start = time.perf_counter()
     # Notebook kernels are children of this process: they find the run through its environment.
     os.environ["FACELIB_RUNS"] = str(run.path.parent)
-    # A kernel that is ended at once leaves joblib's watchman, which would complain below the one sentence.
+    # Silence loky's resource tracker when a kernel is killed.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker")
     try:
-        # The kernel listens on sockets in a folder of its own, which no other user and no other run reaches.
+        # The kernel's sockets lie in a folder of its own, out of reach of other users and runs.
         with writing(output), tempfile.TemporaryDirectory(prefix="facelib-") as sockets:
             output.parent.mkdir(parents=True, exist_ok=True)
-            # Notebook 01 makes the table that says what there is.
-            there = name != NOTEBOOKS[0] and run.table_path("faces").exists()
-            learned = run.learned if there else ATTRIBUTES
-            if not learned:
+            if not run.learned:
                 raise UnknownSetting(
-                    f"setting learned is {run.profile.learned!r}, and no such label is known of a face in every split: "
-                    "label more faces, or learn something else with -p learned"
+                    f"run {run.name!r} has nothing to learn: no attribute is labelled in every split; label more "
+                    "faces, or name other -p attributes"
                 )
             fitting = Path(sockets) / f"{name}.ipynb"
-            nbformat.write(leave_out(nbformat.read(notebook_path(name), as_version=4), learned), fitting)
+            nbformat.write(leave_out(nbformat.read(notebook_path(name), as_version=4), run), fitting)
             papermill.execute_notebook(
                 str(fitting),
                 str(partial),
@@ -231,8 +285,8 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
                 store_widget_state=False,  # the state of a panel would hold its pictures
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
-                # Modules that lie in the folder from which the command is given are not the project's; and what a
-                # kernel says when it is ended is nothing to a reader. What cells print comes another way.
+                # The working directory holds no modules of the project, and a killed kernel's stderr is of no use to a
+                # reader; output of cells takes another way.
                 extra_arguments=[
                     f"--IPKernelApp.exec_lines={TIE_TO_PARENT}",
                     "--IPKernelApp.ignore_cwd=True",
@@ -246,32 +300,33 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             f"{error.ename}: {error.evalue} (executed so far: {output})"
         ) from error
     except DeadKernelError as error:
-        raise NotebookFailed(
-            f"{name}: its process ended, for want of memory or because somebody ended it: give the same command again"
-        ) from error
-    finally:  # papermill writes after each cell; what is read is whole, and ends where the notebook ended
+        raise NotebookFailed(f"{name}: the kernel died (out of memory, or killed): repeat the command") from error
+    finally:  # papermill writes after each cell; the notebook gets its name only when it is whole
         with suppress(FileNotFoundError):
             os.replace(partial, output)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
     return Finished(package, parameters, cells, round(time.perf_counter() - start, 2))
 
 
-def leave_out(notebook: nbformat.NotebookNode, learned: Iterable[str]) -> nbformat.NotebookNode:
-    """A notebook without the cells for attributes that a run does not learn, with a sentence where they were.
+def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.NotebookNode:
+    """A notebook without the cells for attributes that a run does not learn, and a sentence in their place.
 
-    Tags of a cell say what it needs, such as `needs-age`, or `needs-gender-or-ethnicity` for one of the two.
+    A cell's tags name what it needs: `needs-age` an attribute, `needs-classes` any attribute with classes.
     """
-    kept, before = [], set()
+    available = {attribute.name for attribute in run.learned} | (
+        {"classes"} if class_attributes(run.learned) else set()
+    )
+    cells, before = [], set()
     for cell in notebook.cells:
-        needs = [tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")]
-        missing = {need.replace("-", " ") for need in needs if not set(need.split("-or-")) & set(learned)}
+        needs = {tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")}
+        missing = needs - available
         if not missing:
-            kept.append(cell)
+            cells.append(cell)
         elif not missing <= before:
-            said = f"*Left out: this run learns no {' and no '.join(sorted(missing))}.*"
-            kept.append(nbformat.v4.new_markdown_cell(said, id=cell.id))
+            text = f"*Skipped: this run does not learn {listed(sorted(missing))}.*"
+            cells.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
         before = missing
-    return nbformat.from_dict({**notebook, "cells": kept})
+    return nbformat.from_dict({**notebook, "cells": cells})
 
 
 def executed_notebooks(run: RunFolder) -> list[Path]:

@@ -1,13 +1,12 @@
 """Files written whole or not at all, and folders that one process holds.
 
-What a process that was killed leaves behind is never read: half-written files have hidden names of their own, a lock
-ends with its process, and so do the processes that write on its behalf.
+A killed process leaves nothing that is read: half-written files have hidden names of their own, a lock ends with its
+process, and so do the processes that write on its behalf.
 """
 
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import signal
@@ -16,10 +15,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from facelib.errors import FacelibError
 
 PARTIAL = ".partial-"  # how the names of half-written files and folders begin
-SPACE, PLACE = "free some space and give the same command again", "choose a folder that can be written to"
+SPACE, PLACE = "free some space and repeat the command", "choose a writable folder"
 REMEDIES = {
     errno.ENOSPC: SPACE,
     errno.EDQUOT: SPACE,
@@ -31,7 +32,7 @@ REMEDIES = {
     errno.EISDIR: PLACE,
     errno.EEXIST: PLACE,
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EIO: "look after the disk",
+    errno.EIO: "check the disk",
 }
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
@@ -99,7 +100,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Bring a file to the disk before its name is there: a power cut must not leave the name with half the content."""
+    """Write a file to the disk before it gets its name: a power cut must not leave the name with half the content."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -115,43 +116,29 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def held(lock: Path, refusal: FacelibError | None = None) -> Iterator[None]:
-    """Hold a lock file, which is gone after the block; one left by a process that was killed is no obstacle.
+    """Hold a lock file, which is removed after the block; one left by a killed process does not block.
 
     Parameters
     ----------
     lock : Path
     refusal : FacelibError, optional
-        Raised where another living process holds it; without one its end is waited for.
+        Raised where another process holds it; without one, wait for that process.
     """
     with writing(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        handle = _lock(lock, refusal)
+        holder = FileLock(lock, timeout=-1 if refusal is None else 0)
+        try:
+            holder.acquire()
+        except Timeout:
+            raise refusal from None
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _lock(lock: Path, refusal: FacelibError | None) -> int:
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
-            # Between the two calls the holder may have ended and removed the file: a lock on it would bar nobody.
-            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            raise refusal from None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+        holder.release()  # which removes the file
 
 
 def sweep(leftovers: Iterable[Path]) -> None:
-    """Remove what killed processes left half-written; only for who holds the folder."""
+    """Remove what killed processes left half-written; only the holder of the folder may."""
     for path in list(leftovers):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -160,7 +147,7 @@ def sweep(leftovers: Iterable[Path]) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when its parent ends, so that nothing is written for one that holds no lock any more.
+    """Kill this process when its parent ends, so that nothing is written after the parent's lock is gone.
 
     Linux only; elsewhere a notebook's kernel notices within a second.
     """

@@ -13,21 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from facelib.runs import RunFolder
-from facelib.schema import GENDERS
+from facelib.schema import ClassAttribute
 
 # The Okabe-Ito palette, told apart by colour-blind readers.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#777777",
-)
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+GREY = "#777777"
 PALETTE = [BLUE, ORANGE, GREEN, RED, PURPLE, SKY]
-GENDER_COLOURS = dict(zip(GENDERS, (BLUE, ORANGE), strict=True))
-MIN_AVERAGED = 25  # groups of copies behind an average face, so that nobody is recognisable
+MIN_AVERAGED = 25  # groups of copies behind an average face, so that no person is recognisable
+
+
+def class_colours(attribute: ClassAttribute) -> dict[str, str]:
+    """The colour of each class of an attribute, the same in every figure; colours repeat after six."""
+    return {name: PALETTE[code % len(PALETTE)] for code, name in enumerate(attribute.classes)}
 
 
 def use_style() -> None:
@@ -49,10 +46,10 @@ def use_style() -> None:
             # Same bytes for the same figure, and text that can be searched.
             "svg.hashsalt": "facelib",
             "svg.fonttype": "none",
-            "text.parse_math": False,  # the name of a photograph is no formula
+            "text.parse_math": False,  # names of photographs are not formulas
         },
     )
-    pd.set_option("styler.format.escape", "html")  # nor are texts from data markup
+    pd.set_option("styler.format.escape", "html")  # nor are texts from data
     shell = get_ipython()
     if shell is not None and hasattr(shell, "kernel"):
         set_matplotlib_formats("svg")
@@ -63,12 +60,13 @@ def use_style() -> None:
 def new_figure(
     columns: int = 1, rows: int = 1, width: float = 9.0, height: float = 3.6, **shared
 ) -> tuple[Figure, np.ndarray]:
+    """A figure of some panels, each row `height` inches high, and its axes (rows, columns)."""
     size = (width, height * rows)
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **shared)
 
 
 def panel_grid(panels: int, columns: int, width: float, height: float, **shared) -> tuple[Figure, np.ndarray]:
-    """A figure of some panels, so many in a row that their text can be read, and the axes of those that are needed."""
+    """A figure of some panels, at most `columns` in a row, and their axes (panels,)."""
     columns = min(columns, panels)
     figure, axes = new_figure(columns, -(-panels // columns), width, height, **shared)
     for axis in axes.flat[panels:]:
@@ -77,13 +75,35 @@ def panel_grid(panels: int, columns: int, width: float, height: float, **shared)
 
 
 def finish(figure: Figure) -> Figure:
-    """Hand a figure over without leaving it open, so that notebooks show it once."""
+    """Close a figure for pyplot and return it, so that notebooks show it once."""
     plt.close(figure)
     return figure
 
 
+def title(figure: Figure, text: str) -> None:
+    """Set the title of a whole figure."""
+    figure.suptitle(text, fontsize=11, fontweight="bold", x=0.01, ha="left")
+
+
+def error_bars(axis, at, value, low, high, vertical: bool = False, **look):
+    """Points with their intervals, along x, or along y where `vertical`; missing or inverted ends have no bar.
+
+    Parameters
+    ----------
+    axis : matplotlib Axes
+    at, value, low, high : array-like of shape (n,)
+        Positions on the other axis; the numbers and the ends of their intervals.
+    **look
+        Passed to `Axes.errorbar`.
+    """
+    value = np.asarray(value, float)
+    bars = np.nan_to_num(np.clip([value - np.asarray(low, float), np.asarray(high, float) - value], 0, None))
+    look = {"fmt": "o", "color": BLUE, "capsize": 3} | look
+    return axis.errorbar(at, value, yerr=bars, **look) if vertical else axis.errorbar(value, at, xerr=bars, **look)
+
+
 def image_grid(
-    images: list[np.ndarray], titles: list[str], columns: int = 7, size: float = 1.35, title: str = ""
+    images: list[np.ndarray], titles: list[str], columns: int = 7, size: float = 1.35, heading: str = ""
 ) -> Figure:
     """Pictures with a short title each; a missing picture (None) leaves a grey field."""
     rows = -(-len(images) // columns)
@@ -98,8 +118,7 @@ def image_grid(
         else:
             axis.imshow(image, interpolation="bilinear")
         axis.set_title(name, fontsize=8, loc="center", fontweight="normal")
-    if title:
-        figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    title(figure, heading)
     return finish(figure)
 
 
@@ -114,21 +133,18 @@ def may_show(run: RunFolder, show_faces: bool) -> bool:
 
 
 def intervals(
-    table: pd.DataFrame, label: str, value: str, unit: str, title: str, reference: float | None = None
+    table: pd.DataFrame, label: str, value: str, unit: str, heading: str, reference: float | None = None
 ) -> Figure:
     """Values with their intervals, one row each, with counts where the table has n."""
-    shown = table.dropna(subset=[value]).reset_index(drop=True)
-    figure, axes = new_figure(width=8, height=0.7 + 0.34 * len(shown))
+    rows = table.dropna(subset=[value]).reset_index(drop=True)
+    figure, axes = new_figure(width=8, height=0.7 + 0.34 * len(rows))
     axis = axes[0, 0]
-    low = shown[value] - shown.get(f"{value}_low", shown.get("low"))
-    high = shown.get(f"{value}_high", shown.get("high")) - shown[value]
-    axis.errorbar(
-        shown[value], shown.index, xerr=[low.clip(lower=0), high.clip(lower=0)], fmt="o", color=BLUE, capsize=3
-    )
-    names = [textwrap.shorten(str(name), 60) for name in shown[label]]
-    if "n" in shown:
-        names = [f"{name}  (n = {n:,})" for name, n in zip(names, shown["n"], strict=True)]
-    axis.set(yticks=shown.index, yticklabels=names, xlabel=unit, title=title, ylim=(len(shown) - 0.5, -0.5))
+    ends = (rows[f"{value}_{end}"] if f"{value}_{end}" in rows else rows[end] for end in ("low", "high"))
+    error_bars(axis, rows.index, rows[value], *ends)
+    names = [textwrap.shorten(str(name), 60) for name in rows[label]]
+    if "n" in rows:
+        names = [f"{name}  (n = {n:,})" for name, n in zip(names, rows["n"], strict=True)]
+    axis.set(yticks=rows.index, yticklabels=names, xlabel=unit, title=heading, ylim=(len(rows) - 0.5, -0.5))
     if reference is not None:
         axis.axvline(reference, color=GREY, linestyle="--", linewidth=1)
     return finish(figure)
