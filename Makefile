@@ -11,7 +11,7 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test test-browser lint unit smoke lab bench fuzz kills slides figures reference lock audit-deps clean
+.PHONY: help setup report quick test test-browser lint unit smoke lab bench fuzz kills slides figures reference lock audit-deps clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,12 +24,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(VENV)/.installed  ## .venv with the locked packages (about 6 GB: the stock torch wheels carry CUDA)
+setup: $(VENV)/.installed  ## install the locked packages into .venv (about 6 GB: the stock torch wheels carry CUDA)
 
-report: setup  ## the analysis into runs/RUN: synthetic faces, or DATA=path PROFILE=quick|full RUN=name
+report: setup  ## run the analysis into runs/RUN: synthetic faces, or DATA=path PROFILE=quick|full RUN=name
 	$(BIN)/facelib run $(if $(DATA),--data "$(DATA)") --profile $(PROFILE) --run $(RUN) $(ARGS)
 
-test: setup lint unit smoke  ## lint, unit tests, and every notebook in a small run
+quick: setup lint  ## lint and the fast tests
+	$(BIN)/python -m pytest -m "not slow" tests facelib --ignore tests/notebooks
+
+test: setup lint unit smoke  ## lint, all tests, and every notebook in a small run
 
 lint: setup
 	$(BIN)/ruff check .
@@ -38,38 +41,38 @@ lint: setup
 unit: setup
 	$(BIN)/python -m pytest tests facelib --ignore tests/notebooks
 
-# nbval executes the sources in order; all of them meet in one throw-away run folder.
+# nbval executes the sources in order, in one temporary run folder.
 smoke: setup
 	rm -rf runs/smoke
 	FACELIB_PROFILE=smoke FACELIB_RUN=smoke $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env notebooks
 	FACELIB_RUN=smoke $(BIN)/python -m pytest tests/notebooks
 
-# The run of an earlier call is taken up, and its report rendered again.
-test-browser: setup  ## every page of a small run's report, in headless Chromium (skipped where there is none)
+# Reuses the run of an earlier call and renders its report again.
+test-browser: setup  ## check every page of a small run's report in headless Chromium (skipped without it)
 	$(BIN)/facelib run --profile smoke --run browser
 	FACELIB_RUN=browser $(BIN)/python -m pytest -o addopts=-q -rs tests/rendered tests/robustness/test_report_in_browser.py
 
-lab: setup  ## JupyterLab on the notebooks
+lab: setup  ## open the notebooks in JupyterLab
 	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks
 
-bench: setup  ## speed of the pixel cache, of the search for pairs, of a training step and of LIME, on this machine
+bench: setup  ## measure the speed of decoding, pair search, training and LIME on this machine
 	$(BIN)/python -m benchmarks.decode $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.pair_search $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.training_step $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.lime_speed
 
-fuzz: setup  ## thousands of damaged pictures: none lost, none slow, nothing opened outside
+fuzz: setup  ## read thousands of damaged pictures: none lost, none slow, nothing opened outside the data folder
 	$(BIN)/python -m benchmarks.fuzz_images
 
-kills: setup  ## runs killed at random moments and gone on with: the results of one that was left alone
+kills: setup  ## kill and resume runs; results must equal an uninterrupted run
 	$(BIN)/python -m benchmarks.kills
 
-slides: setup  ## presentation.pdf from RUN's results and figures
+slides: setup  ## typeset presentation.pdf from RUN's results and figures
 	$(BIN)/facelib slides --run $(RUN)
 
-# The README's figures: the drawn faces, and RUN's plots, which show no single real face.
-FIGURES := 04_two_stage_errors.svg 05_age_bias.svg 05_gender_by_age.svg 07_mean_maps.png
-figures: setup  ## figures/ and presentation.pdf from RUN, for the README
+# The README's figures: drawn faces, and plots of RUN, which show no single real face.
+FIGURES := 04_two_stage_errors.svg 06_age_bias.svg 06_gender_by_age.svg 08_mean_maps.png
+figures: setup  ## make figures/ and presentation.pdf from RUN, for the README
 	$(BIN)/python -m facelib.plots.showcase figures/synthetic_faces.png
 	cp $(FIGURES:%=runs/$(RUN)/figures/%) figures/
 	$(BIN)/facelib slides --run $(RUN)
@@ -79,18 +82,18 @@ figures: setup  ## figures/ and presentation.pdf from RUN, for the README
 data-given:
 	@test -n "$(DATA)" || { echo "make reference DATA=path/to/UTKFace: the reference is a run on photographs"; exit 2; }
 
-reference: data-given setup  ## the reference run on DATA, published in reports/utkface, README's table, figures/ and presentation.pdf
+reference: data-given setup  ## run and publish the reference on DATA: reports/utkface, README's table, figures/, presentation.pdf
 	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface $(ARGS)
 	$(BIN)/python -m facelib.publication.publish utkface
 	$(MAKE) figures RUN=utkface
 
-lock:  ## rewrite requirements.lock from pyproject.toml (needs uv)
+lock:  ## update requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-header --upgrade --quiet -o requirements.lock
 
-audit-deps: setup  ## known vulnerabilities of the locked packages, where a database can be reached
+audit-deps: setup  ## look up known vulnerabilities of the locked packages (needs a database)
 	$(BIN)/python -m benchmarks.vulnerabilities
 
-clean:  ## remove what can be made again: caches, synthetic faces, the smoke run (other runs stay)
+clean:  ## remove caches, synthetic faces and the smoke run (other runs stay)
 	rm -rf data/cache runs/smoke .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,9 +1,11 @@
 """Age bands at their edges, shares that add up, and a maker for every file that is asked for."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from facelib import schema
+from facelib.schema import AGE, GENDER, ClassAttribute
 
 
 @pytest.mark.parametrize(
@@ -38,16 +40,95 @@ def test_every_file_of_a_run_is_made_by_a_notebook_that_exists():
     assert list(schema.NOTEBOOKS) == sorted(schema.NOTEBOOKS)
 
 
-def test_headline_keys_come_once_and_in_pairs_for_the_cleaned_test_set():
-    assert len(set(schema.HEADLINE_KEYS)) == len(schema.HEADLINE_KEYS)
-    as_given = {key.removeprefix("test.") for key in schema.HEADLINE_KEYS if key.startswith("test.")}
-    cleaned = {key.removeprefix("test_cleaned.") for key in schema.HEADLINE_KEYS if key.startswith("test_cleaned.")}
-    assert as_given == cleaned and "age.mae" in as_given
+# --- attributes -------------------------------------------------------------------------------------------
+
+SHAPE = ClassAttribute("shape", classes=("Round", "Long face", "Heart"))
 
 
-def test_one_probability_column_for_each_ethnicity_code():
-    assert list(schema.P_ETHNICITY) == [f"p_ethnicity_{code}" for code in range(len(schema.ETHNICITIES))]
-    assert len(schema.ETHNICITIES) == 5 and schema.GENDERS == ("male", "female")
+@pytest.mark.parametrize("attribute", [*schema.UTKFACE_ATTRIBUTES, SHAPE], ids=lambda attribute: attribute.name)
+def test_an_attribute_survives_its_stored_form(attribute):
+    assert schema.attribute_from_dict(attribute.to_dict()) == attribute
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [{}, "age", {"name": "age", "kind": "other"}, {"kind": "years"}, {"name": "x", "kind": "classes", "classes": ["a"]},
+     {"name": "x", "kind": "classes", "classes": ["a", 3]}, {"name": "x", "kind": "classes", "classes": ["a", "A"]}],
+)  # fmt: skip
+def test_what_is_not_an_attribute_is_refused(stored):
+    with pytest.raises(ValueError, match="attribute|classes"):
+        schema.attribute_from_dict(stored)
+
+
+def test_every_class_has_a_column_of_its_own():
+    assert SHAPE.columns == ("p_shape_round", "p_shape_long_face", "p_shape_heart")
+    assert GENDER.columns == ("p_gender_male", "p_gender_female")
+
+
+def test_predicted_classes_are_the_likeliest_and_missing_where_nothing_was_predicted():
+    table = pd.DataFrame([[0.2, 0.5, 0.3], [np.nan] * 3, [0.6, 0.2, 0.2]], columns=list(SHAPE.columns))
+    np.testing.assert_array_equal(SHAPE.decode(table), [1, np.nan, 0])
+    np.testing.assert_array_equal(SHAPE.confidence(table), [0.5, np.nan, 0.6])
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "label"),
+    [(AGE, "31", 31.0), (AGE, " 0 ", 0.0), (GENDER, "FEMALE", 1), (GENDER, 0, 0), (GENDER, "1.0", 1), (SHAPE, "heart", 2),
+     (SHAPE, "", -1), (GENDER, None, -1), (GENDER, float("nan"), -1)],
+)  # fmt: skip
+def test_labels_are_read_from_text(attribute, value, label):
+    assert attribute.parse(value) == label
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [(AGE, "old"), (AGE, -1), (AGE, 117), (GENDER, 2), (SHAPE, "square"), (GENDER, [1]), (AGE, {})],
+)
+def test_labels_that_an_attribute_cannot_have_are_refused_by_name(attribute, value):
+    with pytest.raises(ValueError, match=attribute.name):
+        attribute.parse(value)
+
+
+def test_missing_ages_stay_missing():
+    assert np.isnan(AGE.parse("")) and AGE.label_name(float("nan")) == "unknown" == GENDER.label_name(-1)
+
+
+def test_groups_are_ordered_and_missing_where_the_label_is_unknown():
+    groups = SHAPE.groups(pd.Series([2, -1, np.nan, 0], index=list("abcd")))
+    assert groups.tolist()[0] == "Heart" and groups.isna().tolist() == [False, True, True, False]
+    assert list(groups.cat.categories) == list(SHAPE.classes) and groups.cat.ordered
+    assert AGE.groups(pd.Series([3.0, np.nan])).tolist()[0] == "0-4"
+
+
+def test_copies_agree_on_their_median_age_and_on_a_common_class_alone():
+    group_id = np.array([0, 0, 1, 1])
+    assert AGE.agreed(pd.Series([20.0, 30.0, 5.0, 5.0]), group_id).tolist() == [25, 25, 5, 5]
+    assert SHAPE.agreed(pd.Series([0, 1, 2, 2]), group_id).tolist() == [-1, -1, 2, 2]
+
+
+def test_wrong_labels_are_wrong_and_allowed():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, 500)
+    wrong = SHAPE.wrong(codes, rng)
+    assert (wrong != codes).all() and set(wrong) == {0, 1, 2}
+    ages = np.array([0.0, 10.0, 50.0, 110.0, 116.0])
+    off = AGE.wrong(np.repeat(ages, 50), rng) - np.repeat(ages, 50)
+    assert set(np.abs(off)) == {schema.PLANTED_AGE_ERROR}
+    assert set(off[:100]) == {20.0} and set(off[150:]) == {-20.0}  # ages stay within 0 to 116
+
+
+def test_the_best_constant_is_the_median_or_the_most_frequent_class():
+    assert AGE.constant(pd.Series([1.0, 2.0, 30.0])) == 2
+    assert SHAPE.constant(pd.Series([1, 1, 2])) == 1
+
+
+def test_rows_count_as_known_only_with_all_labels():
+    faces = pd.DataFrame({"age": [1.0, np.nan, 3.0], "gender": [0, 1, -1]})
+    assert schema.all_known(faces, (AGE, GENDER)).tolist() == [True, False, False]
+    assert schema.labelled(faces.assign(gender=-1), (AGE, GENDER)) == (AGE,)
+
+
+# --- bands of ages ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,6 +141,6 @@ def test_a_band_of_ages_holds_its_first_and_last_year(text, band):
 
 
 @pytest.mark.parametrize("text", ["", "30", "young", "30-20", "100-117", "-5", "1-2-3", "3.5"])
-def test_what_is_no_band_of_ages_is_refused(text):
+def test_what_is_not_a_band_of_ages_is_refused(text):
     with pytest.raises(ValueError, match="age band"):
         schema.parse_age_band(text)
