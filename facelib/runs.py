@@ -23,7 +23,7 @@ import yaml
 
 from facelib import schema
 from facelib.config import Settings, resolve, validated
-from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict
+from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict, UnknownSetting
 from facelib.finding import Finding
 from facelib.schema import Attribute
 from facelib.spreadsheets import guarded, quoting, unguarded
@@ -192,9 +192,15 @@ class RunFolder:
         self.path = path
         with as_written(path / "params.yaml"):
             self.params = _load_params((path / "params.yaml").read_text(encoding="utf-8"))
-            self.settings: Settings = validated(self.params["settings"])
+            self.settings: Settings = self._validated()
             _check_params(self.params)
             self._attributes = tuple(map(schema.attribute_from_dict, self.params.get("attributes", [])))
+
+    def _validated(self) -> Settings:
+        try:
+            return validated(self.params["settings"])
+        except UnknownSetting as error:
+            raise DamagedRun(f"{self.path}/params.yaml: {error}; begin the run anew with --fresh") from error
 
     @property
     def name(self) -> str:

@@ -1,11 +1,10 @@
-"""The pipeline: notebooks in order, stopped at the first failure, gone on with after it is mended."""
+"""The pipeline: notebooks in order, stopped at the first failure, resumed once it is fixed."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pandas as pd
 import pytest
 from nbformat import v4
@@ -14,14 +13,17 @@ from facelib import pipeline
 from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.pipeline import discard, executed_notebooks, locked, notebook_parameters, numbered, split_parameters
 from facelib.runs import RunFolder, project_root, start_run
-from facelib.schema import NOTEBOOKS, SPLITS
+from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, named
 
 PARAMETERS = 'run = ""  # name of the run folder'
 
 
 @pytest.fixture
 def run(empty_runs) -> RunFolder:
-    return start_run("small", "smoke")
+    """A run whose faces have been read."""
+    run = start_run("small", "smoke")
+    run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
+    return run
 
 
 # --- names and parameters ---------------------------------------------------------------------------------
@@ -29,15 +31,15 @@ def run(empty_runs) -> RunFolder:
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("3", "03_train_multitask"), ("03", "03_train_multitask"), ("08_external_photos", "08_external_photos")],
+    [("3", "03_train_multitask"), ("03", "03_train_multitask"), ("09_external_photos", "09_external_photos")],
 )
 def test_a_notebook_is_known_by_its_number_or_name(given, name):
     assert numbered(given) == name
 
 
-@pytest.mark.parametrize("given", ["0", "9", "12", "03_train", "train", "-1"])
+@pytest.mark.parametrize("given", ["0", "10", "12", "03_train", "train", "-1"])
 def test_an_unknown_number_says_which_there_are(given):
-    with pytest.raises(UnknownSetting, match=f"no notebook '{given}': choose 01 to 08"):
+    with pytest.raises(UnknownSetting, match=f"no notebook '{given}': choose 01 to 09"):
         numbered(given)
 
 
@@ -56,12 +58,9 @@ def test_an_unknown_key_is_refused_with_those_that_exist(key):
 # --- labels that a run does not have ----------------------------------------------------------------------
 
 
-NO = "this run learns no"
-
-
 def tagged_notebook() -> nbformat.NotebookNode:
-    """A heading, and code that needs nothing, age, age (again), gender or ethnicity, and both gender and age."""
-    tags = ([], ["needs-age"], ["needs-age"], ["needs-gender-or-ethnicity"], ["needs-gender", "needs-age"])
+    """A heading, and code that needs nothing, age, age (again), any classes, and both gender and age."""
+    tags = ([], ["needs-age"], ["needs-age"], ["needs-classes"], ["needs-gender", "needs-age"])
     cells = [v4.new_code_cell(f"cell {k}", metadata={"tags": list(some)}) for k, some in enumerate(tags)]
     return v4.new_notebook(cells=[v4.new_markdown_cell("## Heading"), *cells])
 
@@ -70,105 +69,87 @@ def tagged_notebook() -> nbformat.NotebookNode:
     ("learned", "expected"),
     [
         (("age", "gender", "ethnicity"), ["cell 0", "cell 1", "cell 2", "cell 3", "cell 4"]),
-        (("age", "ethnicity"), ["cell 0", "cell 1", "cell 2", "cell 3", f"*Left out: {NO} gender.*"]),
-        (("gender",), ["cell 0", f"*Left out: {NO} age.*", "cell 3", f"*Left out: {NO} age.*"]),
-        (
-            ("age",),
-            ["cell 0", "cell 1", "cell 2", f"*Left out: {NO} gender or ethnicity.*",
-             f"*Left out: {NO} gender.*"],
-        ),
+        (("age", "ethnicity"), ["cell 0", "cell 1", "cell 2", "cell 3", "gender"]),
+        (("gender",), ["cell 0", "age", "cell 3", "age"]),
+        (("age",), ["cell 0", "cell 1", "cell 2", "classes", "gender"]),
     ],
-)  # fmt: skip
-def test_cells_for_what_a_run_does_not_learn_are_left_out_and_said(learned, expected):
+)
+def test_cells_for_what_a_run_does_not_learn_are_left_out_and_named(run, learned, expected):
+    run.set_attributes(UTKFACE_ATTRIBUTES, named(UTKFACE_ATTRIBUTES, learned))
     notebook = tagged_notebook()
-    shown = pipeline.leave_out(notebook, learned)
-    nbformat.validate(shown)
-    assert [cell.source for cell in shown.cells] == ["## Heading", *expected]
+    fitting = pipeline.leave_out(notebook, run)
+    nbformat.validate(fitting)
+    assert len(fitting.cells) == len(expected) + 1
+    for cell, text in zip(fitting.cells[1:], expected, strict=True):
+        assert cell.source == text if text.startswith("cell") else text in cell.source and cell.cell_type == "markdown"
     assert len(notebook.cells) == 6  # the source stays whole
 
 
 def test_only_known_needs_are_tagged():
     tags = {tag for name in NOTEBOOKS for cell in cells_of(name) for tag in cell.metadata.get("tags", [])}
-    assert tags == {"parameters", "needs-age", "needs-gender", "needs-ethnicity", "needs-gender-or-ethnicity"}
+    needs = {f"needs-{attribute.name}" for attribute in UTKFACE_ATTRIBUTES}
+    assert tags <= {"parameters", "needs-classes", *needs} and {"parameters", "needs-age"} <= tags
 
 
-def test_a_run_learns_what_is_asked_for_and_labelled(empty_runs):
-    run = start_run("partly", "smoke", overrides={"learned": "age ethnicity"})
-    ages = [31.0, 40.0, 50.0, 60.0, np.nan]
-    faces = pd.DataFrame({"image_id": list("abcde"), "age": ages, "gender": 1, "ethnicity": -1})
-    run.save_table(faces, "faces")
-    assert run.learned == ("age",)
-    splits = pd.DataFrame({"image_id": list("abcde"), "split": [*SPLITS, "test"], "kept": True})
-    run.save_table(splits, "splits")
-    assert run.learned == ("age",)
-    for lost in range(4):  # a split without an age
-        run.save_table(splits.assign(kept=np.arange(5) != lost), "splits")
-        assert run.learned == ()
-    run.save_table(faces.head(3), "faces")  # read anew since: the splits are of other faces
-    assert run.learned == ("age",)
+def test_a_run_with_nothing_to_learn_is_refused(run):
+    run.set_attributes(UTKFACE_ATTRIBUTES, ())
+    with pytest.raises(UnknownSetting, match="'small' has nothing to learn"):
+        pipeline.execute(run, say=lambda line: None)
 
 
-def test_labels_of_different_faces_are_refused(empty_runs):
-    run = start_run("apart", "smoke")
-    faces = pd.DataFrame({"image_id": list("ab"), "age": [31.0, np.nan], "gender": [-1, 1], "ethnicity": -1})
-    run.save_table(faces, "faces")
-    with pytest.raises(UnknownSetting, match="no face of the data has labels of age and gender all at once"):
-        _ = run.learned
-    faces = pd.DataFrame(
-        {"image_id": list("abcde"), "age": [31.0, 40.0, 50.0, 60.0, np.nan], "gender": [0, 1, 0, -1, 1]}
-    )
-    run.save_table(faces.assign(ethnicity=-1), "faces")
-    run.save_table(pd.DataFrame({"image_id": list("abcde"), "split": [*SPLITS, "test"], "kept": True}), "splits")
-    with pytest.raises(UnknownSetting, match="no face of the test split has labels of age and gender all"):
-        _ = run.learned
-
-
-def test_what_is_forgotten_is_done_again(run, monkeypatch):
-    """A notebook that is run by hand forgets what follows from it; the next `facelib run` has to make that anew."""
+@pytest.fixture
+def blank(monkeypatch) -> list[str]:
+    """Notebooks are executed as empty ones; the list gathers their names."""
     made = []
 
     def write(source: str, out: str, **_) -> None:
-        made.append(Path(out).name[-10:])
+        made.append(Path(source).stem)
         nbformat.write(v4.new_notebook(), out)
 
     monkeypatch.setattr(pipeline.papermill, "execute_notebook", write)
-    faces = pd.DataFrame({"image_id": ["a"], "age": [30.0], "gender": [1], "ethnicity": [0]})
-    run.save_table(faces, "faces")
+    return made
+
+
+def test_what_is_forgotten_is_run_again(run, blank):
+    """A notebook that is run by hand forgets what follows from it; the next `facelib run` makes that anew."""
     pipeline.execute(run, say=lambda line: None)
     run.forget(NOTEBOOKS[6:])
-    made.clear()
+    blank.clear()
     pipeline.execute(run, say=lambda line: None)
-    assert len(made) == 2
+    assert blank == list(NOTEBOOKS[6:])
 
 
-def test_each_notebook_is_noted_with_the_package_that_ran_it(run, monkeypatch):
-    """A run takes hours, in which somebody may mend the package: the next notebook's process reads it as it is then."""
-    monkeypatch.setattr(
-        pipeline.papermill, "execute_notebook", lambda source, out, **_: nbformat.write(v4.new_notebook(), out)
-    )
-    run.save_table(pd.DataFrame({"image_id": ["a"], "age": [30.0], "gender": [1], "ethnicity": [0]}), "faces")
+def test_each_notebook_is_noted_with_the_package_that_ran_it(run, blank, monkeypatch):
+    """The package may change during a long run: the next notebook's process reads it as it is then."""
     states = iter(["before", "after"])
     monkeypatch.setattr(pipeline, "package_fingerprint", lambda: next(states))
     pipeline.execute(run, last="02", say=lambda line: None)
     assert [facts.package for facts in pipeline._load_finished(run).values()] == ["before", "after"]
 
 
-def test_notebook_01_reads_anew_whatever_the_old_faces_lacked(run, monkeypatch, tmp_path):
-    """Labels that were added since, or a damaged table, are its to find."""
-    told = []
-    monkeypatch.setattr(pipeline.papermill, "execute_notebook", lambda source, out, **_: told.append(out) or write(out))
+# --- the faces are read once, before the notebooks --------------------------------------------------------
 
-    def write(out: str) -> None:
-        nbformat.write(v4.new_notebook(), out)
 
-    run.table_path("faces").parent.mkdir(exist_ok=True)
-    run.table_path("faces").write_bytes(b"damaged")
-    pipeline.execute(run, "01", "01", say=lambda line: None)
-    run.save_table(pd.DataFrame({"age": [np.nan], "gender": [-1], "ethnicity": [-1]}), "faces")
-    pipeline.execute(run, "01", "01", say=lambda line: None)
-    assert len(told) == 2
-    with pytest.raises(UnknownSetting, match="setting learned is 'age gender ethnicity', and no such label is known"):
-        pipeline.execute(run, last="02", say=lambda line: None)
+def test_a_run_begins_with_its_faces_and_an_existing_one_is_not_read_again(empty_runs, monkeypatch):
+    read = []
+    ingest = pipeline.ingest
+    monkeypatch.setattr(pipeline, "ingest", lambda run, source=None: (read.append(run.name), ingest(run, source)))
+    settings = {"synthetic_images": 200}
+    for again in (False, False, True):
+        with pipeline.prepared("drawn", "smoke", settings=settings, read_again=again) as run:
+            assert len(run.load_table("faces")) == 200 and run.learned == UTKFACE_ATTRIBUTES
+    assert read == ["drawn", "drawn"]
+
+
+def test_unusable_data_is_refused_before_anything_is_removed(run, tmp_path):
+    run.save_table(pd.DataFrame({"image_id": ["a"]}), "faces")
+    (tmp_path / "empty").mkdir()
+    with (
+        pytest.raises(FacelibError, match="holds no usable face"),
+        pipeline.prepared("small", "smoke", str(tmp_path / "empty"), fresh=True),
+    ):
+        pass
+    assert run.table_path("faces").exists()
 
 
 # --- the notebooks as they are kept -----------------------------------------------------------------------
@@ -212,28 +193,28 @@ def test_a_notebook_is_kept_without_outputs(name):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_notebook_has_short_cells_without_classes_and_opens_with_a_title(name):
+def test_a_notebook_has_short_cells_without_definitions_and_opens_with_a_title(name):
     cells = cells_of(name)
     assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
     for cell in cells:
         if cell.cell_type == "code":
             lines = cell.source.splitlines()
-            assert len(lines) <= 25, lines[0]
-            assert not any(line.startswith("class ") for line in lines)
+            assert len(lines) <= 12, lines[0]
+            assert not any(line.startswith(("class ", "def ")) for line in lines)
 
 
 # --- the lock ---------------------------------------------------------------------------------------------
 
 HOLD = """
-import fcntl, sys
-handle = open(sys.argv[1], "a+")
-fcntl.flock(handle, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
-def test_a_second_process_is_refused_and_a_dead_one_is_no_obstacle(run):
+def test_a_second_process_is_refused_and_a_killed_one_does_not_block(run):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(run.path / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -269,14 +250,14 @@ def test_a_fresh_start_keeps_what_a_person_decided_and_how_often_the_test_split_
     decided = pd.DataFrame({"image_id": ["a.jpg"], "issue": ["quality"], "action": ["drop"]})
     run.save_table(decided, "decisions.csv")
     run.save_table(decided, "other.csv")
-    run.log_test_read("05_evaluate_bias")
+    run.log_test_read("05_evaluate")
     readings = (run.path / "test_reads.csv").read_text()
     discard(run.path)
     assert sorted(str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()) == [
         "tables/decisions.csv",
         "test_reads.csv",
     ]
-    assert (run.path / "test_reads.csv").read_text() == readings and "05_evaluate_bias" in readings
+    assert (run.path / "test_reads.csv").read_text() == readings and "05_evaluate" in readings
     pd.testing.assert_frame_equal(run.load_table("decisions.csv"), decided)
 
 
@@ -322,7 +303,7 @@ def log_of(run: RunFolder) -> list[str]:
     return (run.path / "log.txt").read_text().split("\n")[:-1]
 
 
-def test_a_failure_stops_the_run_and_after_mending_only_the_rest_is_run(run, sources):
+def test_a_failure_stops_the_run_and_once_fixed_only_the_rest_is_run(run, sources):
     write_notebook(sources / "01_first.ipynb", PARAMETERS, "1 + 1")
     write_notebook(sources / "02_second.ipynb", PARAMETERS, "answer = 1\nanswer / 0")
     said = []
@@ -339,12 +320,12 @@ def test_a_failure_stops_the_run_and_after_mending_only_the_rest_is_run(run, sou
     said.clear()
     pipeline.execute(run, say=said.append)
     assert log_of(run) == ["01 small", "02 small", "02 small"]  # the first is not run again
-    assert said[0] == "01_first  done before" and said[1].startswith("02_second")
+    assert said[0] == "01_first  finished earlier" and said[1].startswith("02_second")
     assert [path.stem for path in executed_notebooks(run)] == ["01_first", "02_second"]
 
     said.clear()
     pipeline.execute(run, say=said.append)
-    assert len(log_of(run)) == 3 and all("done before" in line for line in said)
+    assert len(log_of(run)) == 3 and all("finished earlier" in line for line in said)
 
     pipeline.execute(run, first="1", last="1", say=said.append)  # what follows is unfinished again
     assert log_of(run)[3:] == ["01 small"]
@@ -352,7 +333,7 @@ def test_a_failure_stops_the_run_and_after_mending_only_the_rest_is_run(run, sou
     assert log_of(run)[3:] == ["01 small", "02 small"]
 
 
-def test_a_changed_package_is_said_and_parameters_reach_the_notebooks_that_have_them(run, sources, monkeypatch):
+def test_a_changed_package_is_reported_and_parameters_reach_the_notebooks_that_have_them(run, sources, monkeypatch):
     write_notebook(sources / "01_first.ipynb", PARAMETERS)
     write_notebook(
         sources / "02_second.ipynb",
@@ -365,7 +346,7 @@ def test_a_changed_package_is_said_and_parameters_reach_the_notebooks_that_have_
     said = []
     pipeline.execute(run, say=said.append)
     assert said == [
-        f"{name}  done before; the package changed since: --from {name[:2]} redoes it"
+        f"{name}  finished earlier; the package has changed since: --from {name[:2]}"
         for name in ("01_first", "02_second")
     ]
 

@@ -11,6 +11,7 @@ import yaml
 
 from facelib import runs, schema
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict
+from facelib.finding import Finding
 from facelib.runs import atomic_path, open_run, start_run, write_json, write_text
 from facelib.statistics import Estimate
 
@@ -61,7 +62,7 @@ def test_tables_figures_and_checkpoints_are_whole_or_absent():
     with pytest.raises(Exception, match="mixed"):  # a column that parquet cannot hold
         run.save_table(pd.DataFrame({"mixed": [1, "text", {2}]}), "faces")
     with pytest.raises(AttributeError):
-        run.save_figure(None, "01_explore", "ages")
+        run.notebook("01_explore").show(None, "ages")
     assert files(run.path) == before
 
 
@@ -112,7 +113,7 @@ def test_a_figure_is_named_by_its_notebook_and_repeats_bit_for_bit():
     figure.subplots().imshow(np.eye(3))
     written = []
     for _ in range(2):
-        run.save_figure(figure, "01_explore", "pixels", raster=True)
+        assert run.notebook("01_explore").show(figure, "pixels", raster=True) is figure
         written.append((run.path / "figures" / "01_pixels.png").read_bytes())
     assert written[0] == written[1]
 
@@ -120,21 +121,42 @@ def test_a_figure_is_named_by_its_notebook_and_repeats_bit_for_bit():
 def test_results_gather_every_notebooks_headline_and_take_the_latest():
     run = start_run("r", "smoke")
     assert run.results() == {}
-    run.save_metrics("02_clean", {"splits.leaking_pairs": Estimate(0, 0, 0, 300)}, by_kind={"exact": 4})
-    run.save_metrics("05_evaluate_bias", {"test.age.mae": HALF, "test.gender.auc": HALF})
-    run.save_metrics("05_evaluate_bias", {"test.age.mae": Estimate(5.0, 4.0, 6.0, 36, "years")})
-    assert set(run.results()) == {"splits.leaking_pairs", "test.age.mae"}
-    assert run.results()["test.age.mae"] == {"value": 5.0, "low": 4.0, "high": 6.0, "n": 36, "unit": "years"}
-    assert run.load_metrics("02_clean")["details"] == {"by_kind": {"exact": 4}}
+    pairs = Finding("split.leaks", "No pair of copies crosses the split.", n=300)
+    run.notebook("02_clean").save({"splits.leaking_pairs": Estimate(0, 0, 0, 300)}, [pairs], by_kind={"exact": 4})
+    evaluation, estimate = run.notebook("05_evaluate"), Estimate(5.0, 4.0, 6.0, 36, "years")
+    evaluation.save({"test.age.mae": HALF, "test.gender.auc": HALF})
+    age = Finding("test.age", "Age is off by 5 years.", estimate)
+    evaluation.save({"test.age.mae": estimate}, [age])
+    assert run.results() == {"splits.leaking_pairs": Estimate(0, 0, 0, 300), "test.age.mae": estimate}
+    assert run.findings() == {"split.leaks": pairs, "test.age": age}
+    assert run.details("02_clean") == {"by_kind": {"exact": 4}} and run.details("08_explain") == {}
+
+
+def test_results_of_a_notebook_that_does_not_exist_are_refused():
+    with pytest.raises(ValueError, match="05_bias"):
+        start_run("r", "smoke").notebook("05_bias")
+
+
+def test_attributes_come_from_the_data_and_stand_in_the_parameters():
+    run = start_run("r", "smoke")
+    with pytest.raises(MissingFromRun, match="'r' has no faces yet: run notebook 01_explore"):
+        run.attributes  # noqa: B018
+    smile = schema.ClassAttribute("expression", classes=("neutral", "smiling"))
+    run.set_attributes((schema.AGE, smile), (smile,))
+    assert open_run("r").attributes == (schema.AGE, smile) and open_run("r").learned == (smile,)
+    path = run.path / "params.yaml"
+    path.write_text(path.read_text().replace("kind: years", "kind: minutes"))
+    with pytest.raises(DamagedRun, match="is not an attribute"):
+        open_run("r")
 
 
 def test_results_hold_no_time_so_that_they_repeat_bit_for_bit():
     run = start_run("r", "smoke")
-    run.save_metrics("02_clean", {"data.images": HALF})
+    run.notebook("02_clean").save({"data.images": HALF})
     before = (run.path / "results.json").read_bytes()
     with run.timed("training", images=100):
         pass
-    run.save_metrics("02_clean", {"data.images": HALF})
+    run.notebook("02_clean").save({"data.images": HALF})
     assert (run.path / "results.json").read_bytes() == before
     timing = json.loads((run.path / "timings.json").read_text())["training"]
     assert timing["seconds"] >= 0 and timing["images_per_second"] > 100
@@ -142,10 +164,10 @@ def test_results_hold_no_time_so_that_they_repeat_bit_for_bit():
 
 def test_each_reading_of_the_test_split_is_logged():
     run = start_run("r", "smoke")
-    run.log_test_read("05_evaluate_bias")
-    run.log_test_read("05_evaluate_bias")
+    run.log_test_read("05_evaluate")
+    run.log_test_read("05_evaluate")
     log = pd.read_csv(run.path / "test_reads.csv", dtype=str)
-    assert log["notebook"].tolist() == ["05_evaluate_bias"] * 2
+    assert log["notebook"].tolist() == ["05_evaluate"] * 2
     assert log["profile"].tolist() == ["smoke"] * 2 and log["commit"].notna().all()
     assert pd.to_datetime(log["date"]).dt.tz is not None
 
@@ -165,8 +187,8 @@ def test_loading_what_is_missing_says_so():
         run.load_table("splits")
     with pytest.raises(MissingFromRun, match=r"embeddings\.npy.*03_train"):
         run.load_array("embeddings")
-    with pytest.raises(MissingFromRun, match="05_evaluate_bias"):
-        run.load_metrics("05_evaluate_bias")
+    with pytest.raises(MissingFromRun, match="05_evaluate"):
+        run.load_metrics("05_evaluate")
 
 
 def test_opening_a_run_that_is_not_there_names_the_first_notebook(runs_folder):
@@ -198,10 +220,10 @@ def test_run_and_profile_come_from_the_call_then_the_environment_then_demo(monke
 def test_a_run_remembers_its_resolved_parameters(tmp_path):
     run = start_run("r", "smoke", str(tmp_path / "faces"), {"epochs": "3", "learning_rate": "1e-5"})
     stored = yaml.safe_load((run.path / "params.yaml").read_text())
-    assert stored["profile"]["epochs"] == 3 and stored["profile"]["name"] == "smoke"
+    assert stored["settings"]["training"]["epochs"] == 3 and stored["settings"]["profile"] == "smoke"
     assert stored["data"]["path"] == str((tmp_path / "faces").resolve())
     assert set(stored["versions"]) == {"python", *runs.VERSIONED}
-    assert open_run("r").profile == run.profile and open_run("r").profile.learning_rate == 1e-5
+    assert open_run("r").settings == run.settings and open_run("r").settings.training.learning_rate == 1e-5
     assert not run.is_synthetic and run.label == ""
     assert start_run("drawn", "smoke").label == "synthetic faces"
 
@@ -224,10 +246,10 @@ def test_the_same_call_opens_the_same_run(tmp_path):
 @pytest.mark.parametrize(
     ("profile", "data", "overrides", "what"),
     [
-        ("demo", "", None, r"name \(smoke\).*"),
+        ("demo", "", None, r"profile \(smoke\).*"),
         ("smoke", "", {"epochs": 5}, r"epochs \(3\)"),
         ("smoke", "other", {"epochs": 3}, "data"),
-        ("demo", "other", None, r"data, name \(smoke\)"),
+        ("demo", "other", None, r"data, profile \(smoke\)"),
     ],
 )
 def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data, overrides, what):
@@ -240,7 +262,7 @@ def test_other_parameters_conflict_with_an_existing_run(tmp_path, profile, data,
 CORAL = {"name": "coral", "path": "/lists/coral", "digest": "0" * 20}
 
 
-def test_a_run_goes_on_with_its_own_protocol_alone():
+def test_a_run_cannot_be_resumed_with_different_lists():
     start_run("r", "smoke", protocol=CORAL)
     assert start_run("r", "smoke").protocol == CORAL  # as with other settings, saying nothing asks for nothing
     assert start_run("r", "smoke", protocol=CORAL | {"path": "/moved"}).protocol == CORAL
@@ -249,6 +271,13 @@ def test_a_run_goes_on_with_its_own_protocol_alone():
     start_run("own", "smoke")
     with pytest.raises(RunConflict, match=r"'own' exists with other protocol \(none\)"):
         start_run("own", "smoke", protocol=CORAL)
+
+
+def test_a_run_of_an_unknown_setting_is_refused():
+    path = start_run("r", "smoke").path / "params.yaml"
+    path.write_text(path.read_text().replace("dropout:", "dropped:"))
+    with pytest.raises(DamagedRun, match=r"setting dropped.*--fresh"):
+        open_run("r")
 
 
 def test_a_protocol_in_params_that_is_none_is_refused():
@@ -261,8 +290,8 @@ def test_a_protocol_in_params_that_is_none_is_refused():
 def test_a_profile_from_the_environment_does_not_conflict(monkeypatch):
     start_run("r", "smoke", overrides={"epochs": 3})
     monkeypatch.setenv("FACELIB_PROFILE", "demo")
-    assert start_run("r").profile.name == "smoke"
-    assert start_run("r", "smoke").profile.epochs == 3  # the settings of the run, not the profile's defaults
+    assert start_run("r").settings.profile == "smoke"
+    assert start_run("r", "smoke").settings.training.epochs == 3  # the settings of the run, not the profile's defaults
 
 
 def test_opening_with_another_profile_conflicts():
