@@ -17,6 +17,7 @@ from PIL import Image
 import facelib as package
 from facelib import errors, pipeline
 from facelib.runs import RunFolder, project_root, start_run
+from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.storage import Unwritable, check_writable
 
 EMPTY_NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
@@ -60,7 +61,7 @@ def a_text_file(tmp: Path) -> None:
 
 
 def a_damaged_run(tmp: Path) -> None:
-    (start_run("r", "smoke").path / "params.yaml").write_text("profile: 3\n")
+    (start_run("r", "smoke").path / "params.yaml").write_text("settings: 3\n")
 
 
 def a_run_without_notebooks(tmp: Path) -> None:
@@ -79,22 +80,22 @@ def a_run_with_a_damaged_network(tmp: Path) -> None:
     (checkpoints / "model.safetensors").write_bytes(b"no network")
 
 
-def a_run_with_a_damaged_familiarity(tmp: Path) -> None:
+def a_run_with_a_damaged_ood_score(tmp: Path) -> None:
     from facelib.models.network import FaceNet, save_network
 
     checkpoints = start_run("r", "smoke").path / "checkpoints"
     checkpoints.mkdir()
     (checkpoints / "predictor.json").write_text('{"age_method": "direct"}')
-    save_network(FaceNet(), checkpoints / "model.safetensors", image_px=48)
-    (checkpoints / "familiar.safetensors").write_bytes(b"no features")
+    save_network(FaceNet(UTKFACE_ATTRIBUTES), checkpoints / "model.safetensors", image_px=48)
+    (checkpoints / "ood.safetensors").write_bytes(b"no features")
 
 
 def a_run_of_an_older_notebook(tmp: Path) -> None:
-    a_run_with_a_damaged_familiarity(tmp)
-    (tmp / "runs" / "r" / "checkpoints" / "familiar.safetensors").unlink()
+    a_run_with_a_damaged_ood_score(tmp)
+    (tmp / "runs" / "r" / "checkpoints" / "ood.safetensors").unlink()
 
 
-def a_strangers_folder(tmp: Path) -> None:
+def a_foreign_folder(tmp: Path) -> None:
     (tmp / "runs" / "r").mkdir(parents=True)
     (tmp / "runs" / "r" / "thesis.doc").touch()
 
@@ -143,9 +144,13 @@ CASES = {
     "few faces": (a_picture, ("run", "--data", "{tmp}"), r"holds 1 usable faces: four splits need 200"),
     "no profile": (nothing, ("run", "--profile", "vast"), r"no profile 'vast': choose one of smoke"),
     "no setting": (nothing, ("run", "-p", "epoch", "3"), r"no setting or notebook parameter 'epoch': choose one of"),
-    "a wrong value": (nothing, ("run", "-p", "epochs", "many"), r"epochs is 'many', and has to be of type int"),
+    "a wrong value": (
+        nothing,
+        ("run", "-p", "epochs", "many"),
+        r"setting epochs is 'many': input should be a valid integer",
+    ),
     "no value": (nothing, ("run", "-p", "epochs"), r"-p takes a key and a value"),
-    "no notebook": (nothing, ("run", "--from", "9"), r"no notebook '9': choose 01 to 08"),
+    "no notebook": (nothing, ("run", "--from", "10"), r"no notebook '10': choose 01 to 09"),
     "a name that leads out": (nothing, ("run", "--run", "../r"), r"one word without slashes.*: choose another --run"),
     "a name of two lines": (nothing, ("report", "--run", "a\nb"), r"'a\\nb' is not: choose another --run"),
     "a name too long": (
@@ -156,10 +161,10 @@ CASES = {
     "other parameters": (
         a_run_without_notebooks,
         ("run", "--run", "r", "--profile", "demo"),
-        r"'r' exists with other name .*: choose another",
+        r"'r' exists with other profile .*: choose another",
     ),
-    "a stranger's folder": (
-        a_strangers_folder,
+    "a foreign folder": (
+        a_foreign_folder,
         ("run", "--run", "r", "--fresh"),
         r"is not a run folder .*: choose another",
     ),
@@ -183,15 +188,15 @@ CASES = {
         ("predict", "x.jpg", "--run", "r"),
         r"model\.safetensors is not a network",
     ),
-    "a damaged familiarity": (
-        a_run_with_a_damaged_familiarity,
+    "a damaged OOD score": (
+        a_run_with_a_damaged_ood_score,
         ("predict", "x.jpg", "--run", "r"),
-        r"familiar\.safetensors is not what facelib writes .*: run the notebook",
+        r"ood\.safetensors is not what facelib writes .*: run the notebook",
     ),
     "an older predictor": (
         a_run_of_an_older_notebook,
         ("predict", "x.jpg", "--run", "r"),
-        r"familiar\.safetensors is missing.*--from 03 makes it",
+        r"ood\.safetensors is missing.*--from 03",
     ),
     "--csv is a folder": (
         nothing,
@@ -286,7 +291,7 @@ def test_a_disk_that_fills_up_while_the_cache_is_made_loses_nothing(facelib, tmp
     assert [path for path in (small_disk / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_a_disk_that_fills_up_within_a_notebook_is_one_sentence_and_the_run_goes_on(facelib, small_disk, monkeypatch):
+def test_a_disk_that_fills_up_within_a_run_is_one_sentence_and_the_run_resumes(facelib, small_disk, monkeypatch):
     monkeypatch.setenv("FACELIB_RUNS", str(small_disk / "runs"))
     start_run("r", "smoke", overrides={"synthetic_images": 200})
     call = ("run", "--profile", "smoke", "--run", "r", "--to", "01")
@@ -315,7 +320,7 @@ def test_a_read_only_folder_is_one_sentence_and_nothing_is_begun(facelib, open_f
     with ordinary_user():
         code, out, err = facelib(*call)
     assert code == 2 and out == "" and err.count("\n") == 1
-    assert f"{shut / 'out'} cannot be written (Permission denied): choose a folder that can be written to" in err
+    assert f"{shut / 'out'} cannot be written (Permission denied): choose a writable folder" in err
     assert not (open_folder / "FACELIB_CACHE").exists()  # said before the work
     monkeypatch.setenv("FACELIB_RUNS", str(shut))
     with ordinary_user():

@@ -1,0 +1,83 @@
+"""Other attributes than UTKFace's three: fewer of them, and a fourth one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from facelib.data.readers import read_faces
+from facelib.runs import RunFolder
+from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES
+from facelib.synthetic.dataset import write_synthetic_faces
+
+# Enough to run each cell, and no more.
+SETTINGS = {
+    "epochs": 1,
+    "label_epochs": 1,
+    "label_folds": 2,
+    "resamples": 20,
+    "explained_images": 4,
+    "lime_samples": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_synthetic_faces(tmp_path_factory.mktemp("synthetic"), 240, seed=3, px=48)
+
+
+def run_notebooks(root: Path, *arguments: str) -> RunFolder:
+    """A smoke run below a folder, by the command."""
+    command = [sys.executable, "-m", "facelib.cli", "run", "--profile", "smoke", "--run", "small", *arguments]
+    command += [part for key, value in SETTINGS.items() for part in ("-p", f"{key}={value}")]
+    environment = os.environ | {"FACELIB_RUNS": str(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return RunFolder(root / "small")
+
+
+def tested(run: RunFolder) -> set[str]:
+    return {key.split(".")[1] for key in run.results() if key.startswith("test.")}
+
+
+# Age alone takes three times as long, most of it for the two stages, and shows no more beyond notebook 06.
+@pytest.mark.parametrize(("label", "last"), [("gender", "09"), ("age", "06")])
+def test_a_run_works_with_one_label(photos, tmp_path, label, last):
+    faces = read_faces(photos).faces
+    faces[["path", label]].to_csv(tmp_path / "faces.csv", index=False)
+    run = run_notebooks(tmp_path, "--to", last, "--data", str(tmp_path / "faces.csv"), "--images", str(photos))
+    assert [attribute.name for attribute in run.learned] == [label]
+    assert tested(run) - {"age_stages"} == {label}
+    predicted = run.load_table("predictions").query("model == 'predictor'")
+    for attribute in UTKFACE_ATTRIBUTES:
+        known = attribute.columns[0] in predicted and predicted[attribute.columns[0]].notna().all()
+        assert known == (attribute.name == label), attribute
+    sources = {
+        name: "".join(
+            cell.source for cell in nbformat.read(run.path / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        )
+        for name in NOTEBOOKS[: int(last)]
+    }
+    assert ("does not learn age" in sources["04_age_two_stage"]) == (label != "age")
+    front = (run.path / "report" / "index.html").read_text()
+    assert "How good is the model?" in front and label.capitalize() in front
+
+
+def test_a_fourth_attribute_goes_through_a_whole_run(tmp_path):
+    """Drawn faces smile or not; nothing but the setting names the attribute, whose table entry is in `synthetic`."""
+    names = ["age", "gender", "ethnicity", "expression"]
+    run = run_notebooks(tmp_path, "-p", f"attributes={' '.join(names)}")
+    assert [attribute.name for attribute in run.learned] == names
+    smile = run.learned[-1]
+    assert tested(run) - {"age_stages"} == set(names)
+    assert run.results()["test.expression.accuracy"].n > 10 and "audit.label_issues.expression" in run.results()
+    groups = run.details("06_groups")["groups"]
+    assert {row["expression_name"] for row in groups["expression_name"]} == set(smile.classes)
+    assert "expression_accuracy" in groups["age_band"][0] and "gender_name x expression_name" in groups
+    explained = run.load_table("attributions")
+    assert {"layer_cam", "lime"} <= set(explained.loc[explained["head"] == "expression", "method"])
+    front = (run.path / "report" / "index.html").read_text()
+    assert "Expression" in front and "test.expression" in run.findings()
