@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend; the command line prints each as one sentence."""
+"""Errors that a user can cause and fix; the command line prints each as one sentence."""
 
 
 class FacelibError(Exception):
@@ -6,27 +6,27 @@ class FacelibError(Exception):
 
 
 class UnknownSetting(FacelibError):
-    """A profile, or a key of one, that does not exist."""
+    """A profile, recipe or setting that does not exist, or a value that is not allowed."""
 
 
 class UnreadableData(FacelibError):
-    """A data source that yields no usable face."""
+    """A data source without a usable face."""
 
 
 class MissingFromRun(FacelibError):
-    """A run folder, or a file of one, that an earlier notebook has to make first."""
+    """A run folder, or a file of one, that an earlier notebook has to make."""
 
 
 class RunConflict(FacelibError):
-    """A run folder that belongs to other parameters, or that another process is using."""
+    """A run folder with other parameters, or in use by another process."""
 
 
 class DamagedRun(FacelibError):
-    """A file of a run folder or of the cache that is not what facelib writes."""
+    """A file of a run folder or of the cache that facelib did not write."""
 
 
 class InvalidDecision(FacelibError):
-    """A row of decisions.csv that says something other than keep, drop or relabel to an allowed value."""
+    """A row of decisions.csv with another action than keep, drop or relabel to an allowed value."""
 
 
 class NotebookFailed(FacelibError):

@@ -30,9 +30,9 @@ from facelib.spreadsheets import guarded, quoting, unguarded
 from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path, write_text, writing
 
-# What params.yaml says of a run that was made from a published one.
+# `restored` in params.yaml, of a run that was made from a published one.
 WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs"
-PROGRESS = "progress.json"  # which notebooks are finished, by the pipeline
+PROGRESS = "progress.json"  # finished notebooks, written by the pipeline
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
 
@@ -80,12 +80,12 @@ def read_json(path: Path) -> dict:
     Raises
     ------
     DamagedRun
-        If it is no JSON object.
+        If it is not a JSON object.
     """
     with as_written(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it does not hold a JSON object")
         return content
 
 
@@ -111,7 +111,7 @@ def as_written(path: Path) -> Iterator[None]:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file atomically, in which no text is a spreadsheet's formula; `read_csv` gives the texts back."""
+    """Write a CSV file atomically, formulas escaped; `read_csv` restores the texts."""
     with atomic_path(path) as partial:
         guarded(table).to_csv(partial, index=False, quoting=quoting(table))
 
@@ -133,7 +133,7 @@ def git_commit() -> str:
 
 
 def package_fingerprint() -> str:
-    """A digest of the package's source, to tell whether a finished notebook ran on the same code."""
+    """A digest of the package's source, noted with each finished notebook."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -152,24 +152,24 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-# What params.yaml says of a run's data: names of files are text, and the fingerprint names a folder of the cache.
+# Forms of the texts in params.yaml; the fingerprint names a folder of the cache.
 PARAMS_TEXTS = {"commit": r".*", "created": r".*", "device": r".*"}
 DATA_TEXTS = {"path": r"[^\0]*", "images": r"[^\0]*", "fingerprint": r"[0-9a-f]{20}"}
 PROTOCOL_TEXTS = {"name": r".*", "path": r"[^\0]+", "digest": r"[0-9a-f]{20}"}
 
 
 def _load_params(text: str) -> dict:
-    """Parameters from YAML without aliases: a few nested ones stand for more values than any memory holds."""
+    """Parameters from YAML without aliases: a few nested ones expand beyond any memory."""
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
         raise ValueError("it holds aliases")
     params = yaml.safe_load(text)
     if not isinstance(params, dict):
-        raise ValueError("it holds no parameters")
+        raise ValueError("it does not hold parameters")
     return params
 
 
 def _check_params(params: dict) -> None:
-    """Refuse parameters of a run that would lead the package astray; a ValueError says which."""
+    """Refuse parameters of the wrong form; a ValueError names the first."""
     parts = [(params, PARAMS_TEXTS), (params["data"], DATA_TEXTS)]
     if "protocol" in params:
         parts.append((params["protocol"], PROTOCOL_TEXTS))
@@ -252,7 +252,7 @@ class RunFolder:
 
     @property
     def label(self) -> str:
-        """What a figure or table of this run has to say about its data; empty for real photographs."""
+        """What figures and tables of this run say about its data; empty for real photographs."""
         return "synthetic faces" if self.is_synthetic else ""
 
     @property
@@ -284,8 +284,8 @@ class RunFolder:
         """
         if self.params.get("restored") == WITHOUT_PHOTOGRAPHS:
             raise MissingFromRun(
-                f"run {self.name!r} was restored without its photographs, which this needs: "
-                "`facelib restore --data PATH` with another --run name gives them"
+                f"run {self.name!r} was restored without its photographs: "
+                "`facelib restore --data PATH` with another --run name restores them"
             )
 
     def update_params(self, **values) -> None:
@@ -327,7 +327,7 @@ class RunFolder:
 
     def load_array(self, name: str) -> np.ndarray:
         """Load an array saved by `save_array`."""
-        self.check_photographs()  # arrays are made from them
+        self.check_photographs()  # arrays are computed from images
         path = self.require(f"tables/{name}.npy")
         with as_written(path):
             return np.load(path, allow_pickle=False)
@@ -348,10 +348,7 @@ class RunFolder:
         write_json(self.path / "results.json", results)
 
     def forget(self, notebooks: Iterable[str]) -> None:
-        """Remove what notebooks measured, drew and printed, so that nothing old stands beside what is made anew.
-
-        They count as unfinished from then on.
-        """
+        """Remove the metrics, figures and outputs of notebooks, which then count as unfinished."""
         notebooks = set(notebooks)
         if (self.path / PROGRESS).exists():
             kept = {name: facts for name, facts in read_json(self.path / PROGRESS).items() if name not in notebooks}
@@ -408,7 +405,7 @@ class RunFolder:
         write_json(path, timings)
 
     def log_test_read(self, notebook: str) -> None:
-        """Note in test_reads.csv that the labels of the test split were read, when, and by which commit."""
+        """Log in test_reads.csv that the labels of the test split were read, when, and by which commit."""
         path = self.path / "test_reads.csv"
         if not path.exists():
             write_text(path, "date,notebook,commit,profile\n")
@@ -523,7 +520,7 @@ def start_run(
     }
     if (path / "params.yaml").exists():
         run = RunFolder(path)
-        # Only what is asked for can conflict: a variable of the shell, or a default that changed since, does not.
+        # Only what is asked for can conflict, not the environment or a default that changed since.
         present, wanted = run.settings.flat(), settings.flat()
         other = [f"{key} ({present[key]})" for key in overrides or {} if wanted[key] != present[key]]
         if asked and asked != run.settings.profile:

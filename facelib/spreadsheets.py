@@ -1,7 +1,7 @@
-"""Text that a spreadsheet would run as a formula, made harmless in CSV files and taken back when they are read.
+"""Text that a spreadsheet would run as a formula, escaped in CSV files and restored when they are read.
 
 A file may be named `=HYPERLINK(...)`, and its name is then its image_id in every table. The tables keep it as it is; a
-CSV file, which people open in a spreadsheet, carries an apostrophe before it.
+CSV file, which people open in a spreadsheet, gets an apostrophe before it.
 """
 
 import csv
@@ -9,13 +9,13 @@ import re
 
 import pandas as pd
 
-# What spreadsheets take for the beginning of a formula; a plain signed number is none. Apostrophes before it belong to
-# the pattern, so that a text that has one already gets a second, and taking one off always gives the text back.
+# The beginning of a formula in a spreadsheet; a plain signed number is not one. Leading apostrophes belong to the
+# pattern, so that a text that has one gets a second, and removing one always restores the text.
 FORMULA = re.compile(r"'*(?:[=@\t\r\n\uff1d\uff0b\uff0d\uff20]|[+-](?!\d+(?:\.\d+)?\Z))")
 
 
 def guard(text):
-    """A text that no spreadsheet runs; anything but text as it is.
+    """A text that no spreadsheet runs as a formula; other values are unchanged.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def guard(text):
 
 
 def unguard(text):
-    """The text that `guard` was given.
+    """The text that `guard` escaped.
 
     Examples
     --------
@@ -37,21 +37,21 @@ def unguard(text):
 
 
 def guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose texts no spreadsheet runs."""
+    """A table whose texts no spreadsheet runs as formulas."""
     return table.assign(**{name: table[name].map(guard) for name in _texts(table)}).rename(columns=guard)
 
 
 def quoting(table: pd.DataFrame) -> int:
-    """How to quote a table as CSV: all texts where one holds a carriage return, which pandas does not quote by itself.
+    """How to quote a table as CSV: all texts where one holds a carriage return, which pandas leaves unquoted.
 
-    Unquoted it ends the line for every reader, and a file's name would go on as a row of its own.
+    An unquoted carriage return would end the row for every reader.
     """
     broken = any(table[name].astype(str).str.contains("\r", regex=False).any() for name in _texts(table))
     return csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL
 
 
 def unguarded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table that `guarded` was given."""
+    """The table that `guarded` escaped."""
     return table.assign(**{name: table[name].map(unguard) for name in _texts(table)}).rename(columns=unguard)
 
 
