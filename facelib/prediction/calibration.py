@@ -12,11 +12,11 @@ from facelib.schema import MAX_AGE
 MONDRIAN_BINS = 3  # categories by predicted age; each needs enough calibration rows for its own quantile
 MIN_CATEGORY = 40
 COVERAGE = 0.90
-MIN_ROWS = 10  # of the calibration split; fewer say nothing
+MIN_ROWS = 10  # of the calibration split; with fewer nothing is fitted
 
 
 def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
-    """The temperature T that minimises the log loss of softmax(logits / T); 1 where there are too few rows to tell.
+    """The temperature T that minimises the log loss of softmax(logits / T); 1 with fewer than `MIN_ROWS` rows.
 
     From "On Calibration of Modern Neural Networks" (ICML 2017).
 
@@ -33,11 +33,6 @@ def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
         return -log_p[np.arange(len(y_true)), y_true].mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
-
-
-def two_class(logit: np.ndarray) -> np.ndarray:
-    """A single logit for class 1 as logits (n, 2)."""
-    return np.column_stack([np.zeros_like(logit), logit])
 
 
 @dataclass(frozen=True)
@@ -64,28 +59,23 @@ class AgeIntervals:
 def fit_age_intervals(
     y_true: np.ndarray, age_pred: np.ndarray, coverage: float = COVERAGE, most: int = MONDRIAN_BINS
 ) -> AgeIntervals:
-    """Split-conformal intervals, Mondrian by predicted age where there are rows enough.
+    """Split-conformal intervals, Mondrian by predicted age where there are enough rows.
 
     Parameters
     ----------
     y_true, age_pred : float arrays of shape (n,)
-        Years; of rows that no training saw.
+        Years, of rows that were not trained on.
     coverage : float
-        Share of true ages that the intervals shall hold.
+        Share of true ages that the intervals have to hold.
     most : int
-        Categories of predicted age at most; 1 gives plain intervals, one width for everybody.
-
-    Returns
-    -------
-    AgeIntervals
+        Categories of predicted age at most; 1 gives one width for all.
     """
     if len(y_true) < MIN_ROWS:
-        return AgeIntervals((), (float(MAX_AGE),))  # nothing narrower can be promised
+        return AgeIntervals((), (float(MAX_AGE),))  # nothing narrower can be guaranteed
     categories = max(1, min(most, len(y_true) // MIN_CATEGORY))
     edges = np.quantile(age_pred, np.arange(1, categories) / categories)
     category = np.searchsorted(edges, age_pred, side="right")
     regressor = ConformalRegressor().fit(np.abs(y_true - age_pred), bins=category)
-    probe = np.arange(categories)
-    ends = regressor.predict_int(np.zeros(categories), bins=probe, confidence=coverage)
+    ends = regressor.predict_int(np.zeros(categories), bins=np.arange(categories), confidence=coverage)
     half_widths = np.minimum(ends[:, 1], MAX_AGE)
     return AgeIntervals(tuple(map(float, edges)), tuple(map(float, half_widths)))

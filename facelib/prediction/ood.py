@@ -1,8 +1,8 @@
-"""How far a face lies from those that a network learned from, by its features.
+"""Out-of-distribution score: how far a face's features lie from those of the training faces.
 
 The distance is that of Sun et al., Out-of-distribution detection with deep nearest neighbors (ICML 2022): of
-unit-length features to the k-th nearest of a sample of training faces. What distance is usual, faces say that no
-training saw: those of the calibration split. `python -m studies.unlike` compares it with others.
+unit-length features to the k-th nearest of a sample of training faces. It is given as a percentile of the distances of
+the calibration faces, which were not trained on. `python -m studies.out_of_distribution` compares it with others.
 """
 
 import math
@@ -18,9 +18,9 @@ from sklearn.neighbors import NearestNeighbors
 from facelib.errors import MissingFromRun
 from facelib.runs import as_written
 
-MOST_REFERENCES = 2000  # training faces that are kept: 2 MB in half precision
-NEIGHBOUR = 10  # the first does as well among so many; the 50th is worse, the 200th much (studies.unlike)
-UNUSUAL_PERCENT = 99.0  # of calibration faces that are nearer than a face which is called unlike them
+MOST_REFERENCES = 2000  # training faces in the sample: 2 MB in half precision
+NEIGHBOUR = 10  # the first does as well among so many; the 50th is worse, the 200th much (studies.out_of_distribution)
+OOD_PERCENTILE = 99.0  # from here on a face is flagged as out of distribution
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
@@ -36,19 +36,19 @@ def neighbour_distance(reference: np.ndarray, points: np.ndarray, k: int) -> np.
 
 
 @dataclass(frozen=True)
-class Familiarity:
-    """Reference features and usual distances of one network.
+class OodScore:
+    """The out-of-distribution score of one network's features.
 
     Attributes
     ----------
     reference : float32 array (n, width)
         Unit-length features of training faces.
-    usual : float32 array (m,)
+    calibration : float32 array (m,)
         Distances of the calibration faces, ascending.
     """
 
     reference: np.ndarray
-    usual: np.ndarray
+    calibration: np.ndarray
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Distance of features (n, width) to the `NEIGHBOUR`-th nearest reference, or the last of fewer."""
@@ -57,30 +57,30 @@ class Familiarity:
     @property
     def expected_share(self) -> float:
         """The share flagged of faces like the calibration faces: their ranks among these are equally likely."""
-        m = len(self.usual)
-        return (m - math.ceil(UNUSUAL_PERCENT / 100 * m) + 1) / (m + 1)
+        m = len(self.calibration)
+        return (m - math.ceil(OOD_PERCENTILE / 100 * m) + 1) / (m + 1)
 
     def __call__(self, features: np.ndarray) -> pd.DataFrame:
-        """Judge features (n, width) of `predict_outputs`.
+        """Score features (n, width) of `predict_outputs`.
 
         Returns
         -------
         DataFrame
-            distance_percentile, the percentage of calibration faces that are nearer, 0 to 100; unlike_training, whether
-            that is at least `UNUSUAL_PERCENT`.
+            ood_percentile, the percentage of calibration faces that are nearer, 0 to 100; out_of_distribution, whether
+            that is at least `OOD_PERCENTILE`.
         """
-        nearer = np.searchsorted(self.usual, self.distances(features), side="left")
-        percentile = 100 * nearer / len(self.usual)
-        return pd.DataFrame({"distance_percentile": percentile, "unlike_training": percentile >= UNUSUAL_PERCENT})
+        nearer = np.searchsorted(self.calibration, self.distances(features), side="left")
+        percentile = 100 * nearer / len(self.calibration)
+        return pd.DataFrame({"ood_percentile": percentile, "out_of_distribution": percentile >= OOD_PERCENTILE})
 
 
-def fit_familiarity(train: np.ndarray, calibration: np.ndarray, seed: int) -> Familiarity:
-    """The familiarity of a network's features.
+def fit_ood(train: np.ndarray, calibration: np.ndarray, seed: int) -> OodScore:
+    """The out-of-distribution score of a network's features.
 
     Parameters
     ----------
     train, calibration : float arrays (n, width) and (m, width)
-        Features of training faces, of which a sample is kept, and of calibration faces.
+        Features of training faces, which are sampled, and of calibration faces.
     seed : int
         Of the sample.
 
@@ -90,42 +90,41 @@ def fit_familiarity(train: np.ndarray, calibration: np.ndarray, seed: int) -> Fa
         If either is empty.
     """
     if not len(train) or not len(calibration):
-        raise ValueError(f"familiarity takes faces of both kinds, and there are {len(train)} and {len(calibration)}")
+        raise ValueError(f"needs training and calibration faces, and there are {len(train)} and {len(calibration)}")
     sample = np.sort(np.random.default_rng(seed).permutation(len(train))[:MOST_REFERENCES])
-    # As they are read again, in half precision.
+    # In half precision, as they are loaded again.
     reference = unit_length(train[sample]).astype(np.float16).astype(np.float32)
-    usual = Familiarity(reference, np.empty(0)).distances(calibration)
-    return Familiarity(reference, np.sort(usual).astype(np.float32))
+    distances = OodScore(reference, np.empty(0)).distances(calibration)
+    return OodScore(reference, np.sort(distances).astype(np.float32))
 
 
-def save_familiarity(familiarity: Familiarity, path: Path) -> None:
-    """Write the references in half precision, and the usual distances, as safetensors."""
-    save_file({"reference": familiarity.reference.astype(np.float16), "usual": familiarity.usual}, path)
+def save_ood(score: OodScore, path: Path) -> None:
+    """Write the references, in half precision, and the calibration distances as safetensors."""
+    save_file({"reference": score.reference.astype(np.float16), "calibration": score.calibration}, path)
 
 
-def load_familiarity(path: Path, width: int) -> Familiarity:
-    """What `save_familiarity` wrote, for features of some width.
+def load_ood(path: Path, width: int) -> OodScore:
+    """What `save_ood` wrote, for features of some width.
 
     Raises
     ------
     MissingFromRun
         If there is no such file.
     DamagedRun
-        If it is not what `save_familiarity` wrote.
+        If it is not what `save_ood` wrote.
     """
     if not path.exists():
-        raise MissingFromRun(
-            f"{path} is missing, by which photographs unlike the training faces are told: `facelib run` with --from 03 "
-            "makes it"
-        )
+        raise MissingFromRun(f"{path} is missing: `facelib run` with --from 03 makes it")
     with as_written(path):
         try:
             stored = load_file(path)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-        reference, usual = stored["reference"].astype(np.float32), stored["usual"].astype(np.float32)
+        reference, calibration = (stored[name].astype(np.float32) for name in ("reference", "calibration"))
         if reference.ndim != 2 or reference.shape[1] != width or not len(reference):
             raise ValueError(f"references of shape {reference.shape} for features of width {width}")
-        if usual.ndim != 1 or not len(usual) or not (np.isfinite(usual).all() and np.isfinite(reference).all()):
-            raise ValueError("its distances are no numbers")
-        return Familiarity(reference, np.sort(usual))
+        if calibration.ndim != 1 or not len(calibration) or not np.isfinite(calibration).all():
+            raise ValueError("its distances are not numbers")
+        if not np.isfinite(reference).all():
+            raise ValueError("its references are not numbers")
+        return OodScore(reference, np.sort(calibration))

@@ -1,10 +1,11 @@
-"""Photographs from outside the data set: find the face, crop it as the training photographs are, predict."""
+"""Photographs from outside the data set: find the faces, crop them as the training photographs are, predict."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import isnan
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -18,19 +19,21 @@ from facelib.data.files import printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
-from facelib.models.network import predict_outputs
-from facelib.prediction.predictor import Predictor
+from facelib.finding import Finding, Findings
 from facelib.runs import as_written, cache_root, read_json
-from facelib.schema import ATTRIBUTES, ETHNICITIES
+from facelib.schema import Attribute, ClassAttribute
+from facelib.statistics import SHARE, Estimate, count
 from facelib.storage import atomic_path
 
-# The frontal detector's box within an aligned 200 px chip, median of what it finds on padded UTKFace chips
-# (studies/face_box.py): left, top and edge as shares of the chip's edge.
+if TYPE_CHECKING:
+    from facelib.prediction.predictor import Predictor
+
+# The frontal detector's box within an aligned 200 px face, median of what it finds on padded UTKFace images
+# (studies/face_box.py): left, top and edge as shares of the image's edge.
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
 BATCH_PHOTOS = 32  # whose faces are predicted together
-MOST_READERS = 8  # photographs in memory at once, of which one may be hundreds of megabytes
-SAID = {"age_low": 1, "age_high": 1, "p_female": 4}  # columns, and the decimals that are said
-NO_FACE = "no face found: the centre of the photograph was judged instead, and its numbers are no answer"
+MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
+NO_FACE = "no face found: the centre of the photograph was predicted instead, and its numbers mean nothing"
 
 
 class UnreadablePhoto(FacelibError):
@@ -61,7 +64,7 @@ def read_photo(path: Path) -> np.ndarray:
     Raises
     ------
     UnreadablePhoto
-        If the file is missing or no image.
+        If the file is missing or is not an image.
     """
     try:
         with open_upright(read_file(path)) as (upright, _, _):
@@ -106,7 +109,7 @@ def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
 
 
 def _crop(photo: np.ndarray, box: tuple[float, float, float], px: int, found: bool) -> FaceCrop:
-    """A square of the photograph resized to px; black beyond the borders, as in the training chips."""
+    """A square of the photograph resized to px; black beyond the borders, as in the training images."""
     left, top, edge = (round(value) for value in box)
     square = Image.fromarray(photo).crop((left, top, left + edge, top + edge))
     return FaceCrop(np.asarray(square.resize((px, px), Image.Resampling.LANCZOS)), (left, top, edge), found)
@@ -128,7 +131,7 @@ def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     Returns
     -------
     files : list of Path
-        In the order of `paths`; those of a folder by name. A file that is named is listed whatever it is.
+        In the order of `paths`; those of a folder by name. A named file is listed whatever its ending.
     refused : list of str
         Folders that hold no photograph or are not searched, a sentence each.
     """
@@ -147,24 +150,104 @@ def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 
 @dataclass(frozen=True)
-class PhotoAnswer:
-    """What there is to say of one photograph.
+class FaceResult:
+    """The prediction for one face of a photograph.
 
     Attributes
     ----------
-    path : Path
-    faces : list of dict
-        One a face, as `describe_faces` has it; empty where the photograph cannot be read.
-    reason : str
-        Why it cannot be read, a sentence; else empty.
+    photo : str
+        The photograph's name, printable.
+    face : int
+        Its number within the photograph, from 0, the largest first.
+    crop : FaceCrop
+    prediction : Series
+        Its row of a `Predictor`'s table.
+    attributes : tuple of Attribute
+        Those that are reported.
     """
 
+    photo: str
+    face: int
+    crop: FaceCrop
+    prediction: pd.Series
+    attributes: tuple[Attribute, ...]
+
+    @property
+    def flag(self) -> str:
+        """How far the face lies from the training faces where it is out of distribution; else empty."""
+        far = f"farther from the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
+        return f"out of distribution: {far}" if self.prediction["out_of_distribution"] else ""
+
+    def summaries(self) -> list[str]:
+        """What is predicted of each attribute, such as `26 years (20-33)` and `expression calm (p = 0.90)`."""
+        texts = []
+        for attribute, values in self._values().items():
+            if isinstance(attribute, ClassAttribute):
+                likeliest = max(values, key=values.get)
+                texts.append(f"{attribute.name} {likeliest} (p = {values[likeliest]:.2f})")
+            else:
+                texts.append("{years} years ({low:.0f}-{high:.0f})".format(**values))
+        return texts
+
+    def __str__(self) -> str:
+        """The face as one line of text."""
+        box = "left {}, top {}, edge {} px".format(*self.crop.box)
+        place = f"face at {box}" if self.crop.found else f"NO FACE FOUND, the centre at {box} would be"
+        flag = f"; {self.flag.upper()[:19]}{self.flag[19:]}" if self.flag else ""
+        return f"{self.photo}: {place}: {', '.join(self.summaries()) or 'no prediction'}{flag}"
+
+    def to_dict(self) -> dict:
+        """The face as a plain dictionary.
+
+        Returns
+        -------
+        dict
+            photo, face, face_found, box (left, top, edge in pixels); age_years (whole), age_low and age_high; under the
+            name of each class attribute the probability of each class; ood_percentile (of calibration faces that are
+            nearer to the training faces, 0 to 100), out_of_distribution and warnings (sentences). What is not predicted
+            is left out.
+        """
+        predicted = {}
+        for attribute, values in self._values().items():
+            is_class = isinstance(attribute, ClassAttribute)
+            predicted |= {attribute.name: values} if is_class else {f"{attribute.name}_{k}": values[k] for k in values}
+        return {
+            "photo": self.photo,
+            "face": self.face,
+            "face_found": self.crop.found,
+            "box": dict(zip(("left", "top", "edge"), self.crop.box, strict=True)),
+            **predicted,
+            "ood_percentile": round(self.prediction["ood_percentile"], 2),
+            "out_of_distribution": bool(self.prediction["out_of_distribution"]),
+            "warnings": [NO_FACE] * (not self.crop.found) + [self.flag] * bool(self.flag),
+        }
+
+    def _values(self) -> dict[Attribute, dict]:
+        """Rounded numbers of each attribute: probabilities by class, or years, low and high; without missing ones."""
+        reported = {}
+        for attribute in self.attributes:
+            numbers = [float(self.prediction[column]) for column in attribute.columns]
+            if isnan(numbers[0]):
+                continue
+            if isinstance(attribute, ClassAttribute):
+                reported[attribute] = {name: round(p, 4) for name, p in zip(attribute.classes, numbers, strict=True)}
+            else:
+                years, _, low, high = numbers
+                whole = int(metrics.whole_years(years))
+                reported[attribute] = {"years": whole, "low": round(low, 1), "high": round(high, 1)}
+        return reported
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """The faces of one photograph, or the reason, a sentence, why it cannot be read."""
+
     path: Path
-    faces: list[dict]
+    faces: list[FaceResult]
     reason: str = ""
 
 
-def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool = False) -> Iterator[PhotoAnswer]:
+def predict_photos(files: Iterable[Path], predictor: "Predictor", sensitive: bool = False) -> Iterator[PhotoResult]:
     """Predictions for each face of many photographs, in their order.
 
     Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
@@ -173,19 +256,25 @@ def predict_photos(files: Iterable[Path], predictor: Predictor, ethnicity: bool 
     Parameters
     ----------
     files : iterable of Path
-        Taken as they are read, two per core ahead at most, so that an iterator sees how far it got.
+        Consumed as they are read, two per core ahead at most, so that an iterator shows the progress.
     predictor : Predictor
-    ethnicity : bool
-        Say the ethnicity label's probabilities too.
+    sensitive : bool
+        Report sensitive attributes too.
     """
     files = iter(files)
     readers = min(joblib.cpu_count(), MOST_READERS)
-    # The detector leaves the interpreter free. One at a time, lest joblib hands out several small ones together.
+    attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
+    # The detector releases the interpreter. Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
         while read := pool(
             joblib.delayed(_read_crops)(path, predictor.image_px) for path in islice(files, BATCH_PHOTOS)
         ):
-            yield from _answers(read, predictor, ethnicity)
+            images = [crop.image for _, crops, _ in read for crop in crops]
+            rows = (row for _, row in predictor(np.stack(images)).iterrows()) if images else iter(())
+            for path, crops, reason in read:
+                name = printable(str(path))
+                faces = [FaceResult(name, k, crop, next(rows), attributes) for k, crop in enumerate(crops)]
+                yield PhotoResult(path, faces, reason)
 
 
 def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
@@ -196,88 +285,71 @@ def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
         return path, [], str(error)
 
 
-def _answers(read: list[tuple], predictor: Predictor, ethnicity: bool) -> Iterator[PhotoAnswer]:
-    crops = [crop for _, some, _ in read for crop in some]
-    described = iter(())
-    if crops:
-        images = np.stack([crop.image for crop in crops])
-        outputs = predict_outputs(predictor.network, images)
-        table = predictor.judge(outputs, images).join(predictor.familiarity(outputs["features"]))
-        described = iter(describe_faces(crops, table, ethnicity))
-    for path, some, reason in read:
-        name = printable(str(path))
-        yield PhotoAnswer(path, [{"photo": name, "face": k} | next(described) for k in range(len(some))], reason)
+def faces_table(faces: Iterable[FaceResult]) -> pd.DataFrame:
+    """`FaceResult.to_dict` as a table: columns such as `box_left` and `gender_male`, and the warnings as one text."""
+    rows = [face.to_dict() for face in faces]
+    return pd.json_normalize([row | {"warnings": "; ".join(row["warnings"])} for row in rows], sep="_")
 
 
-def describe_faces(crops: list[FaceCrop], table: pd.DataFrame, ethnicity: bool) -> list[dict]:
-    """What is said of each face, as plain dictionaries.
+def photo_metrics(photos: Iterable[PhotoResult]) -> tuple[dict[str, Estimate], Findings]:
+    """Numbers of readable photographs, of those without a face and of flagged crops; photos.faces and photos.ood."""
+    readable = [photo for photo in photos if photo.faces]
+    faces = [face for photo in readable for face in photo.faces]
+    missed = count(sum(not photo.faces[0].crop.found for photo in readable), "photos")
+    flagged = count(sum(bool(face.flag) for face in faces), "faces")
+    text = f"A frontal face was found in {len(readable) - missed.n:,} of {len(readable):,} photographs"
+    text += f"; in {missed.n:,} the centre was predicted instead." if missed.n else "."
+    ood = (
+        f"{flagged.n:,} of {len(faces):,} crops are flagged as out of distribution; the first is farther from the "
+        f"training faces than {faces[0].prediction['ood_percentile']:.1f} % of held-out faces."
+    )
+    headline = {
+        "external.photos": count(len(readable), "photos"),
+        "external.not_found": missed,
+        "external.out_of_distribution": flagged,
+    }
+    return headline, Findings(
+        [Finding("photos.faces", text, n=len(readable)), Finding("photos.ood", ood, n=len(faces))]
+    )
+
+
+def sensitive_caveat(path: Path, attributes: Iterable[Attribute]) -> Finding:
+    """How often sensitive labels are predicted correctly in the run of a folder: finding photos.sensitive.
 
     Parameters
     ----------
-    crops : list of FaceCrop
-    table : DataFrame
-        The predictions and the familiarity of the crops, in their order.
-    ethnicity : bool
-        Say the ethnicity label's probabilities too.
-
-    Returns
-    -------
-    list of dict
-        face_found, box (left, top, edge in pixels), age_years (whole), age_low, age_high, p_female,
-        distance_percentile (of calibration faces that are nearer to the training faces, 0 to 100), unlike_training,
-        warnings (sentences), and ethnicity (probability by label) where asked for; nothing of what was not learned.
+    path : Path
+        Of a run or a published run; notebooks 05 and 06 measure it.
+    attributes : iterable of Attribute
+        Those that are predicted.
     """
-    faces = []
-    for crop, row in zip(crops, table.itertuples(), strict=True):
-        nearer = round(row.distance_percentile, 2)
-        unlike = f"unlike the training faces: farther from them than {nearer:g} % of held-out faces"
-        face = {
-            "face_found": crop.found,
-            "box": dict(zip(("left", "top", "edge"), crop.box, strict=True)),
-            **({} if isnan(row.age_pred) else {"age_years": int(metrics.whole_years(row.age_pred))}),
-            **{name: round(getattr(row, name), n) for name, n in SAID.items() if not isnan(getattr(row, name))},
-            "distance_percentile": nearer,
-            "unlike_training": bool(row.unlike_training),
-            "warnings": [NO_FACE] * (not crop.found) + [unlike] * bool(row.unlike_training),
-        }
-        if ethnicity and not isnan(row.p_ethnicity_0):
-            face["ethnicity"] = {name: round(getattr(row, f"p_ethnicity_{k}"), 4) for k, name in enumerate(ETHNICITIES)}
-        faces.append(face)
-    return faces
-
-
-def faces_table(faces: list[dict]) -> pd.DataFrame:
-    """Described faces as a table: a column for each part of the box and each ethnicity, warnings as one text."""
-    rows = []
-    for face in faces:
-        row = face | {"warnings": "; ".join(face["warnings"])}
-        place, shares = row.pop("box"), row.pop("ethnicity", {})
-        rows.append(row | place | {f"ethnicity_{name}": share for name, share in shares.items()})
-    return pd.DataFrame(rows)
-
-
-def worth_of_ethnicity(path: Path, learned: Iterable[str] = ATTRIBUTES) -> str:
-    """What a guess of the ethnicity label is worth, by what notebook 05 measured in the run in a folder."""
-    if "ethnicity" not in learned:
-        return "These weights did not learn the ethnicity label."
-    limits = "It guesses what annotators would say, not what a person is."
-    measured = path / "metrics" / "05_evaluate_bias.json"
-    if not measured.exists():
-        return f"How often the ethnicity label is guessed right is not measured for these weights yet. {limits}"
-    content = read_json(measured)
-    with as_written(measured):
-        overall = content["headline"]["test.ethnicity.accuracy"]
-        groups = [
-            row for row in content["details"]["groups"]["ethnicity_name"] if row["ethnicity_accuracy"] is not None
-        ]
-        said = (
-            f"The ethnicity label is guessed right for {overall['value']:.0%} of the run's {overall['n']:,} test faces"
+    sensitive = [attribute for attribute in attributes if attribute.sensitive]
+    if not sensitive:
+        return Finding("photos.sensitive", "No sensitive attribute is predicted.")
+    metrics_folder = path / "metrics"
+    with as_written(metrics_folder):
+        headline, details = (
+            dict(read_json(stored)[part]) if (stored := metrics_folder / f"{notebook}.json").exists() else {}
+            for notebook, part in (("05_evaluate", "headline"), ("06_groups", "details"))
         )
-        if groups:
-            worst = min(groups, key=lambda row: row["ethnicity_accuracy"])
-            low, high = worst["ethnicity_accuracy_low"], worst["ethnicity_accuracy_high"]
-            said += (
-                f", and for {worst['ethnicity_accuracy']:.0%} ({low:.0%} to {high:.0%}) of the {worst['n']:,} labelled "
-                f"{worst['ethnicity_name']}, the label that it misses most"
-            )
-        return f"{said}. {limits}"
+        stated = [_accuracy_text(attribute, headline, details.get("groups", {})) for attribute in sensitive]
+    texts, estimates = zip(*stated, strict=True)
+    limits = "A prediction is what annotators would write, not what a person is."
+    return Finding("photos.sensitive", " ".join([*texts, limits]), estimates[0])
+
+
+def _accuracy_text(attribute: Attribute, headline: dict, groups: dict) -> tuple[str, Estimate | None]:
+    """How often an attribute is predicted correctly, overall and for its least accurate class."""
+    stored, column = headline.get(f"test.{attribute.name}.accuracy"), f"{attribute.name}_accuracy"
+    if stored is None:
+        return f"The accuracy of predicted {attribute.name} labels has not been measured for this run.", None
+    overall = Estimate.from_dict(stored)
+    text = f"{attribute.title} labels are predicted correctly for {overall.text} of {overall.n:,} test faces"
+    rows = [row for row in groups.get(attribute.group_column, []) if row[column] is not None]
+    if rows:
+        row = min(rows, key=lambda row: row[column])
+        lowest = Estimate(row[column], row[f"{column}_low"], row[f"{column}_high"], row["n"], SHARE)
+        text += (
+            f", but for {lowest} of the {lowest.n:,} labelled {row[attribute.group_column]}, the lowest of all classes"
+        )
+    return f"{text}.", overall

@@ -1,5 +1,6 @@
-"""The model that `facelib predict` uses: networks, temperatures and age intervals of one run, as one callable."""
+"""One predictor of a run: networks, temperatures, age intervals and out-of-distribution score as one callable."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,13 +11,15 @@ from torch import nn
 from facelib.data.pixels import FaceImages
 from facelib.errors import MissingFromRun
 from facelib.models.age_stages import AgeStagesNet, route
-from facelib.models.network import FaceNet, load_network, predict_outputs, sigmoid, softmax
+from facelib.models.network import FaceNet, load_network, predict_outputs
+from facelib.models.out_of_fold import predictions_table
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import Familiarity, load_familiarity
-from facelib.runs import as_written, read_json, write_json
-from facelib.schema import ATTRIBUTES, P_ETHNICITY, without_unlearned
+from facelib.prediction.ood import OodScore, load_ood
+from facelib.prediction.photos import PhotoResult, predict_photos
+from facelib.runs import RunFolder, as_written, read_json, write_json
+from facelib.schema import AGE, Attribute
 
-# Ways to predict age, and what `04` calls them; one is chosen on validation.
+# Ways to predict age; notebook 04 chooses one on validation.
 AGE_METHODS = {
     "direct": "the multitask network's own age output",
     "routed": "the regressor of the likeliest age bin",
@@ -25,23 +28,8 @@ AGE_METHODS = {
 }
 
 
-@dataclass(frozen=True)
-class Temperatures:
-    """Divisors of the gender and ethnicity logits, fitted on the calibration split."""
-
-    gender: float = 1.0
-    ethnicity: float = 1.0
-
-
-def class_probabilities(outputs: dict[str, np.ndarray], temperatures: Temperatures) -> pd.DataFrame:
-    """p_female and p_ethnicity_0 to 4 from a network's logits."""
-    table = pd.DataFrame({"p_female": sigmoid(outputs["gender"].astype(float) / temperatures.gender)})
-    table[list(P_ETHNICITY)] = softmax(outputs["ethnicity"].astype(float) / temperatures.ethnicity)
-    return table
-
-
 def age_estimates(direct: np.ndarray, staged: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Estimates in years by the name of their method.
+    """Ages in years by each of `AGE_METHODS`.
 
     Parameters
     ----------
@@ -57,20 +45,70 @@ def age_estimates(direct: np.ndarray, staged: pd.DataFrame) -> dict[str, np.ndar
 
 @dataclass(frozen=True)
 class Predictor:
-    """Age with its interval, gender and ethnicity probabilities of aligned faces."""
+    """Predictions of aligned faces and of photographs.
+
+    Attributes
+    ----------
+    network : FaceNet
+    stages : AgeStagesNet or None
+        Only where `age_method` uses it.
+    age_method : str
+        One of `AGE_METHODS`.
+    temperatures : dict of float
+        Divisors of the logits, by class attribute.
+    intervals : AgeIntervals
+    ood : OodScore
+    image_px : int
+        Edge of the aligned faces, pixels.
+    synthetic : bool
+        Whether the networks were trained on drawn faces.
+    """
 
     network: FaceNet
     stages: nn.Module | None
     age_method: str
-    temperatures: Temperatures
+    temperatures: dict[str, float]
     intervals: AgeIntervals
-    familiarity: Familiarity
+    ood: OodScore
     image_px: int
     synthetic: bool
-    learned: tuple[str, ...] = ATTRIBUTES
+
+    @classmethod
+    def load(cls, run: RunFolder | Path) -> "Predictor":
+        """The predictor of a run, or of the folder of a run or a published run.
+
+        Raises
+        ------
+        MissingFromRun
+            If notebook 03 has not made it.
+        DamagedRun
+            If predictor.json or ood.safetensors is not what the notebooks write.
+        """
+        path = run.path if isinstance(run, RunFolder) else run
+        checkpoints = path / "checkpoints"
+        stored = checkpoints / "predictor.json"
+        if not stored.exists():
+            raise MissingFromRun(f"{path} holds no trained predictor: run notebooks 01 to 03 first")
+        network, header = load_network(checkpoints / "model.safetensors")
+        ood = load_ood(checkpoints / "ood.safetensors", network.backbone.width)
+        with as_written(stored):
+            facts = read_json(stored)
+            method, stages = facts["age_method"], None
+            if method not in AGE_METHODS:
+                raise ValueError(f"age_method is {method!r}")
+            if method != "direct":
+                stages, _ = load_network(checkpoints / "age_stages.safetensors", AgeStagesNet)
+            intervals = AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()})
+            temperatures = {str(name): float(value) for name, value in facts["temperatures"].items()}
+            return cls(network, stages, method, temperatures, intervals, ood, header["image_px"], facts["synthetic"])
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """What is predicted."""
+        return self.network.attributes
 
     def __call__(self, images: FaceImages | np.ndarray) -> pd.DataFrame:
-        """Predict faces cropped and sized as in training.
+        """Predict faces aligned and sized as in training.
 
         Parameters
         ----------
@@ -79,57 +117,32 @@ class Predictor:
         Returns
         -------
         DataFrame
-            age_pred, age_low, age_high (years), p_female, p_ethnicity_0 to 4; nan for what the network did not learn.
+            `columns` of each attribute, nan for what the network does not give; ood_percentile (0 to 100) and
+            out_of_distribution.
         """
-        return self.judge(predict_outputs(self.network, images), images)
+        return self.predictions(predict_outputs(self.network, images), images)
 
-    def judge(self, outputs: dict[str, np.ndarray], images: FaceImages | np.ndarray) -> pd.DataFrame:
-        """The same from what `predict_outputs` gave for these images, where its features are wanted too."""
-        if self.age_method == "direct":
-            age = outputs["age"].astype(float)
-        else:
-            age = age_estimates(outputs["age"], route(predict_outputs(self.stages, images)))[self.age_method]
-        low, high = self.intervals(age)
-        ages = pd.DataFrame({"age_pred": age, "age_low": low, "age_high": high})
-        return without_unlearned(ages.join(class_probabilities(outputs, self.temperatures)), self.learned)
+    def predictions(self, outputs: dict[str, np.ndarray], images: FaceImages | np.ndarray) -> pd.DataFrame:
+        """The same from the network's outputs for these images, where its features are wanted too."""
+        table = predictions_table(outputs, self.attributes, self.temperatures)
+        if AGE in self.attributes:
+            if self.age_method != "direct":
+                ways = age_estimates(outputs["age"], route(predict_outputs(self.stages, images)))
+                # The distribution is the network's own and not that of this estimate.
+                table = table.assign(age_pred=ways[self.age_method], age_spread=np.nan)
+            low, high = self.intervals(table["age_pred"].to_numpy())
+            table = table.assign(age_low=low, age_high=high)
+        columns = [column for attribute in self.attributes for column in attribute.columns]
+        return table.reindex(columns=columns).join(self.ood(outputs["features"]))
+
+    def photos(self, files: Iterable[Path], sensitive: bool = False) -> Iterator[PhotoResult]:
+        """Find the faces of photographs and predict them; see `photos.predict_photos`."""
+        return predict_photos(files, self, sensitive)
 
 
 def save_predictor(
-    path: Path, age_method: str, temperatures: Temperatures, intervals: AgeIntervals, synthetic: bool
+    path: Path, age_method: str, temperatures: dict[str, float], intervals: AgeIntervals, synthetic: bool
 ) -> None:
-    """Write what a predictor needs beside its networks, as JSON."""
-    facts = {"age_method": age_method, "temperatures": asdict(temperatures), "intervals": asdict(intervals)}
+    """Write what a predictor needs beside its networks and its out-of-distribution score, as JSON."""
+    facts = {"age_method": age_method, "temperatures": temperatures, "intervals": asdict(intervals)}
     write_json(path, facts | {"synthetic": synthetic})
-
-
-def load_predictor(run_path: Path) -> Predictor:
-    """The predictor of the run in a folder.
-
-    Raises
-    ------
-    MissingFromRun
-        If the run has not got as far as notebook 03, or as far as an earlier one that kept no familiar.safetensors.
-    DamagedRun
-        If predictor.json or familiar.safetensors is not what the notebooks write.
-    """
-    checkpoints = run_path / "checkpoints"
-    if not (checkpoints / "predictor.json").exists():
-        raise MissingFromRun(f"{run_path} holds no trained predictor: run notebooks 01 to 03 first")
-    network, saved = load_network(checkpoints / "model.safetensors")
-    familiarity = load_familiarity(checkpoints / "familiar.safetensors", network.backbone.width)
-    with as_written(checkpoints / "predictor.json"):
-        facts = read_json(checkpoints / "predictor.json")
-        stages = None
-        if facts["age_method"] != "direct":
-            stages, _ = load_network(checkpoints / "age_stages.safetensors", AgeStagesNet)
-        return Predictor(
-            network,
-            stages,
-            facts["age_method"],
-            Temperatures(**facts["temperatures"]),
-            AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()}),
-            familiarity,
-            saved["image_px"],
-            facts["synthetic"],
-            tuple(saved.get("learned", ATTRIBUTES)),
-        )
