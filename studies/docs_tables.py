@@ -1,0 +1,133 @@
+"""The measured tables of docs/, made from the files in reports/.
+
+usage: python -m studies.docs_tables, which updates the tables between their marks
+"""
+
+import json
+
+import pandas as pd
+
+from benchmarks import EXPLAIN_RESULTS, EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
+from facelib.publication.publish import update_page
+from facelib.runs import project_root, published_run, read_json
+from facelib.statistics import Estimate
+from studies import AUDIT_RESULTS, PROTOCOL_RESULTS
+from studies.pages import table
+
+ROOT = project_root()
+
+
+def reliability() -> str:
+    """What was measured of repeated and killed runs, damaged images and known vulnerabilities."""
+    results = ROOT / ROBUSTNESS_RESULTS
+    repeated, images = read_json(results / "repeated_smoke.json"), read_json(results / "fuzz_images.json")
+    kills = [read_json(results / f"kills_{profile}.json") for profile in ("smoke", "demo")]
+    pins = read_json(results / "vulnerabilities.json")
+    same = "with the same `results.json`" if repeated["results_json_same"] else "with another `results.json`"
+    handled = images["used"] + images["rejected"]
+    checked = max(pins["checked"].values())
+    known = f"{len(pins['vulnerabilities']):,} ({checked:,} of {pins['pins']:,} packages checked)"
+    rows = [
+        [
+            f"the same command twice (`{repeated['profile']}`, processor)",
+            f"{repeated['files'] - len(repeated['differing']):,} of {repeated['files']:,} files equal, {same}",
+            "`python -m benchmarks.repeated`",
+        ],
+        [
+            "`kill -9` at random moments, then resume: results of an undisturbed run",
+            ", ".join(f"{done['survived']} of {done['kills']} (`{done['profile']}`)" for done in kills),
+            "`python -m benchmarks.kills --kills 27`, and `--profile demo --kills 3`",
+        ],
+        [
+            "damaged and odd image files, used or rejected with a reason",
+            f"{handled:,} of {images['files']:,}; {len(images['opened_outside'])} opened outside the folder",
+            "`python -m benchmarks.fuzz_images`",
+        ],
+        ["slowest of these files", f"{images['wall_s']:.2f} s", "the same"],
+        ["peak memory while they are read, one core", f"{images['peak_gb']:.2f} GB", "the same"],
+        [
+            "known vulnerabilities of the locked packages",
+            known if checked else "not measured: no database was reachable",
+            "`make audit-deps`",
+        ],
+    ]
+    return table(["what", "measured", "with"], rows).lstrip("\n")
+
+
+def speed() -> str:
+    """Time and memory of the reference run, of predicting a folder and of LIME."""
+    reference = published_run()
+    seconds = sum(facts["seconds"] for facts in read_json(reference / "progress.json").values())
+    folder, lime = (
+        read_json(ROOT / EXTERNAL_RESULTS / "predict_folder.json"),
+        read_json(ROOT / EXPLAIN_RESULTS / "lime_speed.json"),
+    )
+    call, cores = folder["calls"][-1], lime["measured"][0]
+    ours, plain = (sorted(cores["images per minute"][name]) for name in ("facelib", "plain explain_instance"))
+    minutes, rest = divmod(round(call["seconds"]), 60)
+    rows = [
+        ["notebooks of the reference run (`full`, UTKFace)", f"{seconds / 60:.0f} min", "`make reference`"],
+        [
+            f"predicting {call['photographs']:,} photographs of {folder['px'][0]} x {folder['px'][1]} px",
+            f"{minutes}:{rest:02d} min, {call['peak memory (MB)'] / 1000:.1f} GB",
+            "`python -m benchmarks.predict_folder --run utkface`",
+        ],
+        [
+            f"LIME at {lime['px']} px, {lime['samples']} samples; lime's own call",
+            f"{ours[len(ours) // 2]:.0f} images a minute; {plain[len(plain) // 2]:.0f}",
+            "`python -m benchmarks.lime_speed --run utkface`",
+        ],
+    ]
+    return table([f"what, on {folder['cores used']} cores", "measured", "with"], rows).lstrip("\n")
+
+
+def context() -> str:
+    """Numbers that decide how published numbers can be compared."""
+    results = read_json(published_run() / "results.json")
+    oracle = Estimate.from_dict(results["validation.age_stages.mae_no_image"])
+    audited = pd.read_csv(ROOT / AUDIT_RESULTS / "audit.csv").set_index("measure")
+    leaks = Estimate.from_dict(audited.loc["test images with a copy in training"].to_dict())
+    runs = [run["results"] for run in json.loads((ROOT / PROTOCOL_RESULTS / "seeds.json").read_text(encoding="utf-8"))]
+    split = read_json(ROOT / PROTOCOL_RESULTS / "published.json")
+    rounding = [Estimate.from_dict(split["results"][f"test.{key}"]).text for key in ("age.cs5", "age.cs5_unrounded")]
+
+    def span(key: str) -> str:
+        values = sorted((Estimate.from_dict(run[f"test.{key}"]) for run in runs), key=lambda estimate: estimate.value)
+        return f"{values[0].text} to {values[-1].text}"
+
+    rows = [
+        [
+            "age error if the true one of six bins is known and no image is seen",
+            f"{oracle}, n = {oracle.n:,}",
+            "notebook 04 of the reference run",
+        ],
+        [
+            "test images of a published split with a copy in training",
+            f"{leaks}, n = {leaks.n:,}",
+            "[reports/audit](../reports/audit/README.md)",
+        ],
+        [
+            f"{len(runs)} short trainings that differ by seed: age error; gender accuracy",
+            f"{span('age.mae')}; {span('gender.accuracy')}",
+            "[reports/protocols](../reports/protocols/README.md)",
+        ],
+        [
+            f"within 5 years on `{split['protocol']}`: predictions in whole years; as predicted",
+            "; ".join(rounding),
+            "[reports/protocols](../reports/protocols/README.md)",
+        ],
+    ]
+    return table(["what", "measured on UTKFace", "where"], rows).lstrip("\n")
+
+
+BLOCKS = {("reliability", "reliability"): reliability, ("reliability", "speed"): speed, ("method", "context"): context}
+
+
+def main() -> None:
+    """Update the pages."""
+    for (page, name), make in BLOCKS.items():
+        update_page(ROOT / "docs" / f"{page}.md", name, make())
+
+
+if __name__ == "__main__":
+    main()
