@@ -144,42 +144,44 @@ def predict(
         typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write a table of all faces in place of the lines."),
     ] = None,
     ethnicity: Annotated[
-        bool, typer.Option("--ethnicity", help="Add the ethnicity label's probabilities, a guess at a sensitive trait.")
+        bool, typer.Option("--ethnicity", help="Add sensitive attributes: the probabilities of ethnicity labels.")
     ] = False,
 ) -> None:
-    """Age with a 90 % interval, gender with its probability and the face's box, for each face found.
+    """Age with a 90 % interval, the probability of each class, and the face's box, for each face found.
 
-    Where no face is found the centre is judged, and it is said; a face unlike those of the training is flagged. A
-    photograph that cannot be read is one line on stderr, and the rest goes on: the exit code is 2 only where none can
-    be read. For illustration and research; not for deciding about a person.
+    Where no face is found the centre is predicted, with a warning; faces far from the training faces are flagged as out
+    of distribution. An unreadable photograph is reported on one line of stderr and skipped; the exit code is 2 only if
+    none can be read. For illustration and research; not for deciding about a person.
     """
     from tqdm import tqdm
 
     from facelib import runs
-    from facelib.prediction.photos import faces_table, list_photos, predict_photos, worth_of_ethnicity
-    from facelib.prediction.predictor import load_predictor
+    from facelib.prediction import Predictor
+    from facelib.prediction.photos import faces_table, list_photos, sensitive_caveat
     from facelib.storage import check_writable
 
     path = runs.published_run() if not run else runs.open_run(run).path
-    predictor = load_predictor(path)
+    predictor = Predictor.load(path)
     if table:
         check_writable(table.parent)  # before the work
     if predictor.synthetic:
-        print("these weights learned from drawn faces: predictions for photographs mean nothing", file=sys.stderr)
+        print("trained on drawn faces: predictions for photographs mean nothing", file=sys.stderr)
     if ethnicity:
-        print(worth_of_ethnicity(path, predictor.learned), file=sys.stderr)
+        print(sensitive_caveat(path, predictor.attributes), file=sys.stderr)
+    elif all(attribute.sensitive for attribute in predictor.attributes):
+        print("only sensitive attributes were trained: they are predicted with --ethnicity", file=sys.stderr)
     files, refused = list_photos(photos)
     for reason in refused:
         complain(reason)
     faces, unreadable = [], 0
-    for answer in predict_photos(watched(files), predictor, ethnicity):
+    for photo in predictor.photos(watched(files), sensitive=ethnicity):
         with tqdm.external_write_mode():  # above the bar, where there is one
-            if answer.reason:
-                complain(answer.reason)
+            if photo.reason:
+                complain(photo.reason)
                 unreadable += 1
-            for face in answer.faces if as_json or not table else []:
-                say(json.dumps(face) if as_json else one_line(describe_face(face)))
-        faces += answer.faces
+            for face in photo.faces if as_json or not table else []:
+                say(json.dumps(face.to_dict()) if as_json else one_line(str(face)))
+        faces += [face.to_dict() for face in photo.faces]
     if unreadable == len(files):
         raise typer.Exit(2)
     if table:
@@ -202,34 +204,12 @@ def watched(files: list[Path]) -> Iterator[Path]:
 
 
 def summary(faces: list[dict], photographs: int, unreadable: int) -> str:
-    """How many photographs and faces there were, and of how many the numbers are worth little."""
+    """Numbers of photographs and faces, and of those whose predictions should not be relied on."""
     missed = sum(not face["face_found"] for face in faces)
-    unlike = sum(face["unlike_training"] for face in faces)
     return (
         f"{photographs:,} photographs, {unreadable:,} unreadable, {missed:,} without a face found; "
-        f"{len(faces) - missed:,} faces; {unlike:,} unlike the training faces"
+        f"{len(faces) - missed:,} faces; {sum(face['out_of_distribution'] for face in faces):,} out of distribution"
     )
-
-
-def describe_face(face: dict) -> str:
-    """One predicted face as a line of text."""
-    box = "left {left}, top {top}, edge {edge} px".format(**face["box"])
-    found = f"face at {box}" if face["face_found"] else f"NO FACE FOUND, the centre at {box} would be"
-    said = []
-    if "age_years" in face:
-        said.append(f"{face['age_years']:.0f} years ({face['age_low']:.0f}-{face['age_high']:.0f})")
-    if "p_female" in face:
-        gender = "female" if face["p_female"] >= 0.5 else "male"
-        said.append(f"{gender} (p = {max(face['p_female'], 1 - face['p_female']):.2f})")
-    if "ethnicity" in face:
-        likeliest = max(face["ethnicity"], key=face["ethnicity"].get)
-        said.append(f"ethnicity label {likeliest} (p = {face['ethnicity'][likeliest]:.2f})")
-    text = f"{face['photo']}: {found}: {', '.join(said) or 'nothing is said without --ethnicity'}"
-    if face["unlike_training"]:
-        text += (
-            f"; UNLIKE THE TRAINING FACES, farther from them than {face['distance_percentile']:g} % of held-out faces"
-        )
-    return text
 
 
 @app.command()

@@ -1,101 +1,194 @@
-"""Which way to predict age is better, for whom, and how far predictions shrink towards the middle."""
+"""Which way to predict age is better, for whom, and how far predictions shrink towards the middle.
+
+Labels are whole years, so predictions are rounded before they are scored.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from facelib import metrics, statistics
-from facelib.evaluation.headline import OLD_YEARS
-from facelib.models.age_heads import fit_stage_heads
-from facelib.models.age_stages import age_bin_edges, bin_medians, no_image_oracle_ages, oracle_ages, route, to_bin
+from facelib import metrics
+from facelib.evaluation.headline import evaluation_frame
+from facelib.finding import Finding, listed
+from facelib.models.age_heads import fit_age_heads, fit_stage_heads
+from facelib.models.age_stages import (
+    AgeStagesNet,
+    age_bin_edges,
+    bin_medians,
+    bin_names,
+    no_image_oracle_ages,
+    oracle_ages,
+    route,
+    to_bin,
+)
+from facelib.prediction.calibration import AgeIntervals
+from facelib.prediction.predictor import AGE_METHODS
+from facelib.runs import RunFolder
+from facelib.schema import AGE, MAX_AGE, OLD_YEARS, class_attributes
+from facelib.statistics import YEARS, Bootstrap, Estimate, rate
 
-MIN_SLOPE = 0.2  # years that a prediction has to grow with a year of age for it to be straightened
+MIN_SLOPE = 0.2  # years of prediction per year of age; flatter predictions are not de-shrunk
+OWN_HEAD, SOFT_HEAD = "the network's own", "soft labels (DLDL-v2)"
+NAMES = {
+    "direct": "direct, no bins",
+    "routed": "two stages, routed",
+    "soft": "two stages, soft",
+    "mean": "mean of direct and soft",
+    "oracle_bin": "oracle bin (looks at the label)",
+    "no_image": "oracle bin, no image (looks at the label)",
+    "median": "training median age, no image",
+}
 
 
-def compare_errors(estimates: dict[str, np.ndarray], y_true: np.ndarray, **options) -> pd.DataFrame:
-    """Age error of several estimates of the same faces, in whole years.
+@dataclass(frozen=True)
+class Comparison:
+    """Estimates of age compared on the same faces.
+
+    Attributes
+    ----------
+    y_true : float array (n,), years
+    groups : int array (n,)
+        Copy groups, which are resampled together.
+    bootstrap : Bootstrap
+    """
+
+    y_true: np.ndarray
+    groups: np.ndarray
+    bootstrap: Bootstrap
+
+    def errors(self, estimates: dict[str, np.ndarray]) -> pd.DataFrame:
+        """Age error of several estimates, float arrays (n,) in years by name.
+
+        Returns
+        -------
+        DataFrame
+            method, name (from `NAMES`), n; mae with _low and _high, mae_le45, mae_gt45 and bias_gt45 in years, nan
+            where there is no such face.
+        """
+        rows, old = [], self.y_true > OLD_YEARS
+        parts = {"mae_le45": (metrics.mae, ~old), "mae_gt45": (metrics.mae, old), "bias_gt45": (metrics.bias, old)}
+        for method, age in estimates.items():
+            rounded = metrics.whole_years(age)
+            mae = self.bootstrap(metrics.mae, self.y_true, rounded, groups=self.groups, unit=YEARS)
+            values = {
+                key: statistic(self.y_true[part], rounded[part]) if part.any() else np.nan
+                for key, (statistic, part) in parts.items()
+            }
+            rows.append(
+                {"method": method, "name": NAMES.get(method, method), **mae.columns("mae"), "n": mae.n} | values
+            )
+        return pd.DataFrame(rows)
+
+    def differences(self, estimates: dict[str, np.ndarray], reference: str) -> pd.DataFrame:
+        """Absolute error of each other estimate minus that of the reference.
+
+        Returns
+        -------
+        DataFrame
+            method, difference with _low and _high (years), n, answer (better, worse or cannot tell).
+        """
+        error = {method: np.abs(metrics.whole_years(age) - self.y_true) for method, age in estimates.items()}
+        rows, own = [], error.pop(reference)
+        for method, other in error.items():
+            gain = self.bootstrap(np.mean, other - own, groups=self.groups, unit=YEARS)
+            answer = gain.against(0, "better", "worse")
+            rows.append({"method": method, **gain.columns("difference"), "n": gain.n, "answer": answer})
+        return pd.DataFrame(rows, columns=["method", *gain.columns("difference"), "n", "answer"])
+
+
+# --- two stages -------------------------------------------------------------------------------------------
+
+
+def bin_table(stages: AgeStagesNet, train_ages: np.ndarray) -> pd.DataFrame:
+    """Years, number of training images and median age of each bin."""
+    counts = np.bincount(to_bin(train_ages, np.array(stages.edges)), minlength=len(stages.medians))
+    names = bin_names(np.array(stages.edges))
+    return pd.DataFrame({"bin (years)": names, "training images": counts, "median": stages.medians})
+
+
+def stage_estimates(
+    ways: dict[str, np.ndarray], stages: AgeStagesNet, bin_ages: np.ndarray, ages: np.ndarray, rows: dict
+) -> dict[str, np.ndarray]:
+    """Ages of the validation faces by each method, by the true bin (with and without the image), and the median.
 
     Parameters
     ----------
-    estimates : dict of float arrays (n,)
-        Years, by name.
-    y_true : float array (n,), years
-    **options
-        groups, resamples and seed of the bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        method, mae, low, high, n, and mae_le45, mae_gt45 (years; nan where there is no such face) and bias_gt45.
+    ways : dict of float arrays (n,)
+        From `age_estimates`.
+    stages : AgeStagesNet
+    bin_ages : float array (n, bins)
+        Its regressors' ages.
+    ages : float array (n,)
+        Labels, years.
+    rows : dict of int arrays
+        train and validation rows, all with a known age.
     """
-    rows, old = [], y_true > OLD_YEARS
-    for name, smooth in estimates.items():
-        estimate = metrics.whole_years(smooth)
-        mae = statistics.bootstrap(metrics.mae, y_true, estimate, **options)
-        parts = {"mae_le45": (metrics.mae, ~old), "mae_gt45": (metrics.mae, old), "bias_gt45": (metrics.bias, old)}
-        values = {
-            key: measure(y_true[rows_], estimate[rows_]) if rows_.any() else np.nan
-            for key, (measure, rows_) in parts.items()
-        }
-        rows.append({"method": name, "mae": mae.value, "low": mae.low, "high": mae.high, "n": mae.n, **values})
-    return pd.DataFrame(rows)
+    valid, edges = rows["validation"], np.array(stages.edges)
+    y_true = ages[valid]
+    return {method: age[valid] for method, age in ways.items()} | {
+        "oracle_bin": oracle_ages(bin_ages[valid], y_true, edges),
+        "no_image": no_image_oracle_ages(y_true, edges, stages.medians),
+        "median": np.full(len(valid), np.median(ages[rows["train"]])),
+    }
 
 
-def paired_differences(estimates: dict[str, np.ndarray], reference: str, y_true: np.ndarray, **options) -> pd.DataFrame:
-    """Absolute error of each estimate minus that of one of them, on the same faces and in whole years.
+def choose_method(
+    errors: pd.DataFrame, differences: pd.DataFrame, true_bin: np.ndarray, predicted_bin: np.ndarray
+) -> tuple[str, Finding]:
+    """The method of `AGE_METHODS` with the lowest validation error, and finding age.chosen."""
+    mae = errors.set_index("method")["mae"]
+    method = mae[list(AGE_METHODS)].idxmin()
+    answers = listed(f"{row.method}: {row.answer}" for row in differences.itertuples())
+    right = rate(int((true_bin == predicted_bin).sum()), len(true_bin))
+    error = stage_metrics(errors)[f"validation.age_stages.mae_{method}"]
+    text = (
+        f"The predictor uses {method}, {AGE_METHODS[method]}: it has the lowest error on validation, {error}. Against "
+        f"direct on the same faces, {answers}. The bin is predicted correctly for {right.text} of the faces. Given the "
+        f"true bin, the error would be {mae['routed'] - mae['oracle_bin']:.1f} years lower; the median age of the true "
+        f"bin alone, without an image, has an error of {mae['no_image']:.2f} years."
+    )
+    return method, Finding("age.chosen", text, error)
 
-    Returns
-    -------
-    DataFrame
-        method, difference, low, high (years), n, answer: better or worse where the interval excludes zero, else cannot
-        tell.
-    """
-    error = {name: np.abs(metrics.whole_years(estimate) - y_true) for name, estimate in estimates.items()}
-    own, rows = error.pop(reference), []
-    for name, other in error.items():
-        gain = statistics.bootstrap(np.mean, other - own, **options)
-        row = {"method": name, "difference": gain.value, "low": gain.low, "high": gain.high}
-        rows.append(row | {"n": gain.n, "answer": gain.against(0, "better", "worse")})
-    return pd.DataFrame(rows, columns=["method", "difference", "low", "high", "n", "answer"])
+
+def stage_metrics(errors: pd.DataFrame) -> dict[str, Estimate]:
+    """The headline metrics of notebook 04: the MAE of each method."""
+    return {
+        f"validation.age_stages.mae_{row.method}": Estimate(row.mae, row.mae_low, row.mae_high, row.n, YEARS)
+        for row in errors.itertuples()
+    }
 
 
 def compare_bins(
-    features: np.ndarray,
-    ages: np.ndarray,
-    new: np.ndarray,
-    y_true: np.ndarray,
-    wanted: Iterable[int],
-    seed: int,
+    features: np.ndarray, ages: np.ndarray, new: np.ndarray, y_true: np.ndarray, wanted: Iterable[int], seed: int
 ) -> pd.DataFrame:
     """Two-stage models with several numbers of bins, trained on saved features.
 
     Parameters
     ----------
     features, ages
-        Of changed training images; see `facelib.models.age_heads.fit_age_heads`.
+        Of augmented training images; see `facelib.models.age_heads.fit_age_heads`.
     new : float array (m, width)
         Features of the faces that are predicted.
     y_true : float array (m,), years
     wanted : iterable of int
-        Numbers of bins; those that ties in the ages cut down to an earlier number are left out.
+        Numbers of bins; those that ties in the ages reduce to an earlier number are left out.
     seed : int
 
     Returns
     -------
     DataFrame
-        bins, bin_accuracy, and MAE in years, of ages in whole years, of each way: routed, soft, routed_overlap,
-        soft_overlap, oracle_bin (told the true bin) and no_image (told the true bin, answers with its median training
-        age).
+        bins, bin_accuracy, and the MAE in years of routed, soft, routed_overlap, soft_overlap, oracle_bin and no_image.
     """
-    rows: list[dict] = []
+    rows: dict[int, dict] = {}
     for bins in wanted:
         edges = age_bin_edges(ages, bins)
-        if any(row["bins"] == len(edges) + 1 for row in rows):
+        if len(edges) + 1 in rows:
             continue
         outputs, overlapping = (fit_stage_heads(features, ages, edges, overlap, seed)(new) for overlap in (False, True))
-        staged = route(outputs)
-        overlapping = route(overlapping)
+        staged, overlapping = route(outputs), route(overlapping)
         estimates = {
             "routed": staged["age_routed"],
             "soft": staged["age_soft"],
@@ -105,39 +198,91 @@ def compare_bins(
             "no_image": no_image_oracle_ages(y_true, edges, bin_medians(ages, edges)),
         }
         right = metrics.accuracy(to_bin(y_true, edges), staged["predicted_bin"])
-        values = {name: metrics.mae(y_true, metrics.whole_years(estimate)) for name, estimate in estimates.items()}
-        rows.append({"bins": len(edges) + 1, "bin_accuracy": right, **values})
-    return pd.DataFrame(rows)
+        errors = {method: metrics.mae(y_true, metrics.whole_years(age)) for method, age in estimates.items()}
+        rows[len(edges) + 1] = {"bins": len(edges) + 1, "bin_accuracy": right, **errors}
+    return pd.DataFrame(rows.values())
 
 
-def straighten(y_true: np.ndarray, age_pred: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope that undo the shrinkage of predictions: years, and years a year.
+# --- heads and shrinkage ----------------------------------------------------------------------------------
 
-    The line of the predictions over the labels, inverted. It takes the average error out of every age, and widens the
-    others: what it gains in bias it loses in absolute error. Predictions that grow by less than `MIN_SLOPE` are left.
+
+def heads_finding(
+    errors: pd.DataFrame, differences: pd.DataFrame, trained: dict[str, np.ndarray], train_ages: np.ndarray
+) -> Finding:
+    """Finding age.heads.
+
+    Parameters
+    ----------
+    errors, differences : DataFrame
+        From a `Comparison` of heads, `OWN_HEAD` among them.
+    trained : dict of float arrays (n,)
+        Their ages of augmented training images.
+    train_ages : float array (n,)
+    """
+    mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
+    best, counts = mae.idxmin(), differences.groupby("answer")["method"].size()
+    on_training = metrics.mae(train_ages, metrics.whole_years(trained[best]))
+    text = (
+        f"Of {len(differences)} heads on the network's features, compared with its own, "
+        f"{listed(f'{n} {answer}' for answer, n in counts.items())}. The lowest error has {best}: {mae[best]:.2f} "
+        f"years on validation and {on_training:.2f} years on augmented training images."
+    )
+    return Finding("age.heads", text, n=int(errors["n"].iloc[0]))
+
+
+def deshrink(y_true: np.ndarray, age_pred: np.ndarray) -> tuple[float, float]:
+    """Intercept (years) and slope that undo the shrinkage of predictions: the regression on the label, inverted.
+
+    It removes the mean error at every age and increases the spread. Predictions flatter than `MIN_SLOPE` are left.
 
     Examples
     --------
     >>> y_true = np.array([10.0, 30.0, 50.0])
-    >>> intercept, slope = straighten(y_true, 10 + 0.5 * y_true)
+    >>> intercept, slope = deshrink(y_true, 10 + 0.5 * y_true)
     >>> round(intercept, 6), round(slope, 6)
     (-20.0, 2.0)
     """
     slope, intercept = np.polyfit(y_true, age_pred, 1)
-    if slope < MIN_SLOPE:  # predictions that hardly follow the age have nothing to straighten
-        return 0.0, 1.0
-    return float(-intercept / slope), float(1 / slope)
+    return (0.0, 1.0) if slope < MIN_SLOPE else (float(-intercept / slope), float(1 / slope))
 
 
 def balanced_weights(ages: np.ndarray, width: float = 10.0) -> np.ndarray:
-    """How much more often each row is drawn so that every age decade counts the same: float (n,), 1 on average."""
+    """Sampling weights by which every age decade is drawn equally often: float (n,), 1 on average."""
     decade = (np.asarray(ages) // width).astype(int)
     weights = 1 / np.bincount(decade)[decade]
     return weights / weights.mean()
 
 
-def shrinkage(frame: pd.DataFrame, by: str, min_rows: int, **options) -> pd.DataFrame:
-    """How many years the prediction grows with a year of age, by group: 1 where nothing shrinks.
+def remedies(
+    heads: dict[str, np.ndarray],
+    features: np.ndarray,
+    train_ages: np.ndarray,
+    new: np.ndarray,
+    line: tuple[float, float],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """The soft-label head and the network's own, the first also trained with balanced decades, the second de-shrunk.
+
+    Parameters
+    ----------
+    heads : dict of float arrays (m,)
+    features, train_ages, new
+        See `compare_bins`.
+    line : tuple of float
+        From `deshrink`.
+    seed : int
+    """
+    balanced = fit_age_heads(features, train_ages, seed, (SOFT_HEAD,), balanced_weights(train_ages))(new)
+    intercept, slope = line
+    return (
+        {name: age for name, age in heads.items() if name.startswith((SOFT_HEAD, OWN_HEAD))}
+        | {f"{name}, balanced decades": age for name, age in balanced.items()}
+        | {f"{OWN_HEAD}, de-shrunk": np.clip(intercept + slope * heads[OWN_HEAD], 0, MAX_AGE)}
+    )
+
+
+def shrinkage(frame: pd.DataFrame, by: str, min_rows: int, bootstrap: Bootstrap) -> pd.DataFrame:
+    """Growth of the prediction per year of age, by group: 1 without shrinkage.
 
     Parameters
     ----------
@@ -146,25 +291,56 @@ def shrinkage(frame: pd.DataFrame, by: str, min_rows: int, **options) -> pd.Data
     by : str
         A column; rows where it is missing are left out.
     min_rows : int
-        Groups with fewer rows, or with one age alone, are left out.
-    **options
-        resamples and seed of the bootstrap over copy groups.
+        Groups with fewer rows, or of one age, are left out.
+    bootstrap : Bootstrap
 
     Returns
     -------
     DataFrame
-        group, slope, low, high, n, bias_le45 and bias_gt45 (years).
+        group, slope with _low and _high, n, bias_le45 and bias_gt45 (years).
     """
 
-    def slope(age: np.ndarray, age_pred: np.ndarray) -> float:
+    def growth(age: np.ndarray, age_pred: np.ndarray) -> float:
         return float(np.polyfit(age, age_pred, 1)[0]) if np.ptp(age) > 0 else float("nan")
 
     rows = []
     for name, part in frame.groupby(by, observed=True):
         if len(part) < max(2, min_rows) or part["age"].nunique() < 2:
             continue
-        found = statistics.bootstrap(slope, part["age"], part["age_pred"], groups=part["group_id"], **options)
+        slope = bootstrap(growth, part["age"], part["age_pred"], groups=part["group_id"])
         error, old = part["age_pred"] - part["age"], part["age"] > OLD_YEARS
         biases = {"bias_le45": error[~old].mean(), "bias_gt45": error[old].mean()}
-        rows.append({"group": name, "slope": found.value, "low": found.low, "high": found.high, "n": found.n} | biases)
-    return pd.DataFrame(rows, columns=["group", "slope", "low", "high", "n", "bias_le45", "bias_gt45"])
+        rows.append({"group": name, **slope.columns("slope"), "n": slope.n, **biases})
+    return pd.DataFrame(rows, columns=["group", "slope", "slope_low", "slope_high", "n", "bias_le45", "bias_gt45"])
+
+
+def shrinkage_table(run: RunFolder) -> pd.DataFrame:
+    """`shrinkage` of a run's predictor on validation, for all faces and by the groups of each class attribute."""
+    faces, splits, predictions = (run.load_table(name) for name in ("faces", "splits", "predictions"))
+    predictions = predictions[predictions["model"] == "predictor"].drop(columns="split")
+    frame = evaluation_frame(faces, splits, predictions, ("validation",), run.attributes).dropna(subset=[AGE.name])
+    frame = frame.assign(all="all faces")
+    columns = ["all", *(attribute.group_column for attribute in class_attributes(run.attributes))]
+    options = run.settings.evaluation.min_group, run.bootstrap
+    return pd.concat([shrinkage(frame, by, *options) for by in columns], ignore_index=True)
+
+
+def shrinkage_finding(slopes: pd.DataFrame, errors: pd.DataFrame) -> Finding:
+    """Finding age.shrinkage, from `shrinkage_table` and the errors of `remedies`."""
+    own, line = (errors.set_index("method").loc[name] for name in (OWN_HEAD, f"{OWN_HEAD}, de-shrunk"))
+    row = slopes.iloc[0]
+    slope = Estimate(row["slope"], row["slope_low"], row["slope_high"], int(row["n"]))
+    text = (
+        f"The predicted age grows by {slope} years per labelled year. De-shrinking the network's own head changes the "
+        f"mean error above {OLD_YEARS} from {own['bias_gt45']:+.1f} to {line['bias_gt45']:+.1f} years, the MAE there "
+        f"from {own['mae_gt45']:.2f} to {line['mae_gt45']:.2f} years, and the MAE up to {OLD_YEARS} from "
+        f"{own['mae_le45']:.2f} to {line['mae_le45']:.2f} years."
+    )
+    return Finding("age.shrinkage", text, slope)
+
+
+def interval_table(intervals: AgeIntervals) -> pd.DataFrame:
+    """Half-width of the age interval by range of predicted age, both in years."""
+    ends = [0, *intervals.edges, MAX_AGE]
+    spans = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(ends)]
+    return pd.DataFrame({"predicted age (years)": spans, "plus or minus (years)": intervals.half_widths})

@@ -1,75 +1,118 @@
-"""What the width of the crop costs: labelled faces, cropped tighter and wider than in training."""
+"""Crop-scale robustness: faces cropped tighter and wider than in training."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from facelib import metrics, statistics
-from facelib.models.network import predict_outputs
+from facelib import metrics
+from facelib.finding import Finding, listed
 from facelib.prediction.photos import FaceCrop, rezoom
 from facelib.prediction.predictor import Predictor
+from facelib.runs import RunFolder
+from facelib.schema import AGE, Attribute, ClassAttribute
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, format_value, rate
 
-# Widths of the crop, 1 as in training; 1.8 is a margin of 40 % of the face on each side.
+# Widths of the crop, 1 as in training; 1.8 adds 40 % of the face on each side.
 ZOOMS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.8)
+REPORTED = (1.25, 1.4, 1.8)
 
 
-def zoom_chips(chips: np.ndarray, zoom: float) -> np.ndarray:
-    """Chips cropped `zoom` times as wide about their centre, of the same size.
-
-    Beyond the chip it is black, as where a training chip reaches beyond its photograph; a wider crop of a photograph
-    would show what is around the face.
-
-    Parameters
-    ----------
-    chips : uint8 array (n, px, px, 3)
-    zoom : float
-    """
-    px = chips.shape[1]
-    return np.stack([rezoom(chip, FaceCrop(chip, (0, 0, px), True), zoom, px) for chip in chips])
+def zoom_faces(images: np.ndarray, zoom: float) -> np.ndarray:
+    """Aligned faces (n, px, px, 3) cropped `zoom` times as wide about their centre, black beyond the image."""
+    px = images.shape[1]
+    return np.stack([rezoom(image, FaceCrop(image, (0, 0, px), True), zoom, px) for image in images])
 
 
-def study_margin(
-    predictor: Predictor, chips: np.ndarray, labels: pd.DataFrame, resamples: int, seed: int, zooms=ZOOMS
+def zoom_one(predictor: Predictor, photo: np.ndarray, crop: FaceCrop) -> pd.DataFrame:
+    """Predictions for one face of a photograph at each of `ZOOMS`, in the column zoom."""
+    crops = np.stack([rezoom(photo, crop, zoom, predictor.image_px) for zoom in ZOOMS])
+    return predictor(crops).assign(zoom=ZOOMS)
+
+
+def zoom_finding(table: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
+    """Finding photos.crop: how much the predictions of `zoom_one` vary."""
+    ranges = [
+        f"the probabilities of {attribute.name} by up to {np.ptp(attribute.probabilities(table), axis=0).max():.2f}"
+        if isinstance(attribute, ClassAttribute)
+        else f"the predicted {attribute.name} by {np.ptp(attribute.decode(table)):.1f} {attribute.unit}"
+        for attribute in attributes
+    ]
+    zooms = f"{table['zoom'].min():g} to {table['zoom'].max():g}"
+    return Finding("photos.crop", f"From {zooms} times the training crop, {listed(ranges)} vary.", n=1)
+
+
+def sample_faces(run: RunFolder, attributes: Iterable[Attribute], most: int) -> np.ndarray:
+    """Rows of `most` validation faces or fewer, one per copy group, labelled with any of the attributes."""
+    faces, splits = run.load_table("faces"), run.load_table("splits")
+    usable = splits["representative"] & (splits["split"] == "validation")
+    usable &= np.any([attribute.is_known(faces[attribute.name]) for attribute in attributes], axis=0)
+    return np.sort(np.random.default_rng(run.settings.seed).permutation(np.flatnonzero(usable))[:most])
+
+
+def measures(attributes: Iterable[Attribute]) -> dict[str, tuple[str, str]]:
+    """Title and unit of what `study_crop_scale` measures, by column."""
+    columns = {}
+    for attribute in attributes:
+        is_class = isinstance(attribute, ClassAttribute)
+        name, title, unit = ("accuracy", "accuracy", SHARE) if is_class else ("mae", "mean absolute error", YEARS)
+        columns[f"{attribute.name}_{name}"] = f"{attribute.title}: {title}", unit
+    return columns | {"out_of_distribution": ("Share out of distribution", SHARE)}
+
+
+def study_crop_scale(
+    predictor: Predictor, images: np.ndarray, labels: pd.DataFrame, bootstrap: Bootstrap, zooms=ZOOMS
 ) -> pd.DataFrame:
     """Errors of the same faces by the width of their crop.
 
     Parameters
     ----------
     predictor : Predictor
-    chips : uint8 array (n, px, px, 3)
-        Cropped as in training, one a person or group of copies.
+    images : uint8 array (n, px, px, 3)
+        Cropped as in training, one per copy group.
     labels : DataFrame
-        `age` (years) and `gender`, all known, in the order of the chips.
-    resamples, seed : int
-        Of the bootstrap.
+        A column per attribute of the predictor, in the order of the images.
+    bootstrap : Bootstrap
     zooms : sequence of float
         With 1, to which the others are compared.
 
     Returns
     -------
     DataFrame
-        zoom, n; mae (years), change (years, against zoom 1 on the same faces), gender_accuracy and unlike_training
-        (share flagged), each with _low and _high, 95 %.
+        zoom, n, the columns of `measures`, and age_change (years, against zoom 1 on the same faces), with _low and
+        _high. Each attribute is scored on the faces that are labelled with it.
     """
-    age, gender = labels["age"].to_numpy(float), labels["gender"].to_numpy(int)
-    options = {"resamples": resamples, "seed": seed}
-    errors, judged = {}, {}
-    for zoom in zooms:
-        cropped = zoom_chips(chips, zoom)
-        outputs = predict_outputs(predictor.network, cropped)
-        table = predictor.judge(outputs, cropped)
-        errors[zoom] = np.abs(metrics.whole_years(table["age_pred"]) - age)
-        right = (table["p_female"] >= 0.5).to_numpy() == (gender == 1)
-        judged[zoom] = int(right.sum()), int(predictor.familiarity(outputs["features"])["unlike_training"].sum())
+    tables = {zoom: predictor(zoom_faces(images, zoom)) for zoom in zooms}
     rows = []
-    for zoom in zooms:
-        measured = {
-            "mae": statistics.bootstrap(np.mean, errors[zoom], **options),
-            "change": statistics.bootstrap(np.mean, errors[zoom] - errors[1.0], **options),
-            "gender_accuracy": statistics.rate(judged[zoom][0], len(chips)),
-            "unlike_training": statistics.rate(judged[zoom][1], len(chips)),
-        }
-        row = {"zoom": zoom, "n": len(chips)}
-        for name, estimate in measured.items():
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        rows.append(row)
+    for zoom, table in tables.items():
+        row = {"zoom": zoom, "n": len(table)}
+        for attribute in predictor.attributes:
+            known = attribute.is_known(labels[attribute.name])
+            y_true = labels[attribute.name].to_numpy(float)[known]
+            predicted, reference = (attribute.decode(one).to_numpy()[known] for one in (table, tables[1.0]))
+            if isinstance(attribute, ClassAttribute):
+                right = rate(int((predicted == y_true).sum()), len(y_true))
+                row |= right.columns(f"{attribute.name}_accuracy")
+            else:
+                error, before = (np.abs(metrics.whole_years(age) - y_true) for age in (predicted, reference))
+                row |= bootstrap(np.mean, error).columns(f"{attribute.name}_mae")
+                row |= bootstrap(np.mean, error - before).columns(f"{attribute.name}_change")
+        flagged = rate(int(table["out_of_distribution"].sum()), len(table))
+        rows.append(row | flagged.columns("out_of_distribution"))
     return pd.DataFrame(rows)
+
+
+def crop_scale_results(study: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[dict[str, Estimate], Finding]:
+    """Changes of the age error, in years, at `REPORTED` crops, and finding photos.crop_scale."""
+    rows, shown = study.set_index("zoom"), measures(attributes)
+    headline, texts = {}, []
+    for zoom in (1.0, *REPORTED):
+        row = rows.loc[zoom]
+        values = listed(f"{title} {format_value(row[name], unit)}" for name, (title, unit) in shown.items())
+        texts.append(f"{zoom:g} times as wide: {values}")
+        if zoom in REPORTED and "age_change" in row:
+            ends = (row[f"age_change{end}"] for end in ("", "_low", "_high"))
+            headline[f"validation.crop_{zoom:g}.{AGE.name}.mae_change"] = Estimate(*ends, int(row["n"]), YEARS)
+    n = int(study["n"].iloc[0])
+    text = f"Of {n:,} validation faces, cropped as in training and wider. {'. '.join(texts)}."
+    return headline, Finding("photos.crop_scale", text, headline.get(f"validation.crop_1.4.{AGE.name}.mae_change"), n)

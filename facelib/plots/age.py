@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from facelib.plots.style import BLUE, GREY, ORANGE, RED, finish, new_figure
 
 
-def bin_study(table: pd.DataFrame, title: str) -> Figure:
-    """Error of each way to use two-stage models, and how often they find the true bin, by number of bins."""
+def bin_study(table: pd.DataFrame, heading: str) -> Figure:
+    """Error of each use of two-stage models, and the accuracy of their bins, by number of bins."""
     lines = {
         "routed": ("routed", BLUE, "-"),
         "soft": ("soft", ORANGE, "-"),
@@ -20,17 +20,17 @@ def bin_study(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = new_figure(2, width=11)
     for name, (label, colour, style) in lines.items():
         axes[0, 0].plot(table["bins"], table[name], style, marker="o", color=colour, label=label)
-    axes[0, 0].set(ylabel="MAE (years)", ylim=(0, None), title=title)
+    axes[0, 0].set(ylabel="MAE (years)", ylim=(0, None), title=heading)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center")
     axes[0, 1].plot(table["bins"], table["bin_accuracy"], "o-", color=BLUE)
-    axes[0, 1].set(ylabel="Share sent to the right bin", ylim=(0, 1))
+    axes[0, 1].set(ylabel="Bin accuracy", ylim=(0, 1))
     axes[0, 1].yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
     for axis in axes.flat:
         axis.set(xlabel="Age bins", xticks=table["bins"])
     return finish(figure)
 
 
-def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
+def age_scatter(frame: pd.DataFrame, heading: str) -> Figure:
     """Predicted against labelled age, with the median and middle 80 % of predictions by label."""
     figure, axes = new_figure(width=6, height=4.8)
     axis = axes[0, 0]
@@ -38,10 +38,10 @@ def age_scatter(frame: pd.DataFrame, title: str) -> Figure:
     axis.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1, label="label = prediction")
     by_decade = frame.groupby((frame["age"] // 10).rename("decade"))
     enough = by_decade.size() >= 10
-    at = by_decade["age"].median()[enough]  # labels crowd within a decade, babies' most of all
+    at = by_decade["age"].median()[enough]  # ages are unevenly spread within a decade
     running = by_decade["age_pred"].quantile([0.1, 0.5, 0.9]).unstack()[enough]
     axis.plot(at, running[0.5], color=RED, label="median by decade")
     axis.fill_between(at, running[0.1], running[0.9], color=RED, alpha=0.15, label="middle 80 %")
-    axis.set(xlabel="Age label (years)", ylabel="Predicted age (years)", title=title)
+    axis.set(xlabel="Age label (years)", ylabel="Predicted age (years)", title=heading)
     axis.legend(loc="upper left")
     return finish(figure)

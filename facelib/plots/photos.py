@@ -1,18 +1,28 @@
 """Figures of notebook 09: photographs and the scale of crops."""
 
+from collections.abc import Iterable
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from facelib.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, finish, new_figure
+from facelib.evaluation.crop_scale import measures
+from facelib.plots.style import BLUE, GREY, ORANGE, PALETTE, SKY, class_colours, finish, new_figure, title
+from facelib.prediction.photos import FaceResult
+from facelib.schema import Attribute, ClassAttribute
+from facelib.statistics import SHARE
+
+WIDTH = "Crop width, 1 = as in training"
 
 
-def photo_with_boxes(photo: np.ndarray, boxes: list[tuple[int, int, int]], texts: list[str]) -> Figure:
+def photo_with_faces(photo: np.ndarray, faces: Iterable[FaceResult]) -> Figure:
     """A photograph with its face crops and what was predicted for each."""
     figure, axes = new_figure(width=5, height=5)
     axes[0, 0].imshow(photo)
-    for (left, top, edge), text in zip(boxes, texts, strict=True):
+    for face in faces:
+        left, top, edge = face.crop.box
+        text = ", ".join([*face.summaries(), *["flagged"] * bool(face.warnings)])
         axes[0, 0].add_patch(mpl.patches.Rectangle((left, top), edge, edge, fill=False, color=ORANGE, linewidth=2))
         axes[0, 0].text(left, top - 6, text, color="white", fontsize=9, va="bottom",
                         bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none"})  # fmt: skip
@@ -20,37 +30,36 @@ def photo_with_boxes(photo: np.ndarray, boxes: list[tuple[int, int, int]], texts
     return finish(figure)
 
 
-def zoom_curve(table: pd.DataFrame, title: str) -> Figure:
-    """Predicted age with its interval, and the probability of female, by the width of the crop."""
-    figure, axes = new_figure(2, width=9, height=3)
-    axes[0, 0].fill_between(
-        table["zoom"], table["age_low"], table["age_high"], color=SKY, alpha=0.3, label="90 % interval"
-    )
-    axes[0, 0].plot(table["zoom"], table["age_pred"], "o-", color=BLUE, label="predicted age")
-    axes[0, 0].set(ylabel="Age (years)", title=title)
-    axes[0, 0].legend()
-    axes[0, 1].plot(table["zoom"], table["p_female"], "o-", color=ORANGE)
-    axes[0, 1].set(ylabel="p(female)", ylim=(-0.02, 1.02))
-    for axis in axes.flat:
+def zoom_curves(table: pd.DataFrame, attributes: Iterable[Attribute], heading: str) -> Figure:
+    """Predicted age with its interval, and the probability of each class, by the width of the crop."""
+    attributes = tuple(attributes)
+    figure, axes = new_figure(len(attributes), width=4.5 * len(attributes), height=3)
+    for axis, attribute in zip(axes[0], attributes, strict=True):
+        if isinstance(attribute, ClassAttribute):
+            colours = class_colours(attribute).items()
+            for column, (name, colour) in zip(attribute.columns, colours, strict=True):
+                axis.plot(table["zoom"], table[column], "o-", color=colour, label=name)
+            axis.set(ylabel=f"{attribute.title}: probability", ylim=(-0.02, 1.02))
+        else:
+            predicted, _, low, high = (table[column] for column in attribute.columns)
+            axis.fill_between(table["zoom"], low, high, color=SKY, alpha=0.3, label="90 % interval")
+            axis.plot(table["zoom"], predicted, "o-", color=BLUE, label="predicted")
+            axis.set(ylabel=f"{attribute.title} ({attribute.unit})")
         axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
-        axis.set_xlabel("Crop width, 1 = as in training")
+        axis.set_xlabel(WIDTH)
+        axis.legend()
+    title(figure, heading)
     return finish(figure)
 
 
-def margin_curves(table: pd.DataFrame, title: str) -> Figure:
-    """Age error, gender accuracy and share flagged, with intervals, by the width of the crop."""
-    panels = {
-        "mae": ("Mean absolute error (years)", BLUE),
-        "gender_accuracy": ("Gender accuracy", ORANGE),
-        "unlike_training": ("Share flagged as unlike", GREEN),
-    }
-    figure, axes = new_figure(len(panels), width=11, height=3)
-    for axis, (name, (label, colour)) in zip(axes[0], panels.items(), strict=True):
-        axis.fill_between(table["zoom"], table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.2, lw=0)
-        axis.plot(table["zoom"], table[name], "o-", color=colour)
+def crop_scale_curves(study: pd.DataFrame, attributes: Iterable[Attribute], heading: str) -> Figure:
+    """Errors and share out of distribution, with intervals, by the width of the crop."""
+    panels = measures(attributes)
+    figure, axes = new_figure(len(panels), width=3.7 * len(panels), height=3)
+    for axis, colour, (name, (label, unit)) in zip(axes[0], PALETTE * len(panels), panels.items(), strict=False):
+        axis.fill_between(study["zoom"], study[f"{name}_low"], study[f"{name}_high"], color=colour, alpha=0.2, lw=0)
+        axis.plot(study["zoom"], study[name], "o-", color=colour)
         axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
-        axis.set(xlabel="Crop width, 1 = as in training", ylabel=label)
-    axes[0, 0].set_ylim(bottom=0)
-    axes[0, 2].set_ylim(-0.02, 1.02)
-    figure.suptitle(title, x=0.01, ha="left")
+        axis.set(xlabel=WIDTH, ylabel=label, ylim=(-0.02, 1.02) if unit == SHARE else (0, None))
+    title(figure, heading)
     return finish(figure)

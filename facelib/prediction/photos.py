@@ -178,6 +178,11 @@ class FaceResult:
         far = f"farther from the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
         return f"out of distribution: {far}" if self.prediction["out_of_distribution"] else ""
 
+    @property
+    def warnings(self) -> list[str]:
+        """Why its numbers should not be relied on, as sentences."""
+        return [NO_FACE] * (not self.crop.found) + [self.flag] * bool(self.flag)
+
     def summaries(self) -> list[str]:
         """What is predicted of each attribute, such as `26 years (20-33)` and `expression calm (p = 0.90)`."""
         texts = []
@@ -219,7 +224,7 @@ class FaceResult:
             **predicted,
             "ood_percentile": round(self.prediction["ood_percentile"], 2),
             "out_of_distribution": bool(self.prediction["out_of_distribution"]),
-            "warnings": [NO_FACE] * (not self.crop.found) + [self.flag] * bool(self.flag),
+            "warnings": self.warnings,
         }
 
     def _values(self) -> dict[Attribute, dict]:
@@ -285,10 +290,9 @@ def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
         return path, [], str(error)
 
 
-def faces_table(faces: Iterable[FaceResult]) -> pd.DataFrame:
-    """`FaceResult.to_dict` as a table: columns such as `box_left` and `gender_male`, and the warnings as one text."""
-    rows = [face.to_dict() for face in faces]
-    return pd.json_normalize([row | {"warnings": "; ".join(row["warnings"])} for row in rows], sep="_")
+def faces_table(faces: Iterable[dict]) -> pd.DataFrame:
+    """Faces of `to_dict` as a table: columns such as `box_left` and `gender_male`, and the warnings as one text."""
+    return pd.json_normalize([face | {"warnings": "; ".join(face["warnings"])} for face in faces], sep="_")
 
 
 def photo_metrics(photos: Iterable[PhotoResult]) -> tuple[dict[str, Estimate], Findings]:
