@@ -38,8 +38,9 @@ def zoom_finding(table: pd.DataFrame, attributes: Iterable[Attribute]) -> Findin
         else f"the predicted {attribute.name} by {np.ptp(attribute.decode(table)):.1f} {attribute.unit}"
         for attribute in attributes
     ]
+    ranges.append(f"the out-of-distribution percentile by {np.ptp(table['ood_percentile']):.0f}")
     zooms = f"{table['zoom'].min():g} to {table['zoom'].max():g}"
-    return Finding("photos.crop", f"From {zooms} times the training crop, {listed(ranges)} vary.", n=1)
+    return Finding("photos.crop", f"From {zooms} times the training crop vary {listed(ranges)}.", n=1)
 
 
 def sample_faces(run: RunFolder, attributes: Iterable[Attribute], most: int) -> np.ndarray:

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from facelib.evaluation.crop_scale import measures
-from facelib.plots.style import BLUE, GREY, ORANGE, PALETTE, SKY, class_colours, finish, new_figure, title
+from facelib.plots.style import BLUE, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, class_colours, finish, new_figure, title
+from facelib.prediction.ood import OOD_PERCENTILE
 from facelib.prediction.photos import FaceResult
 from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import SHARE
@@ -31,11 +32,16 @@ def photo_with_faces(photo: np.ndarray, faces: Iterable[FaceResult]) -> Figure:
 
 
 def zoom_curves(table: pd.DataFrame, attributes: Iterable[Attribute], heading: str) -> Figure:
-    """Predicted age with its interval, and the probability of each class, by the width of the crop."""
+    """Age with its interval, the probability of each class, and the OOD percentile, by the width of the crop."""
     attributes = tuple(attributes)
-    figure, axes = new_figure(len(attributes), width=4.5 * len(attributes), height=3)
-    for axis, attribute in zip(axes[0], attributes, strict=True):
-        if isinstance(attribute, ClassAttribute):
+    panels = len(attributes) + 1
+    figure, axes = new_figure(panels, width=4 * panels, height=3)
+    for axis, attribute in zip(axes[0], (*attributes, None), strict=True):
+        if attribute is None:
+            axis.plot(table["zoom"], table["ood_percentile"], "o-", color=PURPLE, label="of calibration faces nearer")
+            axis.axhline(OOD_PERCENTILE, color=RED, linewidth=1, label="flagged from here on")
+            axis.set(ylabel="OOD percentile", ylim=(-2, 102))
+        elif isinstance(attribute, ClassAttribute):
             colours = class_colours(attribute).items()
             for column, (name, colour) in zip(attribute.columns, colours, strict=True):
                 axis.plot(table["zoom"], table[column], "o-", color=colour, label=name)

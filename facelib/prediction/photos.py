@@ -1,5 +1,6 @@
 """Photographs from outside the data set: find the faces, crop them as the training photographs are, predict."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -295,26 +296,41 @@ def faces_table(faces: Iterable[dict]) -> pd.DataFrame:
     return pd.json_normalize([face | {"warnings": "; ".join(face["warnings"])} for face in faces], sep="_")
 
 
-def photo_metrics(photos: Iterable[PhotoResult]) -> tuple[dict[str, Estimate], Findings]:
-    """Numbers of readable photographs, of those without a face and of flagged crops; photos.faces and photos.ood."""
+def predict_all(
+    predictor: "Predictor", named: str = "", sensitive: bool = False
+) -> tuple[list[PhotoResult], list[str]]:
+    """All readable photographs of the files and folders named in a text, and why others were refused.
+
+    Names are separated by `os.pathsep`, a colon or on Windows a semicolon; without any it is the example.
+
+    Raises
+    ------
+    UnreadablePhoto
+        If none is readable.
+    """
+    files, refused = list_photos([Path(name) for name in named.split(os.pathsep)] if named else [example_file()])
+    photos = list(predict_photos(files, predictor, sensitive))
+    refused += [photo.reason for photo in photos if photo.reason]
     readable = [photo for photo in photos if photo.faces]
-    faces = [face for photo in readable for face in photo.faces]
-    missed = count(sum(not photo.faces[0].crop.found for photo in readable), "photos")
+    if not readable:
+        raise UnreadablePhoto("; ".join(refused))
+    return readable, refused
+
+
+def photo_results(photos: list[PhotoResult]) -> tuple[dict[str, Estimate], Findings]:
+    """Numbers of readable photographs, of those without a face and of flagged crops; photos.faces and photos.ood."""
+    faces = [face for photo in photos for face in photo.faces]
+    total, missed = len(photos), sum(not photo.faces[0].crop.found for photo in photos)
     flagged = count(sum(bool(face.flag) for face in faces), "faces")
-    text = f"A frontal face was found in {len(readable) - missed.n:,} of {len(readable):,} photographs"
-    text += f"; in {missed.n:,} the centre was predicted instead." if missed.n else "."
+    text = f"A frontal face was found in {total - missed:,} of {total:,} photographs"
+    text += f"; in {missed:,} the centre was predicted instead." if missed else "."
     ood = (
         f"{flagged.n:,} of {len(faces):,} crops are flagged as out of distribution; the first is farther from the "
         f"training faces than {faces[0].prediction['ood_percentile']:.1f} % of held-out faces."
     )
-    headline = {
-        "external.photos": count(len(readable), "photos"),
-        "external.not_found": missed,
-        "external.out_of_distribution": flagged,
-    }
-    return headline, Findings(
-        [Finding("photos.faces", text, n=len(readable)), Finding("photos.ood", ood, n=len(faces))]
-    )
+    headline = {"external.photos": count(total, "photos"), "external.not_found": count(missed, "photos")}
+    findings = [Finding("photos.faces", text, n=total), Finding("photos.ood", ood, n=len(faces))]
+    return headline | {"external.out_of_distribution": flagged}, Findings(findings)
 
 
 def sensitive_caveat(path: Path, attributes: Iterable[Attribute]) -> Finding:
