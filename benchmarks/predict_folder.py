@@ -2,8 +2,7 @@
 
 The photographs are of seven kinds, 640 x 480 JPEGs: faces drawn by the package at several places and sizes, two faces
 in every seventh, the public-domain portrait of an astronaut, and pictures of other things (scikit-image's). One file
-in a hundred is no picture. The same is measured of a tenth of them: what memory grows by in between is what a
-photograph costs.
+in a hundred is not an image. A tenth of them is measured too: the difference in memory is the cost of a photograph.
 
 usage: python -m benchmarks.predict_folder --run NAME [--photos 1000], which writes reports/external/predict_folder.json
 """
@@ -29,7 +28,7 @@ OTHER_THINGS = ("coffee", "chelsea", "rocket")
 
 
 def picture(number: int, rng: np.random.Generator) -> Image.Image:
-    """The photograph of a number."""
+    """The photograph with a number, of the seven kinds in turn."""
     kind = number % 7
     if kind == 6:
         return Image.fromarray(data.astronaut()).resize((512, 480))
@@ -49,7 +48,7 @@ def fill(folder: Path, photographs: int) -> None:
     for number in range(photographs):
         path = folder / f"{number:05}.jpg"
         if number % 100 == 99:
-            path.write_text("no picture")
+            path.write_text("not an image")
         else:
             picture(number, rng).save(path, quality=90)
 
@@ -63,16 +62,16 @@ def measure(run: str, photographs: int) -> dict:
         command = [sys.executable, "-m", "facelib.cli", "predict", str(folder), "--run", run, "--csv", str(table)]
         start = time.perf_counter()
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        said = process.stderr.read().splitlines()
+        lines = process.stderr.read().splitlines()
         _, status, usage = os.wait4(process.pid, 0)  # unlike RUSAGE_CHILDREN, of this process alone
         seconds = time.perf_counter() - start
         if status:
-            raise SystemExit("\n".join(said))
+            raise SystemExit("\n".join(lines))
         faces = read_csv(table)
         processor_seconds = usage.ru_utime + usage.ru_stime
         return {
             "photographs": photographs,
-            "unreadable": sum(line.startswith("facelib: ") for line in said),
+            "unreadable": sum(line.startswith("facelib: ") for line in lines),
             "faces": int(faces["face_found"].sum()),
             "without a face": int((~faces["face_found"]).sum()),
             "seconds": round(seconds, 1),

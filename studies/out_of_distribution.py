@@ -1,13 +1,13 @@
-"""How well distances in embedding space tell pictures of other kinds from faces that the network did not learn from.
+"""How well distances in feature space separate other pictures from faces that the network was not trained on.
 
 Validation faces of a run against patches of pictures of other things (scikit-image's), noise, the faces' own tiles
 shuffled, faces drawn by the package, and the same validation faces upside down, heavily blurred (Gaussian, 10 of 200
 px), and 1.8 times as far away. Compared are the distance to the k-th nearest of 2,000 training faces (unit-length
 features; facelib's), the Mahalanobis distance to the training faces' mean, and the relative one of Ren et al. (2021):
-to the nearest of 14 classes (gender and age band, one covariance) less that to the mean. AUROC with 95 % intervals,
-and the share that each flags at the 99th percentile of the calibration faces.
+to the nearest of the classes (crossed labels that are not sensitive, ages by band; one covariance) less that to the
+mean. AUROC with 95 % intervals, and the share that each flags at the 99th percentile of the calibration faces.
 
-usage: python -m studies.unlike RUN, which writes reports/external/unlike.json
+usage: python -m studies.out_of_distribution RUN, which writes reports/external/out_of_distribution.json
 """
 
 import sys
@@ -18,20 +18,20 @@ from sklearn.covariance import ledoit_wolf
 
 from benchmarks import EXTERNAL_RESULTS
 from facelib.data.ingest import load_images
-from facelib.evaluation.crop_scale import zoom_chips
+from facelib.evaluation.crop_scale import zoom_faces
 from facelib.metrics import auc
 from facelib.models.network import load_network, predict_outputs
 from facelib.prediction.ood import (
     MOST_REFERENCES,
     NEIGHBOUR,
-    UNUSUAL_PERCENT,
-    fit_familiarity,
+    OOD_PERCENTILE,
+    fit_ood,
     neighbour_distance,
     unit_length,
 )
 from facelib.runs import open_run, write_json
-from facelib.schema import age_band
-from facelib.statistics import bootstrap, rate
+from facelib.schema import all_known
+from facelib.statistics import Bootstrap, rate
 from facelib.synthetic.drawing import draw_face
 from studies.face_box import other_patches
 
@@ -53,7 +53,7 @@ def enlarged(square: np.ndarray, px: int) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((px, px)))
 
 
-def strangers(chips: np.ndarray) -> dict[str, np.ndarray]:
+def other_pictures(chips: np.ndarray) -> dict[str, np.ndarray]:
     """Pictures by kind, uint8 (n, px, px, 3), of which faces are made from `chips`."""
     px, rng = chips.shape[1], np.random.default_rng(0)
     noise = rng.integers(0, 256, (MOST, px // 8, px // 8, 3), dtype=np.uint8)
@@ -66,19 +66,19 @@ def strangers(chips: np.ndarray) -> dict[str, np.ndarray]:
         "blurred": np.stack(
             [np.asarray(Image.fromarray(chip).filter(ImageFilter.GaussianBlur(10 * px / 200))) for chip in chips]
         ),
-        "far away": zoom_chips(chips, 1.8),
+        "far away": zoom_faces(chips, 1.8),
     }
 
 
 def mahalanobis(points: np.ndarray, centre: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distance of points (n, width)."""
-    apart = points - centre
-    return np.einsum("ij,jk,ik->i", apart, precision, apart)
+    offset = points - centre
+    return np.einsum("ij,jk,ik->i", offset, precision, offset)
 
 
 def methods(train: np.ndarray, classes: np.ndarray, seed: int) -> dict:
     """Distances by name, each a function of features (n, width)."""
-    sample = fit_familiarity(train, train[:1], seed).reference
+    sample = fit_ood(train, train[:1], seed).reference
     train = train.astype(np.float64)
     mean, precision = train.mean(axis=0), np.linalg.inv(ledoit_wolf(train)[0])
     means = {name: train[classes == name].mean(axis=0) for name in np.unique(classes)}
@@ -100,30 +100,34 @@ def main(name: str) -> None:
     run = open_run(name)
     faces, split, embeddings = run.load_table("faces"), run.load_table("splits"), run.load_array("embeddings")
     network, _ = load_network(run.require("checkpoints/model.safetensors"))
-    usable = (split["kept"] & faces["age"].notna() & (faces["gender"] >= 0)).to_numpy() & np.isfinite(embeddings[:, 0])
+    labels = [attribute for attribute in run.learned if not attribute.sensitive]
+    usable = split["representative"].to_numpy() & all_known(faces, labels) & np.isfinite(embeddings[:, 0])
     rows = {part: np.flatnonzero(usable & (split["split"] == part)) for part in ("train", "calibration", "validation")}
-    rng = np.random.default_rng(run.profile.seed)
+    rng = np.random.default_rng(run.settings.seed)
     chips = load_images(run, faces)[rng.permutation(rows["validation"])[:MOST]]
     features = {part: embeddings[rows[part]].astype(np.float32) for part in rows}
-    kinds = {kind: predict_outputs(network, pictures)["features"] for kind, pictures in strangers(chips).items()}
-    labels = faces.iloc[rows["train"]]
-    classes = np.array(age_band(labels["age"]).codes) * 2 + labels["gender"].to_numpy(int)
+    kinds = {kind: predict_outputs(network, pictures)["features"] for kind, pictures in other_pictures(chips).items()}
+    strata = [attribute.strata(faces[attribute.name]).iloc[rows["train"]] for attribute in labels]
+    classes = np.array(["_".join(names) for names in zip(*strata, strict=True)])
     table = []
-    for method, distance in methods(features["train"], classes, run.profile.seed).items():
+    for method, distance in methods(features["train"], classes, run.settings.seed).items():
         own = distance(features["validation"])
-        limit = np.percentile(distance(features["calibration"]), UNUSUAL_PERCENT)
-        said = {"method": method, "validation_flagged": rate(int((own > limit).sum()), len(own)).to_dict()}
-        print(f"{method:22}{'validation':16}{said['validation_flagged']['value']:.1%} flagged")
+        limit = np.percentile(distance(features["calibration"]), OOD_PERCENTILE)
+        result = {"method": method, "validation_flagged": rate(int((own > limit).sum()), len(own)).to_dict()}
+        print(f"{method:22}{'validation':16}{result['validation_flagged']['value']:.1%} flagged")
         for kind, points in kinds.items():
             far = distance(points)
             scores, is_other = np.concatenate([own, far]), np.repeat([0, 1], [len(own), len(far)])
-            area = bootstrap(auc, is_other, scores, resamples=500, seed=run.profile.seed)
+            area = Bootstrap(500, run.settings.seed)(auc, is_other, scores)
             flagged = rate(int((far > limit).sum()), len(far))
-            said[kind] = {"auroc": area.to_dict(), "flagged": flagged.to_dict()}
+            result[kind] = {"auroc": area.to_dict(), "flagged": flagged.to_dict()}
             print(f"{method:22}{kind:16}AUROC {area}, {flagged.value:.0%} flagged")
-        table.append(said)
+        table.append(result)
     facts = {"run": run.name, "references": min(MOST_REFERENCES, len(rows["train"]))}
-    write_json(EXTERNAL_RESULTS / "unlike.json", facts | {part: len(rows[part]) for part in rows} | {"methods": table})
+    write_json(
+        EXTERNAL_RESULTS / "out_of_distribution.json",
+        facts | {part: len(rows[part]) for part in rows} | {"methods": table},
+    )
 
 
 if __name__ == "__main__":
