@@ -85,13 +85,23 @@ def tiny_network(tiny):
 
 
 @pytest.fixture
-def familiarity(tiny_network, noise_images):
-    """The tiny network's familiarity, with the noise pictures for training and calibration faces."""
+def ood_score(tiny_network, noise_images):
+    """The tiny network's out-of-distribution score, with the noise pictures as training and calibration faces."""
     from facelib.models.network import predict_outputs
-    from facelib.prediction.ood import fit_familiarity
+    from facelib.prediction.ood import fit_ood
 
     features = predict_outputs(tiny_network, noise_images)["features"]
-    return fit_familiarity(features, features, 0)
+    return fit_ood(features, features, 0)
+
+
+@pytest.fixture
+def tiny_predictor(tiny_network, ood_score):
+    """A predictor of 32 px images with the tiny network's own outputs and age intervals of 5 years to each side."""
+    from facelib.prediction.calibration import AgeIntervals
+    from facelib.prediction.predictor import Predictor
+
+    temperatures = {"gender": 1.0, "ethnicity": 1.0}
+    return Predictor(tiny_network, None, "direct", temperatures, AgeIntervals((), (5.0,)), ood_score, 32, True)
 
 
 @pytest.fixture
