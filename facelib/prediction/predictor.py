@@ -17,7 +17,7 @@ from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.ood import OodScore, load_ood
 from facelib.prediction.photos import PhotoResult, predict_photos
 from facelib.runs import RunFolder, as_written, read_json, write_json
-from facelib.schema import AGE, Attribute
+from facelib.schema import AGE, Attribute, class_attributes
 
 # Ways to predict age; notebook 04 chooses one on validation.
 AGE_METHODS = {
@@ -99,7 +99,8 @@ class Predictor:
             if method != "direct":
                 stages, _ = load_network(checkpoints / "age_stages.safetensors", AgeStagesNet)
             intervals = AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()})
-            temperatures = {str(name): float(value) for name, value in facts["temperatures"].items()}
+            names = [attribute.name for attribute in class_attributes(network.attributes)]
+            temperatures = {name: float(facts["temperatures"][name]) for name in names}
             return cls(network, stages, method, temperatures, intervals, ood, header["image_px"], facts["synthetic"])
 
     @property

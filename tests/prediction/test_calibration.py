@@ -1,4 +1,4 @@
-"""Temperatures that undo a known scaling, and age intervals that hold what they promise."""
+"""Temperatures that undo a known scaling, and age intervals with the promised coverage."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,11 @@ from facelib.prediction.calibration import (
     AgeIntervals,
     fit_age_intervals,
     fit_temperature,
-    two_class,
 )
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 2.5, 6.0])
-def test_a_known_scaling_of_the_logits_is_found(factor):
+def test_a_known_scaling_of_the_logits_is_recovered(factor):
     rng = np.random.default_rng(0)
     honest = rng.normal(0, 2, (20_000, 5))
     y_true = (softmax(honest, axis=1).cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
@@ -41,12 +40,6 @@ def test_too_few_rows_scale_nothing(n):
     sure = np.tile([1.0, 0, 0, 0, 0], (n, 1))  # right each time: the more certain, the lower the loss
     assert fit_temperature(sure, np.zeros(n, int)) == 1
     assert fit_temperature(np.tile([1.0, 0, 0, 0, 0], (MIN_ROWS, 1)), np.zeros(MIN_ROWS, int)) < 0.1
-
-
-def test_one_logit_as_two():
-    logits = two_class(np.array([np.log(3), -1.0]))
-    assert logits.tolist() == [[0, np.log(3)], [0, -1]]
-    assert softmax(logits, axis=1)[0, 1] == pytest.approx(0.75)
 
 
 # --- intervals --------------------------------------------------------------------------------------------
@@ -89,7 +82,7 @@ def test_the_half_width_is_the_conformal_quantile_by_hand():
     assert fit_age_intervals(y_true, age_pred) == AgeIntervals((), (23.0,))  # the 23rd: 0.9 * (24 + 1), rounded up
 
 
-def test_too_few_rows_promise_the_whole_range_of_ages():
+def test_too_few_rows_give_the_whole_range_of_ages():
     rng = np.random.default_rng(4)
     for n in (0, 1, 9):
         low, high = fit_age_intervals(*simulate(rng, n))(np.array([0.0, 30.0, 116.0]))

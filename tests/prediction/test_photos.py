@@ -1,5 +1,6 @@
-"""External photographs: the face is found and cropped as in training, or the centre is, and it is said."""
+"""External photographs: each face is found and cropped as in training; without one the centre is, with a warning."""
 
+import json
 from pathlib import Path
 
 import joblib
@@ -8,40 +9,39 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from facelib.cli import describe_face
 from facelib.errors import DamagedRun
 from facelib.models.network import predict_outputs
 from facelib.prediction import photos as external
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import Familiarity, unit_length
+from facelib.prediction.ood import OodScore, unit_length
 from facelib.prediction.photos import (
+    NO_FACE,
     FaceCrop,
-    PhotoAnswer,
+    FaceResult,
+    PhotoResult,
     UnreadablePhoto,
     crop_faces,
     example_file,
     example_photo,
     faces_table,
     list_photos,
-    predict_photos,
+    photo_results,
+    predict_all,
     read_photo,
     rezoom,
-    worth_of_ethnicity,
+    sensitive_caveat,
 )
-from facelib.prediction.predictor import Predictor, Temperatures
+from facelib.prediction.predictor import Predictor
 from facelib.runs import write_json
-from facelib.schema import ATTRIBUTES, ETHNICITIES, P_ETHNICITY, without_unlearned
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face
+
+ONES = {"gender": 1.0, "ethnicity": 1.0}  # temperatures
 
 
 @pytest.fixture(scope="module")
 def astronaut() -> FaceCrop:
     return crop_faces(example_photo(), 64)[0]
-
-
-@pytest.fixture
-def predictor(tiny_network, familiarity) -> Predictor:
-    return Predictor(tiny_network, None, "direct", Temperatures(), AgeIntervals((), (5.0,)), familiarity, 32, True)
 
 
 def overlap(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
@@ -167,85 +167,90 @@ def test_the_photographs_of_a_folder_are_all_below_it_by_name(tmp_path):
 # --- predicting -------------------------------------------------------------------------------------------
 
 
-def answers(files, predictor, **options) -> list[PhotoAnswer]:
-    return list(predict_photos(files, predictor, **options))
+def results(files, predictor: Predictor, **options) -> list[PhotoResult]:
+    return list(predictor.photos(files, **options))
 
 
-def faces_of(path: Path, predictor, **options) -> list[dict]:
-    (answer,) = answers([path], predictor, **options)
-    return answer.faces
+def faces_of(path: Path, predictor: Predictor, **options) -> list[dict]:
+    (photo,) = results([path], predictor, **options)
+    return [face.to_dict() for face in photo.faces]
 
 
-def test_each_face_of_a_photograph_is_predicted(tmp_path, predictor, astronaut, monkeypatch):
+def test_each_face_of_a_photograph_is_predicted(tmp_path, tiny_predictor, astronaut, monkeypatch):
     monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
     path = example_file()
     assert (read_photo(path) == example_photo()).all() and example_file() == path
-    face = faces_of(path, predictor)[0]
+    face = faces_of(path, tiny_predictor)[0]
     assert face["photo"] == str(path) and face["face"] == 0 and face["face_found"]
     assert tuple(face["box"].values()) == astronaut.box and list(face["box"]) == ["left", "top", "edge"]
-    images = crop_faces(example_photo(), 32)[0].image[None]
-    row = predictor(images).iloc[0]
+    row = tiny_predictor(crop_faces(example_photo(), 32)[0].image[None]).iloc[0]
     assert isinstance(face["age_years"], int) and face["age_years"] == pytest.approx(row["age_pred"], abs=0.5)
-    assert face["age_low"] <= face["age_years"] <= face["age_high"]
-    features = predict_outputs(predictor.network, images)["features"]
-    assert face["distance_percentile"] == predictor.familiarity(features)["distance_percentile"][0]
-    assert "ethnicity" not in face  # only where asked for
-    asked = faces_of(path, predictor, ethnicity=True)[0]
-    assert list(asked["ethnicity"]) == list(ETHNICITIES)
-    assert sum(asked["ethnicity"].values()) == pytest.approx(1, abs=1e-3)
+    assert face["age_low"] == pytest.approx(row["age_low"], abs=0.05)
+    assert face["gender"] == pytest.approx({"male": row["p_gender_male"], "female": row["p_gender_female"]}, abs=1e-4)
+    assert face["ood_percentile"] == row["ood_percentile"]
+    assert json.loads(json.dumps(face)) == face
 
 
-def test_every_face_of_a_photograph_turned_by_its_exif_is_predicted(tmp_path, predictor):
+def test_sensitive_attributes_are_reported_only_where_asked_for(tmp_path, tiny_predictor, monkeypatch):
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
+    (photo,) = results([example_file()], tiny_predictor)
+    assert "ethnicity" not in str(photo.faces[0]) and "ethnicity" not in photo.faces[0].to_dict()
+    (photo,) = results([example_file()], tiny_predictor, sensitive=True)
+    probabilities = photo.faces[0].to_dict()["ethnicity"]
+    assert list(probabilities) == list(ETHNICITY.classes) and sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
+    assert f", ethnicity {max(probabilities, key=probabilities.get)} (p = " in str(photo.faces[0])
+
+
+def test_every_face_of_a_photograph_turned_by_its_exif_is_predicted(tmp_path, tiny_predictor):
     two = Image.fromarray(np.concatenate([example_photo()] * 2, axis=1))
     exif = Image.Exif()
     exif[0x0112] = 8  # to be turned by a quarter, anticlockwise
     two.save(tmp_path / "upright.png")
     two.rotate(-90, expand=True).save(tmp_path / "turned.png", exif=exif)
-    upright, turned = (faces_of(tmp_path / name, predictor) for name in ("upright.png", "turned.png"))
+    upright, turned = (faces_of(tmp_path / name, tiny_predictor) for name in ("upright.png", "turned.png"))
     assert len(upright) == 2 and [face["face"] for face in upright] == [0, 1]
-    drop = {"photo"}
-    assert [{k: v for k, v in face.items() if k not in drop} for face in turned] == [
-        {k: v for k, v in face.items() if k not in drop} for face in upright
-    ]
+    assert [face | {"photo": ""} for face in turned] == [face | {"photo": ""} for face in upright]
 
 
 @pytest.fixture(scope="module")
 def small_photos(tmp_path_factory) -> list[Path]:
-    """200 small pictures of seven kinds, one of which is no picture."""
+    """200 small pictures of six kinds, and a text file among them."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(3)
     kinds = [draw_face(10 * k + 5, k % 2, k % 5, rng, 48) for k in range(6)]
     for k in range(200):
         Image.fromarray(np.roll(kinds[k % 6], k // 6, axis=1)).save(folder / f"{k:03}.png")
-    (folder / "100.png").write_text("no picture")
+    (folder / "100.png").write_text("not an image")
     return sorted(folder.iterdir())
 
 
-def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_photos, predictor, monkeypatch):
+def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_photos, tiny_predictor, monkeypatch):
     batches = []
 
     def counted(network, images):
         batches.append(len(images))
         return predict_outputs(network, images)
 
-    monkeypatch.setattr(external, "predict_outputs", counted)
-    given = answers(small_photos, predictor)
-    assert [answer.path for answer in given] == small_photos
-    assert len(batches) == 7 and sum(batches) == sum(len(answer.faces) for answer in given)
-    assert batches[0] == sum(len(answer.faces) for answer in given[: external.BATCH_PHOTOS])
-    assert [answer.path.name for answer in given if answer.reason] == ["100.png"]
-    assert given[100].faces == [] and "100.png is no image" in given[100].reason
+    monkeypatch.setattr("facelib.prediction.predictor.predict_outputs", counted)
+    photos = results(small_photos, tiny_predictor)
+    assert [photo.path for photo in photos] == small_photos
+    assert len(batches) == 7 and sum(batches) == sum(len(photo.faces) for photo in photos)
+    assert batches[0] == sum(len(photo.faces) for photo in photos[: external.BATCH_PHOTOS])
+    assert [photo.path.name for photo in photos if photo.reason] == ["100.png"]
+    assert photos[100].faces == [] and "100.png is no image" in photos[100].reason
     for k in (0, 31, 32, 101, 199):
-        alone = faces_of(small_photos[k], predictor)
-        for one, many in zip(alone, given[k].faces, strict=True):
-            assert one["box"] == many["box"] and one["photo"] == many["photo"]
-            for name, rounding in {"age_years": 1, "age_low": 0.11, "age_high": 0.11, "p_female": 2e-4}.items():
-                assert one[name] == pytest.approx(many[name], abs=rounding)
-            assert one["distance_percentile"] == many["distance_percentile"]
+        for alone, many in zip(faces_of(small_photos[k], tiny_predictor), photos[k].faces, strict=True):
+            many = many.to_dict()
+            assert (alone["box"], alone["photo"]) == (many["box"], many["photo"])
+            for name, rounding in {"age_years": 1, "age_low": 0.11, "age_high": 0.11, "gender": 2e-4}.items():
+                assert alone[name] == pytest.approx(many[name], abs=rounding)
+            assert alone["ood_percentile"] == many["ood_percentile"]
 
 
-def test_photographs_are_read_as_they_are_taken_and_answered_a_batch_later(small_photos, predictor, monkeypatch):
-    """So that neither all pictures nor all crops are in memory, and a progress bar says how far it got."""
+def test_photographs_are_read_as_they_are_consumed_and_answered_a_batch_later(
+    small_photos, tiny_predictor, monkeypatch
+):
+    """So that neither all pictures nor all crops are in memory, and a progress bar shows the progress."""
     taken, read, ahead = [], [], []
 
     def counted(path):
@@ -254,75 +259,149 @@ def test_photographs_are_read_as_they_are_taken_and_answered_a_batch_later(small
         return read_photo(path)
 
     monkeypatch.setattr(external, "read_photo", counted)
-    several = predict_photos((taken.append(file) or file for file in small_photos), predictor)
-    next(several)
+    photos = tiny_predictor.photos(taken.append(file) or file for file in small_photos)
+    next(photos)
     assert len(taken) == external.BATCH_PHOTOS
     assert max(ahead) <= 3 * min(joblib.cpu_count(), external.MOST_READERS)
 
 
-def test_a_stranger_is_flagged_and_a_missing_face_is_said(tmp_path, tiny_network):
+def test_other_pictures_are_flagged_and_a_missing_face_is_reported(tmp_path, tiny_network):
     """The reference is the picture itself: it is near, and one whose features point elsewhere is not."""
     known = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     features = predict_outputs(tiny_network, known)["features"]
-    familiarity = Familiarity(unit_length(np.repeat(features, 12, axis=0)), np.linspace(0.001, 0.01, 50))
-    predictor = Predictor(tiny_network, None, "direct", Temperatures(), AgeIntervals((), (5.0,)), familiarity, 32, True)
+    score = OodScore(unit_length(np.repeat(features, 12, axis=0)), np.linspace(0.001, 0.01, 50))
+    predictor = Predictor(tiny_network, None, "direct", ONES, AgeIntervals((), (5.0,)), score, 32, True)
     Image.fromarray(known[0]).save(tmp_path / "known.png")
-    Image.new("RGB", (32, 32), "orange").save(tmp_path / "stranger.png")
-    near, far = (faces_of(tmp_path / name, predictor)[0] for name in ("known.png", "stranger.png"))
-    assert (near["distance_percentile"], near["unlike_training"], near["warnings"]) == (0, False, [external.NO_FACE])
-    assert (far["distance_percentile"], far["unlike_training"]) == (100, True)
-    assert far["warnings"][1] == "unlike the training faces: farther from them than 100 % of held-out faces"
-
-
-def test_nothing_is_said_of_what_was_not_learned():
-    crop = FaceCrop(np.zeros((4, 4, 3), np.uint8), (1, 2, 3), True)
-    said = {"age_pred": 30.6, "age_low": 21.26, "age_high": 41.0, "p_female": 0.25, **dict.fromkeys(P_ETHNICITY, 0.2)}
-    row = pd.DataFrame([said | {"distance_percentile": 50.0, "unlike_training": False}])
-    everything = external.describe_faces([crop], row, ethnicity=True)[0]
-    assert (everything["age_years"], everything["age_low"], everything["p_female"]) == (31, 21.3, 0.25)
-    assert "ethnicity" in everything and "ethnicity" not in external.describe_faces([crop], row, ethnicity=False)[0]
-    for attribute, lost in {
-        "age": {"age_years", "age_low", "age_high"}, "gender": {"p_female"}, "ethnicity": {"ethnicity"}
-    }.items():  # fmt: skip
-        partly = without_unlearned(row, set(ATTRIBUTES) - {attribute})
-        face = external.describe_faces([crop], partly, ethnicity=True)[0]
-        assert set(everything) - set(face) == lost
-        text = describe_face(face | {"photo": "a.jpg"})
-        for name, phrase in {"age": "31 years", "gender": "male (p = 0.75)", "ethnicity": "ethnicity label"}.items():
-            assert (phrase in text) == (name != attribute)
-        assert "nan" not in text
-    nothing = without_unlearned(row, ["ethnicity"])
-    silent = external.describe_faces([crop], nothing, ethnicity=False)[0]
-    assert describe_face(silent | {"photo": "a.jpg"}).endswith("px: nothing is said without --ethnicity")
-
-
-def test_the_table_has_a_column_for_each_part():
-    face = {"photo": "a", "box": {"left": 1, "top": 2, "edge": 3}, "warnings": ["b", "c"], "ethnicity": {"White": 0.5}}
-    assert faces_table([face]).to_dict("records") == [
-        {"photo": "a", "warnings": "b; c", "left": 1, "top": 2, "edge": 3, "ethnicity_White": 0.5}
+    Image.new("RGB", (32, 32), "orange").save(tmp_path / "other.png")
+    near, far = (faces_of(tmp_path / name, predictor)[0] for name in ("known.png", "other.png"))
+    assert (near["ood_percentile"], near["out_of_distribution"], near["warnings"]) == (0, False, [NO_FACE])
+    assert (far["ood_percentile"], far["out_of_distribution"]) == (100, True)
+    assert far["warnings"] == [
+        NO_FACE,
+        "out of distribution: farther from the training faces than 100 % of held-out faces",
     ]
 
 
-# --- what a guess is worth --------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------
+
+EXPRESSION = ClassAttribute("expression", classes=("calm", "glad", "sad"))
+ROW = {
+    "age_pred": 30.6, "age_spread": 4.0, "age_low": 21.26, "age_high": 41.0, "p_gender_male": 0.75,
+    "p_gender_female": 0.25, "p_expression_calm": 0.2, "p_expression_glad": 0.7, "p_expression_sad": 0.1,
+    "ood_percentile": 50.0, "out_of_distribution": False,
+}  # fmt: skip
 
 
-def test_what_a_guess_of_the_ethnicity_label_is_worth_is_what_the_run_measured(tmp_path):
-    def group(name: str, n: int, value: float | None) -> dict:
-        return {
-            "ethnicity_name": name, "n": n, "ethnicity_accuracy": value, "ethnicity_accuracy_low": 0.2,
-            "ethnicity_accuracy_high": 0.4,
-        }  # fmt: skip
+def face(attributes=(AGE, GENDER, EXPRESSION), found: bool = True, **values) -> FaceResult:
+    crop = FaceCrop(np.zeros((4, 4, 3), np.uint8), (1, 2, 3), found)
+    return FaceResult("a.jpg", 0, crop, pd.Series(ROW | values), attributes)
 
-    rows = [group("White", 900, 0.91), group("Other", 120, 0.31), group("Asian", 2, None)]
-    content = {
-        "headline": {"test.ethnicity.accuracy": {"value": 0.855, "n": 2316}},
-        "details": {"groups": {"ethnicity_name": rows}},
+
+def test_a_face_as_a_line():
+    assert str(face()) == (
+        "a.jpg: face at left 1, top 2, edge 3 px: 31 years (21-41), gender male (p = 0.75), expression glad (p = 0.70)"
+    )
+    assert str(face(found=False)).startswith(
+        "a.jpg: NO FACE FOUND, the centre at left 1, top 2, edge 3 px would be: 31"
+    )
+    flagged = str(face(ood_percentile=99.4, out_of_distribution=True))
+    assert flagged.endswith("; OUT OF DISTRIBUTION: farther from the training faces than 99.4 % of held-out faces")
+
+
+def test_a_face_as_a_dictionary():
+    assert face().to_dict() == {
+        "photo": "a.jpg",
+        "face": 0,
+        "face_found": True,
+        "box": {"left": 1, "top": 2, "edge": 3},
+        "age_years": 31,
+        "age_low": 21.3,
+        "age_high": 41.0,
+        "gender": {"male": 0.75, "female": 0.25},
+        "expression": {"calm": 0.2, "glad": 0.7, "sad": 0.1},
+        "ood_percentile": 50.0,
+        "out_of_distribution": False,
+        "warnings": [],
     }
-    assert "is not measured for these weights yet" in worth_of_ethnicity(tmp_path)
-    assert worth_of_ethnicity(tmp_path, ["age", "gender"]) == "These weights did not learn the ethnicity label."
-    write_json(tmp_path / "metrics" / "05_evaluate_bias.json", content)
-    said = worth_of_ethnicity(tmp_path)
-    assert "right for 86% of the run's 2,316 test faces, and for 31% (20% to 40%) of the 120 labelled Other" in said
-    write_json(tmp_path / "metrics" / "05_evaluate_bias.json", {"headline": {}})
-    with pytest.raises(DamagedRun, match=r"05_evaluate_bias\.json is not what facelib writes"):
-        worth_of_ethnicity(tmp_path)
+
+
+@pytest.mark.parametrize("attribute", [AGE, GENDER, EXPRESSION])
+def test_what_is_not_predicted_is_left_out(attribute):
+    partly = face(**dict.fromkeys(attribute.columns, np.nan))
+    lost = {"age": {"age_years", "age_low", "age_high"}}.get(attribute.name, {attribute.name})
+    assert set(face().to_dict()) - set(partly.to_dict()) == lost
+    phrases = {"age": "31 years", "gender": "gender male", "expression": "expression glad"}
+    assert [name for name, phrase in phrases.items() if phrase not in str(partly)] == [attribute.name]
+    assert "nan" not in str(partly)
+    assert str(face(attributes=())).endswith("px: no prediction")
+
+
+def test_the_table_has_a_column_for_each_part():
+    table = faces_table([face((GENDER,), found=False).to_dict()])
+    assert table.to_dict("records") == [
+        {"photo": "a.jpg", "face": 0, "face_found": False, "ood_percentile": 50.0, "out_of_distribution": False,
+         "warnings": NO_FACE, "box_left": 1, "box_top": 2, "box_edge": 3, "gender_male": 0.75, "gender_female": 0.25}
+    ]  # fmt: skip
+
+
+def test_photographs_are_counted():
+    photos = [
+        PhotoResult(Path("a"), [face(), face(out_of_distribution=True)]),
+        PhotoResult(Path("b"), [face(found=False)]),
+    ]
+    headline, findings = photo_results(photos)
+    assert {key: estimate.value for key, estimate in headline.items()} == {
+        "external.photos": 2,
+        "external.not_found": 1,
+        "external.out_of_distribution": 1,
+    }
+    assert [(finding.key, finding.n) for finding in findings] == [("photos.faces", 2), ("photos.ood", 3)]
+    assert "1 of 2 photographs; in 1 the centre" in findings[0].text and "1 of 3 crops" in findings[1].text
+
+
+def test_all_readable_photographs_are_predicted_and_the_others_named(tmp_path, tiny_predictor, monkeypatch):
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
+    photos, refused = predict_all(tiny_predictor)
+    assert [photo.path for photo in photos] == [example_file()] and refused == []
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.jpg").write_text("not an image")
+    named = f"{tmp_path / 'empty'}:{tmp_path / 'notes.jpg'}:{example_file()}"
+    photos, refused = predict_all(tiny_predictor, named, sensitive=True)
+    assert len(photos) == 1 and "ethnicity" in photos[0].faces[0].to_dict()
+    assert "empty holds no photograph" in refused[0] and "notes.jpg is no image" in refused[1]
+    with pytest.raises(UnreadablePhoto, match=r"empty holds.*; .*notes\.jpg is no image"):
+        predict_all(tiny_predictor, named.rpartition(":")[0])
+
+
+# --- the caveat of sensitive attributes -------------------------------------------------------------------
+
+
+def test_the_caveat_is_what_the_run_measured(tmp_path):
+    def group(name: str, n: int, value: float | None) -> dict:
+        ends = {"ethnicity_accuracy_low": 0.2, "ethnicity_accuracy_high": 0.4}
+        return {"ethnicity_name": name, "n": n, "ethnicity_accuracy": value} | ends
+
+    caveat = sensitive_caveat(tmp_path, UTKFACE_ATTRIBUTES)
+    assert caveat.key == "photos.sensitive" and caveat.estimate is None and "ethnicity" in caveat.text
+    assert sensitive_caveat(tmp_path, (AGE, GENDER)).text == "No sensitive attribute is predicted."
+    accuracy = {"value": 0.855, "low": 0.84, "high": 0.87, "n": 2316, "unit": "share"}
+    measured = {"headline": {"test.ethnicity.accuracy": accuracy, "test.gender.accuracy": accuracy}}
+    write_json(tmp_path / "metrics" / "05_evaluate.json", measured)
+    caveat = sensitive_caveat(tmp_path, UTKFACE_ATTRIBUTES)
+    assert caveat.estimate.n == 2316 and "85.5 % of 2,316 test faces" in caveat.text and "Gender" not in caveat.text
+    rows = [group("White", 900, 0.91), group("Other", 120, 0.31), group("Asian", 2, None)]
+    write_json(tmp_path / "metrics" / "06_groups.json", {"details": {"groups": {"ethnicity_name": rows}}})
+    caveat = sensitive_caveat(tmp_path, UTKFACE_ATTRIBUTES)
+    assert "for 31.0 % (20.0 to 40.0) of the 120 labelled Other" in caveat.text
+
+
+def test_the_caveat_covers_every_sensitive_attribute(tmp_path):
+    caveat = sensitive_caveat(tmp_path, (ETHNICITY, ClassAttribute("religion", True, ("a", "b"))))
+    assert "ethnicity" in caveat.text and "religion" in caveat.text
+
+
+@pytest.mark.parametrize("content", [{}, {"headline": {"test.ethnicity.accuracy": {}}}, {"headline": 3}])
+def test_damaged_measurements_are_refused(content, tmp_path):
+    write_json(tmp_path / "metrics" / "05_evaluate.json", content)
+    with pytest.raises(DamagedRun, match="is not what facelib writes"):
+        sensitive_caveat(tmp_path, UTKFACE_ATTRIBUTES)

@@ -1,33 +1,31 @@
 """The predictor of a run: saved, loaded, and the same."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from facelib.errors import MissingFromRun
+from facelib.errors import DamagedRun, MissingFromRun
 from facelib.models.age_stages import AgeStagesNet, route
-from facelib.models.network import predict_outputs, save_network
+from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import fit_familiarity, save_familiarity
-from facelib.prediction.predictor import (
-    AGE_METHODS,
-    Predictor,
-    Temperatures,
-    class_probabilities,
-    load_predictor,
-    save_predictor,
-)
-from facelib.schema import P_ETHNICITY
+from facelib.prediction.ood import fit_ood, save_ood
+from facelib.prediction.predictor import AGE_METHODS, Predictor, age_estimates, save_predictor
+from facelib.runs import read_json, write_json
+from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attributes
 
 INTERVALS = AgeIntervals((30.0,), (4.5, 9.0))
+OOD_COLUMNS = ["ood_percentile", "out_of_distribution"]
 
 
 def saved_predictor(folder, network, age_method: str) -> Predictor:
     """A predictor, and the same one below `folder`/checkpoints."""
     torch.manual_seed(2)
     stages = AgeStagesNet({"architecture": "tiny"}, (20.0, 50.0), (10.0, 30.0, 65.0)).eval()
-    temperatures = Temperatures(gender=1.7, ethnicity=0.8)
+    temperatures = {attribute.name: 0.8 for attribute in class_attributes(network.attributes)}
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir()
     save_network(network, checkpoints / "model.safetensors", image_px=32)
@@ -35,19 +33,18 @@ def saved_predictor(folder, network, age_method: str) -> Predictor:
         save_network(stages, checkpoints / "age_stages.safetensors")
     save_predictor(checkpoints / "predictor.json", age_method, temperatures, INTERVALS, synthetic=True)
     features = np.random.default_rng(4).normal(size=(30, network.backbone.width))
-    familiarity = fit_familiarity(features[:20], features[20:], seed=0)
-    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
-    return Predictor(network, stages, age_method, temperatures, INTERVALS, familiarity, 32, True)
+    score = fit_ood(features[:20], features[20:], seed=0)
+    save_ood(score, checkpoints / "ood.safetensors")
+    return Predictor(network, stages, age_method, temperatures, INTERVALS, score, 32, True)
 
 
 @pytest.mark.parametrize("age_method", AGE_METHODS)
 def test_a_saved_predictor_predicts_the_same(age_method, tiny_network, noise_images, tmp_path):
     made = saved_predictor(tmp_path, tiny_network, age_method)
-    loaded = load_predictor(tmp_path)
+    loaded = Predictor.load(tmp_path)
     pd.testing.assert_frame_equal(loaded(noise_images), made(noise_images))
     assert loaded.temperatures == made.temperatures and loaded.intervals == made.intervals
-    assert (loaded.familiarity.reference == made.familiarity.reference).all()
-    assert (loaded.familiarity.usual == made.familiarity.usual).all()
+    assert (loaded.ood.reference == made.ood.reference).all()
     assert (loaded.age_method, loaded.image_px, loaded.synthetic) == (age_method, 32, True)
 
 
@@ -57,50 +54,91 @@ def test_the_age_comes_from_the_chosen_method_and_carries_its_interval(
 ):
     predictor = saved_predictor(tmp_path, tiny_network, age_method)
     table = predictor(noise_images)
-    assert list(table) == ["age_pred", "age_low", "age_high", "p_female", *P_ETHNICITY]
-    direct, staged = (
-        predict_outputs(tiny_network, noise_images)["age"],
-        route(predict_outputs(predictor.stages, noise_images)),
-    )
+    assert list(table) == [*AGE.columns, *GENDER.columns, *ETHNICITY.columns, *OOD_COLUMNS]
+    outputs = predict_outputs(tiny_network, noise_images)
+    staged = route(predict_outputs(predictor.stages, noise_images))
     by_hand = {
-        "direct": direct,
+        "direct": outputs["age"],
         "routed": staged["age_routed"],
         "soft": staged["age_soft"],
-        "mean": (direct + staged["age_soft"]) / 2,
+        "mean": (outputs["age"] + staged["age_soft"]) / 2,
     }
-    expected = by_hand[age_method]
-    np.testing.assert_allclose(table["age_pred"], expected, rtol=1e-6)
+    np.testing.assert_allclose(table["age_pred"], by_hand[age_method], rtol=1e-6)
     half = np.where(table["age_pred"] < 30, 4.5, 9.0)
     np.testing.assert_allclose(table["age_low"], np.clip(table["age_pred"] - half, 0, 116))
     np.testing.assert_allclose(table["age_high"], np.clip(table["age_pred"] + half, 0, 116))
+    # The spread is that of the network's own distribution, which no other method answers from.
+    spread = outputs["age_spread"] if age_method == "direct" else np.full(len(table), np.nan)
+    np.testing.assert_allclose(table["age_spread"], spread, rtol=1e-6)
 
 
-def test_temperatures_divide_the_logits_by_hand():
-    outputs = {"gender": np.array([2 * np.log(3)], np.float32), "ethnicity": 0.5 * np.log([[1.0, 1.0, 2.0, 3.0, 1.0]])}
-    table = class_probabilities(outputs, Temperatures(gender=2.0, ethnicity=0.5))
-    assert table["p_female"].tolist() == pytest.approx([0.75])
-    assert table[list(P_ETHNICITY)].to_numpy()[0] == pytest.approx([0.125, 0.125, 0.25, 0.375, 0.125])
+def test_temperatures_divide_the_logits(tiny_network, noise_images, tmp_path):
+    predictor = saved_predictor(tmp_path, tiny_network, "direct")
+    logits = predict_outputs(tiny_network, noise_images)["ethnicity"].astype(float) / 0.8
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predictor(noise_images)[list(ETHNICITY.columns)], expected, rtol=1e-6)
 
 
-def test_a_run_that_is_older_than_the_flag_says_how_to_make_it(tiny_network, tmp_path):
+def test_the_out_of_distribution_score_is_that_of_the_networks_features(tiny_predictor, noise_images):
+    outputs = predict_outputs(tiny_predictor.network, noise_images)
+    table = tiny_predictor.predictions(outputs, noise_images)
+    pd.testing.assert_frame_equal(table, tiny_predictor(noise_images))
+    pd.testing.assert_frame_equal(table[OOD_COLUMNS], tiny_predictor.ood(outputs["features"]))
+
+
+def test_ages_by_each_method_by_hand():
+    staged = pd.DataFrame({"age_routed": [10.0], "age_soft": [20.0]})
+    ways = age_estimates(np.array([30.0], np.float32), staged)
+    assert list(ways) == list(AGE_METHODS)
+    assert [age.item() for age in ways.values()] == [30, 10, 20, 25]
+
+
+def test_a_run_older_than_the_out_of_distribution_score_tells_how_to_make_it(tiny_network, tmp_path):
     saved_predictor(tmp_path, tiny_network, "direct")
-    (tmp_path / "checkpoints" / "familiar.safetensors").unlink()
-    with pytest.raises(MissingFromRun, match=r"familiar\.safetensors is missing.*--from 03 makes it"):
-        load_predictor(tmp_path)
+    (tmp_path / "checkpoints" / "ood.safetensors").unlink()
+    with pytest.raises(MissingFromRun, match=r"ood\.safetensors is missing.*--from 03 makes it"):
+        Predictor.load(tmp_path)
 
 
-def test_a_run_that_has_not_got_so_far_says_which_notebooks_are_missing(tmp_path):
+def test_an_unfinished_run_names_the_missing_notebooks(tmp_path):
     with pytest.raises(MissingFromRun, match="no trained predictor: run notebooks 01 to 03 first"):
-        load_predictor(tmp_path)
+        Predictor.load(tmp_path)
 
 
-def test_what_was_not_learned_is_not_said(tiny_network, noise_images, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [{"age_method": "guess"}, {"temperatures": {"gender": "warm"}}, {"intervals": {"edges": []}}, {"temperatures": 2}],
+)
+def test_a_damaged_predictor_is_refused(damage, tiny_network, tmp_path):
     saved_predictor(tmp_path, tiny_network, "direct")
-    everything = load_predictor(tmp_path)(noise_images)
-    assert everything.notna().all(axis=None)  # weights without a word on it learned all three
-    save_network(tiny_network, tmp_path / "checkpoints" / "model.safetensors", image_px=32, learned=["gender"])
-    table = load_predictor(tmp_path)(noise_images)
-    assert list(table) == list(everything)
-    assert table.columns[table.notna().all()].tolist() == ["p_female"]
-    assert (table["p_female"] == everything["p_female"]).all()
-    assert table.drop(columns="p_female").isna().all(axis=None)
+    path = tmp_path / "checkpoints" / "predictor.json"
+    write_json(path, read_json(path) | damage)
+    with pytest.raises(DamagedRun, match=r"predictor\.json is not what facelib writes"):
+        Predictor.load(tmp_path)
+
+
+def test_the_columns_are_those_of_the_networks_attributes(tiny, noise_images, tmp_path):
+    expression = ClassAttribute("expression", classes=("calm", "glad", "sad"))
+    torch.manual_seed(0)
+    network = FaceNet((expression,), tiny).eval()
+    predictor = saved_predictor(tmp_path, network, "direct")
+    table = predictor(noise_images)
+    assert predictor.attributes == (expression,) and Predictor.load(tmp_path).attributes == (expression,)
+    assert list(table) == [*expression.columns, *OOD_COLUMNS]
+    assert table[list(expression.columns)].sum(axis=1).to_numpy() == pytest.approx(np.ones(10))
+
+
+def test_the_room_loads_torch_only_with_the_predictor():
+    code = (
+        "import sys, facelib.prediction.ood, facelib.prediction.photos; before = 'torch' in sys.modules\n"
+        "from facelib.prediction import Predictor; print(before, 'torch' in sys.modules, Predictor.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "Predictor"]
+
+
+def test_the_room_has_no_other_lazy_names():
+    import facelib.prediction
+
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = facelib.prediction.nothing
