@@ -12,7 +12,6 @@ from facelib import schema
 from facelib.explain.regions import REGIONS, region_map
 from facelib.plots import all as plots
 from facelib.runs import start_run
-from facelib.schema import age_band
 
 
 @pytest.fixture(autouse=True)
@@ -240,12 +239,6 @@ def test_faces_are_named_by_their_labels_and_unknown_ones_are_called_so(faces):
 # --- every other figure is drawn --------------------------------------------------------------------------
 
 
-def scored_frame() -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    age = rng.integers(1, 90, 200).astype(float)
-    return pd.DataFrame({"age": age, "age_pred": age + rng.normal(0, 5, 200), "age_band": age_band(age)})
-
-
 def region_table() -> pd.DataFrame:
     rows = [("age", "lime"), ("age", "noise"), ("gender", "lime"), ("gender", "noise")] * 3
     shares = np.random.default_rng(0).dirichlet(np.ones(len(REGIONS)), len(rows))
@@ -269,24 +262,6 @@ def points() -> pd.DataFrame:
     return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
 
 
-def bins_tried() -> pd.DataFrame:
-    ways = ("routed", "soft", "routed_overlap", "soft_overlap", "oracle_bin", "no_image")
-    return pd.DataFrame({"bins": [2, 6, 12], "bin_accuracy": [0.9, 0.6, 0.4]} | {way: [6.0, 5.0, 5.5] for way in ways})
-
-
-def margins() -> pd.DataFrame:
-    rows = {"zoom": [0.8, 1.0, 1.4]}
-    for name in ("mae", "gender_accuracy", "unlike_training"):
-        rows |= {name: [0.3, 0.2, 0.4], f"{name}_low": [0.2, 0.1, 0.3], f"{name}_high": [0.4, 0.3, 0.5]}
-    return pd.DataFrame(rows)
-
-
-def zooms() -> pd.DataFrame:
-    return pd.DataFrame(
-        {"zoom": [0.8, 1, 1.2], "age_pred": [30, 32, 31], "age_low": 25, "age_high": 40, "p_female": 0.9}
-    )
-
-
 CURVES = {("age", method): np.linspace(1, 0, 12).reshape(2, 6, 1) for method in ("lime", "edges")}
 MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam"): np.zeros((8, 8))}
 
@@ -300,16 +275,11 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
         lambda: plots.reliability_diagram(
             {"gender": points(), "ethnicity": points()}, {"gender": 0.05, "ethnicity": 0.1}
         ),
-        lambda: plots.age_scatter(scored_frame(), "Ages"),
         lambda: plots.attribution_grid(random_images(1)[0], MAPS, "Maps"),
         lambda: plots.region_outline(random_images(1, 32)[0], region_map(32), REGIONS),
         lambda: plots.region_heatmap(region_table(), REGIONS, np.full(len(REGIONS), 1 / len(REGIONS))),
         lambda: plots.faithfulness_curves(CURVES, "Curves"),
         lambda: plots.faithfulness_gains(gains_table(), "Gains"),
-        lambda: plots.photo_with_boxes(random_images(1, 40)[0], [(5, 5, 20)], ["26 years"]),
-        lambda: plots.zoom_curve(zooms(), "Zoom"),
-        lambda: plots.margin_curves(margins(), "Margin"),
-        lambda: plots.bin_study(bins_tried(), "Bins"),
     ],
 )
 def test_a_figure_is_drawn_the_same_twice(draw):
