@@ -11,26 +11,26 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from facelib.cli import describe_face, join_pairs
+from facelib.cli import join_pairs
 from facelib.errors import FacelibError, NotebookFailed
 from facelib.runs import read_csv
-from facelib.schema import ETHNICITIES
+from facelib.schema import ETHNICITY
 
 
 @pytest.fixture
-def trained_run(empty_runs, tiny_network, familiarity) -> str:
+def trained_run(empty_runs, tiny_predictor) -> str:
     """The name of a run that holds an untrained predictor for 32 px images."""
     from facelib.models.network import save_network
-    from facelib.prediction.calibration import AgeIntervals
-    from facelib.prediction.ood import save_familiarity
-    from facelib.prediction.predictor import Temperatures, save_predictor
+    from facelib.prediction.ood import save_ood
+    from facelib.prediction.predictor import save_predictor
     from facelib.runs import start_run
 
     checkpoints = start_run("tiny", "smoke").path / "checkpoints"
     checkpoints.mkdir()
-    save_network(tiny_network, checkpoints / "model.safetensors", image_px=32)
-    save_predictor(checkpoints / "predictor.json", "direct", Temperatures(), AgeIntervals((), (5.0,)), synthetic=True)
-    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
+    save_network(tiny_predictor.network, checkpoints / "model.safetensors", image_px=32)
+    facts = tiny_predictor.temperatures, tiny_predictor.intervals
+    save_predictor(checkpoints / "predictor.json", "direct", *facts, synthetic=True)
+    save_ood(tiny_predictor.ood, checkpoints / "ood.safetensors")
     return "tiny"
 
 
@@ -155,7 +155,7 @@ def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_noth
     code, out, err = facelib("predict", blank_photo, "--run", trained_run)
     assert code == 0 and out.count("\n") == 1
     assert f"{blank_photo}: NO FACE FOUND, the centre at left 10, top 0, edge 60 px would be: " in out
-    assert "ethnicity" not in out and "; UNLIKE THE TRAINING FACES, farther from them than 100 % of held-out" in out
+    assert "ethnicity" not in out and "; OUT OF DISTRIBUTION: farther from the training faces than 100 % of held" in out
     assert "predictions for photographs mean nothing" in err and err.count("\n") == 1
 
 
@@ -165,11 +165,12 @@ def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_p
     assert code == 0 and len(faces) == 2 and faces[0] == faces[1]
     assert faces[0]["box"] == {"left": 10, "top": 0, "edge": 60} and faces[0]["face_found"] is False
     assert faces[0]["age_low"] <= faces[0]["age_years"] <= faces[0]["age_high"]
-    assert list(faces[0]["ethnicity"]) == list(ETHNICITIES)
-    assert faces[0]["unlike_training"] is True and faces[0]["distance_percentile"] == 100
+    assert list(faces[0]["ethnicity"]) == list(ETHNICITY.classes)
+    assert sum(faces[0]["gender"].values()) == pytest.approx(1, abs=1e-3)
+    assert faces[0]["out_of_distribution"] is True and faces[0]["ood_percentile"] == 100
     assert len(faces[0]["warnings"]) == 2 and faces[0]["warnings"][0].startswith("no face found")
-    assert "How often the ethnicity label is guessed right is not measured for these weights yet" in err
-    assert "2 photographs, 0 unreadable, 2 without a face found; 0 faces; 2 unlike the training faces" in err
+    assert "ethnicity labels has not been measured for this run" in err
+    assert "2 photographs, 0 unreadable, 2 without a face found; 0 faces; 2 out of distribution" in err
 
 
 def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, blank_photo):
@@ -179,7 +180,7 @@ def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, bl
     (folder / "deeper").mkdir(parents=True)
     Image.fromarray(np.concatenate([example_photo()] * 2, axis=1)).save(folder / "deeper" / "two.jpg")
     shutil.copy(blank_photo, folder / "=1+1.png")
-    (folder / "broken.jpg").write_text("no picture")
+    (folder / "broken.jpg").write_text("not an image")
     csv = blank_photo.parent / "out" / "faces.csv"
     call = ("predict", folder, "--run", trained_run, "--ethnicity", "--csv", csv)
     code, out, err = facelib(*call, "--json")
@@ -197,9 +198,11 @@ def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, bl
     assert len(table) == 3
     for face, (_, row) in zip(faces, table.iterrows(), strict=True):
         assert row["warnings"] == "; ".join(face["warnings"])
-        assert row[["left", "top", "edge"]].tolist() == list(face["box"].values())
-        assert row[[f"ethnicity_{name}" for name in ETHNICITIES]].tolist() == list(face["ethnicity"].values())
-        same = [name for name in face if name not in ("box", "warnings", "ethnicity")]
+        nested = [name for name in face if isinstance(face[name], dict)]
+        assert nested == ["box", "gender", "ethnicity"]
+        for name in nested:
+            assert {part: row[f"{name}_{part}"] for part in face[name]} == face[name]
+        same = [name for name in face if name not in ("warnings", *nested)]
         assert row[same].to_dict() == {name: face[name] for name in same}
     code, out, _ = facelib(*call)
     assert code == 0 and out == ""  # the table takes the place of the lines
@@ -221,7 +224,7 @@ def test_a_name_of_two_lines_is_one_line_of_text(facelib, trained_run, blank_pho
 
 def test_where_no_photograph_can_be_read_each_says_why_and_the_code_is_2(facelib, trained_run, tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.jpg").write_text("no picture")
+    (tmp_path / "notes.jpg").write_text("not an image")
     call = ("predict", tmp_path / "gone.jpg", tmp_path / "notes.jpg", tmp_path / "empty", "--run", trained_run)
     code, out, err = facelib(*call, "--csv", tmp_path / "faces.csv")
     assert code == 2 and out == "" and not (tmp_path / "faces.csv").exists()
@@ -259,18 +262,18 @@ def test_a_run_without_a_model_says_what_to_do(facelib, blank_photo):
     assert code == 2 and "holds no trained predictor: run notebooks 01 to 03 first" in err
 
 
-def test_a_face_reads_as_one_line():
-    face = {"photo": "a.jpg", "face_found": True, "box": {"left": 1, "top": 2, "edge": 3}, "age_years": 26.4,
-            "age_low": 20.0, "age_high": 33.0, "p_female": 0.1, "unlike_training": False,
-            "distance_percentile": 40.0}  # fmt: skip
-    assert describe_face(face) == "a.jpg: face at left 1, top 2, edge 3 px: 26 years (20-33), male (p = 0.90)"
-    asked = face | {"p_female": 0.5, "ethnicity": {"White": 0.2, "Asian": 0.8}}
-    assert "female (p = 0.50)" in describe_face(asked)
-    assert describe_face(asked).endswith(", ethnicity label Asian (p = 0.80)")
-    flagged = describe_face(face | {"unlike_training": True, "distance_percentile": 99.4})
-    assert flagged.endswith("; UNLIKE THE TRAINING FACES, farther from them than 99.4 % of held-out faces")
-    missed = describe_face(face | {"face_found": False})
-    assert missed.startswith("a.jpg: NO FACE FOUND, the centre at left 1, top 2, edge 3 px would be: 26 years")
+def test_networks_of_sensitive_attributes_alone_predict_only_where_asked(facelib, trained_run, empty_runs, blank_photo):
+    import torch
+
+    from facelib.models.network import FaceNet, save_network
+
+    torch.manual_seed(0)
+    network = FaceNet((ETHNICITY,), "tiny").eval()
+    save_network(network, empty_runs / trained_run / "checkpoints" / "model.safetensors", image_px=32)
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run)
+    assert code == 0 and ": no prediction" in out and "they are predicted with --ethnicity" in err
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run, "--ethnicity")
+    assert code == 0 and ": ethnicity " in out and "with --ethnicity" not in err
 
 
 # --- audit ------------------------------------------------------------------------------------------------
