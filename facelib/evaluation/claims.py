@@ -1,6 +1,7 @@
 """The bias claims of an earlier analysis of UTKFace, each tested on this run: found, not found, or cannot tell.
 
-The analysis is "Demographic Prediction from Facial Images", source A of the README.
+The analysis is "Demographic Prediction from Facial Images", source A of the README. It is about age, gender and
+ethnicity as UTKFace labels them.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -9,17 +10,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from facelib import metrics, statistics
-from facelib.evaluation.gaps import spread_beyond_chance
-from facelib.evaluation.standardised import common_bands, interval, resample
-from facelib.schema import ETHNICITIES, age_band
-from facelib.statistics import CONFIDENCE, Estimate
+from facelib import metrics
+from facelib.evaluation.standardised import common_bands, resample
+from facelib.finding import Finding, listed
+from facelib.schema import AGE, ETHNICITY, GENDER
+from facelib.statistics import CONFIDENCE, Bootstrap, Estimate, rate_difference, spread_beyond_chance
 
 POWER = 0.80
 CLAIMS = 5
 ASIAN_MEN = "Asian men are called female more often than any other group of men (in source A almost twice as often)"
 SPREAD = "Age error differs across gender and ethnicity groups (in source A by about a year)"
 NO_SPREAD = 0.5  # years; a range certainly below half a year is not "about a year"
+FEWEST = {"men": 10, "old": 10, "spread": 20}  # faces of a group that takes part
+MALE, ASIAN = GENDER.parse("male"), ETHNICITY.parse("Asian")
 
 
 @dataclass(frozen=True)
@@ -60,192 +63,162 @@ def judge(claim: str, measure: str, estimate: Estimate, confidence: float, thres
     >>> judge("larger", "difference", Estimate(0.5, -1.0, 2.0, 50), 0.95).answer
     'cannot tell'
     """
-    if not np.isfinite([estimate.value, estimate.low, estimate.high]).all():
-        answer, smallest = "cannot tell", float("nan")
-    else:
-        answer = "found" if estimate.low > threshold else "not found" if estimate.high < threshold else "cannot tell"
+    answer, smallest = "cannot tell", float("nan")
+    if np.isfinite([estimate.value, estimate.low, estimate.high]).all():
+        answer = estimate.against(threshold, "not found", "found")
         z = stats.norm.ppf(0.5 + confidence / 2)
         error = (estimate.high - estimate.low) / (2 * z)
         smallest = threshold + (z + stats.norm.ppf(POWER)) * error
     return Claim(claim, measure, answer, estimate.value, estimate.low, estimate.high, smallest, estimate.n)
 
 
-def _wrong_gender(frame: pd.DataFrame) -> tuple[int, int]:
-    return int((frame["gender"] != frame["gender_pred"]).sum()), len(frame)
+def assess(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
+    """Source A's five claims about who is predicted worse, on an evaluation frame with age, gender and ethnicity.
 
-
-def test_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Source A's five claims about who is predicted worse.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `evaluation.evaluation_frame`.
-    resamples, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        One row per claim, the fields of `Claim`.
+    Returns a row per claim, the fields of `Claim`; intervals are widened for the number of claims.
     """
-    known = frame.dropna(subset=["age", "gender", "ethnicity"])
-    confidence = 1 - (1 - CONFIDENCE) / CLAIMS
-    claims = [
-        _babies(known, confidence),
-        _boys(known, confidence),
-        _asian_men(known, confidence, resamples, seed),
-        _older(known, confidence, resamples, seed),
-        _spread(known, confidence, seed),
-    ]
-    return pd.DataFrame([asdict(claim) for claim in claims])
+    return _assessed(frame, bootstrap, (_babies, _boys, _asian_men, _older, _spread))
 
 
-test_claims.__test__ = False  # not a test, whatever pytest makes of the name
+def assess_at_equal_ages(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
+    """The two claims that compare groups over many ages, with every group given the same age mix; see `assess`."""
+    return _assessed(frame, bootstrap, (_asian_men_standardised, _spread_standardised))
 
 
-def standardised_claims(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """The two claims that compare groups over many ages, with every group given the same age mix.
-
-    Parameters and intervals are those of `test_claims`; see `standardised` for the ages that are compared.
-
-    Returns
-    -------
-    DataFrame
-        The fields of `Claim`, with the texts of `test_claims` as `claim`.
-    """
-    known = frame.dropna(subset=["age", "gender", "ethnicity"])
-    confidence = 1 - (1 - CONFIDENCE) / CLAIMS
-    claims = [
-        _asian_men_standardised(known, confidence, resamples, seed),
-        _spread_standardised(known, confidence, seed),
-    ]
-    return pd.DataFrame([asdict(claim) for claim in claims])
+def _assessed(frame: pd.DataFrame, bootstrap: Bootstrap, claims: tuple) -> pd.DataFrame:
+    known = frame.dropna(subset=[AGE.name, GENDER.name, ETHNICITY.name])
+    known = known.assign(wrong=known["gender"] != known["gender_pred"], band=AGE.groups(known["age"]).astype(str))
+    widened = replace(bootstrap, confidence=1 - (1 - CONFIDENCE) / CLAIMS)
+    return pd.DataFrame([asdict(claim(known, widened)) for claim in claims])
 
 
-def _babies(known: pd.DataFrame, confidence: float) -> Claim:
-    young = known["age"] < 5
-    estimate = statistics.rate_difference(*_wrong_gender(known[young]), *_wrong_gender(known[~young]), confidence)
+def _difference(text: str, measure: str, first: pd.Series, second: pd.Series, confidence: float) -> Claim:
+    """Judge that a share of errors is larger among the first faces than among the second."""
+    counts = (number for wrong in (first, second) for number in (int(wrong.sum()), len(wrong)))
+    return judge(text, measure, rate_difference(*counts, confidence), confidence)
+
+
+def _babies(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
+    wrong, young = known["wrong"], known["age"] < 5
+    measure = f"gender error rate, ages 0-4 minus 5 and over; {wrong[young].sum()} of {wrong.sum()} errors are at 0-4"
     text = "Babies and toddlers drive the gender errors"
-    missed, theirs = _wrong_gender(known)[0], _wrong_gender(known[young])[0]
-    measure = f"gender error rate, ages 0-4 minus 5 and over; {theirs} of {missed} errors are theirs"
-    return judge(text, measure, estimate, confidence)
+    return _difference(text, measure, wrong[young], wrong[~young], bootstrap.confidence)
 
 
-def _boys(known: pd.DataFrame, confidence: float) -> Claim:
-    # Against girls of the same ages: against everybody it would only say again that children are hard.
+def _boys(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
+    # Against girls of the same ages: against all others it would only repeat that children are hard.
     minors = known[known["age"] <= 17]
-    boys, girls = minors[minors["gender"] == 0], minors[minors["gender"] == 1]
-    estimate = statistics.rate_difference(*_wrong_gender(boys), *_wrong_gender(girls), confidence)
+    boys = minors["gender"] == MALE
     text = "Boys up to 17 are called female more often than girls are called male"
-    return judge(text, "gender error rate up to 17 years, boys minus girls", estimate, confidence)
+    measure, wrong = "gender error rate up to 17 years, boys minus girls", minors["wrong"]
+    return _difference(text, measure, wrong[boys], wrong[~boys], bootstrap.confidence)
 
 
 def _adult_men(known: pd.DataFrame) -> pd.DataFrame:
-    """Men from 18 years on whose ethnicity label at least 10 of them have."""
-    men = known[(known["gender"] == 0) & (known["age"] >= 18)]
-    counts = men["ethnicity"].value_counts()
-    return men[men["ethnicity"].isin(counts[counts >= 10].index)]
+    """Men from 18 years on of the ethnicity labels that enough of them have."""
+    men = known[(known["gender"] == MALE) & (known["age"] >= 18)]
+    return men[men.groupby("ethnicity")["age"].transform("size") >= FEWEST["men"]]
 
 
-def _judge_log(text: str, measure: str, estimate: Estimate, confidence: float) -> Claim:
-    """Judge a logarithm, and say its numbers as ratios."""
-    claim = judge(text, measure, estimate, confidence)
+def _judged_ratio(measure: str, log_ratio: Estimate, confidence: float) -> Claim:
+    """Judge the logarithm of a ratio, and give its numbers as ratios."""
+    claim = judge(ASIAN_MEN, measure, log_ratio, confidence)
     numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
     return replace(claim, **numbers)
 
 
-def _asian_men(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
-    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
-    men, asian = _adult_men(known), ETHNICITIES.index("Asian")
-    codes = set(men["ethnicity"].astype(int))
-    if asian not in codes or len(codes) < 2:
-        return judge(ASIAN_MEN, measure, Estimate(np.nan, np.nan, np.nan, len(men)), confidence)
+def _asian_men(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
+    men = _adult_men(known)
+    codes, estimate = set(men["ethnicity"]), Estimate.unknown(len(men))
 
     def log_ratio(wrong: np.ndarray, ethnicity: np.ndarray) -> float:
         # Half an error more in each group keeps a group without errors from making the ratio infinite. The next group
-        # is found anew in each sample, since which one it is depends on chance too.
+        # is searched anew in each sample, since chance decides too which it is.
         rates = {code: (wrong[ethnicity == code].sum() + 0.5) / ((ethnicity == code).sum() + 1) for code in codes}
-        return float(np.log(rates.pop(asian) / max(rates.values())))
+        return float(np.log(rates.pop(ASIAN) / max(rates.values())))
 
-    wrong = (men["gender"] != men["gender_pred"]).to_numpy()
-    columns = (wrong, men["ethnicity"].to_numpy())
-    options = {"groups": men["group_id"], "resamples": resamples, "seed": seed, "confidence": confidence}
-    return _judge_log(ASIAN_MEN, measure, statistics.bootstrap(log_ratio, *columns, **options), confidence)
-
-
-def _asian_men_standardised(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
-    men = _adult_men(known)
-    name, band = men["ethnicity"].map(dict(enumerate(ETHNICITIES))), pd.Series(age_band(men["age"]), men.index)
-    wrong = (men["gender"] != men["gender_pred"]).to_numpy(float)
-    drawn = resample(wrong[None], name, band, men["group_id"].to_numpy(), resamples, seed)
-    measure = f"the same with one age mix, over ages of {drawn.covered:.0%} of the faces"
-    if "Asian" not in drawn.groups or len(drawn.groups) < 2 or not drawn.common.any():
-        return judge(ASIAN_MEN, measure, Estimate(np.nan, np.nan, np.nan, len(men)), confidence)
-    n = drawn.counts[..., drawn.common].sum(axis=-1)
-    rates = (drawn.standardised()[0] * n + 0.5) / (n + 1)  # half an error more, as without standardisation
-    asian = drawn.groups.index("Asian")
-    log_ratios = np.log(rates[:, asian] / np.delete(rates, asian, axis=1).max(axis=1))
-    return _judge_log(ASIAN_MEN, measure, interval(log_ratios, int(n[0].sum()), confidence), confidence)
+    if ASIAN in codes and len(codes) > 1:
+        estimate = bootstrap(log_ratio, men["wrong"], men["ethnicity"], groups=men["group_id"])
+    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
+    return _judged_ratio(measure, estimate, bootstrap.confidence)
 
 
-def _older(known: pd.DataFrame, confidence: float, resamples: int, seed: int) -> Claim:
-    old = known[known["age"] > 60]
-    groups = [group for _, group in old.groupby(["gender", "ethnicity"])]
-    large = [group for group in groups if len(group) >= 10]
+def _asian_men_standardised(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
+    men, asian = _adult_men(known), str(ASIAN)
+    wrong, group = men["wrong"].to_numpy()[None], men["ethnicity"].astype(int)
+    sample, estimate = resample(wrong, group, men["band"], men["group_id"], bootstrap), Estimate.unknown(len(men))
+    if asian in sample.groups and len(sample.groups) > 1 and sample.common.any():
+        n = sample.counts[..., sample.common].sum(axis=-1)
+        rates = (sample.standardised()[0] * n + 0.5) / (n + 1)  # half an error more, as without standardisation
+        at = sample.groups.index(asian)
+        log_ratios = np.log(rates[:, at] / np.delete(rates, at, axis=1).max(axis=1))
+        estimate = bootstrap.of_draws(log_ratios, int(n[0].sum()))
+    measure = f"the same with one age mix, over ages of {sample.covered:.0%} of the faces"
+    return _judged_ratio(measure, estimate, bootstrap.confidence)
+
+
+def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
+    groups = [group for _, group in known[known["age"] > 60].groupby(["gender", "ethnicity"])]
+    large = [group for group in groups if len(group) >= FEWEST["old"]]
     text = "People over 60 are under-predicted for every gender and ethnicity"
     measure = f"least mean under-prediction in {len(large)} groups of 10 and more, of {len(groups)}, years"
     if not large:
-        return judge(text, measure, Estimate(np.nan, np.nan, np.nan, len(old)), confidence)
-    estimates = [
-        statistics.bootstrap(
-            lambda y_true, y_pred: -metrics.bias(y_true, y_pred),
-            group["age"],
-            group["age_pred"],
-            groups=group["group_id"],
-            resamples=resamples,
-            seed=seed,
-            confidence=confidence,
-        )
-        for group in large
-    ]
+        return judge(text, measure, Estimate.unknown(sum(map(len, groups))), bootstrap.confidence)
+    estimates = [bootstrap(metrics.bias, part["age_pred"], part["age"], groups=part["group_id"]) for part in large]
     # Every group has to show it, and one that shows the opposite refutes it (an intersection-union test).
     refuting = [estimate for estimate in estimates if estimate.high < 0]
     least = min(refuting or estimates, key=lambda estimate: estimate.low)
-    claim = judge(text, measure, replace(least, n=sum(map(len, large))), confidence)
+    claim = judge(text, measure, replace(least, n=sum(map(len, large))), bootstrap.confidence)
     too_small = claim.answer == "found" and len(large) < len(groups)
     return replace(claim, answer="cannot tell") if too_small else claim
 
 
-def _large_cells(known: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Rows of crossings of gender and ethnicity with 20 and more, the code of each crossing, and the age errors."""
-    counts = known.groupby(["gender", "ethnicity"])["age"].transform("size")
-    large = known[counts >= 20]
-    cell = (large["gender"] * len(ETHNICITIES) + large["ethnicity"]).to_numpy()
-    return large, cell, (large["age_pred"] - large["age"]).abs().to_numpy()
+def _large_cells(known: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Rows of crossings of gender and ethnicity with enough faces, the code of each crossing, and the age errors."""
+    large = known[known.groupby(["gender", "ethnicity"])["age"].transform("size") >= FEWEST["spread"]]
+    cell = large["gender"] * len(ETHNICITY.classes) + large["ethnicity"]
+    return large, cell, (large["age_pred"] - large["age"]).abs()
 
 
-def _judge_spread(measure: str, estimate: Estimate, confidence: float) -> Claim:
+def _judged_spread(measure: str, estimate: Estimate, confidence: float) -> Claim:
     claim = judge(SPREAD, measure, estimate, confidence)
     small = claim.answer == "cannot tell" and claim.high < NO_SPREAD
     return replace(claim, answer="not found") if small else claim
 
 
-def _spread(known: pd.DataFrame, confidence: float, seed: int) -> Claim:
+def _spread(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     large, cell, error = _large_cells(known)
-    measure = f"largest minus smallest MAE of {len(np.unique(cell))} groups of 20 and more, beyond chance, years"
-    if len(np.unique(cell)) < 2:
-        return judge(SPREAD, measure, Estimate(np.nan, np.nan, np.nan, len(large)), confidence)
-    return _judge_spread(measure, spread_beyond_chance(error, cell, seed, confidence).beyond, confidence)
+    estimate = Estimate.unknown(len(large))
+    if len(set(cell)) > 1:
+        estimate = spread_beyond_chance(error, cell, bootstrap.seed, bootstrap.confidence).beyond
+    measure = f"largest minus smallest MAE of {len(set(cell))} groups of 20 and more, beyond chance, years"
+    return _judged_spread(measure, estimate, bootstrap.confidence)
 
 
-def _spread_standardised(known: pd.DataFrame, confidence: float, seed: int) -> Claim:
+def _spread_standardised(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     large, cell, error = _large_cells(known)
-    band = pd.Series(age_band(large["age"]), large.index)
-    common = band.isin(common_bands(pd.Series(cell, large.index), band)).to_numpy()
+    common = large["band"].isin(common_bands(cell, large["band"]))
+    estimate = Estimate.unknown(len(large))
+    if len(set(cell)) > 1 and common.any():
+        arrays = error[common], cell[common], bootstrap.seed, bootstrap.confidence, large["band"][common]
+        estimate = spread_beyond_chance(*arrays).beyond
     measure = f"the same with one age mix, over ages of {common.sum() / max(1, len(common)):.0%} of the faces"
-    if len(np.unique(cell)) < 2 or not common.any():
-        return judge(SPREAD, measure, Estimate(np.nan, np.nan, np.nan, len(large)), confidence)
-    strata = band[common].to_numpy(str)
-    spread = spread_beyond_chance(error[common], cell[common], seed, confidence, strata)
-    return _judge_spread(measure, spread.beyond, confidence)
+    return _judged_spread(measure, estimate, bootstrap.confidence)
+
+
+def beside(claims: pd.DataFrame, same_ages: pd.DataFrame) -> pd.DataFrame:
+    """The claims that were tested in both ways: their answers and numbers, as measured and with one age mix."""
+    ways = ", as measured", ", one age mix"
+    columns = [f"{name}{way}" for way in ways for name in ("answer", "value", "low", "high")]
+    return claims.merge(same_ages, on="claim", suffixes=ways)[["claim", *columns]]
+
+
+def claims_finding(claims: pd.DataFrame, same_ages: pd.DataFrame) -> Finding:
+    """The answers of `assess`, and those that differ in `assess_at_equal_ages`."""
+    answers = listed(f"{count} {answer}" for answer, count in claims["answer"].value_counts(sort=False).items())
+    text = f"Source A's {len(claims)} claims: {answers}."
+    for row in beside(claims, same_ages).to_dict("records"):
+        before, after = row["answer, as measured"], row["answer, one age mix"]
+        if before != after:
+            text += f" At one age mix “{row['claim'].partition(' (')[0]}” goes from {before} to {after}."
+    return Finding("claims.answers", text, n=int(claims["n"].max()))

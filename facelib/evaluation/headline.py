@@ -1,27 +1,135 @@
-"""What a model is worth on one split: headline metrics, group tables and calibration, all with n and intervals."""
+"""Headline metrics of one split beside no-image baselines; ranking, calibration and age intervals.
+
+Every number has its n and a 95 % interval, by a bootstrap over groups of copies or Wilson's for a share.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import MetricFrame
 
-from facelib import metrics, statistics
-from facelib.models.age_stages import oracle_ages, to_bin
-from facelib.schema import ATTRIBUTES, ETHNICITIES, GENDERS, P_ETHNICITY, UNKNOWN, age_band, is_known
-from facelib.statistics import Estimate
+from facelib import metrics
+from facelib.audit import contradictions, decisions
+from facelib.data.splits import copied_from_training
+from facelib.finding import Finding, Findings, listed
+from facelib.prediction.calibration import AgeIntervals, fit_age_intervals
+from facelib.runs import RunFolder
+from facelib.schema import AGE, OLD_YEARS, Attribute, ClassAttribute, class_attributes, mask_untrained
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, rate
 
-OLD_YEARS = 45  # source A reports the error above and up to this age
-STAGE_WAYS = ("routed", "soft", "oracle_bin")  # ages that a two-stage model gives; the last looks at the label
-# Numbers of a group, and the label that each judges.
-GROUP_METRICS = {"mae": "age", "bias": "age", "gender_accuracy": "gender", "ethnicity_accuracy": "ethnicity"}
-# Groups that are reported: single labels, and pairs crossed.
-GROUPINGS = (
-    ["age_band"],
-    ["gender_name"],
-    ["ethnicity_name"],
-    ["gender_name", "ethnicity_name"],
-    ["age_band", "gender_name"],
-    ["age_band", "ethnicity_name"],
-)
+# Ages of a two-stage model.
+STAGE_WAYS = {"routed": "routed", "soft": "soft", "oracle_bin": "given the true bin (not a prediction)"}
+DATA_KEYS = ("data.images", "data.rejected", "audit.duplicates.exact_groups", "audit.duplicates.near_groups",
+             "splits.leaking_pairs")  # fmt: skip
+PLAIN, MONDRIAN = "plain", "by predicted age"  # kinds of age intervals
+
+Verdict = Literal["better", "worse", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A headline metric; `{name}`, `{title}` and `{second}` stand for those of an attribute and its second class.
+
+    Attributes
+    ----------
+    key : str
+        Below `test.`.
+    statistic : callable
+        Of the arrays in `columns` of an evaluation frame.
+    more_is_better : bool or None
+        None where neither is.
+    ages : callable, optional
+        Which labelled ages, years, it is computed on.
+    baseline : bool
+        Whether a constant answer can be scored by it.
+    classes : callable, optional
+        For which numbers of classes it is meant.
+    phrase : str
+        What the attribute's finding says of it; `{}` stands for the number.
+    """
+
+    key: str
+    title: str
+    statistic: Callable[..., float]
+    unit: str = ""
+    more_is_better: bool | None = None
+    columns: tuple[str, ...] = ("{name}", "{name}_pred")
+    ages: Callable[[pd.Series], pd.Series] | None = None
+    baseline: bool = False
+    classes: Callable[[int], bool] | None = None
+    phrase: str = ""
+
+
+def _coverage(y_true: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    return float(np.mean((low <= y_true) & (y_true <= high)))
+
+
+_ENDS, _BINS = ("{name}_low", "{name}_high"), ("true_bin", "predicted_bin")
+METRICS = {
+    "years": (
+        Metric("{name}.mae", "{title}: mean absolute error", metrics.mae, YEARS, False, baseline=True,
+               phrase="is off by {} on average"),
+        Metric("{name}.cs5", "{title}: within 5 years", metrics.cs5, SHARE, True,
+               phrase="{} of the predictions in whole years are within 5 years"),
+        Metric("{name}.cs5_unrounded", "{title}: within 5 years, before rounding", metrics.cs5, SHARE, True,
+               ("{name}", "{name}_unrounded"), phrase="{} before rounding"),
+        Metric("{name}.bias", "{title}: mean of predicted minus labelled", metrics.bias, YEARS),
+        Metric("{name}.mae_le45", "{title}: error up to 45 years", metrics.mae, YEARS, False,
+               ages=lambda age: age <= OLD_YEARS),
+        Metric("{name}.mae_gt45", "{title}: error over 45 years", metrics.mae, YEARS, False,
+               ages=lambda age: age > OLD_YEARS),
+        Metric("{name}.r2", "{title}: R2", metrics.r2, "", True),
+        Metric("{name}_stages.bin_accuracy", "{title} bin accuracy", metrics.accuracy, SHARE, True, _BINS),
+        *(Metric(f"{{name}}_stages.mae_{way}", f"Two-stage {{name}} error, {text}", metrics.mae, YEARS, False,
+                 ("{name}", f"{{name}}_{way}")) for way, text in STAGE_WAYS.items()),
+        Metric("{name}.interval_coverage", "{title}: labels within the 90 % intervals", _coverage, SHARE, None,
+               ("{name}", *_ENDS)),
+        Metric("{name}.interval_width", "{title}: width of the 90 % intervals",
+               lambda low, high: float(np.mean(high - low)), YEARS, False, _ENDS),
+    ),
+    "classes": (
+        Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True, baseline=True,
+               phrase="is predicted as labelled for {}"),
+        Metric("{name}.accuracy_age5plus", "{title}: accuracy, 5 years and over", metrics.accuracy, SHARE, True,
+               ages=lambda age: age >= 5, classes=lambda k: k == 2, phrase="{} from 5 years on"),
+        Metric("{name}.auc", "{title}: area under the ROC curve", metrics.auc, "", True, ("{name}", "{second}"),
+               classes=lambda k: k == 2),
+        Metric("{name}.macro_f1", "{title}: macro F1", metrics.macro_f1, "", True, classes=lambda k: k > 2,
+               phrase="macro F1 {}"),
+    ),
+}  # fmt: skip
+
+
+def metrics_of(attribute: Attribute) -> list[Metric]:
+    """The headline metrics of an attribute, in order.
+
+    Examples
+    --------
+    >>> [metric.key for metric in metrics_of(ClassAttribute("smile", classes=("no", "yes")))]
+    ['smile.accuracy', 'smile.accuracy_age5plus', 'smile.auc']
+    """
+
+    def filled(text: str) -> str:
+        return text.format(name=attribute.name, title=attribute.title, second=attribute.columns[1])
+
+    return [
+        replace(m, key=filled(m.key), title=filled(m.title), columns=tuple(map(filled, m.columns)))
+        for m in METRICS[attribute.kind]
+        if m.classes is None or m.classes(len(attribute.classes))
+    ]
+
+
+def expected_keys(attributes: Iterable[Attribute]) -> list[str]:
+    """Keys that the results of a complete run hold, whose networks learn these attributes."""
+    attributes = tuple(attributes)
+    audit = [f"audit.label_issues.{attribute.name}" for attribute in attributes]
+    keys = [m.key for attribute in attributes for m in metrics_of(attribute) if m.ages is None or AGE in attributes]
+    return [*DATA_KEYS, *audit, *(f"{prefix}.{key}" for prefix in ("test", "test_cleaned") for key in keys)]
+
+
+# --- frames -----------------------------------------------------------------------------------------------
 
 
 def evaluation_frame(
@@ -29,143 +137,115 @@ def evaluation_frame(
     splits: pd.DataFrame,
     predictions: pd.DataFrame,
     used_splits: tuple[str, ...],
+    attributes: Iterable[Attribute],
     stages: pd.DataFrame | None = None,
     bin_edges: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Labels beside predictions, one row per copy group of some splits; of a published test list every row.
+    """Labels beside the predictions of one model: a row per copy group; of a published test list a row per image.
 
-    Parameters
-    ----------
-    faces, splits : DataFrame
-        The tables of the run, in the same order.
-    predictions : DataFrame
-        Rows of one model.
-    used_splits : tuple of str
-        Such as ("validation",).
-    stages, bin_edges : DataFrame and float array, optional
-        The age_stages table and the inner edges of its bins, years; gives true_bin and age_oracle_bin too.
+    Takes tables of the run; `bin_edges`, in years, are the inner edges of the age bins of `stages`.
 
     Returns
     -------
     DataFrame
-        The faces' columns, group_id, age_band, gender_pred, ethnicity_pred and the predictions' columns. Unknown labels
-        are nan, and so is what was not learned. Predicted ages are in whole years, as labels are; `age_smooth` is
-        `age_pred` before that.
+        The faces' columns, group_id, the predictions' columns and, for each attribute, its predicted label and its
+        group; with stages also true_bin and age_oracle_bin. Unknown labels and absent predictions are nan. Predicted
+        ages are in whole years, as labels are; `age_unrounded` is `age_pred` before that.
     """
-    rows = splits[splits["split"].isin(used_splits) & splits["kept"]][["image_id", "group_id"]]
+    rows = splits[splits["split"].isin(used_splits) & splits["representative"]][["image_id", "group_id"]]
     frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")
-    frame["age_smooth"] = frame["age_pred"]
-    frame["age_pred"] = metrics.whole_years(frame["age_smooth"])
-    if stages is not None:
-        frame = frame.merge(stages, on="image_id")
-        frame["true_bin"] = to_bin(frame["age"], bin_edges)
-        bin_ages = frame[[f"age_bin_{k}" for k in range(len(bin_edges) + 1)]].to_numpy()
-        frame["age_oracle_bin"] = oracle_ages(bin_ages, frame["age"], bin_edges)
-        for way in STAGE_WAYS:
-            frame[f"age_{way}"] = metrics.whole_years(frame[f"age_{way}"])
-    for attribute in ("gender", "ethnicity"):
-        frame[attribute] = frame[attribute].where(frame[attribute] != UNKNOWN).astype(float)
-    frame["age_band"] = age_band(frame["age"])
-    frame["gender_pred"] = (frame["p_female"] >= 0.5).astype(float).where(frame["p_female"].notna())
-    likeliest = frame[list(P_ETHNICITY)].to_numpy().argmax(axis=1).astype(float)
-    frame["ethnicity_pred"] = np.where(frame[P_ETHNICITY[0]].notna(), likeliest, np.nan)
-    frame["gender_name"] = frame["gender"].map(dict(enumerate(GENDERS)))
-    frame["ethnicity_name"] = frame["ethnicity"].map(dict(enumerate(ETHNICITIES)))
-    return frame
+    for attribute in attributes:
+        for column in {attribute.name, *attribute.columns} - set(frame):
+            frame[column] = np.nan
+        frame[attribute.name] = frame[attribute.name].where(attribute.is_known(frame[attribute.name])).astype(float)
+        frame[attribute.group_column] = attribute.groups(frame[attribute.name])
+        decoded = attribute.decode(frame)
+        if attribute.kind == AGE.kind:
+            frame[f"{attribute.name}_unrounded"], decoded = decoded, metrics.whole_years(decoded)
+        frame[attribute.prediction] = decoded
+    if stages is None:
+        return frame
+    from facelib.models.age_stages import oracle_ages, to_bin  # loads torch
+
+    frame = frame.merge(stages, on="image_id")
+    bin_ages = frame[[f"age_bin_{k}" for k in range(len(bin_edges) + 1)]].to_numpy()
+    frame["true_bin"] = to_bin(frame["age"], bin_edges)
+    frame["age_oracle_bin"] = oracle_ages(bin_ages, frame["age"], bin_edges)
+    return frame.assign(**{f"age_{way}": metrics.whole_years(frame[f"age_{way}"]) for way in STAGE_WAYS})
 
 
-def headline_metrics(frame: pd.DataFrame, prefix: str, resamples: int, seed: int) -> dict[str, Estimate]:
-    """All headline metrics of a frame, by flat key below `prefix`; those without a label or prediction are left out.
+def run_frame(run: RunFolder, used_splits: tuple[str, ...], faces: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The evaluation frame of a run's predictor, with two-stage ages where age is learned.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `evaluation_frame`.
-    prefix : str
-        `test`, `test_cleaned` or `validation`.
-    resamples, seed : int
-        Of the bootstrap over copy groups.
+    `faces` replaces the run's, where other labels are to be used.
     """
-    found: dict[str, Estimate] = {}
-
-    def add(key: str, statistic, rows: pd.DataFrame, columns: list[str], unit: str) -> None:
-        arrays = [rows[column].to_numpy(float) for column in columns]
-        found[f"{prefix}.{key}"] = statistics.bootstrap(
-            statistic, *arrays, groups=rows["group_id"].to_numpy(), resamples=resamples, seed=seed, unit=unit
-        )
-
-    aged, gendered, ethnic = (frame[is_judged(frame, name)] for name in ATTRIBUTES)
-    if len(gendered):
-        gender = ["gender", "gender_pred"]
-        add("gender.accuracy", metrics.accuracy, gendered, gender, "share")
-        if gendered["age"].notna().any():
-            add("gender.accuracy_age5plus", metrics.accuracy, gendered[gendered["age"] >= 5], gender, "share")
-        add("gender.auc", metrics.auc, gendered, ["gender", "p_female"], "")
-    if len(ethnic):
-        ethnicity = ["ethnicity", "ethnicity_pred"]
-        add("ethnicity.accuracy", metrics.accuracy, ethnic, ethnicity, "share")
-        add("ethnicity.macro_f1", metrics.macro_f1, ethnic, ethnicity, "")
-    if len(aged):
-        age = ["age", "age_pred"]
-        add("age.mae", metrics.mae, aged, age, "years")
-        add("age.cs5", metrics.cs5, aged, age, "share")
-        add("age.cs5_unrounded", metrics.cs5, aged, ["age", "age_smooth"], "share")  # as others mostly report it
-        add("age.bias", metrics.bias, aged, age, "years")
-        add("age.mae_le45", metrics.mae, aged[aged["age"] <= OLD_YEARS], age, "years")
-        add("age.mae_gt45", metrics.mae, aged[aged["age"] > OLD_YEARS], age, "years")
-        add("age.r2", metrics.r2, aged, age, "")
-    if len(aged) and "predicted_bin" in aged:
-        add("age_stages.bin_accuracy", metrics.accuracy, aged, ["true_bin", "predicted_bin"], "share")
-        for way in STAGE_WAYS:
-            add(f"age_stages.mae_{way}", metrics.mae, aged, ["age", f"age_{way}"], "years")
-    if len(aged) and aged["age_low"].notna().all():
-        covered = aged.assign(covered=aged["age"].between(aged["age_low"], aged["age_high"]).astype(float))
-        add("age.interval_coverage", np.mean, covered, ["covered"], "share")
-        width = aged.assign(width=aged["age_high"] - aged["age_low"])
-        add("age.interval_width", np.mean, width, ["width"], "years")
-    return found
+    predictions = run.load_table("predictions").query("model == 'predictor'").drop(columns="split")
+    predictions = mask_untrained(predictions, run.attributes, run.learned)
+    faces, staged = run.load_table("faces") if faces is None else faces, ()
+    if AGE in run.learned:
+        edges = np.array(run.load_metrics("04_age_two_stage")["details"]["edges"])
+        staged = run.load_table("age_stages"), edges
+    return evaluation_frame(faces, run.load_table("splits"), predictions, used_splits, run.attributes, *staged)
 
 
-def one_against_rest(frame: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Female, and each ethnicity: whether a face has this label, the probability given to it, and its copy group.
+def cleaned_frame(run: RunFolder) -> pd.DataFrame:
+    """The test split with a person's decisions applied, and without copy groups whose labels contradict each other."""
+    faces, group_id = run.load_table("faces"), run.load_table("splits")["group_id"].to_numpy()
+    decided = decisions.read(run.require("tables/decisions.csv"), faces, run.attributes)
+    relabelled, used = decisions.apply(faces, decided, run.attributes)
+    conflicts = contradictions.contradictions(faces, group_id, run.attributes)
+    frame = run_frame(run, ("test",), relabelled[used])
+    return frame[~frame["group_id"].isin(conflicts.loc[conflicts["contradicts"], "group_id"])]
 
-    Faces without the label count in none; classes that no face or every face has are left out.
+
+# --- metrics ----------------------------------------------------------------------------------------------
+
+
+def scored(frame: pd.DataFrame, attribute: Attribute) -> pd.Series:
+    """Rows of a frame in which an attribute is labelled and predicted: bool (n,)."""
+    return frame[attribute.name].notna() & frame[attribute.prediction].notna()
+
+
+def headline_metrics(
+    frame: pd.DataFrame, attributes: Iterable[Attribute], prefix: str, bootstrap: Bootstrap
+) -> dict[str, Estimate]:
+    """The headline metrics of an evaluation frame by flat key; those without a label or prediction are left out.
+
+    `prefix` is `test`, `test_cleaned` or `validation`.
     """
-    scores = {"female": ("gender", GENDERS.index("female"), "p_female")}
-    scores |= {name: ("ethnicity", code, P_ETHNICITY[code]) for code, name in enumerate(ETHNICITIES)}
-    found = {}
-    for name, (attribute, code, column) in scores.items():
-        known = frame[frame[attribute].notna() & frame[column].notna()]
-        is_class = (known[attribute] == code).to_numpy(int)
-        if 0 < is_class.sum() < len(is_class):
-            found[name] = is_class, known[column].to_numpy(), known["group_id"].to_numpy()
-    return found
+    results = {}
+    for attribute in attributes:
+        known = frame[scored(frame, attribute)]
+        for metric in metrics_of(attribute) if len(known) else ():
+            rows = known
+            if metric.ages is not None:
+                ages = known.get(AGE.name, pd.Series(np.nan, known.index))
+                rows = known[metric.ages(ages)] if ages.notna().any() else None
+            columns = list(metric.columns)
+            if rows is not None and set(columns) <= set(known) and known[columns].notna().all(axis=None):
+                arrays = rows[columns].to_numpy(float).T
+                key, groups = f"{prefix}.{metric.key}", rows["group_id"]
+                results[key] = bootstrap(metric.statistic, *arrays, groups=groups, unit=metric.unit)
+    return results
 
 
-def ranking_table(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Area under the ROC curve and average precision of each class against the rest.
-
-    Returns
-    -------
-    DataFrame
-        class, n, base_rate (share of the class: the precision of a guess), auc and average_precision, each with _low
-        and _high.
-    """
+def results_table(
+    results: dict[str, Estimate], attributes: Iterable[Attribute], prefix: str = "test", beside: str = ""
+) -> pd.DataFrame:
+    """Headline metrics by title: value, low, high, n, unit; and value and n below the prefix `beside`."""
     rows = []
-    for name, (is_class, score, groups) in one_against_rest(frame).items():
-        row = {"class": name, "n": len(is_class), "base_rate": is_class.mean()}
-        for measure in (metrics.auc, metrics.average_precision):
-            options = {"groups": groups, "resamples": resamples, "seed": seed}
-            estimate = statistics.bootstrap(measure, is_class, score, **options)
-            key = measure.__name__
-            row |= {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
-        rows.append(row)
-    endings = [f"{key}{ending}" for key in ("auc", "average_precision") for ending in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["class", "n", "base_rate", *endings])
+    for metric in (metric for attribute in attributes for metric in metrics_of(attribute)):
+        if estimate := results.get(f"{prefix}.{metric.key}"):
+            other = results.get(f"{beside}.{metric.key}")
+            second = {beside: other.value, f"n {beside}": other.n} if other else {}
+            rows.append({"metric": metric.title, **estimate.to_dict(), **second})
+    return pd.DataFrame(rows)
 
 
-def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """What is reached without looking at a face: the training median age and the majority classes.
+def baselines(
+    train: pd.DataFrame, frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """How good the best constant answer is, which sees no image: the training median, or the most frequent class.
 
     Returns
     -------
@@ -173,122 +253,79 @@ def baselines(train: pd.DataFrame, frame: pd.DataFrame, resamples: int, seed: in
         metric, baseline, value, low, high, n, unit.
     """
     rows = []
-    for attribute, statistic in (("age", metrics.mae), ("gender", metrics.accuracy), ("ethnicity", metrics.accuracy)):
-        known = frame[is_judged(frame, attribute)]
-        seen = train[attribute][train[attribute] != UNKNOWN].dropna()
-        if known.empty or seen.empty:
-            continue
-        constant = seen.median() if attribute == "age" else seen.mode().iloc[0]
-        guess = np.full(len(known), float(constant))
-        unit = "years" if attribute == "age" else "share"
-        groups = known["group_id"].to_numpy()
-        estimate = statistics.bootstrap(
-            statistic, known[attribute], guess, groups=groups, resamples=resamples, seed=seed, unit=unit
-        )
-        name = f"always {constant:g} years" if attribute == "age" else f"always class {constant:g}"
-        rows.append({"metric": f"{attribute}.{statistic.__name__}", "baseline": name, **estimate.to_dict()})
-    return pd.DataFrame(rows)
+    for attribute in (attribute for attribute in attributes if attribute.name in train):
+        known, labels = frame[scored(frame, attribute)], train[attribute.name]
+        labels = labels[attribute.is_known(labels)]
+        for metric in metrics_of(attribute) if len(known) and len(labels) else ():
+            if metric.baseline:
+                constant = attribute.constant(labels)
+                arrays = known[attribute.name], np.full(len(known), constant)
+                estimate = bootstrap(metric.statistic, *arrays, groups=known["group_id"], unit=metric.unit)
+                name = f"always {attribute.label_name(constant)} {attribute.unit}".rstrip()
+                rows.append({"metric": metric.key, "baseline": name, **estimate.to_dict()})
+    return pd.DataFrame(rows, columns=["metric", "baseline", *Estimate.__dataclass_fields__])
 
 
-def is_judged(frame: pd.DataFrame, attribute: str) -> pd.Series:
-    """Rows of a frame in which an attribute is labelled and predicted."""
-    return frame[attribute].notna() & frame[f"{attribute}_pred"].notna()
+def compare(estimate: Estimate, other: Estimate, more_is_better: bool) -> Verdict:
+    """Whether two intervals lie apart, and which way: stricter than a paired test.
+
+    Examples
+    --------
+    >>> compare(Estimate(4.5, 4, 5, 9), Estimate(15, 14, 16, 9), more_is_better=False)
+    'better'
+    >>> compare(Estimate(4.5, 4, 15, 9), Estimate(15, 14, 16, 9), more_is_better=False)
+    'cannot tell'
+    """
+    above, below = estimate.low > other.high, estimate.high < other.low
+    return "cannot tell" if not (above or below) else "better" if above == more_is_better else "worse"
 
 
-def groupings(frame: pd.DataFrame) -> list[list[str]]:
-    """Those of `GROUPINGS` in which `judged_rows` leaves a row."""
-    return [by for by in GROUPINGS if len(judged_rows(frame, by)[1])]
+# --- ranking and calibration ------------------------------------------------------------------------------
 
 
-def judged_rows(frame: pd.DataFrame, by: list[str]) -> tuple[list[str], pd.DataFrame]:
-    """The attributes that are labelled and predicted, and the rows on which these and the columns of `by` are known."""
-    judged = [name for name in ATTRIBUTES if is_judged(frame, name).any()]
-    return judged, frame.dropna(subset=[*judged, *by])
+def one_against_rest(
+    frame: pd.DataFrame, attributes: Iterable[Attribute]
+) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Each class against the rest, of two classes the second: its label (0 or 1), its probability, the copy group.
+
+    Keys are the names of attribute and class. Classes that no face or every face has are left out.
+    """
+    curves = {}
+    for attribute in class_attributes(attributes):
+        known = frame[scored(frame, attribute)]
+        for code in range(len(attribute.classes) == 2, len(attribute.classes)):
+            is_class = (known[attribute.name] == code).to_numpy(int)
+            if 0 < is_class.sum() < len(is_class):
+                score, groups = known[attribute.columns[code]].to_numpy(), known["group_id"].to_numpy()
+                curves[attribute.name, attribute.classes[code]] = is_class, score, groups
+    return curves
 
 
-def row_values(known: pd.DataFrame) -> pd.DataFrame:
-    """What each row adds to the means of `GROUP_METRICS`: columns of these names; years, and 1 for right or 0."""
-    error = known["age_pred"] - known["age"]
-    right = {name: (known[name] == known[f"{name}_pred"]).astype(float) for name in ("gender", "ethnicity")}
-    columns = {"mae": error.abs(), "bias": error} | {f"{name}_accuracy": value for name, value in right.items()}
-    return pd.DataFrame(columns, index=known.index)
-
-
-def group_table(frame: pd.DataFrame, by: list[str], resamples: int, seed: int, min_rows: int) -> pd.DataFrame:
-    """Age error, gender and ethnicity accuracy of each group, with counts and 95 % intervals.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `evaluation_frame`.
-    by : list of str
-        Columns such as age_band, gender_name, ethnicity_name; several mean their crossings.
-    resamples, seed : int
-    min_rows : int
-        Groups with fewer rows keep their count and have their metrics masked.
+def ranking_table(frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap) -> pd.DataFrame:
+    """Area under the ROC curve and average precision of each class against the rest.
 
     Returns
     -------
     DataFrame
-        One row per group: the columns of `by`, n, and mae, bias (years), gender_accuracy, ethnicity_accuracy, each with
-        _low and _high. Rows count whose labels are all known; of an attribute that nobody labelled the numbers are nan.
+        attribute, class, n, base_rate (share of the class: the precision of a guess), auc and average_precision, each
+        with _low and _high.
     """
-    judged, known = judged_rows(frame, by)
-    correct = row_values(known)[["gender_accuracy", "ethnicity_accuracy"]]
-    values = MetricFrame(
-        metrics={"n": lambda y_true, y_pred: len(y_true)},
-        y_true=known["age"].to_numpy(),
-        y_pred=known["age_pred"].to_numpy(),
-        sensitive_features=known[by].astype(str).reset_index(drop=True),
-    ).by_group.dropna(subset=["n"])
-    members = known.assign(**correct).groupby([known[column].astype(str) for column in by])
     rows = []
-    for key, value in values.iterrows():
-        group = members.get_group(key if isinstance(key, tuple) else (key,))
-        row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True)) | {"n": int(value["n"])}
-        for name, attribute in GROUP_METRICS.items():
-            if row["n"] < min_rows or attribute not in judged:
-                shown = Estimate(np.nan, np.nan, np.nan, row["n"])
-            elif attribute == "age":
-                drawn = {"groups": group["group_id"].to_numpy(), "resamples": resamples, "seed": seed}
-                shown = statistics.bootstrap(getattr(metrics, name), group["age"], group["age_pred"], **drawn)
-            else:
-                shown = statistics.rate(int(group[name].sum()), len(group))
-            row |= {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high}
+    for (attribute, name), (is_class, score, groups) in one_against_rest(frame, attributes).items():
+        row = {"attribute": attribute, "class": name, "n": len(is_class), "base_rate": is_class.mean()}
+        for measure in (metrics.auc, metrics.average_precision):
+            row |= bootstrap(measure, is_class, score, groups=groups).columns(measure.__name__)
         rows.append(row)
-    table = pd.DataFrame(rows)
-    if "age_band" in by:
-        order = pd.Categorical(table["age_band"], list(frame["age_band"].cat.categories), ordered=True)
-        table = table.assign(age_band=order).sort_values(by, ignore_index=True)
-    return table
+    return pd.DataFrame(rows)
 
 
-def widest_gap(table: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series] | None:
-    """The groups with the lowest and the highest value of a metric; None where every group is masked."""
-    shown = table.dropna(subset=[metric])
-    if shown.empty:
-        return None
-    return shown.loc[shown[metric].idxmin()], shown.loc[shown[metric].idxmax()]
-
-
-def confidence(labels: pd.DataFrame, probabilities: pd.DataFrame, head: str) -> tuple[np.ndarray, np.ndarray]:
-    """Of the rows with a known label: whether the likeliest class is right, and its probability.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        Has the column `head`: gender or ethnicity.
-    probabilities : DataFrame
-        p_female and p_ethnicity_0 to 4, in the same order.
-    """
-    known = is_known(labels[head])
-    if head == "gender":
-        female = probabilities["p_female"].to_numpy()
-        chance = np.column_stack([1 - female, female])
-    else:
-        chance = probabilities[list(P_ETHNICITY)].to_numpy()
-    correct = chance.argmax(axis=1) == labels[head].to_numpy()
-    return correct[known], chance.max(axis=1)[known]
+def confidence(
+    labels: pd.DataFrame, predictions: pd.DataFrame, attribute: ClassAttribute
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the likeliest class is right, and its probability, of the rows that are labelled and predicted."""
+    decoded = attribute.decode(predictions).to_numpy()
+    known = attribute.is_known(labels[attribute.name]) & np.isfinite(decoded)
+    return (decoded == labels[attribute.name].to_numpy())[known], attribute.confidence(predictions)[known]
 
 
 def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> pd.DataFrame:
@@ -296,33 +333,131 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> 
     order = np.argsort(confidence, kind="stable")
     rows = []
     for part in np.array_split(order, min(bins, max(1, len(order) // 10))):
-        estimate = statistics.rate(int(correct[part].sum()), len(part))
-        rows.append({"confidence": confidence[part].mean(), "accuracy": estimate.value, **estimate.to_dict()})
+        accuracy = rate(int(correct[part].sum()), len(part))
+        rows.append({"confidence": confidence[part].mean(), "accuracy": accuracy.value, **accuracy.to_dict()})
     return pd.DataFrame(rows)
 
 
-def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """How many true ages each kind of age interval holds, by group, and how wide it is.
+def calibration_points(
+    frame: pd.DataFrame, attributes: Iterable[Attribute]
+) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
+    """Reliability points, and the expected calibration error, of each attribute with classes that is predicted."""
+    pairs = {a.name: confidence(frame, frame, a) for a in class_attributes(attributes) if scored(frame, a).any()}
+    errors = {name: metrics.expected_calibration_error(*pair) for name, pair in pairs.items()}
+    return {name: reliability(*pair) for name, pair in pairs.items()}, errors
 
-    Parameters
-    ----------
-    frame : DataFrame
-        age (years, known) and the column `by`.
-    by : str
-        Rows where it is missing are left out.
-    intervals : dict of pairs of float arrays
-        Lower and upper ends in years by row of `frame`, by the name of the kind.
+
+# --- age intervals ----------------------------------------------------------------------------------------
+
+
+def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """The share of known ages that each kind of interval (lower and upper ends, years) holds, by group.
 
     Returns
     -------
     DataFrame
-        group, kind, value (share held), low, high (Wilson), n, width (years, mean).
+        by, group, kind, value (share held), low, high (Wilson), n, width (years, mean).
     """
     rows = []
     for kind, (low, high) in intervals.items():
-        held = frame["age"].between(pd.Series(low, frame.index), pd.Series(high, frame.index))
-        measured = frame.assign(held=held, width=high - low).dropna(subset=[by]).groupby(by, observed=True)
-        for group, part in measured:
-            covered = statistics.rate(int(part["held"].sum()), len(part)).to_dict()
-            rows.append({"group": str(group), "kind": kind, **covered, "width": part["width"].mean()})
+        table = frame.assign(held=(low <= frame["age"]) & (frame["age"] <= high), width=high - low)
+        for group, part in table.dropna(subset=[by]).groupby(by, observed=True):
+            held = rate(int(part["held"].sum()), len(part)).to_dict()
+            rows.append({"by": by, "group": str(group), "kind": kind, **held, "width": part["width"].mean()})
     return pd.DataFrame(rows).drop(columns="unit", errors="ignore")
+
+
+def age_coverage(run: RunFolder, frame: pd.DataFrame, intervals: AgeIntervals) -> pd.DataFrame:
+    """Coverage of the predictor's age intervals, and of plain ones of one width; both fitted on the calibration split.
+
+    Grouped as in `coverage_table` by age_band, predicted_age (the predictor's categories) and each class attribute.
+    """
+    aged, fitted_on = (rows.dropna(subset=["age"]) for rows in (frame, run_frame(run, ("calibration",))))
+    plain = fit_age_intervals(fitted_on["age"].to_numpy(), fitted_on["age_unrounded"].to_numpy(), most=1)
+    unrounded, edges = aged["age_unrounded"].to_numpy(), intervals.edges
+    kinds = {PLAIN: plain(unrounded), MONDRIAN: (aged["age_low"].to_numpy(), aged["age_high"].to_numpy())}
+    names = np.array(["low", "middle", "high"] if len(edges) == 2 else range(len(edges) + 1))
+    aged = aged.assign(predicted_age=names[np.searchsorted(edges, unrounded, side="right")])
+    columns = AGE.group_column, "predicted_age", *(a.group_column for a in class_attributes(run.attributes))
+    return pd.concat([coverage_table(aged, by, kinds) for by in columns], ignore_index=True)
+
+
+# --- findings ---------------------------------------------------------------------------------------------
+
+
+def faces_finding(run: RunFolder, frame: pd.DataFrame) -> Finding:
+    """How many faces are tested, and how they were chosen."""
+    chosen = f"as listed by {run.protocol['name']}" if run.protocol else "one per group of copies"
+    return Finding("test.faces", f"The test split has {len(frame):,} faces, {chosen}{run.note}.", n=len(frame))
+
+
+def attribute_findings(
+    results: dict[str, Estimate], constant: pd.DataFrame, attributes: Iterable[Attribute]
+) -> Findings:
+    """How well each attribute is predicted, and which better than by the `baselines`; results are those of `test`."""
+    findings, verdicts = Findings(), dict[Verdict, list[str]]()
+    rows = {row["metric"]: row for row in constant.to_dict("records")}
+    for attribute in attributes:
+        phrased = ((metric, results.get(f"test.{metric.key}")) for metric in metrics_of(attribute) if metric.phrase)
+        measured = [(metric, estimate) for metric, estimate in phrased if estimate]
+        if not measured:
+            continue
+        (lead, estimate), *others = measured
+        parts = [f"{attribute.title} {lead.phrase.format(estimate)}"]
+        if row := rows.get(lead.key):
+            baseline = Estimate.from_dict(row)
+            verdicts.setdefault(compare(estimate, baseline, lead.more_is_better), []).append(attribute.name)
+            parts[0] += f", against {baseline.text} for {row['baseline']}"
+        parts += [metric.phrase.format(other.text) for metric, other in others]
+        findings.append(Finding(f"test.{attribute.name}", f"{'; '.join(parts)}.", estimate))
+    text = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items()) or "not measured"
+    n = max((finding.estimate.n for finding in findings), default=0)
+    return Findings([*findings, Finding("test.baselines", f"Against a baseline that sees no image: {text}.", n=n)])
+
+
+def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
+    """With a published split, the metrics of test faces without a copy in training, below `test_unseen`."""
+    if not run.protocol:
+        text = "The run makes its own split, which no detected copy crosses: no second number is needed."
+        return {}, Finding("test.protocol", text, n=len(frame))
+    splits = run.load_table("splits")
+    copied = frame["image_id"].isin(splits.loc[copied_from_training(splits), "image_id"])
+    text = f"{copied.sum():,} of {len(frame):,} test faces have a copy in the training list of {run.protocol['name']}."
+    unseen = headline_metrics(frame[~copied], run.attributes, "test_unseen", run.bootstrap)
+    return unseen, Finding("test.protocol", text, n=len(frame))
+
+
+def ranking_finding(ranking: pd.DataFrame) -> Finding:
+    """How well the rarest class is ranked."""
+    if ranking.empty:
+        return Finding("test.ranking", "No class has both faces within it and without.", n=0)
+    row = ranking.loc[ranking["base_rate"].idxmin()]
+    precision = Estimate(*(row[f"average_precision{end}"] for end in ("", "_low", "_high")), int(row["n"]))
+    text = f"{row['class']} is the rarest class, {row['base_rate']:.0%} of {row['n']:,} faces: its area under the ROC "
+    return Finding("test.ranking", f"{text}curve is {row['auc']:.2f}, its average precision {precision}.", precision)
+
+
+def calibration_finding(errors: dict[str, float], n: int) -> Finding:
+    """The expected calibration error of each attribute with classes."""
+    text = listed(f"{error:.3f} for {name}" for name, error in errors.items())
+    return Finding("test.calibration", f"The expected calibration error is {text}.", n=n)
+
+
+def interval_finding(run: RunFolder, coverage: pd.DataFrame, results: dict[str, Estimate]) -> Finding:
+    """Whether the age intervals hold 90 % (see `age_coverage`), and of which labelled ages they hold least."""
+    share, width = (results[f"test.age.interval_{name}"] for name in ("coverage", "width"))
+    by = coverage.groupby(["by", "kind"])
+    plain, promised = (by.get_group(("predicted_age", kind)) for kind in (PLAIN, MONDRIAN))
+    held = int((promised["low"].le(0.9) & promised["high"].ge(0.9)).sum())
+    each = run_frame(run, ("calibration",))["age"].notna().sum() / len(promised)
+    bands = by.get_group((AGE.group_column, MONDRIAN))
+    bands = bands[bands["n"] >= min(run.settings.evaluation.min_group, bands["n"].max())]
+    least = bands.loc[bands["value"].idxmin()]
+    text = (
+        f"The 90 % intervals hold {share} of the labelled ages; their mean width is {width.text}. In {held} of "
+        f"{len(promised)} categories of predicted age the interval of the share held contains 90 %; it reflects test "
+        f"sampling only, and calibration sampling adds an SD of {np.sqrt(0.09 / each):.1%}. Plain intervals hold "
+        f"{plain['value'].min():.0%} to {plain['value'].max():.0%} there. By labelled age, for which nothing is "
+        f"promised, they hold least at {least['group']}: {rate(round(least['value'] * least['n']), least['n'])}."
+    )
+    return Finding("test.intervals", text, share)

@@ -2,33 +2,37 @@
 
 Groups of a data set differ in age, and errors depend on age. A standardised rate is the mean of a group's rates by age
 band, weighted with the bands' shares of all faces compared. Bands in which a compared group has fewer than `MIN_CELL`
-faces are left out for all groups, so that all are compared over the same ages; the share of the faces that lie in the
-bands kept is said beside the numbers. Raw numbers are over all ages.
+faces are left out for all groups, so that all are compared over the same ages; the share of the faces in the bands
+used is given beside the numbers. Raw numbers are over all ages.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from facelib.evaluation.gaps import grouping_name, large_groups
-from facelib.evaluation.headline import GROUP_METRICS, judged_rows, row_values
-from facelib.statistics import CONFIDENCE, Estimate
+from facelib.evaluation.gaps import SIGNIFICANT
+from facelib.evaluation.groups import compared_rows, grouping_name, large_groups, row_values
+from facelib.finding import Finding
+from facelib.schema import AGE, Attribute
+from facelib.statistics import Bootstrap
 
 MIN_CELL = 5  # faces; a rate of fewer would enter a standardised one with the weight of its whole band
-STANDARDISED = ("mae", "gender_accuracy", "ethnicity_accuracy")
-WAYS = ("raw", "standardised")
+# What the age mix does to a gap, and the verb of a sentence.
+ANSWERS = dict(zip(("adds to it", "hides part", "reverses it", "cannot tell"),
+                   ("adds to", "hides part of", "reverses", "is unclear for"), strict=True))  # fmt: skip
+COLUMNS = [f"{way}{end}" for way in ("raw", "standardised", "explained") for end in ("", "_low", "_high")]
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """Faces and sums of their values by group and age band, in the sample and in bootstrap samples of it.
+    """Faces and sums of their values by group and age band, in the sample (first) and in bootstrap samples of it.
 
     Attributes
     ----------
     counts : float array of shape (resamples + 1, groups, bands)
-        The sample itself comes first.
     sums : float array of shape (measures, resamples + 1, groups, bands)
     groups : list of str
     common : bool array of shape (bands,)
@@ -70,72 +74,41 @@ def common_bands(groups: pd.Series, bands: pd.Series) -> list[str]:
 
 
 def resample(
-    values: np.ndarray, groups: pd.Series, bands: pd.Series, copies: np.ndarray, resamples: int, seed: int
+    values: np.ndarray, groups: pd.Series, bands: pd.Series, copies: pd.Series, bootstrap: Bootstrap
 ) -> Resampled:
-    """Draw groups of copies with replacement, and sum values by group and age band in each draw.
-
-    Parameters
-    ----------
-    values : float array of shape (measures, n)
-    groups, bands : Series of length n
-    copies : array of shape (n,)
-        Rows of one group of copies are drawn together.
-    resamples, seed : int
-    """
+    """Draw groups of copies with replacement, and sum values (measures, n) by group and age band in each draw."""
     names, group = np.unique(groups.to_numpy(str), return_inverse=True)
     band_names, band = np.unique(bands.to_numpy(str), return_inverse=True)
-    copy_of = np.unique(copies, return_inverse=True)[1]
-    n, drawn = len(group), copy_of.max(initial=-1) + 1
-    rng = np.random.default_rng(seed)
-    taken = rng.multinomial(drawn, np.full(drawn, 1 / drawn), size=resamples) if drawn else np.zeros((resamples, 0))
-    times = np.vstack([np.ones(drawn), taken])[:, copy_of]
-    cells, shape = group * len(band_names) + band, (len(times), len(names), len(band_names))
+    times, cells, n = bootstrap.weights(copies), group * len(band_names) + band, len(group)
+    shape = len(times), len(names), len(band_names)
 
     def summed(of: np.ndarray) -> np.ndarray:
         # A row per cell and a column per face; times the draws it gives all sums at once.
-        by_cell = sparse.csr_array((of, (cells, np.arange(n))), shape=(shape[1] * shape[2], n))
+        by_cell = sparse.csr_array((of.astype(float), (cells, np.arange(n))), shape=(shape[1] * shape[2], n))
         return (by_cell @ times.T).T.reshape(shape)
 
-    kept = common_bands(groups, bands) if n else []
-    covered = float(np.isin(bands.to_numpy(str), kept).mean()) if n else 0.0
-    sums = np.stack([summed(np.asarray(of, float)) for of in values])
-    return Resampled(summed(np.ones(n)), sums, list(names), np.isin(band_names, kept), covered)
-
-
-def interval(draws: np.ndarray, n: int, confidence: float = CONFIDENCE) -> Estimate:
-    """The first of some draws with the percentile interval of the others.
-
-    The interval is nan where nothing varies: a group without errors has none in any sample, and is not known to be free
-    of them.
-    """
-    value, others = float(draws[0]), draws[1:][np.isfinite(draws[1:])]
-    if not np.isfinite(value) or len(others) < 2 or np.ptp(others) < 1e-12:
-        return Estimate(value, float("nan"), float("nan"), n)
-    low, high = np.percentile(others, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return Estimate(value, float(low), float(high), n)
+    common = common_bands(groups, bands) if n else []
+    covered = float(np.isin(bands.to_numpy(str), common).mean()) if n else 0.0
+    sums = np.stack([summed(of) for of in values])
+    return Resampled(summed(np.ones(n)), sums, list(names), np.isin(band_names, common), covered)
 
 
 def standardise(
-    frame: pd.DataFrame, by: list[str], min_rows: int, resamples: int, seed: int
+    frame: pd.DataFrame,
+    groupings: Iterable[list[str]],
+    attributes: Iterable[Attribute],
+    bootstrap: Bootstrap,
+    min_group: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Raw and standardised numbers of each group, and how much of the gap between groups their age mix explains.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `evaluation.evaluation_frame`.
-    by : list of str
-        Columns such as gender_name, ethnicity_name; several mean their crossings.
-    min_rows : int
-        Smaller groups are left out.
-    resamples, seed : int
-        Of the bootstrap over copy groups.
+    Groupings by age band are left out, and so are groups below `min_group`.
 
     Returns
     -------
     rates : DataFrame
-        by, group, metric (mae in years, gender_accuracy, ethnicity_accuracy), n, covered, and raw and standardised,
-        each with _low and _high.
+        by, group, metric (of `groups.GROUP_METRICS` without bias), n, covered, and raw and standardised, each with _low
+        and _high.
     gaps : DataFrame
         by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the difference of
         these two: raw, standardised and explained (raw minus standardised), each with _low and _high. `answer`, of
@@ -143,48 +116,61 @@ def standardise(
         where that of standardised lies below 0, `adds to it` or `hides part`. No row where fewer than two groups are
         left.
     """
-    judged, known = judged_rows(frame, [*by, "age_band"])
-    shown, group = large_groups(known, by, min_rows)
-    names = [name for name in STANDARDISED if GROUP_METRICS[name] in judged]
-    if not names or shown.empty:
-        return _tables([], [])
-    values = row_values(shown)[names].to_numpy().T
-    drawn = resample(values, group, shown["age_band"], shown["group_id"].to_numpy(), resamples, seed)
-    sizes, means = group.value_counts(), {"raw": drawn.raw(), "standardised": drawn.standardised()}
-    rates, gaps = [], []
-    for number, name in enumerate(names):
-        for at, group_name in enumerate(drawn.groups):
-            n = int(sizes[group_name])
-            row = {"by": grouping_name(by), "group": group_name, "metric": name, "n": n, "covered": drawn.covered}
-            rates.append(row | _columns({way: interval(means[way][number, :, at], n) for way in WAYS}))
-        if len(drawn.groups) < 2:
+    rates, gaps, attributes = [], [], tuple(attributes)
+    for by in (by for by in groupings if AGE.group_column not in by):
+        metrics, known = compared_rows(frame, [*by, AGE.group_column], attributes)
+        metrics = [metric for metric in metrics if metric.more_is_better is not None]
+        compared, group = large_groups(known, by, min_group)
+        if compared.empty or not metrics:
             continue
-        low, high = means["raw"][number, 0].argmin(), means["raw"][number, 0].argmax()
-        apart = {way: means[way][number, :, high] - means[way][number, :, low] for way in WAYS}
-        apart["explained"] = apart["raw"] - apart["standardised"]
-        found = {way: interval(draws, len(shown)) for way, draws in apart.items()}
-        row = {"by": grouping_name(by), "metric": name, "lowest": drawn.groups[low], "highest": drawn.groups[high]}
-        row |= {"n": len(shown), "covered": drawn.covered} | _columns(found)
-        answer = found["explained"].against(0, "hides part", "adds to it")
-        reversed_ = answer == "adds to it" and found["standardised"].high < 0
-        gaps.append(row | {"answer": "reverses it" if reversed_ else answer})
-    return _tables(rates, gaps)
-
-
-def _columns(estimates: dict[str, Estimate]) -> dict[str, float]:
-    return {
-        f"{way}{ending}": getattr(estimate, field)
-        for way, estimate in estimates.items()
-        for ending, field in (("", "value"), ("_low", "low"), ("_high", "high"))
-    }
-
-
-def _tables(rates: list[dict], gaps: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    def columns(ways: tuple[str, ...]) -> list[str]:
-        return [f"{way}{ending}" for way in ways for ending in ("", "_low", "_high")]
-
-    of_gaps = ["by", "metric", "lowest", "highest", "n", "covered", *columns((*WAYS, "explained")), "answer"]
+        values = row_values(compared, metrics).to_numpy().T
+        sample = resample(values, group, compared[AGE.group_column], compared["group_id"], bootstrap)
+        sizes, raw, standardised = group.value_counts(), sample.raw(), sample.standardised()
+        for number, metric in enumerate(metrics):
+            facts = {"by": grouping_name(by), "metric": metric.key, "covered": sample.covered}
+            draws = {"raw": raw[number], "standardised": standardised[number]}
+            for at, name in enumerate(sample.groups):
+                row = facts | {"group": name, "n": int(sizes[name])}
+                for way, means in draws.items():
+                    row |= bootstrap.of_draws(means[:, at], row["n"]).columns(way)
+                rates.append(row)
+            if len(sample.groups) > 1:
+                gaps.append(facts | _gap(draws, sample.groups, len(compared), bootstrap))
     return (
-        pd.DataFrame(rates, columns=["by", "group", "metric", "n", "covered", *columns(WAYS)]),
-        pd.DataFrame(gaps, columns=of_gaps),
+        pd.DataFrame(rates, columns=["by", "group", "metric", "n", "covered", *COLUMNS[:6]]),
+        pd.DataFrame(gaps, columns=["by", "metric", "lowest", "highest", "n", "covered", *COLUMNS, "answer"]),
     )
+
+
+def _gap(draws: dict[str, np.ndarray], groups: list[str], n: int, bootstrap: Bootstrap) -> dict:
+    """The raw, standardised and explained difference of the two groups whose raw numbers are extreme."""
+    low, high = draws["raw"][0].argmin(), draws["raw"][0].argmax()
+    apart = {way: means[:, high] - means[:, low] for way, means in draws.items()}
+    apart["explained"] = apart["raw"] - apart["standardised"]
+    row, estimates = {"lowest": groups[low], "highest": groups[high], "n": n}, {}
+    for way, differences in apart.items():
+        estimates[way] = bootstrap.of_draws(differences, n)
+        row |= estimates[way].columns(way)
+    answer = estimates["explained"].against(0, "hides part", "adds to it")
+    reverses = answer == "adds to it" and estimates["standardised"].high < 0
+    return row | {"answer": "reverses it" if reverses else answer}
+
+
+def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
+    """What the age mix does to the gaps of `standardise` that exceed chance, and to the last of them in age error.
+
+    A pair chosen for lying furthest apart always does: the p values of `gaps.gap_table` decide which count.
+    """
+    p_values = gaps.set_index(["by", "metric"])["p_adjusted"]
+    clear = p_values.reindex(pd.MultiIndex.from_frame(explained[["by", "metric"]])).to_numpy() < SIGNIFICANT
+    counts = explained.loc[clear, "answer"].value_counts()
+    answers = ", ".join(f"{verb} {counts.get(answer, 0)}" for answer, verb in ANSWERS.items())
+    text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance; of these the age mix {answers}."
+    in_years = explained[(explained["metric"] == f"{AGE.name}_mae") & explained["explained_low"].notna()]
+    for row in in_years.tail(1).to_dict("records"):
+        text += (
+            " In age error {highest} lies {raw:.2f} y above {lowest}; their ages explain {explained:.2f} y "
+            "({explained_low:.2f} to {explained_high:.2f}), and {standardised:.2f} y ({standardised_low:.2f} to "
+            "{standardised_high:.2f}) remain at equal ages, in bands with {covered:.0%} of the faces.".format(**row)
+        )
+    return Finding("groups.same_ages", text, n=int(explained["n"].max()) if len(explained) else 0)

@@ -1,52 +1,64 @@
-"""Figures of notebook 05: confusion and ranking."""
+"""Figures of notebook 05: confusion, ranking and age intervals."""
+
+from collections.abc import Iterable
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from facelib.plots.style import GREY, PALETTE, finish, new_figure
+from facelib.plots.style import GREY, PALETTE, finish, intervals, new_figure
+from facelib.schema import Attribute, ClassAttribute, class_attributes
 
 
-def confusion(counts: np.ndarray, names: list[str], title: str) -> Figure:
-    """Confusion matrix: row shares as colour, counts as text."""
-    figure, axes = new_figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
+def confusion(frame: pd.DataFrame, attribute: ClassAttribute, note: str = "") -> Figure:
+    """Confusion matrix of an evaluation frame: row shares as colour, counts as text."""
+    known, names = frame.dropna(subset=[attribute.name, attribute.prediction]), attribute.classes
+    counts = confusion_matrix(known[attribute.name], known[attribute.prediction], labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    text = np.array(
-        [[f"{share:.0%}\n{n:,}" for share, n in zip(*row, strict=True)] for row in zip(shares, counts, strict=True)]
-    )
-    sns.heatmap(shares, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes[0, 0],
+    text = [[f"{share:.0%}\n{n:,}" for share, n in zip(*row, strict=True)] for row in zip(shares, counts, strict=True)]
+    figure, axes = new_figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
+    sns.heatmap(shares, annot=np.array(text), fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes[0, 0],
                 xticklabels=names, yticklabels=names, linewidths=0.5)  # fmt: skip
-    axes[0, 0].set(xlabel="Predicted", ylabel="Label", title=title)
+    axes[0, 0].set(xlabel="Predicted", ylabel="Label", title=f"{attribute.title}, n = {len(known):,}{note}")
     axes[0, 0].tick_params(axis="y", rotation=0)
     return finish(figure)
 
 
-def class_curves(curves: dict[str, tuple], table: pd.DataFrame, title: str) -> Figure:
+def confusions(frame: pd.DataFrame, attributes: Iterable[Attribute], note: str = "") -> dict[str, Figure]:
+    """The confusion matrix of each attribute with classes, by the name of its file."""
+    return {f"confusion_{a.name}": confusion(frame, a, note) for a in class_attributes(attributes)}
+
+
+def class_curves(curves: dict[tuple[str, str], tuple], table: pd.DataFrame, heading: str) -> Figure:
     """ROC and precision-recall curves of each class against the rest, with what a guess would reach.
 
-    Parameters
-    ----------
-    curves : dict of tuples
-        From `evaluation.one_against_rest`.
-    table : DataFrame
-        From `evaluation.ranking_table`, in the same order.
+    Takes `headline.one_against_rest` and `headline.ranking_table` of the same frame.
     """
     figure, axes = new_figure(2, width=11, height=4.4)
-    (left, right), rows = axes[0], table.set_index("class")
-    for (name, (is_class, score, _)), colour in zip(curves.items(), PALETTE, strict=False):
-        row = rows.loc[name]
+    left, right = axes[0]
+    rows = table.to_dict("records")
+    for (is_class, score, _), row, colour in zip(curves.values(), rows, cycle(PALETTE), strict=False):
         false_rate, true_rate, _ = roc_curve(is_class, score)
-        left.plot(false_rate, true_rate, color=colour, label=f"{name}: {row['auc']:.3f}")
+        left.plot(false_rate, true_rate, color=colour, label=f"{row['class']}: {row['auc']:.3f}")
         precision, recall, _ = precision_recall_curve(is_class, score)
-        shown = f"{name}: {row['average_precision']:.3f} (base rate {row['base_rate']:.2f})"
-        right.plot(recall, precision, color=colour, label=shown, drawstyle="steps-post")
+        label = f"{row['class']}: {row['average_precision']:.3f} (base rate {row['base_rate']:.2f})"
+        right.plot(recall, precision, color=colour, label=label, drawstyle="steps-post")
         right.axhline(row["base_rate"], color=colour, linestyle=":", linewidth=1)
     left.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-    left.set(xlabel="False positive rate", ylabel="True positive rate", title=title)
+    left.set(xlabel="False positive rate", ylabel="True positive rate", title=heading)
     right.set(xlabel="Recall", ylabel="Precision", ylim=(0, 1.03), title="Dotted: what a guess reaches")
     for axis, name in ((left, "Area under the curve"), (right, "Average precision")):
         axis.set(xlim=(0, 1))
         axis.legend(title=name, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return finish(figure)
+
+
+def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
+    """The share of labels that each kind of age interval holds, by labelled age; see `headline.age_coverage`."""
+    rows = coverage[coverage["by"] == "age_band"]
+    rows = rows.assign(row=rows["group"] + ", " + rows["kind"], order=rows.groupby("kind").cumcount())
+    heading = f"Share of age labels within the 90 % interval, by labelled age{note}"
+    return intervals(rows.sort_values("order", kind="stable"), "row", "value", "Share held", heading, reference=0.9)

@@ -1,84 +1,89 @@
 """Figures of notebook 06: errors by group."""
 
+from collections.abc import Iterable
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from facelib.plots.style import BLUE, GREY, PALETTE, finish, new_figure
-from facelib.schema import AGE_BANDS
+from facelib.evaluation.groups import group_metrics
+from facelib.plots.style import BLUE, GREY, PALETTE, error_bars, finish, new_figure, title
+from facelib.schema import AGE, AGE_BANDS, Attribute, class_attributes
+from facelib.statistics import SHARE
 
 
-def group_errors(table: pd.DataFrame, metric: str, label: str, title: str, reference: float | None = None) -> Figure:
+def group_errors(table: pd.DataFrame, metric: str, label: str, heading: str, reference: float | None = None) -> Figure:
     """A metric by age band (x) and a second grouping (colour), with intervals; masked groups are absent.
 
-    Parameters
-    ----------
-    table : DataFrame
-        age_band, a second grouping where there is one, n, and `metric` with its _low and _high.
-    metric : str
-    label : str
-        Of the y axis.
-    title : str
-    reference : float, optional
-        Value of a horizontal line.
+    Takes a `groups.group_table` by age band, alone or crossed; `reference` is a horizontal line, `label` that of y.
     """
-    hue = next((name for name in ("gender_name", "ethnicity_name") if name in table), None)
-    groups = [(None, table)] if hue is None else list(table.groupby(hue, observed=True))
+    hue = next((name for name in table.columns[: list(table).index("n")] if name != AGE.group_column), None)
+    parts = [(None, table)] if hue is None else list(table.groupby(hue, sort=False))
     figure, axes = new_figure(width=9, height=3.6)
-    bands = [band for band in AGE_BANDS if band in set(table["age_band"].astype(str))]
-    for number, (name, part) in enumerate(groups):
-        shown = part.dropna(subset=[metric])
-        x = shown["age_band"].astype(str).map({band: at for at, band in enumerate(bands)}).astype(float)
-        x += (number - (len(groups) - 1) / 2) * 0.13
-        bars = [
-            (shown[metric] - shown[f"{metric}_low"]).clip(lower=0),
-            (shown[f"{metric}_high"] - shown[metric]).clip(lower=0),
-        ]
-        axes[0, 0].errorbar(x, shown[metric], yerr=bars, fmt="o", capsize=2, label=name, color=PALETTE[number])
+    bands = [band for band in AGE_BANDS if band in set(table["age_band"])]
+    for number, (name, part) in enumerate(parts):
+        rows = part.dropna(subset=[metric])
+        x = rows["age_band"].map(bands.index).astype(float) + (number - (len(parts) - 1) / 2) * 0.13
+        look = {"capsize": 2, "label": name, "color": PALETTE[number % len(PALETTE)]}
+        error_bars(axes[0, 0], x, rows[metric], rows[f"{metric}_low"], rows[f"{metric}_high"], vertical=True, **look)
     if reference is not None:
         axes[0, 0].axhline(reference, color=GREY, linestyle="--", linewidth=1)
-    counts = table.groupby(table["age_band"].astype(str))["n"].sum()
+    counts = table.groupby("age_band")["n"].sum()
     names = [f"{band}\nn = {counts[band]:,}" for band in bands]
-    axes[0, 0].set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=title)
+    axes[0, 0].set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=heading)
     axes[0, 0].tick_params(axis="x", labelsize=9)
     if hue is not None:
         axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     return finish(figure)
 
 
-def raw_and_standardised(rates: pd.DataFrame, title: str) -> Figure:
+def age_figures(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], note: str = "") -> dict[str, Figure]:
+    """Age bias by age; age error, and accuracy of attributes with two classes, by age and class; by name of file.
+
+    Takes `groups.group_tables`; what they lack is left out.
+    """
+    ending = f", test split, 95 % intervals{note}"
+    error, figures = f"Age: mean absolute error{ending}", {}
+
+    def add(name: str, table: str, metric: str, *look) -> None:
+        if metric in tables.get(table, ()):
+            figures[name] = group_errors(tables[table], metric, *look)
+
+    bias = f"Age: predicted minus labelled{ending}"
+    add("age_bias", AGE.group_column, "age_bias", "Predicted minus labelled (years)", bias, 0)
+    for attribute in class_attributes(attributes):
+        name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
+        add(f"age_error_by_{name}", table, "age_mae", "MAE (years)", error)
+        if len(attribute.classes) == 2:
+            add(f"{name}_by_age", table, f"{name}_accuracy", "Share right", f"{attribute.title} accuracy{ending}")
+    return figures
+
+
+def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], heading: str) -> Figure:
     """Each group's raw and age-standardised numbers side by side with their intervals, a panel per measure.
 
-    Parameters
-    ----------
-    rates : DataFrame
-        From `standardised.standardise`.
+    Takes the rates of `standardised.standardise`.
     """
-    names = {
-        "mae": "Age MAE (years)",
-        "gender_accuracy": "Gender accuracy",
-        "ethnicity_accuracy": "Ethnicity accuracy",
-    }
-    shown = [name for name in names if name in set(rates["metric"])]
-    drawn = rates.drop_duplicates("group").set_index("group")
-    groups, begins = drawn["n"], np.flatnonzero(drawn["by"].ne(drawn["by"].shift()))[1:]
-    figure, axes = new_figure(max(1, len(shown)), width=11, height=1.5 + 0.34 * len(groups))
-    for axis, metric in zip(axes.flat, shown, strict=False):
-        part = rates[rates["metric"] == metric].set_index("group").loc[groups.index]
+    metrics = [metric for metric in group_metrics(attributes) if metric.key in set(rates["metric"])]
+    drawn = rates.drop_duplicates(["by", "group"])
+    rows = list(drawn[["by", "group"]].itertuples(index=False, name=None))
+    figure, axes = new_figure(max(1, len(metrics)), width=11, height=1.5 + 0.34 * len(rows))
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        part = rates[rates["metric"] == metric.key].set_index(["by", "group"]).loc[rows]
         for way, offset, colour, face in (("raw", -0.13, GREY, "white"), ("standardised", 0.13, BLUE, BLUE)):
-            bars = [part[way] - part[f"{way}_low"], part[f"{way}_high"] - part[way]]
-            axis.errorbar(
-                part[way], np.arange(len(part)) + offset, xerr=np.clip(bars, 0, None), fmt="o", color=colour,
-                markerfacecolor=face, markersize=5, capsize=2, label=way,
-            )  # fmt: skip
-        for at in begins:  # groups compare within their own grouping
+            look = {"color": colour, "markerfacecolor": face, "markersize": 5, "capsize": 2, "label": way}
+            at = np.arange(len(part)) + offset
+            error_bars(axis, at, part[way], part[f"{way}_low"], part[f"{way}_high"], **look)
+        for at in np.flatnonzero(drawn["by"].ne(drawn["by"].shift()))[1:]:  # groups compare within their own grouping
             axis.axhline(at - 0.5, color=GREY, linewidth=0.8)
-        labels = [f"{name}  (n = {n:,})" for name, n in groups.items()] if axis is axes[0, 0] else []
-        axis.set(yticks=range(len(groups)), yticklabels=labels, ylim=(len(groups) - 0.5, -0.5), xlabel=names[metric])
-        if metric != "mae":
+        names = [f"{name}  (n = {n:,})" for name, n in zip(drawn["group"], drawn["n"], strict=True)]
+        label = metric.title if metric.unit == SHARE else f"{metric.title} ({metric.unit})"
+        axis.set(yticks=range(len(rows)), yticklabels=names if axis is axes[0, 0] else [], xlabel=label)
+        axis.set(ylim=(len(rows) - 0.5, -0.5))
+        if metric.unit == SHARE:
             axis.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
-    if shown:
+    if metrics:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, fontsize=9, loc="outside lower center")
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    title(figure, heading)
     return finish(figure)

@@ -1,7 +1,5 @@
 """Evaluation: every headline number recomputed on a mask, unknown labels left out, one row per copy group."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,23 +7,39 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from facelib.evaluation.headline import (
-    GROUPINGS,
+    METRICS,
+    age_coverage,
+    attribute_findings,
     baselines,
+    calibration_finding,
+    calibration_points,
+    compare,
     confidence,
     coverage_table,
     evaluation_frame,
-    group_table,
-    groupings,
+    expected_keys,
+    faces_finding,
     headline_metrics,
+    interval_finding,
+    metrics_of,
     one_against_rest,
+    protocol_metrics,
+    ranking_finding,
     ranking_table,
     reliability,
-    widest_gap,
+    results_table,
+    run_frame,
+    scored,
 )
-from facelib.schema import HEADLINE_KEYS, P_ETHNICITY, TEST_KEYS
+from facelib.prediction.calibration import AgeIntervals
+from facelib.runs import start_run
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.statistics import Bootstrap, Estimate
 
 N = 300
 EDGES = np.array([30.0, 60.0])  # of three age bins, years
+SMILE = ClassAttribute("smile", classes=("no", "yes"))
+KEYS = [metric.key for attribute in UTKFACE_ATTRIBUTES for metric in metrics_of(attribute)]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +57,11 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     group_id = np.arange(N) // 2 * 2  # pairs of copies
     kept = np.arange(N) % 2 == 0
     split = np.where(group_id % 3 == 0, "train", "test")
-    splits = pd.DataFrame({"image_id": ids, "split": split, "group_id": group_id, "kept": kept})
-    predictions = pd.DataFrame({"image_id": ids, "model": "final", "p_female": rng.random(N)})
-    predictions[list(P_ETHNICITY)] = rng.dirichlet(np.ones(5), N)
+    splits = pd.DataFrame({"image_id": ids, "split": split, "group_id": group_id, "representative": kept})
+    female = rng.random(N)
+    predictions = pd.DataFrame({"image_id": ids, "model": "predictor", "p_gender_male": 1 - female})
+    predictions["p_gender_female"] = female
+    predictions[list(ETHNICITY.columns)] = rng.dirichlet(np.ones(5), N)
     predictions["age_pred"] = (age + rng.normal(0, 8, N)).clip(0, 116)
     predictions["age_low"], predictions["age_high"] = predictions["age_pred"] - 10, predictions["age_pred"] + 12
     stages = pd.DataFrame({"image_id": ids, "predicted_bin": rng.integers(0, 3, N)})
@@ -57,12 +73,12 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def frame(tables) -> pd.DataFrame:
     faces, splits, predictions, stages = tables
-    return evaluation_frame(faces, splits, predictions, ("test",), stages, EDGES)
+    return evaluation_frame(faces, splits, predictions, ("test",), UTKFACE_ATTRIBUTES, stages, EDGES)
 
 
 @pytest.fixture(scope="module")
 def headline(frame) -> dict:
-    return headline_metrics(frame, "test", resamples=60, seed=0)
+    return headline_metrics(frame, UTKFACE_ATTRIBUTES, "test", Bootstrap(60))
 
 
 # --- the frame --------------------------------------------------------------------------------------------
@@ -71,38 +87,39 @@ def headline(frame) -> dict:
 def test_a_frame_has_one_row_per_group_of_the_asked_splits(frame, tables):
     _, splits, _, _ = tables
     assert frame["group_id"].is_unique
-    expected = splits[(splits["split"] == "test") & splits["kept"]]["image_id"]
+    expected = splits[(splits["split"] == "test") & splits["representative"]]["image_id"]
     assert frame["image_id"].tolist() == expected.tolist()
-    both = evaluation_frame(*tables[:3], ("train", "test"))
+    both = evaluation_frame(*tables[:3], ("train", "test"), UTKFACE_ATTRIBUTES)
     assert len(both) == N // 2 and "predicted_bin" not in both
 
 
 def test_the_oracle_looks_at_the_labels_it_is_given(tables):
     faces, splits, predictions, stages = tables
-    older = evaluation_frame(faces.assign(age=75.0), splits, predictions, ("test",), stages, EDGES)
+    others = splits, predictions, ("test",), UTKFACE_ATTRIBUTES, stages, EDGES
+    older, younger = (evaluation_frame(faces.assign(age=age), *others) for age in (75.0, 30.0))
     assert (older["true_bin"] == 2).all() and (older["age_oracle_bin"] - older["age_bin_2"]).abs().max() <= 0.5
-    younger = evaluation_frame(faces.assign(age=30.0), splits, predictions, ("test",), stages, EDGES)
     assert (younger["true_bin"] == 1).all() and (younger["age_oracle_bin"] - younger["age_bin_1"]).abs().max() <= 0.5
 
 
 def test_predictions_join_their_own_image_whatever_their_order(frame, tables):
     predictions = tables[2].set_index("image_id").loc[frame["image_id"]]
-    assert (frame["p_female"].to_numpy() == predictions["p_female"].to_numpy()).all()
-    assert (frame["gender_pred"] == (predictions["p_female"].to_numpy() >= 0.5)).all()
-    assert (frame["ethnicity_pred"] == predictions[list(P_ETHNICITY)].to_numpy().argmax(axis=1)).all()
+    assert (frame["p_gender_female"].to_numpy() == predictions["p_gender_female"].to_numpy()).all()
+    assert (frame["gender_pred"] == (predictions["p_gender_female"].to_numpy() >= 0.5)).all()
+    assert (frame["ethnicity_pred"] == predictions[list(ETHNICITY.columns)].to_numpy().argmax(axis=1)).all()
 
 
 def test_ages_are_scored_in_whole_years_and_kept_as_they_were(frame, tables):
     predictions = tables[2].set_index("image_id").loc[frame["image_id"]]
-    assert (frame["age_smooth"].to_numpy() == predictions["age_pred"].to_numpy()).all()
+    assert (frame["age_unrounded"].to_numpy() == predictions["age_pred"].to_numpy()).all()
     for name in ("age_pred", "age_routed", "age_soft", "age_oracle_bin"):
         assert (frame[name] % 1 == 0).all()
-    assert (frame["age_pred"] - frame["age_smooth"]).between(-0.5, 0.5).all()
+    assert (frame["age_pred"] - frame["age_unrounded"]).between(-0.5, 0.5).all()
     faces = pd.DataFrame({"image_id": ["a", "b", "c"], "age": 20.0, "gender": 0, "ethnicity": 0})
-    splits = pd.DataFrame({"image_id": ["a", "b", "c"], "split": "test", "group_id": range(3), "kept": True})
-    said = tables[2].head(3).assign(image_id=["a", "b", "c"], age_pred=[25.4, 25.5, 14.5])
-    assert evaluation_frame(faces, splits, said, ("test",))["age_pred"].tolist() == [25, 26, 15]
-    measured = headline_metrics(evaluation_frame(faces, splits, said, ("test",)), "test", resamples=10, seed=0)
+    splits = pd.DataFrame({"image_id": ["a", "b", "c"], "split": "test", "group_id": range(3), "representative": True})
+    three = tables[2].head(3).assign(image_id=["a", "b", "c"], age_pred=[25.4, 25.5, 14.5])
+    small = evaluation_frame(faces, splits, three, ("test",), UTKFACE_ATTRIBUTES)
+    assert small["age_pred"].tolist() == [25, 26, 15]
+    measured = headline_metrics(small, UTKFACE_ATTRIBUTES, "test", Bootstrap(10))
     assert measured["test.age.cs5"].value == pytest.approx(2 / 3)
     assert measured["test.age.cs5_unrounded"].value == 0
 
@@ -120,7 +137,18 @@ def test_unknown_labels_are_missing_values(frame, tables):
 
 
 def test_every_headline_key_of_the_test_set_is_measured(headline):
-    assert set(headline) == {f"test.{key}" for key in TEST_KEYS} <= set(HEADLINE_KEYS)
+    assert set(headline) == {f"test.{key}" for key in KEYS} <= set(expected_keys(UTKFACE_ATTRIBUTES))
+    assert KEYS[:3] == ["age.mae", "age.cs5", "age.cs5_unrounded"] and len(set(KEYS)) == 18
+
+
+def test_metrics_follow_from_the_kind_and_the_number_of_classes():
+    assert [metric.key for metric in metrics_of(SMILE)] == ["smile.accuracy", "smile.accuracy_age5plus", "smile.auc"]
+    assert metrics_of(SMILE)[2].columns == ("smile", "p_smile_yes")
+    assert [metric.key for metric in metrics_of(ETHNICITY)] == ["ethnicity.accuracy", "ethnicity.macro_f1"]
+    tested = {key for key in expected_keys([SMILE]) if key.startswith("test")}
+    assert tested == {f"{test}.smile.{name}" for test in ("test", "test_cleaned") for name in ("accuracy", "auc")}
+    assert {"data.images", "audit.label_issues.smile"} <= set(expected_keys([SMILE]))
+    assert sum(metric.baseline for table in METRICS.values() for metric in table) == 2
 
 
 def recomputed(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
@@ -134,16 +162,16 @@ def recomputed(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     return {
         "age.mae": (error.abs().mean(), len(aged)),
         "age.cs5": ((error.abs() <= 5).mean(), len(aged)),
-        "age.cs5_unrounded": (((aged["age_smooth"] - aged["age"]).abs() <= 5).mean(), len(aged)),
+        "age.cs5_unrounded": (((aged["age_unrounded"] - aged["age"]).abs() <= 5).mean(), len(aged)),
         "age.bias": (error.mean(), len(aged)),
         "age.mae_le45": (error[young].abs().mean(), young.sum()),
         "age.mae_gt45": (error[old].abs().mean(), old.sum()),
         "age.r2": (sk.r2_score(aged["age"], aged["age_pred"]), len(aged)),
         "age.interval_coverage": (held.mean(), len(aged)),
         "age.interval_width": (22.0, len(aged)),
-        "gender.accuracy": (((sexed["p_female"] >= 0.5) == sexed["gender"]).mean(), len(sexed)),
-        "gender.accuracy_age5plus": (((grown["p_female"] >= 0.5) == grown["gender"]).mean(), len(grown)),
-        "gender.auc": (sk.roc_auc_score(sexed["gender"], sexed["p_female"]), len(sexed)),
+        "gender.accuracy": (((sexed["p_gender_female"] >= 0.5) == sexed["gender"]).mean(), len(sexed)),
+        "gender.accuracy_age5plus": (((grown["p_gender_female"] >= 0.5) == grown["gender"]).mean(), len(grown)),
+        "gender.auc": (sk.roc_auc_score(sexed["gender"], sexed["p_gender_female"]), len(sexed)),
         "ethnicity.accuracy": (sk.accuracy_score(named["ethnicity"], named["ethnicity_pred"]), len(named)),
         "ethnicity.macro_f1": (sk.f1_score(named["ethnicity"], named["ethnicity_pred"], average="macro"), len(named)),
         "age_stages.bin_accuracy": ((aged["true_bin"] == aged["predicted_bin"]).mean(), len(aged)),
@@ -154,7 +182,7 @@ def recomputed(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     }
 
 
-@pytest.mark.parametrize("key", TEST_KEYS)
+@pytest.mark.parametrize("key", KEYS)
 def test_a_headline_metric_equals_its_recomputation(key, frame, headline):
     value, n = recomputed(frame)[key]
     assert headline[f"test.{key}"].value == pytest.approx(value)
@@ -170,13 +198,13 @@ def test_units_are_years_shares_or_none(headline):
 
 def test_an_error_of_a_year_at_45_counts_as_young_and_at_46_as_old(frame):
     two = frame[frame["age"].notna()].head(2).assign(age=[45.0, 46.0], age_pred=[46.0, 48.0], gender=np.nan)
-    found = headline_metrics(two, "x", resamples=10, seed=0)
+    found = headline_metrics(two, UTKFACE_ATTRIBUTES, "x", Bootstrap(10))
     assert (found["x.age.mae_le45"].value, found["x.age.mae_gt45"].value) == (1, 2)
 
 
 @pytest.mark.parametrize("attribute", ["age", "gender", "ethnicity"])
 def test_what_has_no_label_is_left_out(attribute, frame):
-    found = headline_metrics(frame.assign(**{attribute: np.nan}), "test", resamples=10, seed=0)
+    found = headline_metrics(frame.assign(**{attribute: np.nan}), UTKFACE_ATTRIBUTES, "test", Bootstrap(10))
     assert not [key for key in found if key.startswith(f"test.{attribute}.")]
     assert "test.age.mae" in found or attribute == "age"
     if attribute == "age":
@@ -185,28 +213,30 @@ def test_what_has_no_label_is_left_out(attribute, frame):
 
 def test_without_stages_or_intervals_their_keys_are_left_out(tables):
     faces, splits, predictions, _ = tables
-    plain = evaluation_frame(faces, splits, predictions.assign(age_low=np.nan, age_high=np.nan), ("test",))
-    found = headline_metrics(plain, "test", resamples=10, seed=0)
+    without = predictions.drop(columns=["age_low", "age_high"])
+    plain = evaluation_frame(faces, splits, without, ("test",), UTKFACE_ATTRIBUTES)
+    found = headline_metrics(plain, UTKFACE_ATTRIBUTES, "test", Bootstrap(10))
     assert not [key for key in found if "stages" in key or "interval" in key] and "test.age.mae" in found
 
 
 def test_each_class_is_ranked_against_the_rest(frame):
-    table = ranking_table(frame, resamples=40, seed=0).set_index("class")
+    table = ranking_table(frame, UTKFACE_ATTRIBUTES, Bootstrap(40)).set_index("class")
     assert table.index.tolist() == ["female", "White", "Black", "Asian", "Indian", "Other"]
     named = frame[frame["ethnicity"].notna()]
     is_asian = named["ethnicity"] == 2
     row = table.loc["Asian"]
     assert row["n"] == len(named) < len(frame) and row["base_rate"] == pytest.approx(is_asian.mean())
-    assert row["auc"] == pytest.approx(sk.roc_auc_score(is_asian, named["p_ethnicity_2"]))
-    assert row["average_precision"] == pytest.approx(sk.average_precision_score(is_asian, named["p_ethnicity_2"]))
+    assert row["auc"] == pytest.approx(sk.roc_auc_score(is_asian, named["p_ethnicity_asian"]))
+    assert row["average_precision"] == pytest.approx(sk.average_precision_score(is_asian, named["p_ethnicity_asian"]))
     for measure in ("auc", "average_precision"):
         assert (table[f"{measure}_low"] < table[measure]).all() and (table[measure] < table[f"{measure}_high"]).all()
 
 
-def test_a_class_that_nobody_or_everybody_has_is_not_ranked(frame):
-    assert set(one_against_rest(frame.assign(ethnicity=1.0))) == {"female"}
-    nobody = frame.assign(ethnicity=np.nan, gender=np.nan)
-    assert one_against_rest(nobody) == {} and ranking_table(nobody, 5, 0).empty
+def test_a_class_that_no_face_or_every_face_has_is_not_ranked(frame):
+    assert set(one_against_rest(frame.assign(ethnicity=1.0), UTKFACE_ATTRIBUTES)) == {("gender", "female")}
+    unlabelled = frame.assign(ethnicity=np.nan, gender=np.nan)
+    assert one_against_rest(unlabelled, UTKFACE_ATTRIBUTES) == {}
+    assert ranking_table(unlabelled, UTKFACE_ATTRIBUTES, Bootstrap(5)).empty
 
 
 # --- baselines --------------------------------------------------------------------------------------------
@@ -217,10 +247,10 @@ def test_baselines_by_hand():
     frame = pd.DataFrame(
         {"age": [20, 30, np.nan, 50], "gender": [1, 0, 0, np.nan], "ethnicity": [3, 3, 1, 0.0], "group_id": range(4)}
     ).assign(age_pred=0.0, gender_pred=0.0, ethnicity_pred=0.0)
-    table = baselines(train, frame, resamples=20, seed=0).set_index("metric")
+    table = baselines(train, frame, UTKFACE_ATTRIBUTES, Bootstrap(20)).set_index("metric")
     assert table.loc["age.mae", ["baseline", "n", "unit"]].tolist() == ["always 20 years", 3, "years"]
     assert table.loc["age.mae", "value"] == pytest.approx((0 + 10 + 30) / 3)
-    assert table.loc["gender.accuracy", "baseline"] == "always class 1"
+    assert table.loc["gender.accuracy", "baseline"] == "always female"
     assert table.loc["gender.accuracy", "value"] == pytest.approx(1 / 3)
     assert table.loc["ethnicity.accuracy", "value"] == pytest.approx(2 / 4)  # the unknown is no majority class
 
@@ -229,48 +259,7 @@ def test_an_attribute_without_labels_has_no_baseline():
     train = pd.DataFrame({"age": [10.0], "gender": [-1], "ethnicity": [0]})
     frame = pd.DataFrame({"age": [20.0], "gender": [1.0], "ethnicity": [np.nan], "group_id": [0]})
     frame = frame.assign(age_pred=0.0, gender_pred=0.0, ethnicity_pred=0.0)
-    assert baselines(train, frame, resamples=5, seed=0)["metric"].tolist() == ["age.mae"]
-
-
-# --- groups -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("by", [["gender_name"], ["age_band"], ["ethnicity_name", "age_band"]])
-def test_group_tables_equal_their_recomputation(by, frame):
-    table = group_table(frame, by, resamples=20, seed=0, min_rows=1)
-    known = frame.dropna(subset=["age", "gender", "ethnicity"])
-    assert table["n"].sum() == len(known) < len(frame)
-    for _, row in table.iterrows():
-        part = known[np.logical_and.reduce([known[name].astype(str) == row[name] for name in by])]
-        assert row["n"] == len(part) > 0
-        assert row["mae"] == pytest.approx((part["age_pred"] - part["age"]).abs().mean())
-        assert row["bias"] == pytest.approx((part["age_pred"] - part["age"]).mean())
-        assert row["gender_accuracy"] == pytest.approx((part["gender"] == part["gender_pred"]).mean())
-        assert row["ethnicity_accuracy"] == pytest.approx((part["ethnicity"] == part["ethnicity_pred"]).mean())
-        assert row["gender_accuracy_low"] <= row["gender_accuracy"] <= row["gender_accuracy_high"]
-
-
-def test_small_groups_keep_their_count_and_lose_their_metrics(frame):
-    whole = group_table(frame, ["age_band"], resamples=20, seed=0, min_rows=1)
-    limit = int(whole["n"].median()) + 1
-    table = group_table(frame, ["age_band"], resamples=20, seed=0, min_rows=limit)
-    assert table["n"].tolist() == whole["n"].tolist()
-    small = table["n"] < limit
-    assert small.any() and not small.all()
-    measured = [name for name in table if name not in ("age_band", "n")]
-    assert len(measured) == 12 and (table[measured].isna().all(axis=1) == small).all()
-
-
-def test_age_bands_are_in_order_of_age(frame):
-    table = group_table(frame, ["age_band"], resamples=5, seed=0, min_rows=1)
-    assert table["age_band"].tolist() == ["0-4", "5-17", "18-29", "30-45", "46-59", "60-74", "75+"]
-
-
-def test_the_widest_gap_leaves_masked_groups_out():
-    table = pd.DataFrame({"group": list("abc"), "mae": [4.0, math.nan, 6.0]})
-    low, high = widest_gap(table, "mae")
-    assert (low["group"], high["group"]) == ("a", "c")
-    assert widest_gap(table.assign(mae=math.nan), "mae") is None
+    assert baselines(train, frame, UTKFACE_ATTRIBUTES, Bootstrap(5))["metric"].tolist() == ["age.mae"]
 
 
 # --- reliability ------------------------------------------------------------------------------------------
@@ -291,14 +280,27 @@ def test_reliability_bins_hold_ten_rows_at_least():
     assert [len(reliability(rng.random(n) < 0.5, rng.random(n))) for n in (5, 29, 95, 1000)] == [1, 2, 9, 10]
 
 
-def test_confidence_is_the_likeliest_classes_probability_for_known_labels():
-    labels = pd.DataFrame({"gender": [1, 0, -1], "ethnicity": [4.0, np.nan, 0.0]})
-    probabilities = pd.DataFrame({"p_female": [0.75, 0.75, 0.5]})
-    probabilities[[f"p_ethnicity_{code}" for code in range(5)]] = [[0.1, 0.2, 0.1, 0.1, 0.5]] * 3
-    correct, chance = confidence(labels, probabilities, "gender")
+def test_confidence_is_the_likeliest_classes_probability_of_what_is_labelled_and_predicted():
+    labels = pd.DataFrame({"gender": [1, 0, -1, 1], "ethnicity": [4.0, np.nan, 0.0, 1.0]})
+    probabilities = pd.DataFrame({"p_gender_male": [0.25, 0.25, 0.5, np.nan]})
+    probabilities["p_gender_female"] = 1 - probabilities["p_gender_male"]
+    probabilities[list(ETHNICITY.columns)] = [[0.1, 0.2, 0.1, 0.1, 0.5]] * 4
+    correct, chance = confidence(labels, probabilities, GENDER)
     assert correct.tolist() == [True, False] and chance.tolist() == [0.75, 0.75]
-    correct, chance = confidence(labels, probabilities, "ethnicity")
-    assert correct.tolist() == [True, False] and chance.tolist() == [0.5, 0.5]
+    correct, chance = confidence(labels, probabilities, ETHNICITY)
+    assert correct.tolist() == [True, False, False] and chance.tolist() == [0.5, 0.5, 0.5]
+
+
+def test_calibration_is_measured_of_what_is_predicted(frame):
+    points, errors = calibration_points(frame.assign(gender_pred=np.nan), UTKFACE_ATTRIBUTES)
+    assert list(points) == list(errors) == ["ethnicity"]
+    known = frame[frame["ethnicity"].notna()]
+    chance, right = known[list(ETHNICITY.columns)].max(axis=1), known["ethnicity"] == known["ethnicity_pred"]
+    bins = (chance * 15).astype(int)
+    gaps = (right - chance).groupby(bins).sum().abs().sum() / len(known)
+    assert errors["ethnicity"] == pytest.approx(gaps)
+    finding = calibration_finding(errors, 7)
+    assert finding.n == 7 and f"{gaps:.3f}" in finding.text
 
 
 def test_coverage_and_width_by_hand():
@@ -314,34 +316,128 @@ def test_coverage_and_width_by_hand():
     assert (found["low"] < found["value"]).all()
 
 
-def test_groups_of_faces_that_nobody_labelled_in_an_attribute_keep_their_other_numbers(frame):
-    without = frame.assign(gender=np.nan)
-    table = group_table(without, ["ethnicity_name"], 20, 0, 5).set_index("ethnicity_name")
-    assert table["gender_accuracy"].isna().all()
-    rows = without.dropna(subset=["age", "ethnicity"])
-    assert table["n"].sum() == len(rows)
-    for name, group in rows.groupby("ethnicity_name"):
-        assert table.loc[name, "mae"] == pytest.approx((group["age"] - group["age_pred"]).abs().mean())
-        assert table.loc[name, "ethnicity_accuracy"] == pytest.approx(
-            (group["ethnicity"] == group["ethnicity_pred"]).mean()
-        )
-
-
 def test_what_was_not_learned_is_not_scored(tables):
     faces, splits, predictions, _ = tables
-    silent = predictions.assign(age_pred=np.nan, **dict.fromkeys(P_ETHNICITY, np.nan))
-    frame = evaluation_frame(faces, splits, silent, ("test",))
-    assert frame[["age_pred", "age_smooth", "ethnicity_pred"]].isna().all(axis=None)
-    found = headline_metrics(frame, "test", resamples=10, seed=0)
+    silent = predictions.assign(age_pred=np.nan, **dict.fromkeys(ETHNICITY.columns, np.nan))
+    frame = evaluation_frame(faces, splits, silent, ("test",), UTKFACE_ATTRIBUTES)
+    assert frame[["age_pred", "age_unrounded", "ethnicity_pred"]].isna().all(axis=None)
+    found = headline_metrics(frame, UTKFACE_ATTRIBUTES, "test", Bootstrap(10))
     assert {key.split(".")[1] for key in found} == {"gender"}
-    table = group_table(frame, ["gender_name"], resamples=10, seed=0, min_rows=3)
-    assert table["gender_accuracy"].notna().all() and table[["mae", "ethnicity_accuracy"]].isna().all(axis=None)
-    assert ranking_table(frame, resamples=10, seed=0)["class"].tolist() == ["female"]
-    assert baselines(faces, frame, resamples=10, seed=0)["metric"].tolist() == ["gender.accuracy"]
+    assert ranking_table(frame, UTKFACE_ATTRIBUTES, Bootstrap(10))["class"].tolist() == ["female"]
+    assert baselines(faces, frame, UTKFACE_ATTRIBUTES, Bootstrap(10))["metric"].tolist() == ["gender.accuracy"]
 
 
-def test_groups_are_made_of_the_labels_that_there_are(frame):
-    assert groupings(frame) == list(GROUPINGS)
-    assert groupings(frame.assign(ethnicity_name=np.nan)) == [by for by in GROUPINGS if "ethnicity_name" not in by]
-    half = np.arange(len(frame)) % 2 == 0  # the labels of two sets of faces: no row has both
-    assert groupings(frame.assign(age=frame["age"].where(half), gender=frame["gender"].mask(half))) == []
+def test_any_attribute_is_scored_and_one_without_columns_is_missing(tables):
+    faces, splits, predictions, _ = tables
+    smiles = faces[["image_id"]].assign(smile=np.arange(N) % 2)
+    predicted = predictions[["image_id"]].assign(p_smile_no=0.25, p_smile_yes=0.75)
+    frame = evaluation_frame(smiles, splits, predicted, ("test",), [SMILE, AGE])
+    assert frame["smile_name"].cat.categories.tolist() == ["no", "yes"] and (frame["smile_pred"] == 1).all()
+    assert frame[["age", "age_pred", "age_band", "age_unrounded"]].isna().all(axis=None)
+    assert scored(frame, SMILE).all() and not scored(frame, AGE).any()
+    measured = headline_metrics(frame, [SMILE, AGE], "test", Bootstrap(5))
+    assert set(measured) == {"test.smile.accuracy", "test.smile.auc"}  # no ages, none of 5 years and over
+    assert measured["test.smile.accuracy"].value == (frame["smile"] == 1).mean()
+
+
+# --- a run ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(empty_runs, tables):
+    folder = start_run("small", "smoke")
+    folder.set_attributes(UTKFACE_ATTRIBUTES, (AGE, GENDER))
+    for name, table in zip(("faces", "splits", "age_stages"), (*tables[:2], tables[3]), strict=True):
+        folder.save_table(table, name)
+    others = tables[2].assign(model="multitask", age_pred=0.0)
+    folder.save_table(pd.concat([others, tables[2]]).assign(split="none"), "predictions")
+    folder.notebook("04_age_two_stage").save({}, edges=EDGES)
+    return folder
+
+
+def test_the_frame_of_a_run_has_its_predictors_rows_and_hides_what_was_not_learned(run, frame):
+    made = run_frame(run, ("test",))
+    assert made["ethnicity_pred"].isna().all() and made["ethnicity"].equals(frame["ethnicity"])
+    columns = ["image_id", "age_pred", "age_oracle_bin", "gender_pred", "group_id", "true_bin"]
+    pd.testing.assert_frame_equal(made[columns], frame[columns])
+    doubled = run_frame(run, ("test",), run.load_table("faces").assign(age=70.0))
+    assert (doubled["true_bin"] == 2).all()
+    run.set_attributes(UTKFACE_ATTRIBUTES, (GENDER,))
+    assert "true_bin" not in run_frame(run, ("test",)) and run_frame(run, ("test",))["age_pred"].isna().all()
+
+
+def test_a_published_test_list_gets_a_second_number_without_copies_of_training(run, frame):
+    none, finding = protocol_metrics(run, frame)
+    assert none == {} and finding.key == "test.protocol" and finding.n == len(frame)
+    splits = run.load_table("splits")
+    copied = splits["image_id"].isin(frame["image_id"][:30])
+    run.save_table(splits.assign(group_id=np.where(copied, 0, splits["group_id"]), copied=copied), "splits")
+    run.update_params(protocol={"name": "lists", "path": "x", "digest": "0" * 20})
+    unseen, finding = protocol_metrics(run, frame)
+    rest = frame.iloc[30:]
+    assert unseen["test_unseen.gender.accuracy"].n == rest["gender"].notna().sum()
+    assert finding.text.startswith(f"30 of {len(frame)} test faces")
+    assert faces_finding(run, frame).text.startswith(f"The test split has {len(frame)} faces, as listed by lists")
+
+
+def test_age_coverage_compares_plain_intervals_with_the_predictors(run, frame):
+    splits = run.load_table("splits")
+    part = np.where(splits["split"] == "train", "calibration", splits["split"])
+    run.save_table(splits.assign(split=part), "splits")
+    coverage = age_coverage(run, frame, AgeIntervals((30.0, 60.0), (11.0,) * 3))
+    assert coverage["by"].unique().tolist() == ["age_band", "predicted_age", "gender_name", "ethnicity_name"]
+    aged = frame.dropna(subset=["age"])
+    middle = aged[aged["age_unrounded"].between(30, 60, inclusive="left")]
+    row = coverage[(coverage["group"] == "middle") & (coverage["kind"] == "by predicted age")].iloc[0]
+    assert row["n"] == len(middle) and row["width"] == pytest.approx(22)
+    assert row["value"] == middle["age"].between(middle["age_low"], middle["age_high"]).mean()
+    plain = coverage[(coverage["by"] == "age_band") & (coverage["kind"] == "plain")]
+    assert plain["n"].sum() == len(aged)
+    results = headline_metrics(frame, [AGE], "test", Bootstrap(20))
+    finding = interval_finding(run, coverage, results)
+    assert finding.estimate == results["test.age.interval_coverage"]
+    bands = coverage[(coverage["by"] == "age_band") & (coverage["kind"] == "by predicted age") & (coverage["n"] >= 3)]
+    least = bands.loc[bands["value"].idxmin()]
+    assert f"least at {least['group']}: {100 * least['value']:.1f} %" in finding.text
+
+
+# --- findings ---------------------------------------------------------------------------------------------
+
+
+def test_two_intervals_that_touch_cannot_tell():
+    ends = [(1, 2, "better"), (2, 4, "cannot tell"), (6, 7, "cannot tell"), (8, 9, "worse")]
+    for low, high, verdict in ends:
+        assert compare(Estimate(0, low, high, 9), Estimate(5, 3, 7, 9), more_is_better=False) == verdict
+        opposite = {"better": "worse", "worse": "better"}.get(verdict, verdict)
+        assert compare(Estimate(0, low, high, 9), Estimate(5, 3, 7, 9), more_is_better=True) == opposite
+    assert compare(Estimate.unknown(3), Estimate(5, 3, 7, 9), more_is_better=True) == "cannot tell"
+
+
+def test_each_attribute_is_a_finding_and_the_baselines_decide(headline, frame, tables):
+    constant = baselines(tables[0], frame, UTKFACE_ATTRIBUTES, Bootstrap(60))
+    findings = {finding.key: finding for finding in attribute_findings(headline, constant, UTKFACE_ATTRIBUTES)}
+    assert list(findings) == ["test.age", "test.gender", "test.ethnicity", "test.baselines"]
+    assert findings["test.age"].estimate == headline["test.age.mae"]
+    assert headline["test.age.cs5_unrounded"].text in findings["test.age"].text
+    assert Estimate.from_dict(constant.iloc[0].to_dict()).text in findings["test.age"].text
+    # The planted ages are close to the labels; the classes are drawn at random.
+    assert "better for age" in findings["test.baselines"].text
+    assert "better for age and" not in findings["test.baselines"].text
+    assert findings["test.baselines"].n == headline["test.age.mae"].n
+
+
+def test_results_stand_by_title_beside_another_set(headline):
+    cleaned = {"test_cleaned.age.mae": Estimate(1.5, 1, 2, 40, "years")}
+    table = results_table(headline | cleaned, UTKFACE_ATTRIBUTES, beside="test_cleaned")
+    assert len(table) == len(KEYS) and table.loc[0, ["test_cleaned", "n test_cleaned"]].tolist() == [1.5, 40]
+    assert table["value"].tolist() == [headline[f"test.{key}"].value for key in KEYS]
+    assert results_table({}, UTKFACE_ATTRIBUTES).empty
+
+
+def test_the_rarest_class_is_the_finding(frame):
+    table = ranking_table(frame, UTKFACE_ATTRIBUTES, Bootstrap(20))
+    rarest = table.set_index("class")["base_rate"].idxmin()
+    finding = ranking_finding(table)
+    assert finding.text.startswith(rarest)
+    assert finding.estimate.value == table.set_index("class").loc[rarest, "average_precision"]
+    assert ranking_finding(table[:0]).n == 0

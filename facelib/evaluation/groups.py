@@ -1,0 +1,236 @@
+"""Metrics of groups of faces, and for which groups the predictor is shown to be worse."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from facelib.evaluation.headline import compare, scored
+from facelib.finding import Finding, Findings, listed
+from facelib.schema import AGE, Attribute, class_attributes
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, rate
+
+# By kind of attribute: end of the key and of the title, and the last three fields of `GroupMetric`.
+GROUP_METRICS = {
+    "years": (
+        ("mae", "error", YEARS, False, lambda label, predicted: (predicted - label).abs()),
+        ("bias", "bias", YEARS, None, lambda label, predicted: predicted - label),
+    ),
+    "classes": (("accuracy", "accuracy", SHARE, True, lambda label, predicted: (label == predicted).astype(float)),),
+}
+COMPARISON_COLUMNS = [
+    "attribute", "what", "by", "worst", "worst_value", "best", "best_value", "apart", "same_ages", "stands",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GroupMetric:
+    """A mean over the faces of a group; `of` gives what each adds to it, from its label and its prediction.
+
+    `key`, such as `age_mae`, is its column in group tables; `more_is_better` is None where neither is.
+    """
+
+    key: str
+    title: str
+    attribute: Attribute
+    unit: str
+    more_is_better: bool | None
+    of: Callable[[pd.Series, pd.Series], pd.Series]
+
+    def estimate(self, values: pd.Series, copies: pd.Series, bootstrap: Bootstrap) -> Estimate:
+        """The mean of some faces' values: with Wilson's interval for shares, else a bootstrap over copy groups."""
+        if self.unit == SHARE:
+            return rate(int(values.sum()), len(values))
+        return bootstrap(np.mean, values, groups=copies, unit=self.unit)
+
+
+def group_metrics(attributes: Iterable[Attribute]) -> list[GroupMetric]:
+    """The group metrics of some attributes, in order."""
+    return [
+        GroupMetric(f"{attribute.name}_{key}", f"{attribute.title} {title}", attribute, *others)
+        for attribute in attributes
+        for key, title, *others in GROUP_METRICS[attribute.kind]
+    ]
+
+
+def compared_rows(
+    frame: pd.DataFrame, by: Iterable[str], attributes: Iterable[Attribute]
+) -> tuple[list[GroupMetric], pd.DataFrame]:
+    """The metrics of all attributes that are labelled and predicted, and the rows where these and `by` are known."""
+    measured = [attribute for attribute in attributes if scored(frame, attribute).any()]
+    columns = [column for attribute in measured for column in (attribute.name, attribute.prediction)]
+    return group_metrics(measured), frame.dropna(subset=[*columns, *by])
+
+
+def row_values(known: pd.DataFrame, metrics: Iterable[GroupMetric]) -> pd.DataFrame:
+    """What each row adds to the mean of each metric, a column each."""
+    values = {m.key: m.of(known[m.attribute.name], known[m.attribute.prediction]) for m in metrics}
+    return pd.DataFrame(values, index=known.index)
+
+
+def groupings(frame: pd.DataFrame, attributes: Iterable[Attribute]) -> list[list[str]]:
+    """The group column of each attribute, and all pairs of them, in which `compared_rows` leaves a row."""
+    attributes = tuple(attributes)
+    columns = [attribute.group_column for attribute in attributes]
+    candidates = [[column] for column in columns] + [list(pair) for pair in combinations(columns, 2)]
+    return [by for by in candidates if len(compared_rows(frame, by, attributes)[1])]
+
+
+def grouping_name(by: Iterable[str]) -> str:
+    """Columns that make groups, for a reader.
+
+    Examples
+    --------
+    >>> grouping_name(["age_band", "gender_name"])
+    'age band x gender'
+    """
+    return " x ".join(column.removesuffix("_name").replace("_", " ") for column in by)
+
+
+def large_groups(known: pd.DataFrame, by: Iterable[str], min_group: int) -> tuple[pd.DataFrame, pd.Series]:
+    """The rows of groups of at least `min_group`, and the name of each row's group, such as `female, Asian`."""
+    first, *others = (known[column].astype(str) for column in by)
+    name = first.str.cat(others, sep=", ") if others else first
+    large = name.map(name.value_counts()) >= min_group
+    return known[large], name[large]
+
+
+def group_table(
+    frame: pd.DataFrame, by: list[str], attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
+) -> pd.DataFrame:
+    """The metrics of each group of an evaluation frame; several columns in `by` are crossed.
+
+    Rows count in which the labels and predictions of all attributes that have any are known. Groups below `min_group`
+    keep their count; their metrics are masked.
+
+    Returns
+    -------
+    DataFrame
+        One row per group: the columns of `by`, n, and `<attribute>_mae`, `<attribute>_bias` (years) or
+        `<attribute>_accuracy`, each with _low and _high (95 %).
+    """
+    metrics, known = compared_rows(frame, by, attributes)
+    values, rows = row_values(known, metrics), []
+    for names, group in known.groupby(by, observed=True):
+        row = dict(zip(by, map(str, names), strict=True)) | {"n": len(group)}
+        for metric in metrics:
+            estimate = Estimate.unknown(len(group))
+            if len(group) >= min_group:
+                estimate = metric.estimate(values.loc[group.index, metric.key], group["group_id"], bootstrap)
+            row |= estimate.columns(metric.key)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def group_tables(
+    frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
+) -> dict[str, pd.DataFrame]:
+    """The `group_table` of each of `groupings`, by name, such as `age_band x gender_name`."""
+    tables = {" x ".join(by): by for by in groupings(frame, attributes)}
+    return {name: group_table(frame, by, attributes, bootstrap, min_group) for name, by in tables.items()}
+
+
+def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Group tables below each other: grouping, the group columns, n, and the metrics; columns of others are empty."""
+    joined = pd.concat([table.assign(grouping=name) for name, table in tables.items()] or [pd.DataFrame()])
+    columns = {column: None for name in tables for column in name.split(" x ")}
+    first = ["grouping", *columns, "n"]
+    return joined.reindex(columns=[*first, *(column for column in joined if column not in first)])
+
+
+# --- for whom it is worse ---------------------------------------------------------------------------------
+
+
+def comparisons(
+    tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], explained: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The worst and the best group of each measure: age error by age band, accuracies by age band and by class.
+
+    Takes `group_tables`, whose masked groups take no part, and the gaps of `standardised.standardise`.
+
+    Returns
+    -------
+    DataFrame
+        attribute; what, such as `Gender accuracy`; by, such as `age band`; worst, worst_value, best, best_value: the
+        groups and their estimates; apart: whether the intervals lie apart; same_ages: whether the gap is there at one
+        age mix (`yes`, `reversed`, `cannot tell`; empty where that was not measured); stands: whether the intervals lie
+        apart and ages do not explain it.
+    """
+    rows = []
+    for metric in group_metrics(attributes):
+        for column in (a.group_column for a in (attributes if metric.unit == SHARE else (AGE,))):
+            table = tables.get(column, pd.DataFrame())
+            table = table.dropna(subset=[metric.key]) if metric.key in table else table[:0]
+            if len(table) < 2 or metric.more_is_better is None:
+                continue
+            ends = table.loc[table[metric.key].idxmin()], table.loc[table[metric.key].idxmax()]
+            row = {"attribute": metric.attribute.name, "what": metric.title, "by": grouping_name([column])}
+            for end, group in zip(("worst", "best"), ends if metric.more_is_better else ends[::-1], strict=True):
+                numbers = [group[f"{metric.key}{ending}"] for ending in ("", "_low", "_high")]
+                row[end] = f"{'ages' if column == AGE.group_column else 'faces labelled'} {group[column]}"
+                row[f"{end}_value"] = Estimate(*numbers, int(group["n"]), metric.unit)
+            apart = compare(row["worst_value"], row["best_value"], metric.more_is_better) == "worse"
+            same_ages = _at_equal_ages(explained, row["by"], metric.key, {end[column] for end in ends})
+            rows.append(row | {"apart": apart, "same_ages": same_ages, "stands": apart and same_ages in ("", "yes")})
+    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS).astype({"apart": bool, "stands": bool})
+
+
+def _at_equal_ages(explained: pd.DataFrame | None, by: str, key: str, groups: set[str]) -> str:
+    """Whether the gap of two groups is there when both have the same ages; see `comparisons`."""
+    for row in () if explained is None else explained.to_dict("records"):
+        if (row["by"], row["metric"], {row["lowest"], row["highest"]}) == (by, key, groups):
+            low, high = row["standardised_low"], row["standardised_high"]
+            return "yes" if low > 0 else "reversed" if high < 0 else "cannot tell"
+    return ""
+
+
+def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
+    """The lead finding, for whom the predictor is shown to be worse, and one finding for each attribute, of n faces."""
+    worse: dict[str, list[str]] = {}
+    for row in compared[compared["stands"]].to_dict("records"):
+        values = f"{row['what'].lower()} {row['worst_value'].text} against {row['best_value'].text} for {row['best']}"
+        worse.setdefault(row["worst"], []).append(values)
+    text = f"Worse for {'; '.join(f'{group} ({listed(values)})' for group, values in worse.items())}."
+    if not worse:
+        ages = ", or a gap that ages may explain" if compared["apart"].any() else ""
+        text = f"No group is shown to be worse: too few faces{ages}."
+    findings = Findings([Finding("groups.worst", text, n=n)])
+    for name, rows in compared.groupby("attribute", sort=False):
+        findings.append(Finding(f"groups.{name}", " ".join(map(_sentence, rows.to_dict("records"))), n=n))
+    return findings
+
+
+def _sentence(row: dict) -> str:
+    ends = (f"{row[f'{end}_value']} for {row[end]} (n = {row[f'{end}_value'].n:,})" for end in ("worst", "best"))
+    ages = {"cannot tell": "; cannot tell at equal ages", "reversed": "; reversed at equal ages"}
+    overlap = "" if row["apart"] else "; the intervals overlap"
+    return f"{row['what']} by {row['by']}: {' against '.join(ends)}{overlap}{ages.get(row['same_ages'], '')}."
+
+
+def age_findings(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], n: int) -> Findings:
+    """The age bands predicted furthest too young and too old, and unequal age errors at one age, of n faces."""
+    bands = tables.get(AGE.group_column, pd.DataFrame(columns=["age_bias", "age_bias_low", "age_bias_high"]))
+    sides = {"too young": bands[bands["age_bias_high"] < 0], "too old": bands[bands["age_bias_low"] > 0]}
+    ends = [
+        f"ages {row['age_band']} are predicted {abs(row['age_bias']):.1f} y {side}"
+        for side, rows in sides.items()
+        for row in rows.loc[rows["age_bias"].abs().nlargest(1).index].to_dict("records")
+    ]
+    text = f"On average {listed(ends)}" if ends else "No age band is shown to be predicted too young or too old"
+    gaps = "; ".join(gap for a in class_attributes(attributes) for gap in _same_age_gaps(tables, a.group_column))
+    at_one = f"Age error at one age: {gaps}" if gaps else "No group is shown to have a larger age error at one age"
+    return Findings([Finding("groups.age_bias", f"{text}.", n=n), Finding("groups.same_age_gaps", f"{at_one}.", n=n)])
+
+
+def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[str]:
+    """Age bands in which the intervals of the worst and the best group's age error lie apart."""
+    gaps = []
+    table = tables.get(f"{AGE.group_column} x {column}", pd.DataFrame(columns=["age_band", "age_mae"]))
+    for ages, rows in table.dropna(subset="age_mae").groupby("age_band", sort=False):
+        worst, best = rows.loc[rows["age_mae"].idxmax()], rows.loc[rows["age_mae"].idxmin()]
+        if worst["age_mae_low"] > best["age_mae_high"]:
+            texts = (f"{row['age_mae']:.1f} y for {row[column]}" for row in (worst, best))
+            gaps.append(f"{' and '.join(texts)} at {ages}")
+    return gaps
