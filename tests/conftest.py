@@ -74,9 +74,10 @@ def tiny_network(tiny):
     import torch
 
     from facelib.models.network import FaceNet
+    from facelib.schema import UTKFACE_ATTRIBUTES
 
     torch.manual_seed(0)
-    network = FaceNet(tiny)
+    network = FaceNet(UTKFACE_ATTRIBUTES, tiny)
     network.backbone.train()
     with torch.no_grad():  # batch statistics near those of images, so that the outputs are of ordinary size
         for _ in range(30):

@@ -1,51 +1,69 @@
 """A run's faces: read from its data, or drawn, and decoded into the cache."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
 
+from facelib import schema
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
 from facelib.data.protocols import follow, identify
 from facelib.data.readers import FaceSource, read_faces, read_utkface
-from facelib.errors import UnreadableData
+from facelib.errors import UnknownSetting, UnreadableData
+from facelib.finding import listed
 from facelib.runs import RunFolder, cache_root
-from facelib.schema import ATTRIBUTES, labelled
-from facelib.synthetic.dataset import DRAWING_VERSION, write_synthetic_faces
+from facelib.schema import UTKFACE_ATTRIBUTES, Attribute
+from facelib.synthetic import dataset
 
 MIN_FACES = 200  # with fewer, a split may be left empty
 SYNTHETIC_PX = 128  # edge of the drawn files, pixels
 
 
 def synthetic_folder(run: RunFolder) -> Path:
-    """Where a run's synthetic faces and the truth about them are kept, beside the pixel caches."""
-    profile = run.profile
-    return cache_root() / f"synthetic-{profile.synthetic_images}-seed{profile.seed}-v{DRAWING_VERSION}"
+    """Where a run's synthetic faces and their truth are kept, beside the pixel caches."""
+    parts = ["synthetic", run.settings.data.synthetic_images, f"seed{run.settings.seed}", f"v{dataset.DRAWING_VERSION}"]
+    extra = dataset.drawn_attributes(run.settings.data.attributes)[len(UTKFACE_ATTRIBUTES) :]
+    return cache_root() / "-".join([*map(str, parts), *(row.attribute.name for row in extra)])
 
 
 def read_source(run: RunFolder) -> FaceSource:
-    """The faces that a run is about: its data, sampled to the profile's size, or synthetic ones, drawn on first use.
+    """The faces of a run: its data, sampled to the size that its settings ask for, or synthetic ones, drawn if need be.
 
     Raises
     ------
     UnreadableData
-        If nothing can be read, or the lists of the run's protocol are not those that it began with.
+        If nothing can be read, or the lists of the run's protocol changed since it began.
     MissingFromRun
         If the run was restored without its photographs.
     """
     run.check_photographs()
-    profile, published = run.profile, run.protocol
-    lists = published.get("path", "")
-    if published and identify(Path(lists))["digest"] != published["digest"]:
+    lists = run.protocol.get("path", "")
+    if lists and identify(Path(lists))["digest"] != run.protocol["digest"]:
         raise UnreadableData(f"the lists in {lists} changed since run {run.name!r} began: choose another --run name")
     if run.is_synthetic:
-        folder = write_synthetic_faces(synthetic_folder(run), profile.synthetic_images, profile.seed, SYNTHETIC_PX)
-        return _followed(read_utkface(folder, source="synthetic"), lists)
-    data = run.params["data"]
-    return read_labelled(data["path"], data["images"], lists).sample(profile.images, profile.seed)
+        return _followed(_drawn(run), lists)
+    return _sampled(run, read_labelled(run.params["data"]["path"], run.params["data"]["images"], lists))
+
+
+def _sampled(run: RunFolder, source: FaceSource) -> FaceSource:
+    return source if run.is_synthetic else source.sample(run.settings.data.images, run.settings.seed)
+
+
+def _drawn(run: RunFolder) -> FaceSource:
+    """A run's synthetic faces, with the attributes that its settings name beside those of the file names."""
+    folder, data = synthetic_folder(run), run.settings.data
+    faces = dataset.write_synthetic_faces(
+        folder, data.synthetic_images, run.settings.seed, SYNTHETIC_PX, attributes=data.attributes
+    )
+    source = read_utkface(faces, source="synthetic")
+    attributes = tuple(row.attribute for row in dataset.drawn_attributes(data.attributes))
+    truth = dataset.read_truth(folder).loc[source.faces["image_id"]]
+    extra = {a.name: truth[a.name + dataset.GIVEN].to_numpy(a.dtype) for a in attributes[len(UTKFACE_ATTRIBUTES) :]}
+    return dataclasses.replace(source, faces=source.faces.assign(**extra), attributes=attributes)
 
 
 def _followed(source: FaceSource, lists: str) -> FaceSource:
-    """The faces of a source that the lists in a folder name; all of them where there is no such folder."""
+    """The faces of a source that the lists in a folder name; all of them without such a folder."""
     return follow(source, Path(lists)) if lists else source
 
 
@@ -55,32 +73,103 @@ def read_labelled(path: str, images: str = "", lists: str = "") -> FaceSource:
     Raises
     ------
     UnreadableData
-        If nothing can be read, or no face has a label.
+        If nothing can be read, no face has a label, or there are fewer than `MIN_FACES`.
     """
     source = _followed(read_faces(path, images or None), lists)
-    if not labelled(source.faces):
+    if not schema.labelled(source.faces, source.attributes):
+        names = ", ".join(attribute.name for attribute in source.attributes)
         raise UnreadableData(
-            f"{path} has labels of none of {', '.join(ATTRIBUTES)}, and the notebooks need one of them: "
-            "`facelib audit` works without"
+            f"{path} has labels of none of {names}, and the notebooks need one of them: `facelib audit` works without"
         )
     if len(source.faces) < MIN_FACES:
         raise UnreadableData(f"{path} holds {len(source.faces)} usable faces: four splits need {MIN_FACES}")
     return source
 
 
-def ingest(run: RunFolder) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
-    """Read and decode a run's faces: images, faces table, rejected table (see `cache_faces`).
+def ingest(run: RunFolder, source: FaceSource | None = None) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
+    """A run's images, faces table and rejected table; read, decoded and saved once, then loaded.
 
-    The digest of the contents goes into the run's params.yaml as the data's fingerprint.
+    Notes in the run's params.yaml a digest of the contents, the attributes that faces are labelled with, and those that
+    are learned.
+
+    Parameters
+    ----------
+    run : RunFolder
+    source : FaceSource, optional
+        From `read_labelled`, where the data were read before.
+
+    Raises
+    ------
+    UnknownSetting
+        If the data have no label that is to be learned, or no face has all of them.
     """
-    source = read_source(run)
-    run.update_params(data={"fingerprint": cache_key(source.faces, run.profile.image_px)})
-    return cache_faces(source, run.profile.image_px, cache_root())
+    if source is None and run.table_path("faces").exists() and run.table_path("rejected.csv").exists():
+        faces = run.load_table("faces")
+        return load_images(run, faces), faces, run.load_table("rejected.csv")
+    with run.timed("01.ingest"):
+        source = read_source(run) if source is None else _sampled(run, source)
+        images, faces, rejected = cache_faces(source, run.settings.data.image_px, cache_root())
+    attributes = schema.labelled(faces, source.attributes)
+    learned = _chosen(run, attributes)
+    _check_together(faces, learned, "data")
+    run.update_params(data={"fingerprint": cache_key(source.faces, run.settings.data.image_px)})
+    run.set_attributes(attributes, learned)
+    run.save_table(rejected, "rejected.csv")
+    run.save_table(faces, "faces")
+    return images, faces, rejected
+
+
+def _chosen(run: RunFolder, attributes: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
+    """Those that the settings name; all without a name."""
+    names = run.settings.data.attributes or [attribute.name for attribute in attributes]
+    chosen = schema.named(attributes, names)
+    if absent := set(names) - {attribute.name for attribute in chosen}:
+        known = listed(attribute.name for attribute in attributes)
+        raise UnknownSetting(f"no face has a label of {listed(sorted(absent))}: attributes can be {known}")
+    return chosen
+
+
+def _check_together(faces: pd.DataFrame, learned: tuple[Attribute, ...], place: str) -> None:
+    """Refuse labels of different faces, which make groups incomparable."""
+    if not schema.all_known(faces, learned).any():
+        names = " and ".join(attribute.name for attribute in learned)
+        raise UnknownSetting(
+            f"no face of the {place} has labels of {names} all at once, so that groups cannot be compared: "
+            f"learn fewer, such as -p attributes {learned[0].name}"
+        )
+
+
+def settle_learned(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame) -> tuple[Attribute, ...]:
+    """The attributes that a run learns once its faces are split: without those that some split has no label of.
+
+    Raises
+    ------
+    UnknownSetting
+        If nothing is left, or no face of a split has all labels that are learned.
+    """
+    parts = {name: faces[(splits["split"] == name) & splits["representative"]] for name in schema.SPLITS}
+    learned = _chosen(run, run.attributes)
+    for part in parts.values():
+        learned = schema.labelled(part, learned)
+    if not learned:
+        raise UnknownSetting("no attribute has a label in every split: give more labelled faces")
+    for name, part in parts.items():
+        _check_together(part, learned, f"{name} split")
+    run.set_attributes(run.attributes, learned)
+    return learned
 
 
 def load_images(run: RunFolder, faces: pd.DataFrame) -> FaceImages:
-    """The images of a run's faces table, from the cache; decoded anew if the cache was removed."""
+    """The images of a run's faces table, from the cache; decoded again if the cache was removed.
+
+    Raises
+    ------
+    UnreadableData
+        If the cache was removed and the data changed.
+    """
     folder = cache_root() / run.params["data"]["fingerprint"]
     if not is_cached(folder):
-        ingest(run)
+        cache_faces(read_source(run), run.settings.data.image_px, cache_root())
+        if not folder.exists():
+            raise UnreadableData(f"the data of run {run.name!r} changed since it began: begin it anew with --fresh")
     return map_cached(folder, faces)

@@ -1,12 +1,14 @@
-"""Readers of a UTKFace folder, of the 48 x 48 grey CSV and of a generic table, to one faces table.
+"""Readers of labelled faces: a UTKFace folder, the 48 x 48 grey CSV, and a table of one's own.
 
 Every file or row ends either as a row of the faces table or as a row of the rejected table with a reason.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +19,17 @@ import pyarrow as pa
 
 from facelib.data.files import is_text, printable, read_below, regular_files
 from facelib.errors import UnreadableData
-from facelib.schema import ATTRIBUTES, MAX_AGE, is_missing, parse_age_band, parse_label
+from facelib.schema import AGE, MAX_AGE, UTKFACE_ATTRIBUTES, Attribute, is_missing, parse_age_band
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # [age]_[gender]_[ethnicity]_[anything].jpg: a few published names have a blank, a missing dot or an odd timestamp.
 UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_.+$", re.DOTALL)
 CHUNK = 256  # files a task
-# What pandas and pyarrow raise over files that are no tables.
+# What pandas and pyarrow raise over files that are not tables.
 PARSING_ERRORS = (ArithmeticError, LookupError, NotImplementedError, OSError, TypeError, ValueError, pa.ArrowException)
 CSV_EDGE = 48  # pixels
 CSV_COLUMNS = {"age", "gender", "ethnicity", "pixels"}
+BAND_COLUMN = f"{AGE.name}_band"
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,15 @@ class FaceSource:
     Attributes
     ----------
     faces : DataFrame
-        image_id, path (below `root`), age (years, nan where missing), gender and ethnicity (codes, -1 where missing),
-        source, sha256. The index is the position in the source. Of a table with age bands also age_from and age_to,
-        the first and last whole year, nan where the age itself is known or nothing is.
+        image_id, path (below `root`), a column of labels per attribute, source, sha256. The index is the position in
+        the source. Of a table with age bands also age_from and age_to, the first and last whole year, nan where the
+        age itself is known or nothing is.
     rejected : DataFrame
         item, reason.
     root : Path
         The folder that paths are relative to.
+    attributes : tuple of Attribute
+        Those that `faces` has a column of.
     grey : uint8 array of shape (n, 48, 48), optional
         Pixels by position, where the source holds them itself.
     """
@@ -50,6 +55,7 @@ class FaceSource:
     faces: pd.DataFrame
     rejected: pd.DataFrame
     root: Path
+    attributes: tuple[Attribute, ...]
     grey: np.ndarray | None = None
 
     def items(self, positions) -> list[Path | np.ndarray]:
@@ -68,19 +74,23 @@ class FaceSource:
             return self
         salted = [hashlib.sha256(f"{seed}:{digest}".encode()).hexdigest() for digest in self.faces["sha256"]]
         limit = sorted(salted)[n - 1]
-        return FaceSource(self.faces[[digest <= limit for digest in salted]], self.rejected, self.root, self.grey)
+        return dataclasses.replace(self, faces=self.faces[[digest <= limit for digest in salted]])
 
 
-def _rejections(rows: list[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame([(printable(item), reason) for item, reason in rows], columns=["item", "reason"], dtype=str)
-
-
-def _faces(rows: list[dict], source: str) -> pd.DataFrame:
-    columns = ["image_id", "path", "age", "gender", "ethnicity", "sha256"]
-    banded = any("age_from" in row for row in rows)
-    faces = pd.DataFrame(rows, columns=[*columns, *(["age_from", "age_to"] if banded else [])])
-    faces.insert(5, "source", source)
-    return faces.astype({"age": "float64", "gender": "int8", "ethnicity": "int8"})
+def _source(
+    rows: list[dict],
+    rejected: Iterable[tuple[str, str]],
+    root: Path,
+    name: str,
+    attributes: tuple[Attribute, ...] = UTKFACE_ATTRIBUTES,
+    grey: np.ndarray | None = None,
+) -> FaceSource:
+    columns = ["image_id", "path", *(attribute.name for attribute in attributes), "source", "sha256"]
+    columns += ["age_from", "age_to"] if any("age_from" in row for row in rows) else []
+    faces = pd.DataFrame(rows, columns=columns).assign(source=name)
+    faces = faces.astype({attribute.name: attribute.dtype for attribute in attributes})
+    reasons = [(printable(item), reason) for item, reason in rejected]
+    return FaceSource(faces, pd.DataFrame(reasons, columns=["item", "reason"], dtype=str), root, attributes, grey)
 
 
 def _digest(root: Path, path: str) -> tuple[str, str]:
@@ -98,7 +108,7 @@ def _digests(root: Path, paths: list[str]) -> list[tuple[str, str]]:
 def _with_digests(rows: list[dict], root: Path, rejected: list[tuple[str, str]]) -> list[dict]:
     """The rows whose file can be read, with sha256; the others go to `rejected`."""
     resolved, paths = root.resolve(), [row["path"] for row in rows]
-    # Reading and hashing let go of the interpreter's lock.
+    # Reading and hashing release the interpreter's lock.
     chunks = joblib.Parallel(n_jobs=-1, prefer="threads")(
         joblib.delayed(_digests)(resolved, paths[at : at + CHUNK]) for at in range(0, len(paths), CHUNK)
     )
@@ -149,8 +159,7 @@ def read_utkface(folder: Path, source: str = "utkface") -> FaceSource:
             rejected.append((path, str(error)))
             continue
         rows.append({"image_id": path, "path": path, "age": age, "gender": gender, "ethnicity": ethnicity})
-    rows = _with_digests(rows, folder, rejected)
-    return FaceSource(_faces(rows, source), _rejections(rejected), folder)
+    return _source(_with_digests(rows, folder, rejected), rejected, folder, source)
 
 
 def _parse_pixels(text) -> np.ndarray:
@@ -175,7 +184,7 @@ def read_grey_csv(path: Path) -> FaceSource:
             item = f"{position:06d}_{record.get('img_name', '')}"
             position += 1
             try:
-                labels = _parse_labels(record)
+                labels = _parse_labels(record, UTKFACE_ATTRIBUTES)
                 pixels = _parse_pixels(record["pixels"])
             except ValueError as error:
                 rejected.append((item, str(error)))
@@ -183,31 +192,34 @@ def read_grey_csv(path: Path) -> FaceSource:
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
             rows.append({"image_id": item, "path": item, **labels, "sha256": digest})
             grey.append(pixels)
-    pixels = np.stack(grey) if grey else None
-    return FaceSource(_faces(rows, "grey-csv"), _rejections(rejected), path.parent, pixels)
+    return _source(rows, rejected, path.parent, "grey-csv", grey=np.stack(grey) if grey else None)
 
 
-def _parse_labels(record: dict) -> dict:
-    """Age, gender and ethnicity of one row; a ValueError names the label that is wrong."""
-    return {attribute: parse_label(attribute, record.get(attribute)) for attribute in ATTRIBUTES}
+def _parse_labels(record: dict, attributes: Iterable[Attribute]) -> dict:
+    """The labels of one row; a ValueError names the one that is wrong."""
+    return {attribute.name: attribute.parse(record.get(attribute.name)) for attribute in attributes}
 
 
-def _parse_table_labels(record: dict) -> dict:
+def _parse_table_labels(record: dict, attributes: tuple[Attribute, ...]) -> dict:
     """The labels of a table's row, with age_from and age_to where only a band of its age is known."""
-    age, band = record.get("age"), record.get("age_band")
+    age, band = record.get(AGE.name), record.get(BAND_COLUMN)
     if isinstance(age, str):
-        with contextlib.suppress(ValueError):  # what is no band is a number, or refused as one
+        with contextlib.suppress(ValueError):  # what is not a band is a number, or refused as one
             parse_age_band(age)
             age, band = None, age
-    labels = _parse_labels(record | {"age": age})
-    if np.isfinite(labels["age"]) or is_missing(band) or str(band).strip() == "":
+    labels = _parse_labels(record | {AGE.name: age}, attributes)
+    if AGE not in attributes or np.isfinite(labels[AGE.name]) or is_missing(band) or str(band).strip() == "":
         return labels
     first, last = parse_age_band(band)
     return labels | {"age_from": float(first), "age_to": float(last)}
 
 
-def _path_below(root: Path, path: str) -> str:
-    """A table's path relative to `root`; a ValueError if it leaves the folder or is no local path."""
+def _path_below(root: Path, path) -> str:
+    """A table's path relative to `root`; a ValueError if it is not text, leaves the folder or is not a local path."""
+    if is_missing(path) or path == "":
+        raise ValueError("path is empty")
+    if not isinstance(path, str):
+        raise ValueError("path is not text")
     if "://" in path:
         raise ValueError("path is a URL; only local files are read")
     if "\0" in path:
@@ -219,14 +231,14 @@ def _path_below(root: Path, path: str) -> str:
 
 
 def read_table(path: Path, images: Path | None = None) -> FaceSource:
-    """Read a CSV or parquet table with a column `path` and any of age, gender and ethnicity.
+    """Read a CSV or parquet table with a column `path` and one or more of labels.
 
-    Where ages are known in bands alone, a column `age_band` or `age` itself may hold them: see `schema.parse_age_band`.
+    Where only bands of ages are known, a column `age_band` or `age` itself may hold them: see `schema.parse_age_band`.
 
     Parameters
     ----------
     path : Path
-        The table. Genders and ethnicities are codes or names of `schema`; empty labels are unknown.
+        The table. Classes are codes or names of `schema.UTKFACE_ATTRIBUTES`; empty labels are unknown.
     images : Path, optional
         The folder that paths are relative to and have to stay below; the table's own folder without it.
 
@@ -236,42 +248,71 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
         If the table has no column `path` or none of the label columns.
     """
     table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str)
-    table.columns = [" ".join(str(column).split()).lower() for column in table.columns]  # one line, where it is said
-    labelled = (*ATTRIBUTES, "age_band")
-    for name in ("path", *labelled):
-        if list(table.columns).count(name) > 1:
-            raise UnreadableData(f"{path} has {list(table.columns).count(name)} columns {name}: leave one of them")
-    if "path" not in table or not set(labelled) & set(table.columns):
+    table.columns = [" ".join(str(column).split()).lower() for column in table.columns]  # one line in a message
+    columns = list(table.columns)
+    label_columns = [*(attribute.name for attribute in UTKFACE_ATTRIBUTES), BAND_COLUMN]
+    for name in ("path", *label_columns):
+        if columns.count(name) > 1:
+            raise UnreadableData(f"{path} has {columns.count(name)} columns {name}: leave one of them")
+    if "path" not in columns or not set(label_columns) & set(columns):
         raise UnreadableData(
-            f"{path} has the columns {', '.join(table.columns)}: it needs `path` and at least one of "
-            f"{', '.join(labelled)}"
+            f"{path} has the columns {', '.join(columns)}: it needs `path` and at least one of "
+            f"{', '.join(label_columns)}"
         )
     root = Path(images) if images else path.parent
     if not root.is_dir():
         raise UnreadableData(f"there is no folder {root}: --images takes the one that the table's paths begin in")
+    of_bands = {AGE} if BAND_COLUMN in columns else set()
+    attributes = tuple(a for a in UTKFACE_ATTRIBUTES if a.name in columns or a in of_bands)
     rows, rejected, seen = [], [], set()
     for number, record in enumerate(table.to_dict("records")):
-        item = f"row {number}: {record['path']}"
         try:
-            if is_missing(record["path"]) or record["path"] == "":
-                raise ValueError("path is empty")
-            if not isinstance(record["path"], str):
-                raise ValueError("path is no text")
             below = _path_below(root, record["path"])
             if below in seen:
                 raise ValueError("path was listed before")
-            labels = _parse_table_labels(record)
+            labels = _parse_table_labels(record, attributes)
         except ValueError as error:
-            rejected.append((item, str(error)))
+            rejected.append((f"row {number}: {record['path']}", str(error)))
             continue
         seen.add(below)
         rows.append({"image_id": below, "path": below, **labels})
-    rows = _with_digests(rows, root, rejected)
-    return FaceSource(_faces(rows, "table"), _rejections(rejected), root)
+    return _source(_with_digests(rows, root, rejected), rejected, root, "table", attributes)
+
+
+def _is_grey_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and set(pd.read_csv(path, nrows=0).columns) >= CSV_COLUMNS
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One form of data that `--data` takes.
+
+    Attributes
+    ----------
+    about : str
+        What it is, for help texts and messages.
+    matches : callable
+        Whether a folder, or a .csv or .parquet file, is of this form.
+    read : callable
+        Reads it, given the path and the folder of `--images` or None.
+    """
+
+    about: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, Path | None], FaceSource]
+
+
+# Every form of data; the first one that matches reads it.
+READERS = (
+    Reader("a UTKFace folder", Path.is_dir, lambda path, images: read_utkface(path)),
+    Reader("the 48 x 48 CSV", _is_grey_csv, lambda path, images: read_grey_csv(path)),
+    Reader("a table (.csv or .parquet)", lambda path: True, read_table),
+)
+FORMS = ", ".join(reader.about for reader in READERS[:-1]) + f" or {READERS[-1].about}"
 
 
 def read_faces(path: Path | str, images: Path | str | None = None) -> FaceSource:
-    """Read whatever `path` is: a UTKFace folder, the 48 x 48 grey CSV, or a table.
+    """Read labelled faces of any form in `READERS`.
 
     Raises
     ------
@@ -280,28 +321,19 @@ def read_faces(path: Path | str, images: Path | str | None = None) -> FaceSource
     """
     path = Path(path)
     if not path.exists():
-        raise UnreadableData(f"there is nothing at {path}: give a UTKFace folder, a CSV or a parquet table")
-    kind = path.suffix.lower()
-    if not path.is_dir() and not (
-        path.is_file() and kind in (".csv", ".parquet")
-    ):  # reading a pipe would wait for ever
-        raise UnreadableData(f"{path} is neither a folder nor a .csv or .parquet table: give one of them")
+        raise UnreadableData(f"there is nothing at {path}: give {FORMS}")
+    # Reading a pipe would wait for ever.
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() in (".csv", ".parquet")):
+        raise UnreadableData(f"{path} is neither a folder nor a .csv or .parquet file: give {FORMS}")
     try:
-        if path.is_dir():
-            source = read_utkface(path)
-        elif kind == ".csv" and set(pd.read_csv(path, nrows=0).columns) >= CSV_COLUMNS:
-            source = read_grey_csv(path)
-        else:
-            source = read_table(path, Path(images) if images else None)
+        reader = next(reader for reader in READERS if reader.matches(path))
+        source = reader.read(path, Path(images) if images else None)
     except PARSING_ERRORS as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it anew as CSV or parquet") from error
+        raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it again as CSV or parquet") from error
     if source.faces.empty:
-        hint = (
-            f", e.g. {source.rejected.item.iloc[0]!r} {source.rejected.reason.iloc[0]}" if len(source.rejected) else ""
-        )
-        remedy = (
-            "give the folder that holds the images" if path.is_dir() else f"paths begin in {source.root}, or --images"
-        )
-        raise UnreadableData(f"{path} holds no usable face ({len(source.rejected)} rejected{hint}): {remedy}")
+        first = source.rejected.head(1).itertuples(index=False)
+        example = "".join(f", e.g. {row.item!r} {row.reason}" for row in first)
+        remedy = "give the folder of the images" if path.is_dir() else f"paths begin in {source.root}, or --images"
+        raise UnreadableData(f"{path} holds no usable face ({len(source.rejected)} rejected{example}): {remedy}")
     return source

@@ -1,21 +1,27 @@
-"""Splits that keep copies together and hold age band, gender and ethnicity in proportion; and published ones."""
+"""Splits that keep copies together and hold age bands and classes in proportion; and published ones."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from facelib import schema
+from facelib.finding import Finding, Findings
+from facelib.schema import Attribute
+from facelib.statistics import Estimate, count, rate
+
+RANDOM_SPLITS = 20  # draws over which the copies that a random split lets cross are averaged
 
 
-def stratum(faces: pd.DataFrame) -> pd.Series:
-    """Age band, gender and ethnicity of each face as one text, the unit of stratification."""
-    band = pd.Series(schema.age_band(faces["age"]), index=faces.index).astype(object).fillna("unknown")
-    return band + "|" + faces["gender"].astype(str) + "|" + faces["ethnicity"].astype(str)
+def stratum(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.Series:
+    """Age band and classes of each face as one text, the unit of stratification."""
+    first, *others = (attribute.strata(faces[attribute.name]).astype(object) for attribute in attributes)
+    return first.str.cat(others, sep="|") if others else first
 
 
-def keep_one(faces: pd.DataFrame, group_id: np.ndarray) -> np.ndarray:
-    """Which row stands for its group: the one with most original pixels, ties broken by a digest of the image_id.
+def representatives(faces: pd.DataFrame, group_id: np.ndarray) -> np.ndarray:
+    """Which row represents its group: the one with most original pixels, ties broken by a digest of the image_id.
 
     The digest, and not the image_id itself, because UTKFace's names open with the age: the first name would be the
     youngest label.
@@ -28,17 +34,21 @@ def keep_one(faces: pd.DataFrame, group_id: np.ndarray) -> np.ndarray:
     order = pd.DataFrame(
         {"group": group_id, "pixels": -(faces["width"] * faces["height"]).to_numpy(), "digest": digest}
     ).sort_values(["group", "pixels", "digest"])
-    kept = np.zeros(len(faces), bool)
-    kept[order.drop_duplicates("group").index] = True
-    return kept
+    chosen = np.zeros(len(faces), bool)
+    chosen[order.drop_duplicates("group").index] = True
+    return chosen
 
 
 def split_faces(
-    faces: pd.DataFrame, group_id: np.ndarray, seed: int, shares: dict[str, float] = schema.SPLITS
+    faces: pd.DataFrame,
+    group_id: np.ndarray,
+    attributes: Iterable[Attribute],
+    seed: int,
+    shares: dict[str, float] = schema.SPLITS,
 ) -> pd.DataFrame:
     """Assign every face to train, validation, calibration or test, whole groups at a time.
 
-    Within each stratum (of the group's kept face) groups are shuffled and cut at the fractions of `shares` by
+    Within each stratum (of the group's representative) groups are shuffled and cut at the fractions of `shares` by
     systematic sampling with a random start, so that each stratum is in proportion to within one group.
 
     Parameters
@@ -47,6 +57,8 @@ def split_faces(
         The faces table.
     group_id : int array of shape (n,)
         Equal for copies of one photograph.
+    attributes : iterable of Attribute
+        What the split is stratified by.
     seed : int
         Fixes the shuffle.
     shares : dict of float
@@ -55,34 +67,31 @@ def split_faces(
     Returns
     -------
     DataFrame
-        image_id, split, group_id, kept (the row that stands for its group), in the order of `faces`.
+        image_id, split, group_id, representative, in the order of `faces`.
     """
     rng = np.random.default_rng(seed)
-    kept = keep_one(faces, group_id)
-    heads = pd.DataFrame({"group": group_id[kept], "stratum": stratum(faces)[kept].to_numpy()})
-    heads = heads.sort_values("group").sample(frac=1, random_state=rng)
-    grouped = heads.groupby("stratum", sort=True)
-    count = grouped["group"].transform("size")
+    chosen = representatives(faces, group_id)
+    groups = pd.DataFrame({"group": group_id[chosen], "stratum": stratum(faces, attributes)[chosen].to_numpy()})
+    groups = groups.sort_values("group").sample(frac=1, random_state=rng)
+    grouped = groups.groupby("stratum", sort=True)
+    size = grouped["group"].transform("size")
     start = grouped["group"].transform(lambda members: rng.random())
-    quantile = (grouped.cumcount() + start) / count
+    quantile = (grouped.cumcount() + start) / size
     edges = np.cumsum(list(shares.values()))
-    edges = edges[:-1] / edges[-1]
-    names = np.array(list(shares))[np.searchsorted(edges, quantile, side="right")]
-    split_of = dict(zip(heads["group"], names, strict=True))
-    return pd.DataFrame(
-        {
-            "image_id": faces["image_id"],
-            "split": [split_of[group] for group in group_id],
-            "group_id": group_id,
-            "kept": kept,
-        }
-    )
+    names = np.array(list(shares))[np.searchsorted(edges[:-1] / edges[-1], quantile, side="right")]
+    split = pd.Series(names, index=groups["group"]).loc[group_id].to_numpy()
+    return _splits_table(faces, split, group_id, chosen)
 
 
-def split_listed(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.DataFrame:
+def _splits_table(faces: pd.DataFrame, split, group_id: np.ndarray, representative: np.ndarray) -> pd.DataFrame:
+    columns = {"image_id": faces["image_id"], "split": split, "group_id": group_id, "representative": representative}
+    return pd.DataFrame(columns)
+
+
+def split_listed(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute], seed: int) -> pd.DataFrame:
     """Test the faces that a published split tests, and carve validation and calibration out of the others.
 
-    Published splits let copies cross from training to test, and nothing is taken away from them here: see
+    Published splits let copies cross from training to test, and nothing is removed from them here: see
     `copied_from_training`. Within the training list whole groups are assigned, as by `split_faces`. A face that both
     lists name is tested and not trained on.
 
@@ -90,22 +99,20 @@ def split_listed(faces: pd.DataFrame, group_id: np.ndarray, seed: int) -> pd.Dat
     ----------
     faces : DataFrame
         The faces table, with the column `part`; see `facelib.data.protocols.follow`.
-    group_id : int array of shape (n,)
-        Equal for copies of one photograph, on whichever side.
-    seed : int
-        Fixes the shuffle.
+    group_id, attributes, seed
+        See `split_faces`.
 
     Returns
     -------
     DataFrame
-        As of `split_faces`. Every tested face is `kept`, and one of each group in the training list.
+        As of `split_faces`. Every tested face is a representative, and one of each group in the training list.
     """
     trained = (faces["part"] == "train").to_numpy()
     shares = {name: share for name, share in schema.SPLITS.items() if name != "test"}
-    carved = split_faces(faces[trained].reset_index(drop=True), group_id[trained], seed, shares)
-    split, kept = np.full(len(faces), "test", dtype=object), np.ones(len(faces), bool)
-    split[trained], kept[trained] = carved["split"], carved["kept"]
-    return pd.DataFrame({"image_id": faces["image_id"], "split": split, "group_id": group_id, "kept": kept})
+    carved = split_faces(faces[trained].reset_index(drop=True), group_id[trained], attributes, seed, shares)
+    split, chosen = np.full(len(faces), "test", dtype=object), np.ones(len(faces), bool)
+    split[trained], chosen[trained] = carved["split"], carved["representative"]
+    return _splits_table(faces, split, group_id, chosen)
 
 
 def leaking_pairs(splits: pd.DataFrame) -> int:
@@ -117,11 +124,18 @@ def leaking_pairs(splits: pd.DataFrame) -> int:
     return pairs
 
 
+def random_split_pairs(splits: pd.DataFrame, seed: int) -> float:
+    """Pairs of copies that a split of single images lets cross: the mean over `RANDOM_SPLITS` draws."""
+    rng = np.random.default_rng(seed)
+    drawn = (splits.assign(split=rng.permutation(splits["split"])) for _ in range(RANDOM_SPLITS))
+    return float(np.mean([leaking_pairs(split) for split in drawn]))
+
+
 def copied_from_training(splits: pd.DataFrame) -> np.ndarray:
     """Which test images have a copy in another split: bool (n,). Only a published split has any.
 
-    A copy that validation or calibration was carved from counts too: it comes from the training list, and something was
-    chosen or fitted on it.
+    A copy in validation or calibration counts too: it comes from the training list, and something was chosen or fitted
+    on it.
 
     Examples
     --------
@@ -133,8 +147,52 @@ def copied_from_training(splits: pd.DataFrame) -> np.ndarray:
     return tested & splits["group_id"].isin(splits.loc[~tested, "group_id"]).to_numpy()
 
 
+def split_measures(splits: pd.DataFrame) -> dict[str, Estimate]:
+    """Headline metrics: copies that cross the split, within what is trained on, and into the test split."""
+    tested = splits["split"] == "test"
+    return {
+        "splits.leaking_pairs": count(leaking_pairs(splits), "pairs"),
+        "splits.leaking_pairs_within_training": count(leaking_pairs(splits[~tested]), "pairs"),
+        "splits.copied_test_images": rate(int(copied_from_training(splits).sum()), int(tested.sum())),
+    }
+
+
+def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: float, protocol: dict) -> Findings:
+    """Copies that cross the split, and that a random split would let cross; and the published lists it follows.
+
+    Parameters
+    ----------
+    faces, splits : DataFrame
+    random_pairs : float
+        From `random_split_pairs`.
+    protocol : dict
+        Of the run; empty where it makes its own split.
+    """
+    measured, tested = split_measures(splits), (splits["split"] == "test").to_numpy()
+    leaks, within, copied = measured.values()
+    crossing = f"{leaks.text} pairs of copies cross the split, {within.text} of them within what is not tested"
+    findings = [
+        Finding("split.leaks", f"{crossing}. The test split holds {tested.mean():.1%} of the images.", leaks),
+        Finding(
+            "split.random",
+            f"A random split of the same faces lets {random_pairs:.0f} pairs of copies cross, on average over "
+            f"{RANDOM_SPLITS} draws.",
+            Estimate(random_pairs, np.nan, np.nan, RANDOM_SPLITS, "pairs"),
+        ),
+    ]
+    if protocol:
+        identical = int(faces.loc[tested, "sha256"].isin(faces.loc[~tested, "sha256"]).sum())
+        text = (
+            f"The split follows the lists of {protocol['name']} (digest {protocol['digest']}): {(~tested).sum():,} "
+            f"faces to train on and {tested.sum():,} to test. {round(copied.value * copied.n):,} test images have a "
+            f"copy in the training list, {identical:,} of them byte-identical. They are tested as published, and marked."
+        )
+        findings.append(Finding("split.protocol", text, copied))
+    return Findings(findings)
+
+
 def fold_of_groups(group_id: np.ndarray, strata: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold number of each row for out-of-fold prediction; copies share a fold, strata are spread evenly.
+    """Fold of each row for out-of-fold prediction, 0 to folds - 1; copies share a fold, strata are spread evenly.
 
     Parameters
     ----------
@@ -145,10 +203,10 @@ def fold_of_groups(group_id: np.ndarray, strata: np.ndarray, folds: int, seed: i
 
     Returns
     -------
-    int array of shape (n,), values 0 to folds - 1
+    int array of shape (n,)
     """
     rng = np.random.default_rng(seed)
-    heads = pd.DataFrame({"group": group_id, "stratum": strata}).drop_duplicates("group")
-    heads = heads.sample(frac=1, random_state=rng).sort_values("stratum", kind="stable")
-    fold = dict(zip(heads["group"], np.arange(len(heads)) % folds, strict=True))
-    return np.array([fold[group] for group in group_id], dtype=int)
+    groups = pd.DataFrame({"group": group_id, "stratum": strata}).drop_duplicates("group")
+    groups = groups.sample(frac=1, random_state=rng).sort_values("stratum", kind="stable")
+    fold = pd.Series(np.arange(len(groups)) % folds, index=groups["group"])
+    return fold.loc[group_id].to_numpy(int)

@@ -1,21 +1,23 @@
 """The synthetic data set: drawn faces in UTKFace's format, with copies and wrong labels planted among them.
 
-With it everything runs without any data, and what an audit finds can be held against truth.csv. Shares and
-names resemble UTKFace's; what a face looks like is the business of `drawing`.
+With it everything runs without any data, and what an audit finds can be held against truth.csv. Shares and names
+resemble UTKFace's; `drawing` decides what a face looks like.
 """
 
 import csv
 import io
 import os
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from joblib import Parallel, delayed
 from PIL import Image, ImageEnhance, ImageOps
 
-from facelib.schema import ATTRIBUTES, ETHNICITIES, MAX_AGE
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, Attribute, ClassAttribute
 from facelib.storage import PARTIAL
 from facelib.synthetic.drawing import DRAWING_VERSION as DRAWING_VERSION
 from facelib.synthetic.drawing import draw_face
@@ -30,23 +32,9 @@ MIN_AGE_SHIFT_YEARS = 15
 
 MALE_SHARE = 0.52
 GROUP_SHARES = (0.43, 0.19, 0.14, 0.17, 0.07)  # UTKFace's five ethnicity codes, rounded
-
-
-@dataclass
-class _FaceFile:
-    """One row of truth.csv: a file, whose name holds the given labels, and its true labels."""
-
-    image_id: str
-    person: int
-    age: int
-    gender: int
-    ethnicity: int
-    copy_of: str
-    copy_kind: str
-    mislabelled: str
-
-
-TRUTH_COLUMNS = tuple(field.name for field in fields(_FaceFile))
+SMILES = ((-0.3, 0.3), (1.3, 0.35))  # mean and standard deviation of how a neutral and a smiling mouth are drawn
+EXPRESSION = ClassAttribute("expression", classes=("neutral", "smiling"))
+GIVEN = "_given"  # column of truth.csv with the given label of an attribute that file names do not hold
 
 
 def _sample_ages(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -65,6 +53,70 @@ def _sample_ages(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.clip(np.rint(draws[parts, np.arange(n)]), 1, 100).astype(int)
 
 
+def _wrong_ages(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    years = np.arange(1, 101)
+    far = [years[(np.abs(years - age) >= MIN_AGE_SHIFT_YEARS) & (np.abs(years - age) <= 45)] for age in ages]
+    return np.array([rng.choice(choices) for choices in far])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How one attribute of the drawn faces comes about.
+
+    Attributes
+    ----------
+    attribute : Attribute
+    sample : callable
+        True labels of n people: `sample(rng, n)`.
+    mislabelled : float
+        How often it is this attribute that is wrong, relative to the others.
+    draw : callable
+        Arguments of `drawing.draw_face` that show a label: `draw(label, rng)`.
+    wrong : callable, optional
+        Wrong labels in place of true ones: `wrong(labels, rng)`; the attribute's own without it.
+    """
+
+    attribute: Attribute
+    sample: Callable[[np.random.Generator, int], np.ndarray]
+    mislabelled: float
+    draw: Callable[[int, np.random.Generator], dict]
+    wrong: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+
+
+# What is drawn, by attribute. The first three stand in the file names of every set; others are drawn on request, and
+# stand in truth.csv alone.
+DRAWN = (
+    Drawn(AGE, _sample_ages, 0.4, lambda age, rng: {"age_years": age}, _wrong_ages),
+    Drawn(GENDER, lambda rng, n: (rng.random(n) >= MALE_SHARE).astype(int), 0.3, lambda code, rng: {"gender": code}),
+    Drawn(ETHNICITY, lambda rng, n: rng.choice(5, n, p=GROUP_SHARES), 0.3, lambda code, rng: {"group": code}),
+    Drawn(EXPRESSION, lambda rng, n: rng.integers(0, 2, n), 0.3, lambda k, rng: {"smile": rng.normal(*SMILES[k])}),
+)
+
+
+def drawn_attributes(names: Iterable[str]) -> tuple[Drawn, ...]:
+    """The rows of `DRAWN` for a set in which these attributes are wanted: UTKFace's three, and others by name."""
+    wanted = set(names)
+    return tuple(row for row in DRAWN if row.attribute in UTKFACE_ATTRIBUTES or row.attribute.name in wanted)
+
+
+@dataclass
+class _FaceFile:
+    """One row of truth.csv: a file, whose name holds the first given labels, and its true and given labels."""
+
+    image_id: str
+    person: int
+    true: dict[str, int]
+    given: dict[str, int]
+    copy_of: str
+    copy_kind: str
+
+    def row(self) -> dict:
+        extra = {f"{name}{GIVEN}": label for name, label in list(self.given.items())[len(UTKFACE_ATTRIBUTES) :]}
+        changed = ",".join(name for name, label in self.true.items() if self.given[name] != label)
+        return {"image_id": self.image_id, "person": self.person, **self.true, "copy_of": self.copy_of,
+                "copy_kind": self.copy_kind, "mislabelled": changed, **extra}  # fmt: skip
+
+
 def _timestamps(rng: np.random.Generator, n: int) -> list[str]:
     """Distinct 17-digit times that say nothing about the face."""
     start, span_ms = datetime(2017, 1, 9), 10 * 24 * 3600 * 1000
@@ -72,32 +124,24 @@ def _timestamps(rng: np.random.Generator, n: int) -> list[str]:
     return [time.strftime("%Y%m%d%H%M%S") + f"{time.microsecond // 1000:03d}" for time in times]
 
 
-def _wrong_labels(true: dict[str, int], rng: np.random.Generator) -> dict[str, int]:
+def _wrong_labels(true: dict[str, int], drawn: tuple[Drawn, ...], rng: np.random.Generator) -> dict[str, int]:
     """The labels with one attribute, seldom two, changed to a wrong value."""
     count = 2 if rng.random() < SECOND_ATTRIBUTE_SHARE else 1
+    share = np.array([row.mislabelled for row in drawn])
     given = dict(true)
-    for attribute in rng.choice(ATTRIBUTES, size=count, replace=False, p=[0.4, 0.3, 0.3]):
-        if attribute == "age":
-            years = np.arange(1, MAX_AGE + 1)
-            far = np.abs(years - true["age"])
-            given["age"] = int(rng.choice(years[(far >= MIN_AGE_SHIFT_YEARS) & (far <= 45) & (years <= 100)]))
-        elif attribute == "gender":
-            given["gender"] = 1 - true["gender"]
-        else:
-            codes = len(ETHNICITIES)
-            given["ethnicity"] = int((true["ethnicity"] + rng.integers(1, codes)) % codes)
+    for place in rng.choice(len(drawn), size=count, replace=False, p=share / share.sum()):
+        attribute, wrong = drawn[place].attribute, drawn[place].wrong or drawn[place].attribute.wrong
+        given[attribute.name] = int(wrong(np.array([true[attribute.name]]), rng)[0])
     return given
 
 
-def _plan(n: int, seed: int) -> list[_FaceFile]:
+def _plan(n: int, seed: int, drawn: tuple[Drawn, ...]) -> list[_FaceFile]:
     """Every file of the set, originals first; nothing is drawn yet."""
     rng = np.random.default_rng([seed, n])
     n_exact, n_near = round(n * EXACT_COPY_SHARE), round(n * NEAR_COPY_SHARE)
     n_copies = n_exact + n_near
     n_people = n - n_copies
-    ages = _sample_ages(rng, n_people)
-    genders = (rng.random(n_people) >= MALE_SHARE).astype(int)
-    groups = rng.choice(len(GROUP_SHARES), size=n_people, p=GROUP_SHARES)
+    labels = {row.attribute.name: row.sample(rng, n_people).tolist() for row in drawn}
     kinds = [""] * n_people + ["exact"] * n_exact
     kinds += [NEAR_COPY_KINDS[k % len(NEAR_COPY_KINDS)] for k in range(n_near)]
     people = np.concatenate([np.arange(n_people), rng.integers(n_people, size=n_copies)])
@@ -109,18 +153,15 @@ def _plan(n: int, seed: int) -> list[_FaceFile]:
 
     files = []
     for i, (person, kind, stamp) in enumerate(zip(people.tolist(), kinds, _timestamps(rng, n), strict=True)):
-        values = (int(ages[person]), int(genders[person]), int(groups[person]))
-        true = dict(zip(ATTRIBUTES, values, strict=True))
-        given = _wrong_labels(true, rng) if i in wrong else true
-        name = "_".join(str(value) for value in (*given.values(), stamp)) + ".jpg.chip.jpg"
-        changed = ",".join(attribute for attribute in ATTRIBUTES if given[attribute] != true[attribute])
-        files.append(_FaceFile(name, person, **true, copy_of=files[person].image_id if kind else "",
-                               copy_kind=kind, mislabelled=changed))  # fmt: skip
+        true = {name: values[person] for name, values in labels.items()}
+        given = _wrong_labels(true, drawn, rng) if i in wrong else true
+        name = "_".join([*(str(given[a.name]) for a in UTKFACE_ATTRIBUTES), stamp]) + ".jpg.chip.jpg"
+        files.append(_FaceFile(name, person, true, given, files[person].image_id if kind else "", kind))
     return files
 
 
 def _near_copy(picture: Image.Image, kind: str, rng: np.random.Generator) -> Image.Image:
-    """The picture as it comes back from a second life on the web."""
+    """A degraded copy: re-encoded, resized, relit, grey, cropped or mirrored."""
     px = picture.width
     if kind == "resized":
         small = round(px * rng.uniform(0.55, 0.75))
@@ -143,11 +184,18 @@ def _encode(picture: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _write_person(faces: Path, files: list[_FaceFile], seed: int, px: int) -> None:
+def _looks(file: _FaceFile, drawn: tuple[Drawn, ...], seed: int) -> dict:
+    """Arguments of `draw_face` for a person; each attribute has a generator of its own."""
+    looks = {}
+    for place, row in enumerate(drawn):
+        looks |= row.draw(file.true[row.attribute.name], np.random.default_rng([seed, file.person, place]))
+    return looks
+
+
+def _write_person(faces: Path, files: list[_FaceFile], looks: dict, seed: int, px: int) -> None:
     """Draw one person and write the original and its copies."""
-    original = files[0]
-    rng = np.random.default_rng([seed, original.person])
-    pixels = draw_face(original.age, original.gender, original.ethnicity, rng, px)
+    rng = np.random.default_rng([seed, files[0].person])
+    pixels = draw_face(**looks, rng=rng, px=px)
     quality = int(rng.integers(45, 70)) if rng.random() < 0.06 else int(rng.integers(80, 96))
     encoded = _encode(Image.fromarray(pixels), quality)
     for file in files:
@@ -161,35 +209,44 @@ def _write_person(faces: Path, files: list[_FaceFile], seed: int, px: int) -> No
         os.replace(part, faces / file.image_id)
 
 
-def _write_truth(path: Path, files: list[_FaceFile]) -> None:
+def _write_truth(path: Path, rows: list[dict], columns: list[str]) -> None:
     part = path.with_suffix(".csv.part")
     with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, TRUTH_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(file) for file in files)
+        writer.writerows(rows)
     os.replace(part, path)
 
 
-def write_synthetic_faces(folder: Path, n: int, seed: int, px: int = 200, n_jobs: int = 2) -> Path:
+def read_truth(folder: Path) -> pd.DataFrame:
+    """truth.csv of a synthetic set by image_id, in which the texts of originals and right labels are empty."""
+    return pd.read_csv(folder / "truth.csv", keep_default_na=False).set_index("image_id")
+
+
+def write_synthetic_faces(
+    folder: Path, n: int, seed: int, px: int = 200, n_jobs: int = 2, attributes: Iterable[str] = ()
+) -> Path:
     """Write a synthetic data set in UTKFace's format, with copies and wrong labels planted in it.
 
-    The bytes depend on `n`, `seed`, `px` and `DRAWING_VERSION` alone, not on the number of processes. A
+    The bytes depend on `n`, `seed`, `px`, `attributes` and `DRAWING_VERSION` alone, not on the number of processes. A
     folder that holds truth.csv is complete and left as it is.
 
     Parameters
     ----------
     folder : Path
-        Receives `faces/` and `truth.csv`, one row per file: image_id, person, the true age, gender and
-        ethnicity, copy_of, copy_kind, mislabelled (the attributes that the file's name has wrong, joined by
-        commas).
+        Receives `faces/` and `truth.csv`, one row per file: image_id, person, the true labels, copy_of, copy_kind,
+        mislabelled (the attributes given wrong labels, joined by commas), and the given labels, as `<name>_given`, of
+        attributes that the file names do not hold.
     n : int
         Number of files, copies included.
     seed : int
         At least 0.
     px : int
-        Side of the pictures in pixels.
+        Edge of the pictures in pixels.
     n_jobs : int
         Processes; -1 for one per core.
+    attributes : iterable of str
+        Names of further attributes in `DRAWN` to draw.
 
     Returns
     -------
@@ -201,20 +258,25 @@ def write_synthetic_faces(folder: Path, n: int, seed: int, px: int = 200, n_jobs
     FileExistsError
         If `folder/faces` holds files of another set.
     """
-    folder = Path(folder)
-    faces, truth = folder / "faces", folder / "truth.csv"
+    faces, truth = Path(folder) / "faces", Path(folder) / "truth.csv"
     if truth.exists():
         return faces
-    files = _plan(n, seed)
+    drawn = drawn_attributes(attributes)
+    files = _plan(n, seed, drawn)
     faces.mkdir(parents=True, exist_ok=True)
     present = {path.name for path in faces.iterdir() if not path.name.startswith(PARTIAL)}
-    strangers = present - {file.image_id for file in files}
-    if strangers:
-        raise FileExistsError(f"{faces} holds {len(strangers)} foreign files ({min(strangers)}): name a new folder")
+    foreign = present - {file.image_id for file in files}
+    if foreign:
+        raise FileExistsError(f"{faces} holds {len(foreign)} foreign files ({min(foreign)}): name a new folder")
     by_person: dict[int, list[_FaceFile]] = {}
     for file in files:
         by_person.setdefault(file.person, []).append(file)
     jobs = 1 if n < 100 else n_jobs  # starting processes costs more than drawing a few faces
-    Parallel(n_jobs=jobs)(delayed(_write_person)(faces, group, seed, px) for group in by_person.values())
-    _write_truth(truth, files)
+    Parallel(n_jobs=jobs)(
+        delayed(_write_person)(faces, group, _looks(group[0], drawn, seed), seed, px) for group in by_person.values()
+    )
+    names = [row.attribute.name for row in drawn]
+    columns = ["image_id", "person", *names, "copy_of", "copy_kind", "mislabelled"]
+    columns += [f"{name}{GIVEN}" for name in names[len(UTKFACE_ATTRIBUTES) :]]
+    _write_truth(truth, [file.row() for file in files], columns)
     return faces
