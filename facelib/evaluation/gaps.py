@@ -10,10 +10,8 @@ from facelib.finding import Finding
 from facelib.schema import AGE, Attribute
 from facelib.statistics import adjusted, spread_beyond_chance
 
-GAP_COLUMNS = [
-    "by", "metric", "groups", "left_out", "n", "lowest", "lowest_value", "highest", "highest_value", "difference",
-    "ratio", "by_chance", "beyond_chance", "low", "high", "p_adjusted",
-]  # fmt: skip
+FACTS = ["by", "metric", "groups", "left_out", "n", "lowest", "highest"]
+NUMBERS = ["lowest_value", "highest_value", "difference", "ratio", "by_chance", "beyond_chance", "low", "high"]
 SIGNIFICANT = 0.05
 
 
@@ -28,7 +26,7 @@ def gap_table(
     Returns
     -------
     DataFrame
-        by, metric, groups, left_out, n (rows of the groups compared), lowest, lowest_value, highest, highest_value,
+        by, metric, groups, left_out, n (rows of the groups compared), lowest, highest, lowest_value, highest_value,
         difference (largest minus smallest), ratio (smallest over largest; nan for bias, whose sign it would lose),
         by_chance (mean difference of random groups), beyond_chance with low and high (95 %), p_adjusted (permutation,
         Benjamini-Hochberg over all rows). Numbers are nan where fewer than two groups are left.
@@ -49,7 +47,8 @@ def gap_table(
                 rows[-1] |= {"highest_value": high, "difference": high - low, "by_chance": spread.by_chance}
                 rows[-1] |= {"ratio": np.nan if metric.more_is_better is None else low / high}
                 rows[-1] |= {"beyond_chance": spread.beyond.value, "low": spread.beyond.low, "high": spread.beyond.high}
-    return pd.DataFrame(rows, columns=GAP_COLUMNS).assign(p_adjusted=adjusted(p_values))
+    table = pd.DataFrame(rows, columns=[*FACTS, *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
+    return table.assign(p_adjusted=adjusted(p_values))
 
 
 def gap_finding(gaps: pd.DataFrame) -> Finding:

@@ -211,7 +211,8 @@ def _sentence(row: dict) -> str:
 
 def age_findings(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], n: int) -> Findings:
     """The age bands predicted furthest too young and too old, and unequal age errors at one age, of n faces."""
-    bands = tables.get(AGE.group_column, pd.DataFrame(columns=["age_bias", "age_bias_low", "age_bias_high"]))
+    columns = ["age_bias", "age_bias_low", "age_bias_high"]
+    bands = tables.get(AGE.group_column, pd.DataFrame(columns=columns, dtype=float))
     sides = {"too young": bands[bands["age_bias_high"] < 0], "too old": bands[bands["age_bias_low"] > 0]}
     ends = [
         f"ages {row['age_band']} are predicted {abs(row['age_bias']):.1f} y {side}"

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from facelib.evaluation import claims as bias
-from facelib.evaluation.claims import judge
-from facelib.statistics import Estimate
+from facelib.evaluation import claims
+from facelib.evaluation.claims import assess, assess_at_equal_ages, claims_finding, judge
+from facelib.statistics import Bootstrap, Estimate
 
 BABIES, BOYS, ASIAN_MEN, OLDER, SPREAD = range(5)
 BASE_ERROR = 0.08
@@ -108,11 +108,11 @@ def test_an_undefined_number_cannot_tell(gap):
 
 @pytest.fixture(scope="module")
 def honest() -> pd.DataFrame:
-    return bias.test_claims(simulate(), resamples=200, seed=0)
+    return assess(simulate(), Bootstrap(200))
 
 
 def test_there_are_five_claims_with_all_their_numbers(honest):
-    assert len(honest) == 5 and list(honest) == [*bias.Claim.__dataclass_fields__]
+    assert len(honest) == 5 and list(honest) == [*claims.Claim.__dataclass_fields__]
     assert honest[["value", "low", "high", "smallest_effect"]].notna().all(axis=None)
     assert ((honest["low"] <= honest["value"]) & (honest["value"] <= honest["high"])).all()
 
@@ -124,7 +124,7 @@ def test_an_absent_effect_is_not_found(claim, honest):
 
 @pytest.mark.parametrize("claim", range(5))
 def test_a_planted_effect_is_found(claim):
-    table = bias.test_claims(plant(simulate(), claim), resamples=200, seed=0)
+    table = assess(plant(simulate(), claim), Bootstrap(200))
     assert table.loc[claim, "answer"] == "found"
 
 
@@ -133,19 +133,19 @@ def test_an_effect_the_other_way_round_is_not_found():
     young = (frame["age"] < 5) | ((frame["age"] <= 17) & (frame["gender"] == 0))
     frame.loc[young, "gender_pred"] = frame.loc[young, "gender"]
     frame.loc[frame["age"] > 60, "age_pred"] += 5
-    answers = bias.test_claims(frame, resamples=200, seed=0)["answer"]
+    answers = assess(frame, Bootstrap(200))["answer"]
     assert answers[[BABIES, BOYS, OLDER]].tolist() == ["not found"] * 3
 
 
 def test_false_alarms_are_rare():
-    tables = [bias.test_claims(simulate(1200, seed), resamples=60, seed=seed) for seed in range(12)]
+    tables = [assess(simulate(1200, seed), Bootstrap(60, seed)) for seed in range(12)]
     alarms = sum((table["answer"] == "found").sum() for table in tables)
     assert alarms <= 3  # 12 families at 5 %
 
 
 def test_error_rates_are_recomputed_on_masks():
     frame = plant(simulate(), BABIES)
-    table = bias.test_claims(frame, resamples=20, seed=0)
+    table = assess(frame, Bootstrap(20))
     wrong = frame["gender"] != frame["gender_pred"]
     baby, boy = frame["age"] < 5, (frame["age"] <= 17) & (frame["gender"] == 0)
     assert table.loc[BABIES, "value"] == pytest.approx(wrong[baby].mean() - wrong[~baby].mean())
@@ -162,7 +162,7 @@ def test_one_group_that_is_not_under_predicted_decides_about_all():
     frame = plant(simulate(), OLDER)
     spared = (frame["age"] > 60) & (frame["gender"] == 0) & (frame["ethnicity"] == 3)
     frame.loc[spared, "age_pred"] += 5
-    claim = bias.test_claims(frame, resamples=200, seed=0).loc[OLDER]
+    claim = assess(frame, Bootstrap(200)).loc[OLDER]
     assert claim["answer"] != "found"
     error = (frame["age"] - frame["age_pred"])[spared]
     assert claim["value"] == pytest.approx(error.mean()) and claim["answer"] == "cannot tell"
@@ -172,14 +172,14 @@ def test_a_group_too_small_to_judge_keeps_the_claim_open():
     frame = plant(simulate(), OLDER)
     few = (frame["age"] > 60) & (frame["gender"] == 1) & (frame["ethnicity"] == 4)
     frame = frame.drop(frame.index[few][5:])
-    assert bias.test_claims(frame, resamples=200, seed=0).loc[OLDER, "answer"] == "cannot tell"
+    assert assess(frame, Bootstrap(200)).loc[OLDER, "answer"] == "cannot tell"
 
 
 def test_unknown_labels_are_left_out():
     frame = simulate(800)
     unknown = frame.assign(gender=np.nan, gender_pred=1.0, age_pred=500.0)
     both = pd.concat([frame, unknown.assign(group_id=unknown["group_id"] + 800)], ignore_index=True)
-    pd.testing.assert_frame_equal(bias.test_claims(both, 50, 0), bias.test_claims(frame, 50, 0))
+    pd.testing.assert_frame_equal(assess(both, Bootstrap(50)), assess(frame, Bootstrap(50)))
 
 
 def test_a_handful_of_faces_cannot_tell():
@@ -193,13 +193,24 @@ def test_a_handful_of_faces_cannot_tell():
             "group_id": [0, 1, 2],
         }
     )
-    assert set(bias.test_claims(frame, 50, 0)["answer"]) == {"cannot tell"}
+    assert set(assess(frame, Bootstrap(50))["answer"]) == {"cannot tell"}
 
 
 def test_intervals_are_widened_for_five_claims(monkeypatch):
-    narrow = bias.test_claims(simulate(), 50, 0)
-    monkeypatch.setattr(bias, "CONFIDENCE", 0.5)
-    wide = bias.test_claims(simulate(), 50, 0)
+    narrow = assess(simulate(), Bootstrap(50))
+    monkeypatch.setattr(claims, "CONFIDENCE", 0.5)
+    wide = assess(simulate(), Bootstrap(50))
     widths = [(table.loc[BABIES, "high"] - table.loc[BABIES, "low"]) for table in (narrow, wide)]
     # The claims are judged at 99 % and 90 %: half-widths of 2.576 and 1.645 standard errors.
     assert widths[0] / widths[1] == pytest.approx(2.576 / 1.645, rel=0.02)
+
+
+def test_the_finding_counts_answers_and_names_those_that_one_age_mix_changes():
+    frame = plant(simulate(), ASIAN_MEN)
+    tested, same_ages = assess(frame, Bootstrap(50)), assess_at_equal_ages(frame, Bootstrap(50))
+    changed = same_ages.assign(answer=["not found", tested.loc[SPREAD, "answer"]])
+    finding = claims_finding(tested, changed)
+    for answer, count in tested["answer"].value_counts().items():
+        assert f"{count} {answer}" in finding.text
+    assert "goes from found to not found" in finding.text and finding.text.count("goes from") == 1
+    assert finding.n == tested["n"].max() and finding.key == "claims.answers"

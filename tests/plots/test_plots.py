@@ -105,11 +105,6 @@ def test_intervals_leave_masked_rows_out_and_show_counts():
     assert [sorted(end[:, 0]) for end in ends] == [[3.0, 5.0], [5.5, 7.0]]
 
 
-def test_a_confusion_matrix_shows_row_shares_and_counts():
-    figure = plots.confusion(np.array([[8, 2], [0, 0]]), ["male", "female"], "Gender")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["80%\n8", "20%\n2", "0%\n0", "0%\n0"]
-
-
 def test_recipes_stand_in_one_order_and_only_where_they_were_measured():
     rows = [("ours", "age.mae", 5.0), ("a", "age.mae", 6.0), ("ours", "ethnicity.accuracy", 0.8)]
     rows += [("a", "gender.accuracy", 0.9), ("ours", "gender.accuracy", 0.95)]
@@ -134,45 +129,6 @@ def test_training_curves_mark_the_epoch_kept():
     kept = [line for line in figure.axes[0].lines if line.get_label() == "kept"]
     assert list(kept[0].get_xdata()) == [2, 2]  # epochs count from 1 in a figure
     assert list(figure.axes[0].lines[1].get_ydata()) == [3.0, 1.5, 2.0]
-
-
-def test_errors_of_groups_stand_at_their_age_band():
-    table = pd.DataFrame(
-        {
-            "age_band": ["0-4", "75+", "0-4", "75+"],
-            "gender_name": ["female", "female", "male", "male"],
-            "mae": [3.0, 8.0, 4.0, np.nan],
-            "mae_low": [2.0, 7.0, 3.0, np.nan],
-            "mae_high": [4.0, 9.0, 5.0, np.nan],
-            "n": [20, 30, 40, 3],
-        }
-    )
-    figure = plots.group_errors(table, "mae", "MAE (years)", "Errors", reference=5.0)
-    female, male = (container.lines[0] for container in figure.axes[0].containers)
-    assert list(female.get_ydata()) == [3.0, 8.0] and list(male.get_ydata()) == [4.0]
-    assert [round(float(x)) for x in female.get_xdata()] == [0, 1]
-    assert "male" in texts(figure) and "75+\nn = 33" in texts(figure)
-
-
-def test_curves_of_classes_say_what_a_guess_reaches():
-    curves = {"female": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None)}
-    figure = plots.class_curves(curves, ranking(), "Classes")
-    shown = texts(figure)
-    assert "female: 0.750" in shown and "female: 0.833 (base rate 0.50)" in shown
-    assert [0.5, 0.5] in [list(line.get_ydata()) for line in figure.axes[1].lines]
-
-
-def test_raw_and_standardised_numbers_stand_side_by_side():
-    rows = [("male", "mae", 5.0, 6.0), ("female", "mae", 7.0, np.nan), ("male", "gender_accuracy", 0.9, 0.8)]
-    rows += [("female", "gender_accuracy", 0.7, 0.75)]
-    rates = pd.DataFrame(rows, columns=["group", "metric", "raw", "standardised"]).assign(n=40, by="gender")
-    for way in ("raw", "standardised"):
-        rates = rates.assign(**{f"{way}_low": rates[way] - 0.1, f"{way}_high": np.nan})
-    figure = plots.raw_and_standardised(rates, "Same ages")
-    raw, standardised = (container.lines[0] for container in figure.axes[0].containers)
-    assert list(raw.get_xdata()) == [5, 7] and standardised.get_xdata().item(0) == 6
-    assert "male  (n = 40)" in texts(figure) and "Gender accuracy" in texts(figure) and "Same ages" in texts(figure)
-    assert "Same ages" in texts(plots.raw_and_standardised(rates[:0], "Same ages"))
 
 
 def test_flagged_shares_and_counts_are_in_the_titles():
@@ -254,10 +210,6 @@ def gains_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ranking() -> pd.DataFrame:
-    return pd.DataFrame({"class": ["female"], "base_rate": 0.5, "auc": 0.75, "average_precision": 0.8333})
-
-
 def points() -> pd.DataFrame:
     return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
 
@@ -269,9 +221,6 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: plots.class_curves(
-            {"female": (np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None)}, ranking(), "ROC"
-        ),
         lambda: plots.reliability_diagram(
             {"gender": points(), "ethnicity": points()}, {"gender": 0.05, "ethnicity": 0.1}
         ),

@@ -1,0 +1,229 @@
+"""Group tables recomputed on masks, and which groups are called worse."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelib.evaluation.groups import (
+    age_findings,
+    comparison_findings,
+    comparisons,
+    group_metrics,
+    group_table,
+    group_tables,
+    groupings,
+    large_groups,
+    stacked,
+)
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.statistics import Bootstrap, Estimate
+
+SMILE = ClassAttribute("smile", classes=("no", "yes"))
+FEW = Bootstrap(20)
+
+
+def simulate(n: int = 300, seed: int = 0, attributes=UTKFACE_ATTRIBUTES) -> pd.DataFrame:
+    """An evaluation frame whose errors have nothing to do with who is shown; some labels are unknown."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"age": rng.integers(1, 90, n).astype(float), "group_id": np.arange(n)})
+    frame["age_pred"] = frame["age"] + rng.integers(-9, 10, n)
+    for attribute in attributes[1:]:
+        name, k = attribute.name, len(attribute.classes)
+        frame[name] = rng.integers(0, k, n).astype(float)
+        frame[attribute.prediction] = np.where(rng.random(n) < 0.1, (frame[name] + 1) % k, frame[name])
+        frame.loc[frame.index % 13 == k, name] = np.nan
+    frame.loc[::17, "age"] = np.nan
+    return frame.assign(**{attribute.group_column: attribute.groups(frame[attribute.name]) for attribute in attributes})
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return simulate()
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [["gender_name"], ["age_band"], ["ethnicity_name", "age_band"]])
+def test_group_tables_equal_their_recomputation(by, frame):
+    table = group_table(frame, by, UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    known = frame.dropna(subset=["age", "gender", "ethnicity"])
+    assert table["n"].sum() == len(known) < len(frame)
+    for _, row in table.iterrows():
+        part = known[np.logical_and.reduce([known[name].astype(str) == row[name] for name in by])]
+        assert row["n"] == len(part) > 0
+        assert row["age_mae"] == pytest.approx((part["age_pred"] - part["age"]).abs().mean())
+        assert row["age_bias"] == pytest.approx((part["age_pred"] - part["age"]).mean())
+        assert row["gender_accuracy"] == pytest.approx((part["gender"] == part["gender_pred"]).mean())
+        assert row["ethnicity_accuracy"] == pytest.approx((part["ethnicity"] == part["ethnicity_pred"]).mean())
+        assert row["gender_accuracy_low"] <= row["gender_accuracy"] <= row["gender_accuracy_high"]
+
+
+def test_small_groups_keep_their_count_and_lose_their_metrics(frame):
+    whole = group_table(frame, ["age_band"], UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    limit = int(whole["n"].median()) + 1
+    table = group_table(frame, ["age_band"], UTKFACE_ATTRIBUTES, FEW, min_group=limit)
+    assert table["n"].tolist() == whole["n"].tolist()
+    small = table["n"] < limit
+    assert small.any() and not small.all()
+    measured = [name for name in table if name not in ("age_band", "n")]
+    assert len(measured) == 12 and (table[measured].isna().all(axis=1) == small).all()
+
+
+def test_groups_are_in_order_of_age_and_of_the_classes(frame):
+    tables = group_tables(frame, UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    assert tables["age_band"]["age_band"].tolist() == ["0-4", "5-17", "18-29", "30-45", "46-59", "60-74", "75+"]
+    assert tables["ethnicity_name"]["ethnicity_name"].tolist() == list(ETHNICITY.classes)
+    crossed = tables["gender_name x ethnicity_name"]
+    assert crossed["gender_name"].tolist() == ["male"] * 5 + ["female"] * 5
+
+
+def test_an_attribute_without_labels_or_predictions_leaves_the_others_their_numbers(frame):
+    for without in (frame.assign(gender=np.nan), frame.assign(gender_pred=np.nan)):
+        table = group_table(without, ["ethnicity_name"], UTKFACE_ATTRIBUTES, FEW, 5).set_index("ethnicity_name")
+        assert "gender_accuracy" not in table
+        rows = without.dropna(subset=["age", "ethnicity"])
+        assert table["n"].sum() == len(rows)
+        for name, group in rows.groupby("ethnicity_name", observed=True):
+            assert table.loc[name, "age_mae"] == pytest.approx((group["age"] - group["age_pred"]).abs().mean())
+
+
+def test_groups_are_made_of_the_labels_that_there_are(frame):
+    names = ["age_band", "gender_name", "ethnicity_name"]
+    pairs = [["age_band", "gender_name"], ["age_band", "ethnicity_name"], ["gender_name", "ethnicity_name"]]
+    assert groupings(frame, UTKFACE_ATTRIBUTES) == [[name] for name in names] + pairs
+    unlabelled = groupings(frame.assign(ethnicity_name=np.nan), UTKFACE_ATTRIBUTES)
+    assert unlabelled == [["age_band"], ["gender_name"], ["age_band", "gender_name"]]
+    half = np.arange(len(frame)) % 2 == 0  # the labels of two sets of faces: no row has both
+    apart = frame.assign(age=frame["age"].where(half), gender=frame["gender"].mask(half))
+    assert groupings(apart, UTKFACE_ATTRIBUTES) == []
+
+
+def test_a_fourth_attribute_is_a_group_and_has_a_metric():
+    attributes = (*UTKFACE_ATTRIBUTES, SMILE)
+    tables = group_tables(simulate(attributes=attributes), attributes, FEW, min_group=5)
+    assert len(tables) == 10 and set(tables["smile_name"]["smile_name"]) == {"no", "yes"}
+    assert "smile_accuracy" in tables["age_band"] and "gender_name x smile_name" in tables
+    assert [metric.key for metric in group_metrics((AGE, SMILE))] == ["age_mae", "age_bias", "smile_accuracy"]
+
+
+def test_stacked_tables_keep_each_groupings_rows(frame):
+    tables = group_tables(frame, UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    table = stacked(tables)
+    assert table["grouping"].value_counts().to_dict() == {name: len(part) for name, part in tables.items()}
+    assert list(table)[:5] == ["grouping", "age_band", "gender_name", "ethnicity_name", "n"]
+    assert table.loc[table["grouping"] == "age_band", "gender_name"].isna().all()
+    assert list(stacked({})) == ["grouping", "n"]
+
+
+def test_large_groups_have_names_and_enough_rows(frame):
+    large, names = large_groups(frame.dropna(), ["gender_name", "ethnicity_name"], 20)
+    assert len(large) == len(names) and names.value_counts().min() >= 20
+    assert (names == large["gender_name"].astype(str) + ", " + large["ethnicity_name"].astype(str)).all()
+
+
+# --- for whom it is worse ---------------------------------------------------------------------------------
+
+
+def table_of(column: str, rows: dict[str, tuple], metric: str) -> pd.DataFrame:
+    """A group table of one metric: n, value, low, high by group; a masked number is nan."""
+    ends = ["n", metric, f"{metric}_low", f"{metric}_high"]
+    return pd.DataFrame.from_dict(rows, "index", columns=ends).rename_axis(column).reset_index()
+
+
+ACCURACY = {"0-4": (20, 0.6, 0.5, 0.7), "30-45": (60, 0.98, 0.95, 0.99), "75+": (2, np.nan, np.nan, np.nan)}
+
+
+def test_the_worst_and_the_best_group_are_compared_without_masked_ones():
+    tables = {"age_band": table_of("age_band", ACCURACY, "gender_accuracy")}
+    row = comparisons(tables, (AGE, GENDER)).iloc[0]
+    assert row[["attribute", "what", "by", "worst", "best"]].tolist() == [
+        "gender", "Gender accuracy", "age band", "ages 0-4", "ages 30-45",
+    ]  # fmt: skip
+    assert row["worst_value"] == Estimate(0.6, 0.5, 0.7, 20, "share") and row["best_value"].n == 60
+    assert row["apart"] and row["stands"] and row["same_ages"] == ""
+    lead, gender = comparison_findings(comparisons(tables, (AGE, GENDER)), 82)
+    assert (lead.key, lead.n, gender.key) == ("groups.worst", 82, "groups.gender")
+    assert "ages 0-4" in lead.text and "60.0 %" in lead.text and "98.0 %" in lead.text
+    assert "n = 20" in gender.text and "n = 60" in gender.text
+
+
+def test_the_largest_age_error_is_the_worst():
+    rows = {"0-4": (9, 2.0, 1.5, 2.5), "75+": (9, 8.0, 7.0, 9.0)}
+    row = comparisons({"age_band": table_of("age_band", rows, "age_mae")}, (AGE,)).iloc[0]
+    assert (row["worst"], row["best"], row["worst_value"].text) == ("ages 75+", "ages 0-4", "8 y")
+
+
+def test_overlapping_intervals_and_masked_groups_are_not_called_worse():
+    rows = {"0-4": (5, 0.4, 0.1, 0.8), "30-45": (7, 0.7, 0.4, 0.9)}
+    compared = comparisons({"age_band": table_of("age_band", rows, "gender_accuracy")}, (AGE, GENDER))
+    assert not compared["apart"].any() and not compared["stands"].any()
+    lead, _ = comparison_findings(compared, 12)
+    assert lead.text == "No group is shown to be worse: too few faces."
+    rows = {"0-4": (5, *[np.nan] * 3), "30-45": (7, 0.7, 0.4, 0.9)}
+    assert comparisons({"age_band": table_of("age_band", rows, "gender_accuracy")}, (AGE, GENDER)).empty
+    assert len(comparison_findings(comparisons({}, (AGE, GENDER)), 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("standardised", "same_ages"),
+    [
+        ((0.02, 0.1), "yes"),
+        ((-0.06, 0.03), "cannot tell"),
+        ((np.nan, np.nan), "cannot tell"),
+        ((-0.1, -0.02), "reversed"),
+    ],
+)
+def test_a_group_that_is_only_of_another_age_is_not_called_worse(standardised, same_ages):
+    labels = {"Asian": (100, 0.88, 0.85, 0.91), "Black": (100, 0.96, 0.94, 0.98), "White": (100, 0.93, 0.9, 0.95)}
+    tables = {"ethnicity_name": table_of("ethnicity_name", labels, "gender_accuracy")}
+    ends = dict(zip(("standardised_low", "standardised_high"), standardised, strict=True))
+    other = {"by": "gender", "metric": "gender_accuracy", "lowest": "Asian", "highest": "Black"}
+    gap = {"by": "ethnicity", "metric": "gender_accuracy", "lowest": "Asian", "highest": "Black"}
+    explained = pd.DataFrame([other | dict.fromkeys(ends, 0.5), gap | ends])
+    compared = comparisons(tables, UTKFACE_ATTRIBUTES, explained)
+    assert compared["same_ages"].tolist() == [same_ages] and compared["apart"].all()
+    assert compared["stands"].tolist() == [same_ages == "yes"]
+    lead, gender = comparison_findings(compared, 300)
+    assert ("faces labelled Asian" in lead.text) == (same_ages == "yes")
+    assert lead.text.endswith("that ages may explain.") != (same_ages == "yes")
+    assert ("equal ages" in gender.text) == (same_ages != "yes")
+    # Of another pair of groups it says nothing.
+    elsewhere = comparisons(tables, UTKFACE_ATTRIBUTES, explained.assign(lowest="White"))
+    assert elsewhere["same_ages"].tolist() == [""]
+
+
+def test_each_measure_is_compared_by_the_groups_that_it_is_about(frame):
+    tables = group_tables(frame, UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    compared = comparisons(tables, UTKFACE_ATTRIBUTES)
+    pairs = list(zip(compared["what"], compared["by"], strict=True))
+    groups = ("age band", "gender", "ethnicity")
+    accuracies = [(f"{name} accuracy", by) for name in ("Gender", "Ethnicity") for by in groups]
+    assert pairs == [("Age error", "age band"), *accuracies]
+    assert {finding.key for finding in comparison_findings(compared, 300)} == {
+        "groups.worst", "groups.age", "groups.gender", "groups.ethnicity",
+    }  # fmt: skip
+
+
+def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
+    bias = {"18-29": (90, 1.9, 1.7, 2.1), "30-45": (60, -0.5, -1.2, 0.2), "75+": (40, -8.1, -10.5, -5.7)}
+    bias["60-74"] = (3, *[np.nan] * 3)
+    cells = {
+        ("18-29", "female"): (60, 3.0, 2.7, 3.3),
+        ("18-29", "male"): (60, 3.2, 2.9, 3.5),
+        ("46-59", "female"): (60, 8.5, 7.3, 9.7),
+        ("46-59", "male"): (60, 5.9, 5.3, 6.6),
+        ("75+", "female"): (60, 20.0, 15.0, 25.0),
+        ("75+", "male"): (2, *[np.nan] * 3),
+    }
+    rows = [(*key, *numbers) for key, numbers in cells.items()]
+    columns = ["age_band", "gender_name", "n", "age_mae", "age_mae_low", "age_mae_high"]
+    tables = {"age_band": table_of("age_band", bias, "age_bias")}
+    tables["age_band x gender_name"] = pd.DataFrame(rows, columns=columns)
+    skewed, unequal = age_findings(tables, (AGE, GENDER), 193)
+    assert "ages 75+ are predicted 8.1 y too young" in skewed.text
+    assert "ages 18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
+    assert "8.5 y for female and 5.9 y for male at 46-59" in unequal.text
+    assert "18-29" not in unequal.text and "75+" not in unequal.text and unequal.n == 193
+    nothing = age_findings({}, (AGE, GENDER), 0)
+    assert [finding.key for finding in nothing] == ["groups.age_bias", "groups.same_age_gaps"]

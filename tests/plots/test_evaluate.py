@@ -1,0 +1,87 @@
+"""Figures of the evaluation: drawn the same twice, and with the numbers they were given."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from facelib.plots.evaluate import class_curves, confusion, confusions, coverage_by_age
+from facelib.plots.style import use_style
+from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+
+
+@pytest.fixture(autouse=True)
+def style():
+    use_style()
+    yield
+    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
+
+
+def texts(figure: Figure) -> str:
+    figure.canvas.draw()
+    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
+
+
+def labelled() -> pd.DataFrame:
+    frame = pd.DataFrame({"gender": [0.0] * 10 + [np.nan, 1.0], "gender_pred": [0.0] * 8 + [1.0] * 3 + [np.nan]})
+    return frame.assign(ethnicity=2.0, ethnicity_pred=4.0)
+
+
+def curves(n: int = 1) -> tuple[dict, pd.DataFrame]:
+    """Some classes' labels and scores, and the table of their ranking."""
+    labels = np.array([0, 1, 0, 1]), np.array([0.2, 0.8, 0.4, 0.3]), None
+    names = ["female", *(f"class {k}" for k in range(1, n))]
+    row = {"attribute": "gender", "base_rate": 0.5, "auc": 0.75, "average_precision": 0.8333}
+    return {("gender", name): labels for name in names}, pd.DataFrame([{"class": name} | row for name in names])
+
+
+def coverage() -> pd.DataFrame:
+    rows = [("age_band", band, kind, value) for kind, value in (("plain", 0.95), ("by predicted age", 0.85))
+            for band in ("0-4", "5-17")]  # fmt: skip
+    rows.append(("gender_name", "male", "plain", 0.5))
+    return pd.DataFrame(rows, columns=["by", "group", "kind", "value"]).assign(low=0.4, high=1.0, n=20)
+
+
+def test_a_confusion_matrix_shows_row_shares_and_counts_of_what_is_known():
+    figure = confusion(labelled(), GENDER, "; drawn")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["80%\n8", "20%\n2", "0%\n0", "0%\n0"]
+    assert "Gender, n = 10; drawn" in texts(figure)
+    figures = confusions(labelled(), UTKFACE_ATTRIBUTES)
+    assert list(figures) == ["confusion_gender", "confusion_ethnicity"]
+    assert len(figures["confusion_ethnicity"].axes[0].texts) == len(ETHNICITY.classes) ** 2
+
+
+def test_curves_of_classes_show_what_a_guess_reaches():
+    figure = class_curves(*curves(), "Classes")
+    assert "female: 0.750" in texts(figure) and "female: 0.833 (base rate 0.50)" in texts(figure)
+    assert [0.5, 0.5] in [list(line.get_ydata()) for line in figure.axes[1].lines]
+    left = class_curves(*curves(8), "Classes").axes[0]
+    assert len(left.lines) == 9  # more classes than colours, and the diagonal
+
+
+def test_coverage_stands_by_age_with_both_kinds_side_by_side():
+    (axis,) = coverage_by_age(coverage(), "; drawn").axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    bands = [(band, kind) for band in ("0-4", "5-17") for kind in ("plain", "by predicted age")]
+    assert names == [f"{band}, {kind}  (n = 20)" for band, kind in bands]
+    assert axis.lines[0].get_xdata().tolist() == [0.95, 0.85] * 2 and "; drawn" in axis.get_title(loc="left")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: confusion(labelled(), GENDER),
+        lambda: class_curves(*curves(2), "ROC"),
+        lambda: coverage_by_age(coverage()),
+    ],
+)
+def test_a_figure_is_drawn_the_same_twice(draw):
+    written = []
+    for _ in range(2):
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format="svg", metadata={"Date": None})
+        written.append(buffer.getvalue())
+    assert written[0] == written[1] and len(written[0]) > 1000

@@ -1,0 +1,98 @@
+"""Figures of groups: drawn the same twice, and with the numbers they were given."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from facelib.plots.groups import age_figures, group_errors, raw_and_standardised
+from facelib.plots.style import use_style
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+
+
+@pytest.fixture(autouse=True)
+def style():
+    use_style()
+    yield
+    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
+
+
+def texts(figure: Figure) -> str:
+    figure.canvas.draw()
+    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
+
+
+def by_gender() -> pd.DataFrame:
+    """Age errors by age band and gender; one group is masked."""
+    table = pd.DataFrame({"age_band": ["0-4", "0-4", "75+", "75+"], "gender_name": ["female", "male"] * 2})
+    table = table.assign(n=[20, 40, 30, 3], age_mae=[3.0, 4.0, 8.0, np.nan], gender_accuracy=0.9)
+    ends = {f"{name}{end}": table[name] + way for name in ("age_mae", "gender_accuracy")
+            for end, way in (("_low", -1), ("_high", 1))}  # fmt: skip
+    return table.assign(**ends)
+
+
+def rates() -> pd.DataFrame:
+    rows = [("male", "age_mae", 5.0, 6.0), ("female", "age_mae", 7.0, np.nan), ("male", "gender_accuracy", 0.9, 0.8)]
+    rows += [("female", "gender_accuracy", 0.7, 0.75)]
+    table = pd.DataFrame(rows, columns=["group", "metric", "raw", "standardised"]).assign(n=40, by="gender")
+    for way in ("raw", "standardised"):
+        table = table.assign(**{f"{way}_low": table[way] - 0.1, f"{way}_high": np.nan})
+    return table
+
+
+def test_errors_of_groups_stand_at_their_age_band():
+    figure = group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", reference=5.0)
+    female, male = (container.lines[0] for container in figure.axes[0].containers)
+    assert list(female.get_ydata()) == [3.0, 8.0] and list(male.get_ydata()) == [4.0]
+    assert [round(float(x)) for x in female.get_xdata()] == [0, 1]
+    assert "male" in texts(figure) and "75+\nn = 33" in texts(figure)
+    (alone,) = group_errors(by_gender()[::2].drop(columns="gender_name"), "age_mae", "MAE", "Errors").axes
+    assert alone.get_legend() is None and alone.containers[0].lines[0].get_ydata().tolist() == [3.0, 8.0]
+
+
+def test_each_class_attribute_has_its_figures_by_age():
+    crossed = by_gender()
+    races = crossed.rename(columns={"gender_name": "ethnicity_name", "gender_accuracy": "ethnicity_accuracy"})
+    bands = crossed[::2].drop(columns="gender_name").rename(columns=lambda name: name.replace("mae", "bias"))
+    tables = {"age_band": bands, "age_band x gender_name": crossed, "age_band x ethnicity_name": races}
+    figures = age_figures(tables, UTKFACE_ATTRIBUTES, "; drawn")
+    # Accuracy by age is drawn where classes are two.
+    assert list(figures) == ["age_bias", "age_error_by_gender", "gender_by_age", "age_error_by_ethnicity"]
+    assert "Gender accuracy, test split, 95 % intervals; drawn" in texts(figures["gender_by_age"])
+    assert list(age_figures({"age_band": bands}, UTKFACE_ATTRIBUTES)) == ["age_bias"]
+    assert age_figures({"age_band": bands.drop(columns="age_bias")}, (AGE, ETHNICITY)) == {}
+
+
+def test_raw_and_standardised_numbers_stand_side_by_side():
+    figure = raw_and_standardised(rates(), UTKFACE_ATTRIBUTES, "Same ages")
+    raw, standardised = (container.lines[0] for container in figure.axes[0].containers)
+    assert list(raw.get_xdata()) == [5, 7] and standardised.get_xdata().item(0) == 6
+    assert "male  (n = 40)" in texts(figure) and "Gender accuracy" in texts(figure) and "Same ages" in texts(figure)
+    assert "Age error (years)" in texts(figure) and len(figure.axes) == 2
+    assert "Same ages" in texts(raw_and_standardised(rates()[:0], UTKFACE_ATTRIBUTES, "Same ages"))
+
+
+def test_groups_of_one_name_in_two_groupings_keep_their_own_numbers():
+    both = pd.concat([rates(), rates().assign(by="smile", raw=rates()["raw"] / 2)])
+    figure = raw_and_standardised(both, (AGE, GENDER), "Same ages")
+    assert figure.axes[0].containers[0].lines[0].get_xdata().tolist() == [5, 7, 2.5, 3.5]
+    assert len(figure.axes[0].get_yticks()) == 4
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: group_errors(by_gender(), "age_mae", "MAE (years)", "Errors"),
+        lambda: raw_and_standardised(rates(), UTKFACE_ATTRIBUTES, "Same ages"),
+    ],
+)
+def test_a_figure_is_drawn_the_same_twice(draw):
+    written = []
+    for _ in range(2):
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format="svg", metadata={"Date": None})
+        written.append(buffer.getvalue())
+    assert written[0] == written[1] and len(written[0]) > 1000
