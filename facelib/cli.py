@@ -220,7 +220,7 @@ def evaluate(
     images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
     faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")] = True,
 ) -> None:
-    """Evaluate a trained run on other labelled faces, cropped like its own, and say how far the two differ."""
+    """Evaluate a trained run on other labelled faces, cropped like its own, and report how far the two differ."""
     from facelib import runs
     from facelib.evaluation.external_validation import evaluate_table
 
