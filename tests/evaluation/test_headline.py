@@ -13,6 +13,7 @@ from facelib.evaluation.headline import (
     baselines,
     calibration_finding,
     calibration_points,
+    cleaned_frame,
     compare,
     confidence,
     coverage_table,
@@ -364,6 +365,23 @@ def test_the_frame_of_a_run_has_its_predictors_rows_and_hides_what_was_not_learn
     assert (doubled["true_bin"] == 2).all()
     run.set_attributes(UTKFACE_ATTRIBUTES, (GENDER,))
     assert "true_bin" not in run_frame(run, ("test",)) and run_frame(run, ("test",))["age_pred"].isna().all()
+
+
+def test_the_cleaned_frame_applies_decisions_and_leaves_out_contradictions(run, frame):
+    faces = run.load_table("faces")
+    dropped, relabelled, *_ = frame["image_id"]
+    copies = faces.index[faces["image_id"] == frame["image_id"].iloc[2]][0] + np.arange(2)
+    faces.loc[copies, ["age", "gender", "ethnicity"]] = [[30, 0, 1], [30, 1, 1]]
+    rest = faces.index.difference(copies)
+    faces.loc[rest, ["age", "gender", "ethnicity"]] = [40, 0, 1]  # all other copies agree
+    run.save_table(faces, "faces")
+    decided = [(dropped, "quality", "drop", "", ""), (relabelled, "label:age", "relabel", "77", "")]
+    columns = ["image_id", "issue", "action", "value", "reason"]
+    run.save_table(pd.DataFrame(decided, columns=columns), "decisions.csv")
+    cleaned = cleaned_frame(run).set_index("image_id")
+    assert set(frame["image_id"]) - set(cleaned.index) == {dropped, frame["image_id"].iloc[2]}
+    assert cleaned.loc[relabelled, "age"] == 77 and (cleaned["age"].drop(relabelled) == 40).all()
+    assert run_frame(run, ("test",)).set_index("image_id").loc[relabelled, "age"] == 40  # labels as given
 
 
 def test_a_published_test_list_gets_a_second_number_without_copies_of_training(run, frame):
