@@ -5,7 +5,6 @@ Labels are whole years, so predictions are rounded before they are scored.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -18,13 +17,11 @@ from facelib.models.age_stages import (
     AgeStagesNet,
     age_bin_edges,
     bin_medians,
-    bin_names,
     no_image_oracle_ages,
     oracle_ages,
     route,
     to_bin,
 )
-from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.predictor import AGE_METHODS
 from facelib.runs import RunFolder
 from facelib.schema import AGE, MAX_AGE, OLD_YEARS, class_attributes
@@ -45,28 +42,16 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Estimates of age compared on the same faces.
-
-    Attributes
-    ----------
-    y_true : float array (n,), years
-    groups : int array (n,)
-        Copy groups, which are resampled together.
-    bootstrap : Bootstrap
-    """
+    """Estimates of age compared on the same faces: labels (n,) in years, copy groups (n,) resampled together."""
 
     y_true: np.ndarray
     groups: np.ndarray
     bootstrap: Bootstrap
 
     def errors(self, estimates: dict[str, np.ndarray]) -> pd.DataFrame:
-        """Age error of several estimates, float arrays (n,) in years by name.
+        """Errors in years of several estimates (n,) by method; nan where there is no such face.
 
-        Returns
-        -------
-        DataFrame
-            method, name (from `NAMES`), n; mae with _low and _high, mae_le45, mae_gt45 and bias_gt45 in years, nan
-            where there is no such face.
+        Columns: method, name (from `NAMES`), mae with _low and _high, n, mae_le45, mae_gt45, bias_gt45.
         """
         rows, old = [], self.y_true > OLD_YEARS
         parts = {"mae_le45": (metrics.mae, ~old), "mae_gt45": (metrics.mae, old), "bias_gt45": (metrics.bias, old)}
@@ -83,12 +68,9 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def differences(self, estimates: dict[str, np.ndarray], reference: str) -> pd.DataFrame:
-        """Absolute error of each other estimate minus that of the reference.
+        """Absolute error of each other estimate minus that of the reference, in years.
 
-        Returns
-        -------
-        DataFrame
-            method, difference with _low and _high (years), n, answer (better, worse or cannot tell).
+        Columns: method, difference with _low and _high, n, answer (better, worse or cannot tell).
         """
         error = {method: np.abs(metrics.whole_years(age) - self.y_true) for method, age in estimates.items()}
         rows, own = [], error.pop(reference)
@@ -102,13 +84,6 @@ class Comparison:
 # --- two stages -------------------------------------------------------------------------------------------
 
 
-def bin_table(stages: AgeStagesNet, train_ages: np.ndarray) -> pd.DataFrame:
-    """Years, number of training images and median age of each bin."""
-    counts = np.bincount(to_bin(train_ages, np.array(stages.edges)), minlength=len(stages.medians))
-    names = bin_names(np.array(stages.edges))
-    return pd.DataFrame({"bin (years)": names, "training images": counts, "median": stages.medians})
-
-
 def stage_estimates(
     ways: dict[str, np.ndarray], stages: AgeStagesNet, bin_ages: np.ndarray, ages: np.ndarray, rows: dict
 ) -> dict[str, np.ndarray]:
@@ -118,13 +93,12 @@ def stage_estimates(
     ----------
     ways : dict of float arrays (n,)
         From `age_estimates`.
-    stages : AgeStagesNet
-    bin_ages : float array (n, bins)
-        Its regressors' ages.
+    stages, bin_ages
+        The two-stage network, and its regressors' ages (n, bins).
     ages : float array (n,)
-        Labels, years.
+        Labels, known in all rows.
     rows : dict of int arrays
-        train and validation rows, all with a known age.
+        train and validation.
     """
     valid, edges = rows["validation"], np.array(stages.edges)
     y_true = ages[valid]
@@ -164,23 +138,10 @@ def stage_metrics(errors: pd.DataFrame) -> dict[str, Estimate]:
 def compare_bins(
     features: np.ndarray, ages: np.ndarray, new: np.ndarray, y_true: np.ndarray, wanted: Iterable[int], seed: int
 ) -> pd.DataFrame:
-    """Two-stage models with several numbers of bins, trained on saved features.
+    """Two-stage models with several numbers of bins, trained on saved features as `fit_age_heads` takes them.
 
-    Parameters
-    ----------
-    features, ages
-        Of augmented training images; see `facelib.models.age_heads.fit_age_heads`.
-    new : float array (m, width)
-        Features of the faces that are predicted.
-    y_true : float array (m,), years
-    wanted : iterable of int
-        Numbers of bins; those that ties in the ages reduce to an earlier number are left out.
-    seed : int
-
-    Returns
-    -------
-    DataFrame
-        bins, bin_accuracy, and the MAE in years of routed, soft, routed_overlap, soft_overlap, oracle_bin and no_image.
+    Columns: bins, bin_accuracy, and the MAE in years of each estimate, for features `new` (m, width) and ages `y_true`.
+    Numbers of bins that ties in the ages reduce to an earlier number are left out.
     """
     rows: dict[int, dict] = {}
     for bins in wanted:
@@ -209,16 +170,7 @@ def compare_bins(
 def heads_finding(
     errors: pd.DataFrame, differences: pd.DataFrame, trained: dict[str, np.ndarray], train_ages: np.ndarray
 ) -> Finding:
-    """Finding age.heads.
-
-    Parameters
-    ----------
-    errors, differences : DataFrame
-        From a `Comparison` of heads, `OWN_HEAD` among them.
-    trained : dict of float arrays (n,)
-        Their ages of augmented training images.
-    train_ages : float array (n,)
-    """
+    """Finding age.heads, from a `Comparison` of heads and their ages of augmented training images."""
     mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
     best, counts = mae.idxmin(), differences.groupby("answer")["method"].size()
     on_training = metrics.mae(train_ages, metrics.whole_years(trained[best]))
@@ -261,17 +213,7 @@ def remedies(
     line: tuple[float, float],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """The soft-label head and the network's own, the first also trained with balanced decades, the second de-shrunk.
-
-    Parameters
-    ----------
-    heads : dict of float arrays (m,)
-    features, train_ages, new
-        See `compare_bins`.
-    line : tuple of float
-        From `deshrink`.
-    seed : int
-    """
+    """Ages of the soft-label head, also with balanced decades, and of the network's own, also de-shrunk by a line."""
     balanced = fit_age_heads(features, train_ages, seed, (SOFT_HEAD,), balanced_weights(train_ages))(new)
     intercept, slope = line
     return (
@@ -282,22 +224,10 @@ def remedies(
 
 
 def shrinkage(frame: pd.DataFrame, by: str, min_rows: int, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Growth of the prediction per year of age, by group: 1 without shrinkage.
+    """Growth of the prediction per year of age, by groups of a frame with known ages: 1 without shrinkage.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        age, age_pred and group_id, with known ages.
-    by : str
-        A column; rows where it is missing are left out.
-    min_rows : int
-        Groups with fewer rows, or of one age, are left out.
-    bootstrap : Bootstrap
-
-    Returns
-    -------
-    DataFrame
-        group, slope with _low and _high, n, bias_le45 and bias_gt45 (years).
+    Columns: group, slope with _low and _high, n, bias_le45 and bias_gt45 (years). Groups with fewer rows than
+    `min_rows`, or of one age, are left out.
     """
 
     def growth(age: np.ndarray, age_pred: np.ndarray) -> float:
@@ -337,10 +267,3 @@ def shrinkage_finding(slopes: pd.DataFrame, errors: pd.DataFrame) -> Finding:
         f"{own['mae_le45']:.2f} to {line['mae_le45']:.2f} years."
     )
     return Finding("age.shrinkage", text, slope)
-
-
-def interval_table(intervals: AgeIntervals) -> pd.DataFrame:
-    """Half-width of the age interval by range of predicted age, both in years."""
-    ends = [0, *intervals.edges, MAX_AGE]
-    spans = [f"{low:.0f} to {high:.0f}" for low, high in pairwise(ends)]
-    return pd.DataFrame({"predicted age (years)": spans, "plus or minus (years)": intervals.half_widths})

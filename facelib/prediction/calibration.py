@@ -37,15 +37,7 @@ def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class AgeIntervals:
-    """Half-widths of conformal age intervals by category of predicted age.
-
-    Attributes
-    ----------
-    edges : tuple of float
-        Inner edges of the categories, in years of predicted age.
-    half_widths : tuple of float
-        Years, one per category.
-    """
+    """Half-widths of conformal age intervals by category of predicted age, and the inner edges of these, in years."""
 
     edges: tuple[float, ...]
     half_widths: tuple[float, ...]
@@ -68,7 +60,7 @@ def fit_age_intervals(
     coverage : float
         Share of true ages that the intervals have to hold.
     most : int
-        Categories of predicted age at most; 1 gives one width for all.
+        Most categories of predicted age; 1 gives one width for all.
     """
     if len(y_true) < MIN_ROWS:
         return AgeIntervals((), (float(MAX_AGE),))  # nothing narrower can be guaranteed

@@ -39,12 +39,8 @@ def neighbour_distance(reference: np.ndarray, points: np.ndarray, k: int) -> np.
 class OodScore:
     """The out-of-distribution score of one network's features.
 
-    Attributes
-    ----------
-    reference : float32 array (n, width)
-        Unit-length features of training faces.
-    calibration : float32 array (m,)
-        Distances of the calibration faces, ascending.
+    `reference` (n, width) holds unit-length features of training faces, `calibration` (m,) the distances of calibration
+    faces, ascending; both float32.
     """
 
     reference: np.ndarray
@@ -63,11 +59,8 @@ class OodScore:
     def __call__(self, features: np.ndarray) -> pd.DataFrame:
         """Score features (n, width) of `predict_outputs`.
 
-        Returns
-        -------
-        DataFrame
-            ood_percentile, the percentage of calibration faces that are nearer, 0 to 100; out_of_distribution, whether
-            that is at least `OOD_PERCENTILE`.
+        Returns ood_percentile, the percentage of calibration faces that are nearer (0 to 100), and out_of_distribution,
+        whether that is at least `OOD_PERCENTILE`.
         """
         nearer = np.searchsorted(self.calibration, self.distances(features), side="left")
         percentile = 100 * nearer / len(self.calibration)
@@ -75,14 +68,7 @@ class OodScore:
 
 
 def fit_ood(train: np.ndarray, calibration: np.ndarray, seed: int) -> OodScore:
-    """The out-of-distribution score of a network's features.
-
-    Parameters
-    ----------
-    train, calibration : float arrays (n, width) and (m, width)
-        Features of training faces, which are sampled, and of calibration faces.
-    seed : int
-        Of the sample.
+    """The score from features of training faces (n, width), sampled by the seed, and of calibration faces (m, width).
 
     Raises
     ------
@@ -121,10 +107,12 @@ def load_ood(path: Path, width: int) -> OodScore:
         except SafetensorError as error:
             raise ValueError(str(error)) from error
         reference, calibration = (stored[name].astype(np.float32) for name in ("reference", "calibration"))
-        if reference.ndim != 2 or reference.shape[1] != width or not len(reference):
-            raise ValueError(f"references of shape {reference.shape} for features of width {width}")
-        if calibration.ndim != 1 or not len(calibration) or not np.isfinite(calibration).all():
-            raise ValueError("its distances are not numbers")
-        if not np.isfinite(reference).all():
-            raise ValueError("its references are not numbers")
+        if reference.shape != (len(reference), width) or calibration.ndim != 1:
+            raise ValueError(
+                f"arrays of shapes {reference.shape} and {calibration.shape} for features of width {width}"
+            )
+        if not (
+            len(reference) and len(calibration) and np.isfinite(reference).all() and np.isfinite(calibration).all()
+        ):
+            raise ValueError("its arrays are empty or not finite")
         return OodScore(reference, np.sort(calibration))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
 BATCH_PHOTOS = 32  # whose faces are predicted together
 MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
+OOD = "out of distribution"
 NO_FACE = "no face found: the centre of the photograph was predicted instead, and its numbers mean nothing"
 
 
@@ -43,20 +44,11 @@ class UnreadablePhoto(FacelibError):
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """A square region of a photograph, cropped as in training.
-
-    Attributes
-    ----------
-    image : uint8 array (px, px, 3)
-    box : tuple of int
-        left, top, edge of the crop in pixels of the photograph; may reach beyond its borders.
-    found : bool
-        False where no face was found and the centre was cropped instead.
-    """
+    """A square region of a photograph, cropped as in training: uint8 (px, px, 3)."""
 
     image: np.ndarray
-    box: tuple[int, int, int]
-    found: bool
+    box: tuple[int, int, int]  # left, top, edge in pixels of the photograph; may reach beyond its borders
+    found: bool  # False where no face was found and the centre was cropped instead
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -89,24 +81,15 @@ def example_file() -> Path:
 
 
 def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
-    """All frontal faces of a photograph, largest first, or its centre where none is found.
-
-    Parameters
-    ----------
-    photo : uint8 array (h, w, 3)
-    px : int
-        Edge of the crops in pixels.
-    """
-    boxes = find_faces(photo)
-    if not boxes:
-        height, width = photo.shape[:2]
-        edge = min(height, width)
-        return [_crop(photo, ((width - edge) / 2, (height - edge) / 2, edge), px, found=False)]
-    crops = []
-    for left, top, width in boxes:
-        edge = width / BOX_EDGE
-        crops.append(_crop(photo, (left - BOX_LEFT * edge, top - BOX_TOP * edge, edge), px, found=True))
-    return crops
+    """All frontal faces of a photograph (h, w, 3), largest first, or its centre where none is found; px is the edge."""
+    boxes = [(left, top, width / BOX_EDGE) for left, top, width in find_faces(photo)]
+    if boxes:
+        return [
+            _crop(photo, (left - BOX_LEFT * edge, top - BOX_TOP * edge, edge), px, True) for left, top, edge in boxes
+        ]
+    height, width = photo.shape[:2]
+    edge = min(height, width)
+    return [_crop(photo, ((width - edge) / 2, (height - edge) / 2, edge), px, found=False)]
 
 
 def _crop(photo: np.ndarray, box: tuple[float, float, float], px: int, found: bool) -> FaceCrop:
@@ -125,16 +108,10 @@ def rezoom(photo: np.ndarray, crop: FaceCrop, zoom: float, px: int) -> np.ndarra
 
 
 def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """The files of photographs: those named, and of a folder every image below it.
+    """The files of photographs: those named, and of a folder every image below it, by name.
 
-    Hidden files are left out, and links to folders are not followed.
-
-    Returns
-    -------
-    files : list of Path
-        In the order of `paths`; those of a folder by name. A named file is listed whatever its ending.
-    refused : list of str
-        Folders that hold no photograph or are not searched, a sentence each.
+    Hidden files are left out, and links to folders are not followed. Also a sentence for each folder that holds no
+    photograph or is not searched.
     """
     files, refused = [], []
     for path in paths:
@@ -152,32 +129,19 @@ def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
 
 @dataclass(frozen=True)
 class FaceResult:
-    """The prediction for one face of a photograph.
+    """The prediction for one face of a photograph."""
 
-    Attributes
-    ----------
-    photo : str
-        The photograph's name, printable.
-    face : int
-        Its number within the photograph, from 0, the largest first.
-    crop : FaceCrop
-    prediction : Series
-        Its row of a `Predictor`'s table.
-    attributes : tuple of Attribute
-        Those that are reported.
-    """
-
-    photo: str
-    face: int
+    photo: str  # the photograph's name, printable
+    face: int  # its number within the photograph, from 0, the largest first
     crop: FaceCrop
-    prediction: pd.Series
-    attributes: tuple[Attribute, ...]
+    prediction: pd.Series  # its row of a Predictor's table
+    attributes: tuple[Attribute, ...]  # those that are reported
 
     @property
     def flag(self) -> str:
         """How far the face lies from the training faces where it is out of distribution; else empty."""
         far = f"farther from the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
-        return f"out of distribution: {far}" if self.prediction["out_of_distribution"] else ""
+        return f"{OOD}: {far}" if self.prediction["out_of_distribution"] else ""
 
     @property
     def warnings(self) -> list[str]:
@@ -199,19 +163,14 @@ class FaceResult:
         """The face as one line of text."""
         box = "left {}, top {}, edge {} px".format(*self.crop.box)
         place = f"face at {box}" if self.crop.found else f"NO FACE FOUND, the centre at {box} would be"
-        flag = f"; {self.flag.upper()[:19]}{self.flag[19:]}" if self.flag else ""
-        return f"{self.photo}: {place}: {', '.join(self.summaries()) or 'no prediction'}{flag}"
+        text = f"{self.photo}: {place}: {', '.join(self.summaries()) or 'no prediction'}"
+        return f"{text}; {self.flag.replace(OOD, OOD.upper())}" if self.flag else text
 
     def to_dict(self) -> dict:
-        """The face as a plain dictionary.
+        """The face as a plain dictionary; what is not predicted is left out.
 
-        Returns
-        -------
-        dict
-            photo, face, face_found, box (left, top, edge in pixels); age_years (whole), age_low and age_high; under the
-            name of each class attribute the probability of each class; ood_percentile (of calibration faces that are
-            nearer to the training faces, 0 to 100), out_of_distribution and warnings (sentences). What is not predicted
-            is left out.
+        photo, face, face_found, box (left, top, edge in pixels), age_years (whole), age_low, age_high, the probability
+        of each class below the name of each class attribute, ood_percentile, out_of_distribution, warnings (sentences).
         """
         predicted = {}
         for attribute, values in self._values().items():
@@ -254,18 +213,10 @@ class PhotoResult:
 
 
 def predict_photos(files: Iterable[Path], predictor: "Predictor", sensitive: bool = False) -> Iterator[PhotoResult]:
-    """Predictions for each face of many photographs, in their order.
+    """Predictions for each face of many photographs, in their order; of sensitive attributes only where asked.
 
     Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
-    are predicted together.
-
-    Parameters
-    ----------
-    files : iterable of Path
-        Consumed as they are read, two per core ahead at most, so that an iterator shows the progress.
-    predictor : Predictor
-    sensitive : bool
-        Report sensitive attributes too.
+    are predicted together. Files are consumed as they are read, so that an iterator shows the progress.
     """
     files = iter(files)
     readers = min(joblib.cpu_count(), MOST_READERS)
@@ -334,15 +285,7 @@ def photo_results(photos: list[PhotoResult]) -> tuple[dict[str, Estimate], Findi
 
 
 def sensitive_caveat(path: Path, attributes: Iterable[Attribute]) -> Finding:
-    """How often sensitive labels are predicted correctly in the run of a folder: finding photos.sensitive.
-
-    Parameters
-    ----------
-    path : Path
-        Of a run or a published run; notebooks 05 and 06 measure it.
-    attributes : iterable of Attribute
-        Those that are predicted.
-    """
+    """Finding photos.sensitive: how often sensitive labels are predicted correctly, by a run's notebooks 05 and 06."""
     sensitive = [attribute for attribute in attributes if attribute.sensitive]
     if not sensitive:
         return Finding("photos.sensitive", "No sensitive attribute is predicted.")

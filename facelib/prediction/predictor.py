@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from facelib.data.pixels import FaceImages
 from facelib.errors import MissingFromRun
@@ -29,15 +28,7 @@ AGE_METHODS = {
 
 
 def age_estimates(direct: np.ndarray, staged: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Ages in years by each of `AGE_METHODS`.
-
-    Parameters
-    ----------
-    direct : float array (n,)
-        The multitask network's ages.
-    staged : DataFrame
-        From `route`, of the same faces.
-    """
+    """Ages in years by each of `AGE_METHODS`, from the multitask network's ages (n,) and the table of `route`."""
     routed, soft = (staged[f"age_{way}"].to_numpy() for way in ("routed", "soft"))
     direct = np.asarray(direct, float)
     return {"direct": direct, "routed": routed, "soft": soft, "mean": (direct + soft) / 2}
@@ -45,44 +36,27 @@ def age_estimates(direct: np.ndarray, staged: pd.DataFrame) -> dict[str, np.ndar
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predictions of aligned faces and of photographs.
-
-    Attributes
-    ----------
-    network : FaceNet
-    stages : AgeStagesNet or None
-        Only where `age_method` uses it.
-    age_method : str
-        One of `AGE_METHODS`.
-    temperatures : dict of float
-        Divisors of the logits, by class attribute.
-    intervals : AgeIntervals
-    ood : OodScore
-    image_px : int
-        Edge of the aligned faces, pixels.
-    synthetic : bool
-        Whether the networks were trained on drawn faces.
-    """
+    """Predictions of aligned faces and of photographs."""
 
     network: FaceNet
-    stages: nn.Module | None
-    age_method: str
-    temperatures: dict[str, float]
+    stages: AgeStagesNet | None  # only where the age method uses it
+    age_method: str  # of AGE_METHODS
+    temperatures: dict[str, float]  # divisors of the logits, by class attribute
     intervals: AgeIntervals
     ood: OodScore
-    image_px: int
-    synthetic: bool
+    image_px: int  # edge of aligned faces
+    synthetic: bool  # trained on drawn faces
 
     @classmethod
     def load(cls, run: RunFolder | Path) -> "Predictor":
-        """The predictor of a run, or of the folder of a run or a published run.
+        """The predictor of a run, or in the folder of a run or a published run.
 
         Raises
         ------
         MissingFromRun
             If notebook 03 has not made it.
         DamagedRun
-            If predictor.json or ood.safetensors is not what the notebooks write.
+            If a file is not what the notebooks write.
         """
         path = run.path if isinstance(run, RunFolder) else run
         checkpoints = path / "checkpoints"
@@ -109,17 +83,9 @@ class Predictor:
         return self.network.attributes
 
     def __call__(self, images: FaceImages | np.ndarray) -> pd.DataFrame:
-        """Predict faces aligned and sized as in training.
+        """Predict faces aligned and sized as in training: uint8 (n, image_px, image_px, 3).
 
-        Parameters
-        ----------
-        images : FaceImages or uint8 array (n, image_px, image_px, 3)
-
-        Returns
-        -------
-        DataFrame
-            `columns` of each attribute, nan for what the network does not give; ood_percentile (0 to 100) and
-            out_of_distribution.
+        Returns the `columns` of each attribute, nan for what is not predicted, and the columns of `OodScore`.
         """
         return self.predictions(predict_outputs(self.network, images), images)
 

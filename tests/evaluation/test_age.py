@@ -10,12 +10,10 @@ from facelib.evaluation.age import (
     SOFT_HEAD,
     Comparison,
     balanced_weights,
-    bin_table,
     choose_method,
     compare_bins,
     deshrink,
     heads_finding,
-    interval_table,
     remedies,
     shrinkage,
     shrinkage_finding,
@@ -24,7 +22,6 @@ from facelib.evaluation.age import (
     stage_metrics,
 )
 from facelib.models.age_stages import AgeStagesNet
-from facelib.prediction.calibration import AgeIntervals
 from facelib.runs import start_run
 from facelib.schema import AGE, ClassAttribute
 from facelib.statistics import Bootstrap
@@ -83,12 +80,6 @@ def test_a_difference_counts_only_where_its_interval_excludes_zero():
 @pytest.fixture
 def stages(tiny) -> AgeStagesNet:
     return AgeStagesNet({"architecture": tiny}, (30.0, 60.0), (20.0, 40.0, 70.0))
-
-
-def test_bins_are_counted(stages):
-    table = bin_table(stages, np.array([1.0, 29.0, 30.0, 59.0, 31.0]))
-    assert table["bin (years)"].tolist() == ["0-29", "30-59", "60+"]
-    assert table["training images"].tolist() == [2, 3, 0] and table["median"].tolist() == [20, 40, 70]
 
 
 def test_estimates_of_the_validation_faces_by_hand(stages):
@@ -232,9 +223,3 @@ def test_the_shrinkage_finding_holds_the_slope_and_what_de_shrinking_costs():
     finding = shrinkage_finding(slopes, errors)
     assert (finding.key, finding.estimate.value, finding.estimate.n) == ("age.shrinkage", 0.8, 50)
     assert "from -4.0 to +7.0" in finding.text and "from 4.00 to 7.00" in finding.text
-
-
-def test_intervals_are_shown_by_range_of_predicted_age():
-    table = interval_table(AgeIntervals((30.0, 60.0), (4.5, 9.0, 12.0)))
-    assert table.iloc[:, 0].tolist() == ["0 to 30", "30 to 60", "60 to 116"]
-    assert table.iloc[:, 1].tolist() == [4.5, 9, 12]
