@@ -134,7 +134,9 @@ def held(lock: Path, refusal: FacelibError | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        holder.release()  # which removes the file
+        if os.name == "posix":  # elsewhere an open file cannot be removed
+            lock.unlink(missing_ok=True)  # while held: a waiting process notices that the file is gone
+        holder.release()
 
 
 def sweep(leftovers: Iterable[Path]) -> None:
