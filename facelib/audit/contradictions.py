@@ -1,52 +1,61 @@
 """Copies whose labels disagree, and what that says about the noise of labels."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
-from facelib import statistics
-from facelib.schema import ATTRIBUTES, CLASS_NAMES, is_known
-from facelib.statistics import Estimate
+from facelib.finding import Finding, Findings
+from facelib.schema import Attribute, ClassAttribute
+from facelib.statistics import Bootstrap, Estimate, rate
+
+NOISE_COLUMNS = ["attribute", "quantity", "assumption", "value", "low", "high", "n", "unit"]
+YEARS_QUANTITIES = ("difference of two labels", "mean error of a label")
+CLASS_QUANTITIES = ("two labels disagree", "wrong labels")
+NONE, ONE_RIGHT, INDEPENDENT = "none", "one of two is right", "both err independently"
+OTHERS_RIGHT = "all others are right"
 
 
-def contradictions(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
+def contradictions(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """Groups of copies whose labels disagree.
 
     Returns
     -------
     DataFrame
-        group_id, size, age_range (years between the lowest and highest label), gender_disagrees, ethnicity_disagrees,
-        contradicts (any of them); one row per group of two and more, unknown labels left out.
+        group_id; size; for each attribute with classes <name>_disagrees, else <name>_range (years between the lowest
+        and highest label); contradicts (any of them). One row per group of two and more, unknown labels left out.
     """
     groups = faces.assign(group_id=group_id).groupby("group_id").filter(lambda members: len(members) > 1)
-    known = groups.assign(**{name: groups[name].where(is_known(groups[name])) for name in ATTRIBUTES})
-    by_group = known.groupby("group_id")
-    table = pd.DataFrame(
-        {
-            "size": by_group.size(),
-            "age_range": by_group["age"].max() - by_group["age"].min(),
-            "gender_disagrees": by_group["gender"].max() > by_group["gender"].min(),
-            "ethnicity_disagrees": by_group["ethnicity"].max() > by_group["ethnicity"].min(),
-        }
-    )
-    table["contradicts"] = (table["age_range"] > 0) | table["gender_disagrees"] | table["ethnicity_disagrees"]
-    return table.reset_index()
+    by_group = groups.groupby("group_id")
+    table = pd.DataFrame({"size": by_group.size()}).assign(contradicts=False)
+    for attribute in attributes:
+        known = groups[attribute.name].where(attribute.is_known(groups[attribute.name]))
+        labels = known.groupby(groups["group_id"])
+        spread = labels.max() - labels.min()
+        if isinstance(attribute, ClassAttribute):
+            table[f"{attribute.name}_disagrees"] = spread > 0
+        else:
+            table[f"{attribute.name}_range"] = spread
+        table["contradicts"] |= spread > 0
+    return table[[*table.columns.drop("contradicts"), "contradicts"]].reset_index()
 
 
-def disagreements(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
+def disagreements(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """How two labels of one photograph differ, on average over the pairs of each group of copies.
 
-    Pairs are summed up, not listed: a photograph that is there ten thousand times has fifty million of them.
+    Pairs are summed up, not listed: ten thousand copies of one photograph make fifty million of them.
 
     Returns
     -------
     DataFrame
-        group_id, attribute, labels (known ones), differ (share of its pairs with different labels), difference (years
-        for age; the same as `differ` for classes); one row per attribute and group with two known labels and more.
+        group_id, attribute, labels (known ones), differ (share of its pairs with different labels), difference (in
+        years for ages; the same as `differ` for classes); one row per attribute and group with two known labels or
+        more.
     """
     tables = []
-    for attribute in ATTRIBUTES:
-        known = is_known(faces[attribute])
-        labels = pd.DataFrame({"group_id": group_id[known], "label": faces[attribute].to_numpy(float)[known]})
+    for attribute in attributes:
+        known = attribute.is_known(faces[attribute.name])
+        labels = pd.DataFrame({"group_id": group_id[known], "label": faces[attribute.name].to_numpy(float)[known]})
         labels = labels.sort_values(["group_id", "label"], ignore_index=True)
         by_group = labels.groupby("group_id")["label"]
         size = by_group.transform("size")
@@ -57,9 +66,9 @@ def disagreements(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
         pairs = n * (n - 1) / 2
         same = (counts * (counts - 1) / 2).groupby("group_id").sum()
         table = pd.DataFrame({"labels": n, "differ": 1 - same / pairs})[n > 1]
-        years = labels.groupby("group_id")["signed"].sum() / pairs
-        table["difference"] = years[n > 1] if attribute == "age" else table["differ"]
-        table.insert(0, "attribute", attribute)
+        years = (labels.groupby("group_id")["signed"].sum() / pairs)[n > 1]
+        table["difference"] = table["differ"] if isinstance(attribute, ClassAttribute) else years
+        table.insert(0, "attribute", attribute.name)
         tables.append(table.reset_index())
     return pd.concat(tables, ignore_index=True)
 
@@ -79,15 +88,23 @@ def independent_error_rate(disagreeing: float, classes: int) -> float:
     return share * (1 - max(0.0, 1 - disagreeing / share) ** 0.5)
 
 
-def label_noise(faces: pd.DataFrame, group_id: np.ndarray, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def _if_independent(attribute: Attribute, difference: float) -> float:
+    """Error rate, or mean error in years, of labels that err independently; ages normally."""
+    if isinstance(attribute, ClassAttribute):
+        return independent_error_rate(difference, len(attribute.classes))
+    return difference / 2**0.5
+
+
+def label_noise(
+    faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute], bootstrap: Bootstrap
+) -> pd.DataFrame:
     """A range for the noise of each attribute's labels, from copies that were labelled more than once.
 
     Each photograph counts once, however many copies it has. The low end assumes that of two labels that disagree one is
     right, the high end that both err independently (for ages, with normal errors). Both assume that photographs
-    collected twice are labelled like the rest, which nobody knows: copies are not a random sample, copies with equal
-    labels may have been removed more often, and where one label was taken over from the other the noise is higher than
-    they say. The last estimate assumes nothing of the kind: it counts the labels that must be wrong because copies
-    contradict them.
+    collected twice are labelled like the rest, which is unknown: copies are not a random sample, copies with equal
+    labels may have been removed more often, and where one label was taken from the other the noise is higher. The last
+    estimate needs no such assumption: it counts the labels that must be wrong because copies contradict them.
 
     Returns
     -------
@@ -95,35 +112,49 @@ def label_noise(faces: pd.DataFrame, group_id: np.ndarray, resamples: int = 1000
         attribute; quantity; assumption; value, low, high (95 %, resampling groups), n (groups; all labels for the
         last), unit. Empty without copies.
     """
-    pairs = disagreements(faces, group_id)
+    pairs = disagreements(faces, group_id, attributes)
     rows = []
-
-    def add(attribute: str, quantity: str, assumption: str, estimate: Estimate) -> None:
-        rows.append({"attribute": attribute, "quantity": quantity, "assumption": assumption, **estimate.to_dict()})
-
-    for attribute, part in pairs.groupby("attribute", sort=False):
-        difference, unit = part["difference"].to_numpy(), "years" if attribute == "age" else "share"
-
-        def estimate(statistic, difference=difference, unit=unit) -> Estimate:
-            return statistics.bootstrap(statistic, difference, resamples=resamples, seed=seed, unit=unit)
-
-        if attribute == "age":
-            add(attribute, "difference of two labels", "none", estimate(np.mean))
-            add(attribute, "mean error of a label", "one of two is right", estimate(lambda d: d.mean() / 2))
-            add(attribute, "mean error of a label", "both err independently", estimate(lambda d: d.mean() / 2**0.5))
-        else:
-            classes = len(CLASS_NAMES[attribute])
-            add(attribute, "two labels disagree", "none", estimate(np.mean))
-            add(attribute, "wrong labels", "one of two is right", estimate(lambda d: d.mean() / 2))
-            independent = estimate(lambda d, k=classes: independent_error_rate(d.mean(), k))
-            add(attribute, "wrong labels", "both err independently", independent)
-            add(attribute, "wrong labels", "all others are right", _counted_wrong(faces[attribute], group_id))
-    return pd.DataFrame(rows, columns=["attribute", "quantity", "assumption", "value", "low", "high", "n", "unit"])
+    for attribute in attributes:
+        difference = pairs.loc[pairs["attribute"] == attribute.name, "difference"].to_numpy()
+        if not len(difference):
+            continue
+        has_classes = isinstance(attribute, ClassAttribute)
+        differ, wrong = CLASS_QUANTITIES if has_classes else YEARS_QUANTITIES
+        how = {"unit": "share" if has_classes else attribute.unit}
+        estimates = {
+            (differ, NONE): bootstrap(np.mean, difference, **how),
+            (wrong, ONE_RIGHT): bootstrap(lambda d: d.mean() / 2, difference, **how),
+            (wrong, INDEPENDENT): bootstrap(lambda d, a=attribute: _if_independent(a, d.mean()), difference, **how),
+        }
+        if has_classes:
+            estimates[wrong, OTHERS_RIGHT] = _counted_wrong(attribute, faces[attribute.name], group_id)
+        rows += [(attribute.name, *key, *estimate.to_dict().values()) for key, estimate in estimates.items()]
+    return pd.DataFrame(rows, columns=NOISE_COLUMNS)
 
 
-def _counted_wrong(labels: pd.Series, group_id: np.ndarray) -> Estimate:
+def _counted_wrong(attribute: Attribute, labels: pd.Series, group_id: np.ndarray) -> Estimate:
     """Share of all labels that must be wrong: in each group, all but those of its most frequent class."""
-    known = is_known(labels)
+    known = attribute.is_known(labels)
     counts = pd.crosstab(group_id[known], labels.to_numpy()[known])
     share = float((counts.sum(axis=1) - counts.max(axis=1)).sum() / known.sum())
     return Estimate(share, share, share, int(known.sum()), "share")
+
+
+def labels_findings(conflicts: pd.DataFrame, pairs: pd.DataFrame, attributes: Iterable[Attribute]) -> Findings:
+    """How many groups of copies contradict themselves, and how far their ages lie apart.
+
+    Parameters
+    ----------
+    conflicts, pairs : DataFrame
+        From `contradictions` and `disagreements`.
+    """
+    contradicting = int(conflicts["contradicts"].sum())
+    text = (
+        f"{contradicting:,} of {len(conflicts):,} groups of copies contradict themselves: at least one label differs, "
+        "if only by one year of age."
+    )
+    for attribute in attributes:
+        years = pairs.loc[pairs["attribute"] == attribute.name, "difference"].mean()
+        if not isinstance(attribute, ClassAttribute) and years > 0:
+            text += f" Two {attribute.name} labels of one photograph differ by {years:.1f} years on average."
+    return Findings([Finding("copies.labels_differ", text, rate(contradicting, len(conflicts)))])

@@ -5,6 +5,7 @@ the action empty and is applied by nobody.
 """
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,64 +14,72 @@ import pandas as pd
 from facelib.audit.label_issues import joint_suspicion, suspicion
 from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
+from facelib.finding import Finding
 from facelib.runs import RunFolder, write_csv
-from facelib.schema import ATTRIBUTES, UNKNOWN, is_known, label_name, parse_label
+from facelib.schema import UNKNOWN, Attribute
 from facelib.spreadsheets import unguard
+from facelib.statistics import count
 
 ACTIONS = ("keep", "drop", "relabel")
 COLUMNS = ["image_id", "issue", "action", "value", "reason"]
 KEYS = ["image_id", "issue"]
 QUALITY = "quality"
-ISSUES = (*(f"label:{attribute}" for attribute in ATTRIBUTES), QUALITY)
+LABEL = "label:"  # how the issue of an attribute's label begins
 LISTED = 4  # copies named in a reason
-AGE_GAP = 10  # years between the age labels of copies from which one is proposed for a new label
+GAPS = {"years": 10, "classes": 1}  # between labels of copies, from which on one is proposed for a new label
 
 
 def _proposals(rows: pd.DataFrame, value, reason) -> pd.DataFrame:
     """Rows (image_id, attribute) as proposals to relabel."""
-    issue = "label:" + rows["attribute"]
+    issue = LABEL + rows["attribute"]
     table = pd.DataFrame({"image_id": rows["image_id"], "issue": issue, "action": "", "value": value, "reason": reason})
     return table.astype(object)
 
 
-def _of_copies(faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame | None) -> pd.DataFrame:
+def _known(faces: pd.DataFrame, group_id: np.ndarray, attribute: Attribute) -> pd.DataFrame:
+    """The known labels of an attribute: image_id, group, attribute, given, text, gap (see `GAPS`)."""
+    labels = faces[attribute.name].astype(float)
+    table = pd.DataFrame({"image_id": faces["image_id"], "group": group_id, "attribute": attribute.name})
+    table = table.assign(given=labels, text=labels.map(attribute.label_name), gap=GAPS[attribute.kind])
+    return table[attribute.is_known(labels)]
+
+
+def _of_copies(
+    faces: pd.DataFrame, group_id: np.ndarray, attributes: tuple[Attribute, ...], issues: pd.DataFrame | None
+) -> pd.DataFrame:
     """For copies that contradict each other: the label of the copy whose label the networks find most plausible.
 
-    Without networks every copy is proposed, with no label: somebody has to look.
+    Without networks every copy is proposed, with no label: a person has to look.
     """
-    labels = faces[["image_id", *ATTRIBUTES]].astype({name: float for name in ATTRIBUTES}).assign(group=group_id)
-    members = labels.melt(["image_id", "group"], list(ATTRIBUTES), "attribute", "given")
-    members = members[is_known(members["given"])]
+    members = pd.concat([_known(faces, group_id, attribute) for attribute in attributes], ignore_index=True)
     if issues is not None:
         members = members.merge(issues[["image_id", "attribute", "score"]], how="left")
         members = members.sort_values("score", ascending=False, kind="stable")
     by_group = members.groupby(["group", "attribute"])
-    members = members.assign(best=by_group["given"].transform("first"), copy=by_group["image_id"].transform("first"))
-    members["spread"] = by_group["given"].transform("max") - by_group["given"].transform("min")
-    gap = members["spread"] if issues is None else (members["given"] - members["best"]).abs()
-    wrong = members[gap >= np.where(members["attribute"] == "age", AGE_GAP, 1)].iloc[::-1]
-    own = [label_name(row.attribute, row.given) for row in wrong.itertuples()]
-    best = [label_name(row.attribute, row.best) for row in wrong.itertuples()]
+    best = by_group[["given", "text", "image_id"]].transform("first").add_prefix("best_")
+    spread = by_group["given"].transform("max") - by_group["given"].transform("min")
+    gap = spread if issues is None else (members["given"] - best["best_given"]).abs()
+    wrong = members.join(best)[gap >= members["gap"]].iloc[::-1]
     if issues is None:
-        named = [f"{name} ({image})" for name, image in zip(own, wrong["image_id"], strict=True)]
-        few = wrong.assign(named=named).groupby(["group", "attribute"]).tail(LISTED).iloc[::-1]
-        copies = few.groupby(["group", "attribute"])["named"].agg(", ".join).rename("copies")
-        others = wrong.join(copies, on=["group", "attribute"])["copies"]
-        return _proposals(wrong, "", [f"labelled {a}; copies: {b}" for a, b in zip(own, others, strict=True)])
+        few = wrong.assign(named=wrong["text"] + " (" + wrong["image_id"] + ")").groupby(["group", "attribute"])
+        copies = few.tail(LISTED).iloc[::-1].groupby(["group", "attribute"])["named"].agg(", ".join).rename("copies")
+        copies = wrong.join(copies, on=["group", "attribute"])["copies"]
+        return _proposals(wrong, "", "labelled " + wrong["text"] + "; copies: " + copies)
     reasons = [
-        f"labelled {name} (score {row.score:.4f}), and its copy {row.copy} {other}"
-        for row, name, other in zip(wrong.itertuples(), own, best, strict=True)
+        f"labelled {row.text} (score {row.score:.4f}), and its copy {row.best_image_id} {row.best_text}"
+        for row in wrong.itertuples()
     ]
-    return _proposals(wrong, best, reasons)
+    return _proposals(wrong, wrong["best_text"], reasons)
 
 
-def _of_labels(issues: pd.DataFrame) -> pd.DataFrame:
+def _of_labels(issues: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.DataFrame:
     """For doubted labels: the photographs doubted in most attributes first, then the most doubted ones."""
     doubted = issues.assign(own=suspicion(issues))[issues["is_issue"]].merge(joint_suspicion(issues), on="image_id")
     doubted = doubted.sort_values(["doubted", "rank", "image_id", "own"], ascending=[False, True, True, True])
-    values = [label_name(row.attribute, row.suggested) for row in doubted.itertuples()]
+    label_name = {attribute.name: attribute.label_name for attribute in attributes}
+    values = [label_name[row.attribute](row.suggested) for row in doubted.itertuples()]
     reasons = [
-        f"{label_name(row.attribute, row.given)} given, {value} predicted (score {row.score:.4f})"
+        f"{label_name[row.attribute](row.given)} given, {value} predicted (score {row.score:.4f})"
         + (f"; {row.doubted} labels of this image are doubted" if row.doubted > 1 else "")
         for row, value in zip(doubted.itertuples(), values, strict=True)
     ]
@@ -79,7 +88,7 @@ def _of_labels(issues: pd.DataFrame) -> pd.DataFrame:
 
 def _of_quality(quality: pd.DataFrame) -> pd.DataFrame:
     """For poor images: the ones with most flags first."""
-    # A flag on most images is a property of the source (48 px, grey) and nothing to decide about image by image.
+    # A flag on most images is a property of the source (48 px, grey), not to be decided image by image.
     names = {flag: name for flag, name in flag_names(quality).items() if quality[flag].mean() <= 0.5}
     flags = list(names)
     poor = quality.assign(flagged=quality[flags].sum(axis=1)).query("flagged > 0")
@@ -90,7 +99,11 @@ def _of_quality(quality: pd.DataFrame) -> pd.DataFrame:
 
 
 def propose(
-    faces: pd.DataFrame, group_id: np.ndarray, quality: pd.DataFrame, issues: pd.DataFrame | None = None
+    faces: pd.DataFrame,
+    group_id: np.ndarray,
+    attributes: tuple[Attribute, ...],
+    quality: pd.DataFrame,
+    issues: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Rows for a person to look at: contradicting copies, then doubted labels, then poor images.
 
@@ -100,6 +113,7 @@ def propose(
         The faces table.
     group_id : int array of shape (n,)
         Copies of one photograph.
+    attributes : tuple of Attribute
     quality : DataFrame
         From `quality.score_quality`.
     issues : DataFrame, optional
@@ -111,28 +125,34 @@ def propose(
         image_id, issue, action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row
         per image and issue.
     """
-    parts = [_of_copies(faces, group_id, issues).assign(sort="copies"), _of_quality(quality).assign(sort="quality")]
+    parts = [_of_copies(faces, group_id, attributes, issues).assign(sort="copies")]
     if issues is not None:
-        parts.insert(1, _of_labels(issues).assign(sort="labels"))
-    table = pd.concat(parts, ignore_index=True)
-    return table.drop_duplicates(KEYS, ignore_index=True)
+        parts.append(_of_labels(issues, attributes).assign(sort="labels"))
+    parts.append(_of_quality(quality).assign(sort="quality"))
+    return pd.concat(parts, ignore_index=True).drop_duplicates(KEYS, ignore_index=True)
 
 
-def _check(row: dict, known: set[str]) -> None:
+def _check(row: dict, known: set[str], attributes: dict[str, Attribute]) -> None:
     """Refuse a decision that cannot be carried out; a ValueError says why."""
+    issues = [*attributes, QUALITY]
     if row["action"] not in ACTIONS:
         raise ValueError(f"has action {row['action']!r}: allowed are {', '.join(ACTIONS)}, or nothing")
     if row["image_id"] not in known:
         raise ValueError(f"decides about {row['image_id']!r}, which is not among the faces: remove the line")
-    if row["issue"] not in ISSUES:
-        raise ValueError(f"has issue {row['issue']!r}: allowed are {', '.join(ISSUES)}")
+    if row["issue"] not in issues:
+        raise ValueError(f"has issue {row['issue']!r}: allowed are {', '.join(issues)}")
     if row["action"] == "relabel":
         if row["issue"] == QUALITY:
-            raise ValueError("relabels for quality: name the label, for example label:age")
-        new_label(row["issue"], row["value"])
+            raise ValueError(f"relabels for quality: name the label, for example {issues[0]}")
+        new_label(attributes[row["issue"]], row["value"])
 
 
-def new_label(issue: str, value: str) -> float:
+def by_issue(attributes: Iterable[Attribute]) -> dict[str, Attribute]:
+    """The attributes by the issue that decisions about their labels have, such as `label:age`."""
+    return {LABEL + attribute.name: attribute for attribute in attributes}
+
+
+def new_label(attribute: Attribute, value: str) -> float:
     """The label that a relabel sets: years for an age, a class by code or name, `unknown` for none.
 
     Raises
@@ -140,15 +160,14 @@ def new_label(issue: str, value: str) -> float:
     ValueError
         If the label cannot have that value.
     """
-    attribute = issue.removeprefix("label:")
     if value.strip().lower() in ("unknown", str(UNKNOWN)):
-        return float("nan") if attribute == "age" else UNKNOWN
+        return attribute.unknown
     if not value.strip():
-        raise ValueError(f"relabels {attribute} and gives no value")
-    return parse_label(attribute, value)
+        raise ValueError(f"relabels {attribute.name} and gives no value")
+    return attribute.parse(value)
 
 
-def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
+def read(path: Path, faces: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """The decisions file: proposals and a person's decisions, as text.
 
     Parameters
@@ -157,6 +176,8 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
         Need not exist.
     faces : DataFrame
         The faces table, whose image_ids decisions may be about.
+    attributes : iterable of Attribute
+        Whose labels decisions may be about.
 
     Returns
     -------
@@ -171,7 +192,7 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
     """
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS, dtype=object)
-    rows, decided, known = [], {}, set(faces["image_id"])
+    rows, decided, known, issues = [], {}, set(faces["image_id"]), by_issue(attributes)
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:  # spreadsheets write a byte order mark
             reader = csv.DictReader(opened)
@@ -183,7 +204,7 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
                 row["image_id"], row["action"] = unguard(record["image_id"] or ""), row["action"].lower()
                 rows.append(row)
                 if row["action"]:
-                    _check(row, known)
+                    _check(row, known, issues)
                     key = row["image_id"], row["issue"]
                     if decided.setdefault(key, row) is not row:
                         raise ValueError(f"decides again about {row['image_id']!r} and {row['issue']}")
@@ -192,7 +213,7 @@ def read(path: Path, faces: pd.DataFrame) -> pd.DataFrame:
     except (ValueError, csv.Error) as error:
         raise InvalidDecision(f"line {reader.line_num} of {path} {error}") from error
     except OSError as error:
-        raise InvalidDecision(f"{path} cannot be read ({error.strerror}): mend that, or take the file away") from error
+        raise InvalidDecision(f"{path} cannot be read ({error.strerror}): fix or remove it") from error
     return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
@@ -221,13 +242,25 @@ def merge(proposed: pd.DataFrame, edited: pd.DataFrame, limit: int = 500) -> tup
         A person's decisions that no current proposal asks for; they stay in `merged` and stay in force.
     """
     decided = edited[edited["action"] != ""]
-    known, asked = pd.MultiIndex.from_frame(decided[KEYS]), pd.MultiIndex.from_frame(proposed[KEYS])
-    waiting = proposed[~asked.isin(known)].groupby("sort").head(limit)
+    known, current = pd.MultiIndex.from_frame(decided[KEYS]), pd.MultiIndex.from_frame(proposed[KEYS])
+    waiting = proposed[~current.isin(known)].groupby("sort").head(limit)
     merged = pd.concat([decided, waiting[COLUMNS]], ignore_index=True)
-    return merged.astype(object), decided[~known.isin(asked)]
+    return merged.astype(object), decided[~known.isin(current)]
 
 
-def apply(faces: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+def rows_finding(table: pd.DataFrame, stale: pd.DataFrame) -> Finding:
+    """How much of `merge`'s table a person decided."""
+    decided = int((table["action"] != "").sum())
+    text = (
+        f"{len(table):,} rows: {decided:,} decided by a person, {len(table) - decided:,} proposals; {len(stale):,} "
+        "decisions are stale (nothing asks for them any more; they stay in force)."
+    )
+    return Finding("decisions.rows", text, count(len(table), "rows"))
+
+
+def apply(
+    faces: pd.DataFrame, decisions: pd.DataFrame, attributes: Iterable[Attribute]
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Faces with confirmed relabels, and which of them a person did not drop.
 
     Parameters
@@ -236,6 +269,8 @@ def apply(faces: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, n
         The faces table.
     decisions : DataFrame
         From `read`.
+    attributes : iterable of Attribute
+        As for `read`.
 
     Returns
     -------
@@ -243,7 +278,7 @@ def apply(faces: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, n
         A copy with relabelled attributes.
     used : bool array of shape (n,)
     """
-    faces = faces.copy()
+    faces, issues = faces.copy(), by_issue(attributes)
     row_of = pd.Series(np.arange(len(faces)), index=faces["image_id"])
     used = np.ones(len(faces), bool)
     for decision in decisions[decisions["action"].isin(["drop", "relabel"])].itertuples():
@@ -251,37 +286,36 @@ def apply(faces: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, n
         if decision.action == "drop":
             used[row] = False
         else:
-            attribute = decision.issue.removeprefix("label:")
-            faces.loc[faces.index[row], attribute] = new_label(decision.issue, decision.value)
+            attribute = issues[decision.issue]
+            faces.loc[faces.index[row], attribute.name] = new_label(attribute, decision.value)
     return faces, used
 
 
 def training_labels(
-    faces: pd.DataFrame, splits: pd.DataFrame, decisions: pd.DataFrame
+    faces: pd.DataFrame, splits: pd.DataFrame, decisions: pd.DataFrame, attributes: Iterable[Attribute]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Labels to train on, and the rows to use: decisions and agreement change the training split alone.
 
-    A dropped copy has no say in what its group agrees on, and another one stands for the group where it did. The other
+    A dropped copy has no vote in what its group agrees on, and another one represents the group in its place. The other
     splits keep their labels as given, one row per group, so that what is fitted and chosen on them holds for the test
     set.
 
     Returns
     -------
     labels : DataFrame
-        age, gender, ethnicity.
+        A column per attribute.
     used : bool array of shape (n,)
     """
     training = (splits["split"] == "train").to_numpy()
-    relabelled, undropped = apply(faces, decisions)
-    group_id, kept = splits["group_id"].to_numpy(), splits["kept"].to_numpy()
+    relabelled, undropped = apply(faces, decisions, attributes)
+    group_id, representative = splits["group_id"].to_numpy(), splits["representative"].to_numpy()
     voting = training & undropped
-    labels = faces[list(ATTRIBUTES)].copy()
-    labels[voting] = agreed_labels(relabelled[voting], group_id[voting])
-    # The kept copy where it was not dropped, else the first of the others.
-    heads = pd.DataFrame({"group": group_id, "row": np.arange(len(faces)), "second": ~kept})[voting]
-    heads = heads.sort_values(["group", "second", "row"]).drop_duplicates("group")["row"]
-    used = kept & ~training
-    used[heads] = True
+    labels = faces[[attribute.name for attribute in attributes]].copy()
+    labels[voting] = agreed_labels(relabelled[voting], group_id[voting], attributes)
+    # The representative where it was not dropped, else the first of the other copies.
+    voters = pd.DataFrame({"group": group_id, "row": np.arange(len(faces)), "second": ~representative})[voting]
+    used = representative & ~training
+    used[voters.sort_values(["group", "second", "row"]).drop_duplicates("group")["row"]] = True
     return labels, used
 
 
@@ -295,27 +329,24 @@ def load_training(run: RunFolder) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     rows : dict of int arrays
         train, validation and calibration.
     """
-    faces, splits = run.load_table("faces"), run.load_table("splits")
-    labels, used = training_labels(faces, splits, read(run.require("tables/decisions.csv"), faces))
+    faces, splits, attributes = run.load_table("faces"), run.load_table("splits"), run.attributes
+    decisions = read(run.require("tables/decisions.csv"), faces, attributes)
+    labels, used = training_labels(faces, splits, decisions, attributes)
     names = ("train", "validation", "calibration")
     return labels, {name: np.flatnonzero((splits["split"] == name) & used) for name in names}
 
 
-def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray) -> pd.DataFrame:
-    """Labels of each group's rows replaced by what the copies agree on.
+def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
+    """Labels of each group's rows replaced by what the copies agree on: a column per attribute.
 
-    Copies that disagree get their median age, and an unknown gender or ethnicity.
+    Copies that disagree get their median age, and unknown classes.
 
     Examples
     --------
-    >>> faces = pd.DataFrame({"age": [20.0, 30.0, 5.0], "gender": [0, 1, 1], "ethnicity": [2, 2, 3]})
-    >>> agreed_labels(faces, np.array([0, 0, 1])).to_numpy().tolist()
-    [[25.0, -1.0, 2.0], [25.0, -1.0, 2.0], [5.0, 1.0, 3.0]]
+    >>> from facelib.schema import AGE, ClassAttribute
+    >>> faces = pd.DataFrame({"age": [20.0, 30.0, 5.0], "smile": [0, 1, 1]})
+    >>> attributes = AGE, ClassAttribute("smile", classes=("no", "yes"))
+    >>> agreed_labels(faces, np.array([0, 0, 1]), attributes).to_numpy().tolist()
+    [[25.0, -1.0], [25.0, -1.0], [5.0, 1.0]]
     """
-    labels = faces[list(ATTRIBUTES)].copy()
-    grouped = labels.groupby(group_id)
-    labels["age"] = grouped["age"].transform("median")
-    for attribute in ATTRIBUTES[1:]:
-        agree = grouped[attribute].transform("nunique") == 1
-        labels[attribute] = labels[attribute].where(agree, UNKNOWN)
-    return labels
+    return pd.DataFrame({a.name: a.agreed(faces[a.name], group_id) for a in attributes}, index=faces.index)

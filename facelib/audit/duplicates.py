@@ -17,6 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from facelib.audit import alignment
 from facelib.audit.hash_search import HASH_BITS, pairs_within
 from facelib.data.pixels import FaceImages, chunks
+from facelib.finding import Finding, Findings
+from facelib.statistics import count
 
 LANCZOS = Image.Resampling.LANCZOS
 HASHED_PX, HASH_EDGE = 32, 8  # edges of the picture that imagehash.phash transforms and of what it keeps
@@ -262,6 +264,16 @@ def exact_groups(faces: pd.DataFrame) -> int:
 def near_groups(pairs: pd.DataFrame, group_id: np.ndarray) -> int:
     """Number of groups that a near copy belongs to."""
     return len(np.unique(group_id[pairs.loc[pairs["kind"] == "near", "first"]]))
+
+
+def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarray) -> Findings:
+    """How many groups of copies there are."""
+    groups = count(int((np.unique(group_id, return_counts=True)[1] > 1).sum()), "groups")
+    text = (
+        f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups hold byte-identical files, "
+        f"{near_groups(pairs, group_id):,} a near copy."
+    )
+    return Findings([Finding("copies.groups", text, groups)])
 
 
 def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:

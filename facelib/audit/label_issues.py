@@ -1,21 +1,25 @@
 """Labels that a network which never saw them finds implausible, ranked for review and never deleted."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy import ndimage, stats
 
-from facelib.schema import ATTRIBUTES, P_ETHNICITY, PREDICTED, is_known
+from facelib.finding import Finding, Findings, capitalised
+from facelib.schema import Attribute, ClassAttribute, YearsAttribute
+from facelib.statistics import rate
 
-MAX_PROBABILITY = 0.05  # set by hand: a gender or ethnicity label that the networks give more chance is no issue
+MAX_PROBABILITY = 0.05  # set by hand: a class to which the networks give more chance is not an issue
 AGE_WINDOW = 5.0  # years, the given age in their middle
-MAX_AGE_CHANCE = 0.005  # set by hand: ages that have more chance to lie in that window are no issue
+MAX_AGE_CHANCE = 0.005  # set by hand: ages with more chance to lie in that window are not issues
 ISSUE_COLUMNS = {
     "image_id": object, "attribute": object, "given": float, "suggested": float, "score": float, "is_issue": bool,
 }  # fmt: skip
 MIN_SPREAD = 0.5  # years
-MIN_FACTOR = 0.1  # of the spread that networks name themselves
+MIN_FACTOR = 0.1  # of the spread that networks predict
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
@@ -43,82 +47,70 @@ def age_spread(age_pred: np.ndarray, residual: np.ndarray, least: float = MIN_SP
     return spread
 
 
-def _age_issues(given: np.ndarray, age_pred: np.ndarray, own_spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Score and flag of each age label: the chance of an age within two and a half years of it, given the prediction.
+def _years_issues(attribute: YearsAttribute, given: np.ndarray, predictions: pd.DataFrame) -> tuple:
+    """The chance of an age within two and a half years of the given one, by the prediction.
 
     A residual in units of its spread would rank a five-year slip of a toddler before a twenty-year one of a pensioner.
-    A chance weighs both: how far out the label lies, and how much the networks could know. The spread is what the
-    networks say of each face, times what that turns out to be worth at its age; what they do not say counts as 1.
+    A chance weighs both: how far out the label lies, and how much the networks could know. The spread is the one that
+    networks predict for the face, times the ratio of true to predicted spread at its age; a missing one counts as 1.
     """
-    residual = given - age_pred
+    predicted, own_spread = predictions[list(attribute.columns[:2])].to_numpy(float).T
+    residual = given - predicted
     residual = np.abs(residual - np.median(residual))
     own_spread = np.where(np.isfinite(own_spread), np.maximum(own_spread, MIN_SPREAD), 1.0)
-    spread, half = own_spread * age_spread(age_pred, residual / own_spread, MIN_FACTOR), AGE_WINDOW / 2
+    spread, half = own_spread * age_spread(predicted, residual / own_spread, MIN_FACTOR), AGE_WINDOW / 2
     # Student's t, set by hand: errors have heavier tails than a normal distribution.
     error = stats.t(df=4)
     score = error.cdf((residual + half) / spread) - error.cdf((residual - half) / spread)
-    return score, score < MAX_AGE_CHANCE
+    return np.round(predicted), score, score < MAX_AGE_CHANCE
 
 
-def _class_issues(given: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _class_issues(attribute: ClassAttribute, given: np.ndarray, predictions: pd.DataFrame) -> tuple:
     """Cleanlab's normalised margin, and its flags where the networks give the label little chance.
 
-    A network that is often unsure makes cleanlab's estimate of the noise large: what it cannot tell, it calls noise.
-    So a flag also asks for a probability of the given label below `MAX_PROBABILITY`.
+    A network that is often unsure inflates cleanlab's estimate of the noise: what it cannot decide, it calls noise. So
+    a flag also asks for a probability of the given label below `MAX_PROBABILITY`.
     """
+    given, probabilities = given.astype(int), attribute.probabilities(predictions)
     score = get_label_quality_scores(given, probabilities, method="normalized_margin", adjust_pred_probs=False)
-    unlikely = probabilities[np.arange(len(given)), given] < MAX_PROBABILITY
-    if len(np.unique(given)) < probabilities.shape[1]:
-        return score, unlikely  # cleanlab wants every class among the labels
-    return score, unlikely & find_label_issues(given, probabilities, filter_by="both", min_examples_per_class=0)
+    is_issue = probabilities[np.arange(len(given)), given] < MAX_PROBABILITY
+    if len(np.unique(given)) == probabilities.shape[1]:  # cleanlab wants every class among the labels
+        is_issue &= find_label_issues(given, probabilities, filter_by="both", min_examples_per_class=0)
+    return probabilities.argmax(axis=1), score, is_issue
 
 
-def find_issues(faces: pd.DataFrame, scoring: pd.DataFrame) -> pd.DataFrame:
+# Suggested label, score and flag of known labels, by kind of attribute.
+SCORING = {YearsAttribute.kind: _years_issues, ClassAttribute.kind: _class_issues}
+
+
+def find_issues(faces: pd.DataFrame, predictions: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """Score every known label against predictions of networks that never saw it.
 
     Parameters
     ----------
     faces : DataFrame
         The faces table.
-    scoring : DataFrame
-        In the order of `faces`: age_pred (years), p_female, p_ethnicity_0 to 4; age_spread (years) where known.
+    predictions : DataFrame
+        In the order of `faces`: the `columns` of the attributes; a predicted spread of ages may be missing.
+    attributes : iterable of Attribute
+        Those that nothing was predicted of are left out.
 
     Returns
     -------
     DataFrame
         image_id, attribute, given, suggested, score (0 worst to 1 best; not comparable between attributes), is_issue;
-        one row per known label of the attributes that the networks learned.
+        one row per known label.
     """
     tables = []
-    p_female = scoring["p_female"].to_numpy()
-    probabilities = {
-        "gender": np.column_stack([1 - p_female, p_female]),
-        "ethnicity": scoring[list(P_ETHNICITY)].to_numpy(),
-    }
-    for attribute in ATTRIBUTES:
-        known = is_known(faces[attribute])
-        if not known.any() or scoring[PREDICTED[attribute][0]].isna().all():
+    for attribute in attributes:
+        known = attribute.is_known(faces[attribute.name])
+        predicted = predictions.reindex(columns=list(attribute.columns))
+        if not known.any() or predicted[attribute.columns[0]].isna().all():
             continue
-        given = faces.loc[known, attribute].to_numpy()
-        if attribute == "age":
-            suggested = np.round(scoring["age_pred"].to_numpy()[known])
-            own_spread = scoring.get("age_spread", pd.Series(np.nan, scoring.index)).to_numpy()[known]
-            score, is_issue = _age_issues(given, scoring["age_pred"].to_numpy()[known], own_spread)
-        else:
-            suggested = probabilities[attribute][known].argmax(axis=1)
-            score, is_issue = _class_issues(given.astype(int), probabilities[attribute][known])
-        tables.append(
-            pd.DataFrame(
-                {
-                    "image_id": faces.loc[known, "image_id"].to_numpy(),
-                    "attribute": attribute,
-                    "given": given.astype(float),
-                    "suggested": suggested.astype(float),
-                    "score": score,
-                    "is_issue": is_issue,
-                }
-            )
-        )
+        given = faces.loc[known, attribute.name].to_numpy(float)
+        suggested, score, is_issue = SCORING[attribute.kind](attribute, given, predicted[known])
+        columns = (faces.loc[known, "image_id"].to_numpy(), attribute.name, given, suggested, score, is_issue)
+        tables.append(pd.DataFrame(dict(zip(ISSUE_COLUMNS, columns, strict=True))).astype({"suggested": float}))
     if not tables:
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in ISSUE_COLUMNS.items()})
     return pd.concat(tables, ignore_index=True)
@@ -144,3 +136,24 @@ def joint_suspicion(issues: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"doubted": by_image.size(), "attributes": by_image["attribute"].agg(", ".join)})
     table = table.assign(rank=by_image["rank"].min()).reset_index()
     return table.sort_values(["doubted", "rank", "image_id"], ascending=[False, True, True], ignore_index=True)
+
+
+def most_doubted(issues: pd.DataFrame, photographs: int = 14) -> pd.DataFrame:
+    """One flagged label of each of the most doubted photographs, as rows of `issues`."""
+    doubted = issues[issues["is_issue"]].merge(joint_suspicion(issues), on="image_id")
+    doubted = doubted.sort_values(["doubted", "rank"], ascending=[False, True])
+    return doubted.drop_duplicates("image_id").head(photographs)
+
+
+def doubted_findings(issues: pd.DataFrame) -> Findings:
+    """How many labels of each attribute are doubted; none where nothing was scored."""
+    if not len(issues):
+        return Findings()
+    parts = [
+        f"{int(part['is_issue'].sum()):,} of {len(part):,} {name} labels"
+        for name, part in issues.groupby("attribute", sort=False)
+    ]
+    several = int((joint_suspicion(issues)["doubted"] > 1).sum())
+    text = f"{capitalised(', '.join(parts))} are doubted by networks that never saw them. "
+    text += f"{several:,} images have two doubted labels or more."
+    return Findings([Finding("labels.doubted", text, rate(int(issues["is_issue"].sum()), len(issues)))])

@@ -7,6 +7,9 @@ from scipy import ndimage
 
 from facelib.data.face_boxes import find_chip_faces
 from facelib.data.pixels import FaceImages, chunks, resize
+from facelib.finding import Finding, Findings
+from facelib.runs import project_root, read_json
+from facelib.statistics import Estimate
 
 # A score below its threshold raises the flag, which asks for a look. Set by hand; studies/quality.py measures what
 # share of photographs is flagged as they are, and spoilt.
@@ -34,6 +37,7 @@ SCORED_PX = 64  # edge of the images that are scored, so that a score means the 
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
 BLACK = 12  # of 255: a border pixel is no brighter
 CHUNK = 500  # images a task
+MEASURED = ("chips, 64 px", "other things, 64 px")  # of studies/face_box.py
 
 
 def flag_names(scored: pd.DataFrame) -> dict[str, str]:
@@ -111,3 +115,17 @@ def score_quality(faces: pd.DataFrame, images: FaceImages, find_faces: bool = Tr
         scores = scores.assign(**_face_scores(np.concatenate(found)))
     flags = pd.DataFrame({f"is_{name}": scores[name] < THRESHOLDS[name] for name in scores})
     return pd.concat([faces[["image_id"]].reset_index(drop=True), scores, flags], axis=1)
+
+
+def no_face_findings() -> Findings:
+    """How often the search misses a face, as studies/face_box.py measured it; none where its results are absent."""
+    path = project_root() / "reports" / "audit" / "no_face.json"
+    if not path.exists():
+        return Findings()
+    stored = read_json(path)
+    chips, others = (Estimate.from_dict(stored[name] | {"unit": "share"}) for name in MEASURED)
+    text = (
+        f"On aligned chips of UTKFace the search finds no face in {chips} of {chips.n:,}; nearly all of them show one, "
+        f"so this bounds its false flags. It flags {others.text} of {others.n:,} pictures of other things."
+    )
+    return Findings([Finding("quality.no_face", text, chips)])

@@ -1,32 +1,28 @@
 """The audit of any labelled faces as a folder of CSV files, without a run."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from facelib import statistics
 from facelib.audit import contradictions, decisions, duplicates, quality
 from facelib.audit.leaks import leaks_table
-from facelib.config import Profile, resolve_profile
+from facelib.config import Settings, resolve
 from facelib.data.cluster import on_cluster
 from facelib.data.ingest import MIN_FACES
 from facelib.data.pixels import cache_faces
 from facelib.data.protocols import read_protocol
-from facelib.data.readers import read_faces
-from facelib.data.splits import keep_one, split_faces
+from facelib.data.readers import FaceSource, read_faces
+from facelib.data.splits import representatives, split_faces, split_measures
 from facelib.errors import UnreadableData
 from facelib.runs import cache_root, write_csv
-from facelib.schema import ATTRIBUTES, labelled
+from facelib.schema import labelled
+from facelib.statistics import Bootstrap, Estimate, count, rate
 from facelib.storage import check_writable
 
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
-
-
-def _save(table: pd.DataFrame, path: Path) -> str:
-    write_csv(table, path)
-    return f"{path}: {len(table):,} rows"
 
 
 def summarise(
@@ -44,7 +40,7 @@ def summarise(
     Parameters
     ----------
     faces, rejected : DataFrame
-        From `facelib.data.cache_faces`.
+        From `pixels.cache_faces`.
     group_id : int array of shape (n,)
     conflicts, noise : DataFrame
         From `contradictions.contradictions` and `contradictions.label_noise`.
@@ -60,57 +56,142 @@ def summarise(
     DataFrame
         topic, measure, value, low, high (95 %), n, unit.
     """
-    rows: list[dict] = []
+    rows, n = [], len(faces)
 
-    def add(topic: str, measure: str, estimate: statistics.Estimate) -> None:
+    def add(topic: str, measure: str, estimate: Estimate) -> None:
         rows.append({"topic": topic, "measure": measure, **estimate.to_dict()})
 
-    n = len(faces)
-    add("data", "images used", statistics.count(n, "images"))
-    add("data", "files or rows rejected", statistics.count(len(rejected), "items"))
-    add("copies", "groups of byte-identical images", statistics.count(duplicates.exact_groups(faces), "groups"))
-    add("copies", "groups of copies, near ones included", statistics.count(len(conflicts), "groups"))
-    surplus = n - len(np.unique(group_id))
-    add("copies", "images that repeat another one", statistics.rate(surplus, n, "share"))
+    add("data", "images used", count(n, "images"))
+    add("data", "files or rows rejected", count(len(rejected), "items"))
+    add("copies", "groups of byte-identical images", count(duplicates.exact_groups(faces), "groups"))
+    add("copies", "groups of copies, near ones included", count(len(conflicts), "groups"))
+    add("copies", "images that repeat another one", rate(n - len(np.unique(group_id)), n))
     if leaks is not None:
-        add("leaks", "test images with a copy in training", statistics.rate(*leaks, "share"))
+        add("leaks", "test images with a copy in training", rate(*leaks))
     if len(conflicts):
-        contradict = int(conflicts["contradicts"].sum())
-        add("labels", "groups of copies that contradict themselves", statistics.rate(contradict, len(conflicts), "share"))
+        contradicting = rate(int(conflicts["contradicts"].sum()), len(conflicts))
+        add("labels", "groups of copies that contradict themselves", contradicting)
     for row in noise.itertuples():
-        given = "" if row.assumption == "none" else f", if {row.assumption}"
-        estimate = statistics.Estimate(row.value, row.low, row.high, row.n, row.unit)
+        given = "" if row.assumption == contradictions.NONE else f", if {row.assumption}"
+        estimate = Estimate(row.value, row.low, row.high, row.n, row.unit)
         add("label noise", f"{row.attribute}: {row.quantity}{given}", estimate)
     if issues is not None:
         for attribute, part in issues.groupby("attribute", sort=False):
-            add("labels", f"{attribute} labels doubted", statistics.rate(int(part["is_issue"].sum()), len(part), "share"))
+            add("labels", f"{attribute} labels doubted", rate(int(part["is_issue"].sum()), len(part)))
     for flag, name in quality.flag_names(scored).items():
-        add("quality", f"flagged: {name}", statistics.rate(int(scored[flag].sum()), n, "share"))
+        add("quality", f"flagged: {name}", rate(int(scored[flag].sum()), n))
     return pd.DataFrame(rows)
 
 
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
     """`summarise`'s table for people: topic, measure, value with its interval, n."""
-
-    def text(row) -> str:
-        if row.unit not in ("share", "years"):
-            return f"{row.value:,.0f}"
-        shown, unit = ("{:.1%}", "") if row.unit == "share" else ("{:.2f}", " years")
-        interval = f" ({shown} to {shown})".format(row.low, row.high) if row.high > row.low else ""
-        return shown.format(row.value) + unit + interval
-
-    texts = [text(row) for row in summary.itertuples()]
+    estimates = [Estimate(*row) for row in summary[["value", "low", "high", "n", "unit"]].itertuples(index=False)]
+    texts = [str(estimate) if estimate.high > estimate.low else estimate.text for estimate in estimates]
     return summary[["topic", "measure"]].assign(**{"value (95 %)": texts, "n": summary["n"].map("{:,}".format)})
 
 
-def _find_issues(faces: pd.DataFrame, images, group_id: np.ndarray, setting: Profile) -> pd.DataFrame:
-    # The networks are a heavy import, which an audit without labels is spared.
-    from facelib.audit.label_issues import find_issues, suspicion
-    from facelib.models.out_of_fold import score_out_of_fold
+def headline(
+    faces: pd.DataFrame,
+    pairs: pd.DataFrame,
+    group_id: np.ndarray,
+    conflicts: pd.DataFrame,
+    splits: pd.DataFrame,
+    issues: pd.DataFrame,
+    ranking: dict[str, Estimate],
+) -> dict[str, Estimate]:
+    """A run's headline metrics of its audit and its split; arguments are named as in notebook 02."""
+    measured = {
+        "audit.duplicates.exact_groups": count(duplicates.exact_groups(faces), "groups"),
+        "audit.duplicates.near_groups": count(duplicates.near_groups(pairs, group_id), "groups"),
+        "audit.contradicting_groups": rate(int(conflicts["contradicts"].sum()), len(conflicts)),
+    }
+    for attribute, part in issues.groupby("attribute"):
+        measured[f"audit.label_issues.{attribute}"] = count(int(part["is_issue"].sum()), "labels")
+        measured[f"audit.planted.{attribute}.auroc"] = ranking[f"{attribute}.auroc"]
+    return measured | split_measures(splits)
 
-    agreed = faces.assign(**decisions.agreed_labels(faces, group_id))
-    issues = find_issues(faces, score_out_of_fold(agreed, images, split_faces(faces, group_id, setting.seed), setting))
-    return issues.iloc[np.argsort(suspicion(issues), kind="stable")]
+
+@dataclass
+class _Audit:
+    """One audit under way; each part writes its tables and yields a line per result."""
+
+    out: Path
+    settings: Settings
+    source: FaceSource
+
+    def read(self) -> Iterator[str]:
+        self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root())
+        self.attributes = labelled(self.faces, self.source.attributes)
+        self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)  # refused before the work
+        self.issues = self.leaks = None
+        yield f"faces: {len(self.faces):,}, rejected: {len(self.rejected):,}"
+        yield self.save(self.rejected, "rejected.csv")
+
+    def save(self, table: pd.DataFrame, name: str) -> str:
+        write_csv(table, self.out / name)
+        return f"{self.out / name}: {len(table):,} rows"
+
+    def copies(self) -> Iterator[str]:
+        faces = self.faces
+        self.pairs = duplicates.find_copies(faces, self.images)
+        self.group_id = duplicates.group_copies(len(faces), self.pairs)
+        self.conflicts = contradictions.contradictions(faces, self.group_id, self.attributes)
+        copies = duplicates.duplicates_table(faces, self.group_id, self.pairs).merge(self.conflicts, on="group_id")
+        chosen = faces["image_id"][representatives(faces, self.group_id)]
+        yield self.save(copies.assign(representative=copies["image_id"].isin(chosen)), "duplicates.csv")
+        contradicting = self.conflicts["contradicts"].sum()
+        yield f"groups of copies: {len(self.conflicts):,}, with contradicting labels: {contradicting:,}"
+        self.noise = contradictions.label_noise(faces, self.group_id, self.attributes, Bootstrap())
+        yield self.save(self.noise, "label_noise.csv")
+
+    def split(self, part: pd.Series, unmatched: pd.DataFrame) -> Iterator[str]:
+        table = leaks_table(self.faces, part, self.group_id, self.pairs)
+        self.leaks = len(table), int(part.isin(["test", "both"]).sum())
+        yield self.save(table, "leaks.csv")
+        yield self.save(unmatched, "unmatched.csv")
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in table["kind"].value_counts().items()) or "none"
+        yield f"test images with a copy in training: {self.leaks[0]:,} of {self.leaks[1]:,} ({kinds})"
+        yield f"names of the split that match no single file: {len(unmatched):,}"
+
+    def quality(self, find_faces: bool) -> Iterator[str]:
+        self.scored = quality.score_quality(self.faces, self.images, find_faces)
+        yield self.save(self.scored, "quality.csv")
+
+    def labels(self) -> Iterator[str]:
+        groups = len(np.unique(self.group_id))
+        if groups < MIN_FACES:
+            yield f"labels are not scored: networks need {MIN_FACES} different photographs, and there are {groups:,}"
+            return
+        # The networks are a heavy import, which an audit without labels is spared.
+        from facelib.audit.label_issues import find_issues, suspicion
+        from facelib.models.out_of_fold import score_out_of_fold
+
+        faces, attributes = self.faces, self.attributes
+        agreed = faces.assign(**decisions.agreed_labels(faces, self.group_id, attributes))
+        splits = split_faces(faces, self.group_id, attributes, self.settings.seed)
+        scores = score_out_of_fold(agreed, self.images, splits, attributes, self.settings)
+        issues = find_issues(faces, scores, attributes)
+        self.issues = issues.iloc[np.argsort(suspicion(issues), kind="stable")]
+        yield self.save(self.issues, "label_issues.csv")
+        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()
+        yield "doubted labels: " + ", ".join(f"{name} {n:,}" for name, n in flagged.items())
+
+    def propose(self) -> Iterator[str]:
+        proposals = decisions.propose(self.faces, self.group_id, self.attributes, self.scored, self.issues)
+        table, stale = decisions.merge(proposals, self.edited)
+        decisions.write(table, self.out / "decisions.csv")
+        decided = int((table["action"] != "").sum())
+        counts = f"decided by a person: {decided:,} (stale: {len(stale):,}), proposals: {len(table) - decided:,}"
+        yield f"{self.out / 'decisions.csv'}: {counts}"
+
+    def summary(self) -> Iterator[str]:
+        absent = ["label_issues.csv"] * (self.issues is None) + ["leaks.csv", "unmatched.csv"] * (self.leaks is None)
+        for name in absent:
+            if (self.out / name).exists():
+                yield f"{self.out / name} is left from an earlier audit and not part of this one"
+        table = summarise(self.faces, self.rejected, self.group_id, self.conflicts, self.noise, self.scored,
+                          self.issues, self.leaks)  # fmt: skip
+        yield self.save(table, "audit.csv")
 
 
 def audit_data(
@@ -123,15 +204,15 @@ def audit_data(
     find_faces: bool = True,
     cluster: str = "",
 ) -> Iterator[str]:
-    """Audit labelled faces into a folder of CSV files; yields a line per finding.
+    """Audit labelled faces into a folder of CSV files; yields a line per result.
 
     Parameters
     ----------
     data, images : str
-        See `facelib.data.read_faces`.
+        See `readers.read_faces`.
     out : Path
         Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
-        asked for, label_issues, leaks and unmatched .csv.
+        requested, label_issues, leaks and unmatched .csv.
     split : Path, optional
         A folder with train.csv and test.csv.
     profile : str
@@ -150,57 +231,27 @@ def audit_data(
     InvalidDecision
         If the folder holds a decisions.csv with a line that cannot be carried out.
     """
-    setting = resolve_profile(profile)
+    settings = resolve(profile)
     if out.exists() and not out.is_dir():
         raise UnreadableData(f"--out {out} is a file: give a folder")
     check_writable(out)  # before the work
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     with on_cluster(cluster):
-        pictures, faces, rejected = cache_faces(read_faces(data, images or None), AUDIT_PX, cache_root())
-        edited = decisions.read(out / "decisions.csv", faces)  # refused before the work
-        part, unmatched = (None, None) if split is None else read_protocol(split, faces)
-        yield f"faces: {len(faces):,}, rejected: {len(rejected):,}"
-        yield _save(rejected, out / "rejected.csv")
-        pairs = duplicates.find_copies(faces, pictures)
-        group_id = duplicates.group_copies(len(faces), pairs)
-        conflicts = contradictions.contradictions(faces, group_id)
-        copies = duplicates.duplicates_table(faces, group_id, pairs).merge(conflicts, on="group_id")
-        copies["kept"] = copies["image_id"].isin(faces["image_id"][keep_one(faces, group_id)])
-        yield _save(copies, out / "duplicates.csv")
-        yield f"groups of copies: {len(conflicts):,}, with contradicting labels: {conflicts['contradicts'].sum():,}"
-        noise = contradictions.label_noise(faces, group_id)
-        yield _save(noise, out / "label_noise.csv")
-        leaking = None
-        if split is not None:
-            leaks = leaks_table(faces, part, group_id, pairs)
-            leaking = len(leaks), int(part.isin(["test", "both"]).sum())
-            yield _save(leaks, out / "leaks.csv")
-            yield _save(unmatched, out / "unmatched.csv")
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in leaks["kind"].value_counts().items())
-            yield f"test images with a copy in training: {leaking[0]:,} of {leaking[1]:,} ({kinds or 'none'})"
-            yield f"names of the split that match no single file: {len(unmatched):,}"
-        scored = quality.score_quality(faces, pictures, find_faces)
-        yield _save(scored, out / "quality.csv")
-    issues, groups = None, len(np.unique(group_id))
-    known = list(labelled(faces))
-    if absent := ", ".join(name for name in ATTRIBUTES if name not in known):
-        yield f"no labels of {absent}: nothing is said of them"
-    if labels and groups < MIN_FACES:
-        yield f"labels are not scored: networks want {MIN_FACES} different photographs, and there are {groups:,}"
-    elif labels and known:
-        issues = _find_issues(faces, pictures, group_id, setting)
-        yield _save(issues, out / "label_issues.csv")
-        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()[known]
-        yield "doubted labels: " + ", ".join(f"{attribute} {count:,}" for attribute, count in flagged.items())
-    table, stale = decisions.merge(decisions.propose(faces, group_id, scored, issues), edited)
-    decisions.write(table, out / "decisions.csv")
-    decided = int((table["action"] != "").sum())
-    yield (
-        f"{out / 'decisions.csv'}: decided by a person: {decided:,} (stale: {len(stale):,}), "
-        f"proposals: {len(table) - decided:,}"
-    )
-    absent = ["label_issues.csv"] * (issues is None) + ["leaks.csv", "unmatched.csv"] * (split is None)
-    for name in (name for name in absent if (out / name).exists()):
-        yield f"{out / name} is left from an earlier audit and no part of this one"
-    yield _save(summarise(faces, rejected, group_id, conflicts, noise, scored, issues, leaking), out / "audit.csv")
+        audit = _Audit(out, settings, read_faces(data, images or None))
+        reading = audit.read()
+        first = next(reading)
+        listed_parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
+        yield first
+        yield from reading
+        yield from audit.copies()
+        if listed_parts is not None:
+            yield from audit.split(*listed_parts)
+        yield from audit.quality(find_faces)
+    known = [attribute.name for attribute in audit.attributes]
+    if absent := ", ".join(a.name for a in audit.source.attributes if a.name not in known):
+        yield f"no labels of {absent}: they are left out"
+    if labels and known:
+        yield from audit.labels()
+    yield from audit.propose()
+    yield from audit.summary()

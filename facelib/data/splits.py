@@ -185,7 +185,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
         text = (
             f"The split follows the lists of {protocol['name']} (digest {protocol['digest']}): {(~tested).sum():,} "
             f"faces to train on and {tested.sum():,} to test. {round(copied.value * copied.n):,} test images have a "
-            f"copy in the training list, {identical:,} of them byte-identical. They are tested as published, and marked."
+            f"copy in the training list, {identical:,} of them byte-identical. They are tested as published and marked."
         )
         findings.append(Finding("split.protocol", text, copied))
     return Findings(findings)

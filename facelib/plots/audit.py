@@ -1,14 +1,30 @@
 """Figures of notebook 02: copies, doubted labels, quality."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from facelib.audit.label_issues import most_doubted
 from facelib.audit.quality import THRESHOLDS, flag_names
-from facelib.plots.style import ORANGE, PALETTE, RED, SKY, finish, image_grid, new_figure, panel_grid
-from facelib.schema import label_name
-from facelib.statistics import bootstrap
+from facelib.data.pixels import FaceImages
+from facelib.plots.style import (
+    ORANGE,
+    PALETTE,
+    RED,
+    SKY,
+    error_bars,
+    finish,
+    image_grid,
+    may_show,
+    new_figure,
+    panel_grid,
+)
+from facelib.runs import RunFolder
+from facelib.schema import AGE
+from facelib.statistics import Bootstrap, Estimate
 
 
 def quality_scores(quality: pd.DataFrame) -> Figure:
@@ -44,13 +60,14 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
     return finish(figure)
 
 
-def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame) -> Figure:
+def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
     """Groups of copies by size, how often two labels of one photograph disagree, and how far their ages lie apart.
 
     Parameters
     ----------
     contradictions, disagreements : DataFrame
         From the functions of these names.
+    bootstrap : Bootstrap
     """
     figure, axes = new_figure(3, width=11, height=3)
     sizes = contradictions["size"].value_counts().sort_index()
@@ -60,12 +77,12 @@ def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame) -
         xlabel="Images of one photograph", ylabel="Groups of copies", title=f"{len(contradictions):,} groups of copies"
     )
     differ = {name: bootstrap(np.mean, part["differ"]) for name, part in disagreements.groupby("attribute", sort=False)}
-    bars = [[e.value - e.low for e in differ.values()], [e.high - e.value for e in differ.values()]]
-    values = [estimate.value for estimate in differ.values()]
-    axes[0, 1].barh(list(differ), values, xerr=bars, color=ORANGE, height=0.6, capsize=3)
+    values, low, high = ([getattr(estimate, end) for estimate in differ.values()] for end in ("value", "low", "high"))
+    axes[0, 1].barh(list(differ), values, color=ORANGE, height=0.6)
+    error_bars(axes[0, 1], list(differ), values, low, high, fmt="none", color="black")
     axes[0, 1].set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
     axes[0, 1].invert_yaxis()
-    years = disagreements.loc[disagreements["attribute"] == "age", "difference"]
+    years = disagreements.loc[disagreements["attribute"] == AGE.name, "difference"]
     bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
     sns.histplot(years, **bins, ax=axes[0, 2], color=ORANGE, linewidth=0)
     axes[0, 2].set_yscale("log")
@@ -76,7 +93,7 @@ def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame) -
     return finish(figure)
 
 
-def ranking_curves(curves: pd.DataFrame, results: dict[str, dict]) -> Figure:
+def ranking_curves(curves: pd.DataFrame, results: dict[str, Estimate]) -> Figure:
     """Precision and recall of label scores on planted errors, with what chance would give.
 
     Parameters
@@ -85,26 +102,35 @@ def ranking_curves(curves: pd.DataFrame, results: dict[str, dict]) -> Figure:
         From `planting.measure_ranking`.
     """
     figure, axes = new_figure(width=7, height=3.8)
-    for (attribute, part), colour in zip(curves.groupby("attribute", sort=False), PALETTE, strict=False):
-        found, area = results[f"{attribute}.precision_at_k"], results[f"{attribute}.auroc"]
-        label = f"{attribute}: {found['n']:,} planted, AUROC {area['value']:.3f}"
+    for (attribute, part), colour in zip(curves.groupby("attribute", sort=False), cycle(PALETTE), strict=False):
+        planted, area = results[f"{attribute}.precision_at_k"], results[f"{attribute}.auroc"]
+        label = f"{attribute}: {planted.n:,} of {area.n:,} planted, AUROC {area.value:.3f}"
         axes[0, 0].plot(part["recall"], part["precision"], color=colour, label=label)
-        axes[0, 0].axhline(found["n"] / area["n"], color=colour, linestyle=":", linewidth=1)
+        axes[0, 0].axhline(planted.n / area.n, color=colour, linestyle=":", linewidth=1)
     axes[0, 0].set(
         xlabel="Share of planted errors found (recall)", ylabel="Share of finds that were planted (precision)",
-        xlim=(0, 1), ylim=(0, 1.02), title=f"Planted label errors among {area['n']:,} images (dotted: chance)",
+        xlim=(0, 1), ylim=(0, 1.02), title="Planted label errors (dotted: chance)",
     )  # fmt: skip
-    axes[0, 0].legend(loc="upper right", fontsize=9)
+    if results:
+        axes[0, 0].legend(loc="upper right", fontsize=9)
     return finish(figure)
 
 
-def doubted_gallery(images: np.ndarray, issues: pd.DataFrame, title: str) -> Figure:
-    """Single faces with the label given and the one suggested; only behind `may_show`."""
+def doubted_gallery(
+    run: RunFolder, images: FaceImages, faces: pd.DataFrame, issues: pd.DataFrame, show_faces: bool
+) -> Figure | None:
+    """The most doubted single faces with the label given and the one suggested, where they may be shown."""
+    worst = most_doubted(issues)
+    if not may_show(run, show_faces) or worst.empty:
+        return None
+    named = {attribute.name: attribute for attribute in run.attributes}
 
-    def said(attribute: str, value: float) -> str:
-        return label_name(attribute, value) + (" y" if attribute == "age" else "")
+    def label(attribute: str, value: float) -> str:
+        return named[attribute].label_name(value) + " y" * (named[attribute].unit == "years")
 
     titles = [
-        f"{said(row.attribute, row.given)},\nnot {said(row.attribute, row.suggested)}?" for row in issues.itertuples()
+        f"{label(row.attribute, row.given)},\nnot {label(row.attribute, row.suggested)}?" for row in worst.itertuples()
     ]
-    return image_grid(list(images), titles, title=title)
+    rows = pd.Series(range(len(faces)), index=faces["image_id"]).loc[worst["image_id"]]
+    heading = "The most doubted photographs: the label given, and the one that networks suggest"
+    return image_grid(list(images[rows.to_numpy()]), titles, heading=heading)

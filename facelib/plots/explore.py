@@ -5,72 +5,92 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from facelib.plots.style import GENDER_COLOURS, finish, image_grid, new_figure
-from facelib.schema import AGE_BANDS, CLASS_NAMES, GENDERS, age_band, is_known, label_name, labelled
+from facelib.data.pixels import FaceImages
+from facelib.plots.style import average_face, class_colours, finish, image_grid, may_show, new_figure
+from facelib.runs import RunFolder
+from facelib.schema import AGE, Attribute, ClassAttribute, class_attributes
+
+LEAST = 50  # different images behind an average face, should some be near copies
+GALLERY = 21  # single faces
 
 
-def label_distributions(faces: pd.DataFrame, note: str = "") -> Figure:
-    """Ages by gender, and counts of ethnicity and gender, of those that are labelled."""
-    there = labelled(faces)
-    classes = [name for name in ("ethnicity", "gender") if name in there]
-    figure, axes = new_figure(("age" in there) + bool(classes), width=10)
-    panels = list(axes[0])
-    gender = faces["gender"].map(dict(enumerate(GENDERS)))
-    if "age" in there:
-        by_gender = {"hue": gender.rename("Gender"), "multiple": "stack", "palette": GENDER_COLOURS}
+def first_of_two(attributes: tuple[Attribute, ...]) -> ClassAttribute | None:
+    """The first attribute with two classes, which divides figures."""
+    return next((attribute for attribute in class_attributes(attributes) if len(attribute.classes) == 2), None)
+
+
+def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], note: str = "") -> Figure:
+    """Ages, and counts of each class, both divided by the first attribute of two classes."""
+    by = first_of_two(attributes)
+    classes = [a for a in class_attributes(attributes) if a != by] or [by] * (by is not None)
+    figure, axes = new_figure((AGE in attributes) + len(classes), width=10)
+    panels, colours = list(axes[0]), class_colours(by) if by else None
+    part = None if by is None else by.groups(faces[by.name]).rename(by.title)
+    if AGE in attributes:
         axis = panels.pop(0)
-        sns.histplot(x=faces["age"], **by_gender if "gender" in there else {}, binwidth=2, ax=axis, linewidth=0)
-        axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces['age'].notna().sum():,}{note}")
-    if classes:
-        named = pd.DataFrame({name: faces[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes})
-        if named.dropna().empty:  # the labels of two sets of faces
-            classes = classes[:1]
-        named = named[classes].dropna()
-        counts = named.groupby(classes[0]).size().to_frame("Images")
-        colours = None
-        if len(classes) > 1:
-            counts = named.groupby(classes).size().unstack(fill_value=0)
-            counts.columns.name, colours = "Gender", [GENDER_COLOURS[name] for name in counts]
-        counts = counts.reindex([name for name in CLASS_NAMES[classes[0]] if name in counts.index])
-        counts.plot.barh(stacked=True, ax=panels[0], color=colours, width=0.75, legend=len(classes) > 1)
-        title = f"{' and '.join(classes).capitalize()} labels"
-        panels[0].set(xlabel="Images", ylabel=f"{classes[0].capitalize()} label", title=title)
-        panels[0].invert_yaxis()
+        divided = {} if by is None else {"hue": part, "multiple": "stack", "palette": colours}
+        sns.histplot(x=faces[AGE.name], **divided, binwidth=2, ax=axis, linewidth=0)
+        axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces[AGE.name].count():,}{note}")
+    for axis, attribute in zip(panels, classes, strict=True):
+        groups = attribute.groups(faces[attribute.name]).rename(attribute.title)
+        counts = groups.value_counts(sort=False).to_frame("Images")
+        both = part is not None and attribute != by and bool((groups.notna() & part.notna()).any())
+        if both:
+            counts = pd.crosstab(groups, part).reindex(index=list(attribute.classes), fill_value=0)
+        colour = [colours[name] for name in counts] if both else None
+        counts.plot.barh(stacked=True, ax=axis, color=colour, width=0.75, legend=both)
+        title = f"{attribute.title} labels" + (f" by {by.name}" if both else "")
+        axis.set(xlabel="Images", ylabel=f"{attribute.title} label", title=title)
+        axis.invert_yaxis()
     return finish(figure)
 
 
-def joint_imbalance(faces: pd.DataFrame) -> Figure:
-    """Counts of age band by ethnicity and gender, of those that are labelled: where the data are thin.
+def joint_imbalance(counts: pd.Series) -> Figure:
+    """Images by age band and classes: where the data are thin.
 
-    Where no face has all of these labels, of the first of them alone.
+    Parameters
+    ----------
+    counts : Series
+        From `overview.cells`.
     """
-    there = labelled(faces)
-    if not np.all([is_known(faces[name]) for name in there], axis=0).any():
-        there = there[:1]
-    classes = [name for name in ("ethnicity", "gender") if name in there]
-    known = faces[np.all([is_known(faces[name]) for name in there], axis=0)]
-    known = known.sort_values(classes) if classes else known
-    named = [known[name].map(dict(enumerate(CLASS_NAMES[name]))) for name in classes]
-    row = named[0].str.cat(named[1:], sep=", ") if named else pd.Series("all", known.index)
-    bands = list(AGE_BANDS) if "age" in there else ["any age"]
-    band = np.asarray(age_band(known["age"])) if "age" in there else np.full(len(known), bands[0])
-    counts = pd.crosstab(row, band).reindex(index=row.unique(), columns=bands, fill_value=0)
-    figure, axes = new_figure(height=1.2 + 0.3 * len(counts))
+    table, has_ages = counts.to_frame(), AGE.title in counts.index.names
+    if has_ages and counts.index.nlevels > 1:
+        table = counts.unstack(AGE.title)
+    elif has_ages:
+        table = counts.to_frame("all").T
+    rows = [", ".join(name) if isinstance(name, tuple) else name for name in table.index]
+    figure, axes = new_figure(height=1.2 + 0.3 * len(table))
     sns.heatmap(
-        np.log10(counts.to_numpy() + 1), annot=counts.to_numpy(), fmt=",d", cmap="viridis", cbar=False, ax=axes[0, 0],
-        xticklabels=bands, yticklabels=list(counts.index), linewidths=0.5,
+        np.log10(table.to_numpy() + 1), annot=table.to_numpy(), fmt=",d", cmap="viridis", cbar=False, ax=axes[0, 0],
+        xticklabels=list(table.columns), yticklabels=rows, linewidths=0.5,
     )  # fmt: skip
     axes[0, 0].tick_params(axis="y", rotation=0)
-    axes[0, 0].set(
-        xlabel="Age band (years)", ylabel="", title=f"Images in each cell (colour: log count), n = {len(known):,}"
-    )
+    title = f"Images in each cell (colour: log count), n = {counts.sum():,}"
+    axes[0, 0].set(xlabel="Age band (years)" if has_ages else "", ylabel="", title=title)
     return finish(figure)
 
 
-def face_gallery(images: np.ndarray, faces: pd.DataFrame, title: str) -> Figure:
-    """Single faces with their labels; only behind `may_show`."""
-    titles = [
-        f"{label_name('age', row.age)}, {label_name('gender', row.gender)}\n{label_name('ethnicity', row.ethnicity)}"
-        for row in faces.itertuples()
-    ]
-    return image_grid(list(images), titles, title=title)
+def average_faces(images: FaceImages, faces: pd.DataFrame, attributes: tuple[Attribute, ...], note: str = "") -> Figure:
+    """The mean face of each age band, by the first attribute of two classes; grey for fewer than `LEAST` images."""
+    by = first_of_two(attributes)
+    sides = {"all": np.ones(len(faces), bool)}
+    if by is not None:
+        sides = {name: (faces[by.name] == code).to_numpy() for code, name in enumerate(by.classes)}
+    bands = {"any age": np.ones(len(faces), bool)}
+    if AGE in attributes:
+        bands = {name: (AGE.groups(faces[AGE.name]) == name).to_numpy() for name in AGE.group_names}
+    first = ~faces["sha256"].duplicated().to_numpy()
+    rows = {(side, band): np.flatnonzero(first & sides[side] & bands[band]) for side in sides for band in bands}
+    averages = [average_face(images[members], LEAST) for members in rows.values()]
+    titles = [f"{side}, {band}\nn = {len(members):,}" for (side, band), members in rows.items()]
+    return image_grid(averages, titles, columns=len(bands), heading=f"Average faces{note}")
+
+
+def random_faces(run: RunFolder, images: FaceImages, faces: pd.DataFrame, show_faces: bool) -> Figure | None:
+    """A random draw of single faces with their labels, where they may be shown."""
+    if not may_show(run, show_faces):
+        return None
+    rows = np.random.default_rng(run.settings.seed).permutation(len(faces))[:GALLERY]
+    labels = [[a.label_name(faces[a.name].iloc[row]) for a in run.attributes] for row in rows]
+    titles = [", ".join(names[:2]) + "\n" + ", ".join(names[2:]) for names in labels]
+    return image_grid(list(images[rows]), titles, heading=f"A random draw{run.note}")

@@ -1,11 +1,12 @@
 """A panel for JupyterLab that goes through the proposals of decisions.csv: keep, drop, relabel, undo.
 
-Every click is written to the file at once, so nothing is lost when the notebook closes; a file that somebody edits
-meanwhile is read again before each click.
+Every click is written to the file at once, so nothing is lost when the notebook closes. The file is read again before
+each click, so edits made meanwhile persist.
 """
 
 import html
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -17,13 +18,13 @@ from PIL import Image
 from facelib.audit import decisions
 from facelib.data.pixels import FaceImages
 from facelib.errors import InvalidDecision
-from facelib.schema import ATTRIBUTES, CLASS_NAMES, label_name
+from facelib.schema import Attribute
 
 PICTURE_PX = 240  # edge of the shown picture
 
 
 class ReviewPanel:
-    """Goes through the proposals of a decisions file that nobody has decided yet.
+    """Goes through the undecided proposals of a decisions file.
 
     Parameters
     ----------
@@ -31,14 +32,19 @@ class ReviewPanel:
         decisions.csv.
     faces : DataFrame
         The faces table.
+    attributes : iterable of Attribute
+        Whose labels the proposals are about.
     images : FaceImages, optional
         By row of `faces`; without them only labels and reasons are shown.
     """
 
-    def __init__(self, path: Path, faces: pd.DataFrame, images: FaceImages | None = None):
+    def __init__(
+        self, path: Path, faces: pd.DataFrame, attributes: Iterable[Attribute], images: FaceImages | None = None
+    ):
         self.path, self.faces, self.images = Path(path), faces, images
+        self.attributes = decisions.by_issue(attributes)
         self.row_of = pd.Series(range(len(faces)), index=faces["image_id"])
-        table = decisions.read(self.path, faces)
+        table = decisions.read(self.path, faces, self.attributes.values())
         waiting = table[table["action"] == ""]
         self.proposals = {(row.image_id, row.issue): row for row in waiting.itertuples(index=False)}
         self.queue = list(self.proposals)
@@ -94,8 +100,8 @@ class ReviewPanel:
         """Change one line of the file as it is now; False, with the reason shown, where that is refused."""
         try:
             if action == "relabel":
-                decisions.new_label(key[1], value)
-            table = decisions.read(self.path, self.faces)
+                decisions.new_label(self.attributes[key[1]], value)
+            table = decisions.read(self.path, self.faces, self.attributes.values())
         except (ValueError, InvalidDecision) as error:
             self.status.value = f"<b>Not written:</b> {html.escape(str(error))}"
             return False
@@ -121,12 +127,12 @@ class ReviewPanel:
             return
         image_id, issue = self.current
         row = self.row_of[image_id]
-        attribute = issue.removeprefix("label:")
-        self.buttons["relabel"].disabled = attribute not in ATTRIBUTES
-        self.value.options = (*CLASS_NAMES.get(attribute, ()), "unknown") if attribute in ATTRIBUTES else ()
+        attribute = self.attributes.get(issue)
+        self.buttons["relabel"].disabled = attribute is None
+        self.value.options = () if attribute is None else (*getattr(attribute, "classes", ()), "unknown")
         proposal = self.proposals[self.current]
         self.value.value = proposal.value
-        labels = ", ".join(f"{name} {label_name(name, self.faces[name].iloc[row])}" for name in ATTRIBUTES)
+        labels = ", ".join(f"{a.name} {a.label_name(self.faces[a.name].iloc[row])}" for a in self.attributes.values())
         self.text.value = "<br>".join(html.escape(line) for line in (image_id, labels)) + (
             f"<br><b>{html.escape(issue)}</b>: {html.escape(proposal.reason)}"
         )

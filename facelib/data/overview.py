@@ -1,0 +1,75 @@
+"""What a faces table holds: the images, the ages, and where the data are thin."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from facelib.data.pixels import FaceImages
+from facelib.finding import Finding, Findings, listed
+from facelib.schema import AGE, Attribute, all_known, class_attributes
+from facelib.statistics import Estimate, count, rate
+
+THIN = 30  # images; cells with fewer are thin
+SAMPLED = 500  # images whose brightness and colour are measured
+
+
+def faces_findings(
+    faces: pd.DataFrame, rejected: pd.DataFrame, attributes: Iterable[Attribute], label: str = ""
+) -> Findings:
+    """How many faces are used, what they are labelled with, and their ages; `label` is the run's."""
+    names = listed(attribute.name for attribute in attributes)
+    text = f"{len(faces):,} {label or 'faces'} are used, labelled with {names}; {len(rejected):,} items are rejected."
+    findings = Findings([Finding("data.faces", text, count(len(faces), "images"))])
+    if AGE in attributes:
+        years = faces[AGE.name].describe()
+        text = "Ages run from {min:.0f} to {max:.0f} years with a median of {50%:.0f}.".format(**years)
+        findings.append(
+            Finding("data.ages", text, Estimate(years["50%"], np.nan, np.nan, int(years["count"]), "years"))
+        )
+    return findings
+
+
+def cells(faces: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.Series:
+    """Images in each combination of age band and classes, empty ones included, of those with all labels.
+
+    Where no image has all labels, the combinations of the first attribute alone.
+    """
+    if not all_known(faces, attributes).any():
+        attributes = attributes[:1]
+    known = faces[all_known(faces, attributes)]
+    groups = [attribute.groups(known[attribute.name]).rename(attribute.title) for attribute in attributes]
+    return known.groupby(groups, observed=False).size().rename("images")
+
+
+def imbalance_finding(counts: pd.Series, faces: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
+    """How many of `cells`'s combinations are thin, and how far the sizes of classes lie apart."""
+    thin = int((counts < THIN).sum())
+    names = listed(name.lower().replace("age", "age band") for name in counts.index.names)
+    text = f"{thin} of the {len(counts)} cells of {names} hold fewer than {THIN} images."
+    widest = max(class_attributes(attributes), key=lambda attribute: len(attribute.classes), default=None)
+    if widest is not None:
+        shares = widest.groups(faces[widest.name]).value_counts()
+        shares = shares[shares > 0]
+        text += (
+            f" The largest {widest.name} label, {shares.index[0]}, has {shares.iloc[0] / shares.iloc[-1]:.1f} times "
+            f"the images of the smallest, {shares.index[-1]}: an average over all faces says little about small groups."
+        )
+    return Finding("data.imbalance", text, rate(thin, len(counts)))
+
+
+def images_finding(images: FaceImages) -> Finding:
+    """Brightness of a sample, and how many of it are grey images in RGB."""
+    sample = images[np.arange(0, len(images), max(1, len(images) // SAMPLED))]
+    grey = np.ptp(sample.astype(int), axis=3).mean(axis=(1, 2)) < 2
+    text = (
+        f"The images are cached as {images.px} x {images.px} RGB. In a sample of {len(sample)} the mean brightness is "
+        f"{sample.mean():.0f} of 255, and {grey.mean():.1%} hold no colour."
+    )
+    return Finding("data.images", text, rate(int(grey.sum()), len(sample)))
+
+
+def details(counts: pd.Series, faces: pd.DataFrame) -> dict:
+    """What notebook 01 saves beside its findings: thin_cells, and ages where there are any."""
+    ages = {"ages": faces[AGE.name].describe().to_dict()} if AGE.name in faces else {}
+    return {"thin_cells": int((counts < THIN).sum()), **ages}
