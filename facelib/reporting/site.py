@@ -1,4 +1,4 @@
-"""The report of a run: one static site that needs no network to read, whatever names and labels its data hold."""
+"""The report of a run: one static site that needs no network, whatever names and labels its data hold."""
 
 import contextlib
 import os
@@ -23,46 +23,31 @@ from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, writing
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHORT = ("Explore", "Clean", "Train", "Two stages", "Evaluate", "Error clusters", "Explain", "External photos")
-
+SHORT_TITLES = (
+    "Explore", "Clean", "Train", "Two stages", "Evaluate", "Groups", "Error clusters", "Explain", "Photos",
+)  # fmt: skip
+TITLES = dict(zip(NOTEBOOKS, SHORT_TITLES, strict=True))
+# Figures of the front page, in order, by pattern of their files; `{}` stands for the words of the file's name.
 FRONT_FIGURES = {
-    "01_average_faces.png": "Average faces by age band and gender, each over many images",
-    "04_two_stage_errors.svg": "What a two-stage age error can mean: routed, soft, and told the true bin",
+    "01_average_faces.png": "Average faces by group, each over many images",
+    "04_two_stage_errors.svg": "Age error of direct and two-stage prediction; oracle rows know the true bin",
     "05_age_scatter.svg": "Predicted against labelled age",
-    "05_age_bias.svg": "Who is predicted too young or too old",
-    "05_gender_by_age.svg": "Gender accuracy by age band",
-    "05_age_error_by_ethnicity.svg": "Age error by age band and ethnicity label",
-    "07_mean_maps.png": "Mean attribution maps over an average face",
-    "02_copies_disagree.svg": "Copies, and how often their labels disagree",
+    "06_age_bias.svg": "Mean of predicted minus labelled age, by age band",
+    "06_*_by_age.svg": "{}, test split",
+    "06_age_error_by_*.svg": "{}, test split",
+    "08_mean_maps.png": "Mean attribution maps over an average face",
+    "02_copies_disagree.svg": "Copies, and how often their labels differ",
 }
 
 
-def _notebook_body(path: Path) -> str:
-    """An executed notebook as an HTML fragment with its code folded away."""
-    config = Config()
-    config.HTMLExporter.preprocessors = [CoalesceStreamsPreprocessor]
-    exporter = nbconvert.HTMLExporter(
-        config=config,
-        template_name="notebook",
-        extra_template_basedirs=[str(TEMPLATES)],
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
-    try:
-        body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
-    except Exception as error:  # nbformat and nbconvert pass on whatever a damaged notebook makes them stumble over
-        reason = str(error).strip().partition("\n")[0][:200]
-        raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
-    # The one thing in a body that can act and that the page's policy does not forbid: sending the reader elsewhere.
-    return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
-
-
-def _contents(body: str) -> list[dict[str, str]]:
-    """Anchor and text of each second-level heading of a rendered notebook, for its table of contents."""
-    headings = re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', body, re.DOTALL)
-    # The text is escaped again by the template that prints it.
-    plain = [(anchor, unescape(re.sub(r"<[^>]*>", "", text)).rstrip("¶").strip()) for anchor, text in headings]
-    return [{"anchor": unescape(anchor), "text": text} for anchor, text in plain if text]
+def figures_like(run: RunFolder, patterns: dict[str, str] = FRONT_FIGURES) -> dict[str, str]:
+    """The figures of a run that match the patterns, in their order: name of the file, and what it shows."""
+    folder = run.path / "figures"
+    return {
+        path.name: text.format(path.stem[3:].replace("_", " ").capitalize())
+        for pattern, text in patterns.items()
+        for path in sorted(folder.glob(pattern))
+    }
 
 
 def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
@@ -108,61 +93,56 @@ def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
     """Render all pages into an empty folder."""
     # Names and labels come from data: every template escapes what it prints.
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
-    pages = [
-        {"file": f"{path.stem}.html", "number": path.stem[:2], "short": SHORT[NOTEBOOKS.index(path.stem)]}
-        for path in notebooks
-    ]
-    common = {
-        "run": run.name,
-        "pages": pages,
-        "commit": run.params["commit"],
-        "synthetic": run.is_synthetic,
-    }
+    pages = [{"file": f"{path.stem}.html", "number": path.stem[:2], "short": TITLES[path.stem]} for path in notebooks]
+    environment.globals |= {"run": run, "pages": pages, "findings": findings}
+
+    def write(file: str, template: str, **content) -> None:
+        text = environment.get_template(template).render(current=file, **content)
+        (site / file).write_text(text, encoding="utf-8")
+
+    shown, rows = figures_like(run), findings.headline_rows(run)
     (site / "figures").mkdir()
-    figures = []
-    for file, alt in FRONT_FIGURES.items():
-        if (run.path / "figures" / file).exists():
-            shutil.copy(run.path / "figures" / file, site / "figures" / file)
-            # No link to the picture itself: opened alone, an SVG file may run scripts.
-            page = next((page["file"] for page in pages if page["number"] == file[:2]), "index.html")
-            figures.append({"file": file, "alt": alt, "page": page})
-    headline = findings.headline_rows(run)
-    (site / "summary.md").write_text(findings.markdown_summary(headline), encoding="utf-8")
-    rendered = {page["file"][:-5]: page["file"] for page in pages}
-    front = environment.get_template("front.html.j2").render(
-        **common,
-        title="Report",
-        current="index.html",
-        profile=run.profile.name,
-        faces=findings.kind_of_faces(run),
-        answers=[
-            {"question": answer.question, "finding": answer.finding, "details": answer.details,
-             "page": rendered.get(answer.notebook)}
-            for answer in findings.answers(run)
-        ],
-        headline=headline,
-        leaks=run.results().get("splits.leaking_pairs", {}).get("value"),
-        claims=findings.claim_rows(run),
-        data_rows=findings.data_rows(run),
-        figures=figures,
-        provenance=findings.provenance(run),
-    )  # fmt: skip
-    (site / "index.html").write_text(front, encoding="utf-8")
-    template = environment.get_template("notebook_page.html.j2")
-    for number, (path, page) in enumerate(zip(notebooks, pages, strict=True)):
+    for file in shown:
+        shutil.copy(run.path / "figures" / file, site / "figures" / file)
+    write("index.html", "front.html.j2", title=findings.title(run), headline=rows, figures=shown)
+    (site / "summary.md").write_text(findings.markdown_summary(rows), encoding="utf-8")
+    for path, page, before, after in zip(notebooks, pages, [None, *pages], [*pages[1:], None], strict=False):
         body = _notebook_body(path)
-        text = template.render(
-            **common,
-            title=page["short"],
-            current=page["file"],
-            body=body,
-            contents=_contents(body),
-            before=pages[number - 1] if number else None,
-            after=pages[number + 1] if number + 1 < len(pages) else None,
-        )
-        (site / page["file"]).write_text(text, encoding="utf-8")
-    code_colours = HtmlFormatter(style="default").get_style_defs(".highlight")
-    dark_colours = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    dark = f"@media (prefers-color-scheme: dark) {{\n{dark_colours}\n.highlight {{ background: var(--panel); }}\n}}\n"
-    (site / "style.css").write_text(f"{code_colours}\n{dark}{style}", encoding="utf-8")
+        content = {"title": page["short"], "body": body, "contents": _contents(body), "before": before, "after": after}
+        write(page["file"], "notebook_page.html.j2", **content)
+    (site / "style.css").write_text(_style(), encoding="utf-8")
+
+
+def _style() -> str:
+    """The site's style sheet, with the colours of code by day and by night."""
+    day, night = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    night = f"@media (prefers-color-scheme: dark) {{\n{night}\n.highlight {{ background: var(--panel); }}\n}}\n"
+    return f"{day}\n{night}{(TEMPLATES / 'style.css').read_text(encoding='utf-8')}"
+
+
+def _notebook_body(path: Path) -> str:
+    """An executed notebook as an HTML fragment with its code folded away."""
+    config = Config()
+    config.HTMLExporter.preprocessors = [CoalesceStreamsPreprocessor]
+    exporter = nbconvert.HTMLExporter(
+        config=config,
+        template_name="notebook",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+    try:
+        body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
+    except Exception as error:  # of any kind, since nbformat and nbconvert check little of what they read
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
+    # The only active element that the page's policy allows: it sends the reader to another page.
+    return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
+
+
+def _contents(body: str) -> list[dict[str, str]]:
+    """Anchor and text of each second-level heading of a rendered notebook, for its table of contents."""
+    headings = re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', body, re.DOTALL)
+    # The text is escaped again by the template that prints it.
+    plain = [(anchor, unescape(re.sub(r"<[^>]*>", "", text)).rstrip("¶").strip()) for anchor, text in headings]
+    return [{"anchor": unescape(anchor), "text": text} for anchor, text in plain if text]

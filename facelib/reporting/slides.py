@@ -1,50 +1,117 @@
-"""The slides: typeset with typst from a run's results and figures, the same bytes for the same run."""
+"""The slides: typeset with typst from a run's findings and figures, the same bytes for the same run."""
 
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import matplotlib as mpl
 import typst
 
-from facelib.errors import MissingFromRun
+from facelib.finding import Finding
 from facelib.reporting import findings
 from facelib.reporting.site import TEMPLATES
 from facelib.runs import RunFolder, as_written, atomic_path
-from facelib.schema import ATTRIBUTES
+from facelib.schema import NOTEBOOKS
+from facelib.statistics import Estimate
 
-# The headline rows that fit on one slide.
-SLIDE_KEYS = (
-    "age.mae", "age.cs5", "age.mae_le45", "age.mae_gt45", "age.interval_coverage", "gender.accuracy",
-    "gender.accuracy_age5plus", "ethnicity.accuracy", "ethnicity.macro_f1",
-)  # fmt: skip
+TABLE_ROWS = 11  # of metrics, that fit on a slide
+
+
+def _table(rows: list[dict], **titles: str) -> list[list[str]]:
+    """A header and the rows' values as text, by column."""
+    return [list(titles.values()), *([row[column] for column in titles] for row in rows)]
+
+
+def headline_table(run: RunFolder) -> list[list[str]]:
+    """The headline metrics."""
+    titles = {"name": "Metric, test split", "value": "Value", "interval": "95 % interval", "n": "n"}
+    return _table(findings.headline_rows(run)[:TABLE_ROWS], **titles, baseline="No-image baseline")
+
+
+def data_table(run: RunFolder) -> list[list[str]]:
+    """What was wrong with the data."""
+    return _table(findings.data_rows(run), name="What", value="Found")
+
+
+def claims_table(run: RunFolder) -> list[list[str]]:
+    """The tested claims."""
+    titles = {"claim": "Claim of an earlier analysis", "answer": "Answer", "same_ages": "Same ages"}
+    return _table(findings.claim_rows(run), **titles, value="Value", interval="Interval")
+
+
+def coverage_table(run: RunFolder) -> list[list[str]]:
+    """The share of age labels within the 90 % intervals, by age band and kind of interval."""
+    bands: dict[str, dict[str, str]] = {}
+    for row in run.details("05_evaluate").get("coverage_by_age", []):
+        share = Estimate.from_dict(row | {"unit": "share"})
+        band = bands.setdefault(row["group"], {"group": row["group"], "n": f"{share.n:,}"})
+        band[row["kind"]] = str(share)
+    kinds = {kind: f"within, {kind}" for band in bands.values() for kind in band if kind not in ("group", "n")}
+    return _table(list(bands.values()), group="Age label", **kinds, n="n")
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One slide, titled with the first sentence of a finding; without the finding there is none.
+
+    Attributes
+    ----------
+    lead : str
+        The finding's key.
+    points : tuple of str
+        Sentences, or keys of findings, in which `{attribute}` stands for each learned attribute.
+    figures : tuple of str
+        Patterns of files; the first match of each is shown. Where none matches there is no slide.
+    table : callable, optional
+    layout : str
+        `stacked`: figures below each other. `beside`: points beside the figure.
+    """
+
+    lead: str
+    points: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
+    table: Callable[[RunFolder], list[list[str]]] | None = None
+    layout: str = ""
+
+
+METHOD = (
+    "Splits precede all training. Choices are made on validation; intervals are fitted on calibration.",
+    "Intervals are 95 %, by a bootstrap over groups of copies or Wilson's.",
+)
+SLIDES = (
+    Slide("data.faces", ("data.ages", "data.imbalance"), ("01_labels.svg", "01_joint_imbalance.svg"), layout="stacked"),
+    Slide("copies.groups", ("labels.doubted",), table=data_table),
+    Slide("copies.labels_differ", ("split.random",), ("02_copies_disagree.svg",)),
+    Slide("training.gap", ("training.curve",), ("03_training_curves.svg",)),
+    Slide("test.baselines", table=headline_table),
+    Slide("test.age", figures=("05_age_scatter.svg",)),
+    Slide("age.chosen", ("age.heads",), ("04_two_stage_errors.svg",)),
+    Slide("groups.worst", ("groups.age_bias", "groups.same_age_gaps"), ("06_*_by_age.svg",), layout="beside"),
+    Slide("groups.same_ages", ("groups.beyond_chance",), ("06_standardised.svg",)),
+    Slide("claims.answers", ("Intervals are widened for the number of claims.",), table=claims_table),
+    Slide("test.intervals", table=coverage_table),
+    Slide("errors.causes", ("errors.clusters",), ("07_error_map.svg",)),
+    Slide("explain.regions", ("explain.background", "explain.faithful"), ("08_mean_maps.png",)),
+    Slide("photos.crop_scale", figures=("09_crop_scale.svg",)),
+    Slide("split.leaks", ("test.faces", "test.calibration", "photos.ood", *METHOD)),
+)
 
 
 def build_slides(run: RunFolder, out: Path) -> Path:
-    """Typeset the slides of a finished run.
-
-    Parameters
-    ----------
-    run : RunFolder
-        With all notebooks done.
-    out : Path
-        The PDF to write.
+    """Typeset the slides of a finished run into a PDF.
 
     Raises
     ------
     MissingFromRun
-        If a notebook whose results are shown has not run, or the run does not learn all attributes.
+        If a notebook has not run.
     DamagedRun
         If a file of the run is not what facelib writes.
     """
     with as_written(run.path):
-        if absent := findings.absent_attributes(run):
-            raise MissingFromRun(
-                f"the slides speak of {', '.join(ATTRIBUTES)}, and run {run.name!r} has no results for "
-                f"{' and '.join(absent)}: read its report"
-            )
         pages = deck(run)
     with atomic_path(out) as partial:
         typeset(run, pages, output=partial, format="pdf")
@@ -56,13 +123,12 @@ def typeset(run: RunFolder, pages: dict, **options):
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         shutil.copy(TEMPLATES / "slides.typ", root)
-        for slide in pages["slides"]:
-            for figure in slide["figures"]:
-                shutil.copy(run.require(f"figures/{figure}"), root)
+        for figure in (figure for slide in pages["slides"] for figure in slide["figures"]):
+            shutil.copy(run.require(f"figures/{figure}"), root)
         return typst.compile(
             root / "slides.typ",
             root=root,
-            # matplotlib's own font and no other, so that every machine sets the same lines.
+            # matplotlib's own font alone, so that every machine sets the same lines
             font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"],
             ignore_system_fonts=True,
             sys_inputs={"deck": json.dumps(pages)},
@@ -71,177 +137,35 @@ def typeset(run: RunFolder, pages: dict, **options):
         )
 
 
-def _slide(title: str, points=(), figures=(), table=(), stacked: bool = False, beside: bool = False) -> dict:
-    """One slide; `stacked` sets several figures below each other, `beside` many points, smaller, beside one figure."""
-    return {
-        "title": title,
-        "points": list(points),
-        "figures": list(figures),
-        "table": [list(row) for row in table],
-        "stacked": stacked,
-        "beside": beside,
-    }
-
-
-def _with_figures(run: RunFolder, slides: list[dict]) -> list[dict]:
-    """The slides whose figures the run has kept: a picture that might show a reader's own face is not."""
-    present = {path.name for path in (run.path / "figures").iterdir()}
-    kept = [slide for slide in slides if not slide["figures"] or present & set(slide["figures"])]
-    return [{**slide, "figures": [name for name in slide["figures"] if name in present]} for slide in kept]
-
-
 def deck(run: RunFolder) -> dict:
-    """Titles, points, tables and figures of all slides: each title one message that the run's numbers support."""
-    notebooks = ("01_explore", "02_clean", "03_train_multitask", "04_age_two_stage", "05_evaluate_bias")
-    for name in (*notebooks, "06_error_clusters", "07_explain", "08_external_photos"):
-        run.load_metrics(name)  # or else one sentence says which notebook is missing
-    slides = [*_data_slides(run), *_model_slides(run), *_group_slides(run), *_closing_slides(run)]
-    synthetic = "Synthetic faces: these numbers say nothing about people."
-    images = findings.shown(run.results()["data.images"])["value"]
+    """Titles, points, tables and figures of all slides."""
+    for name in NOTEBOOKS:
+        run.load_metrics(name)  # raises where the notebook has not run
+    measured, params = run.findings(), run.params
+    filled = [_filled(run, slide, measured) for slide in SLIDES if slide.lead in measured]
     return {
-        "title": "Age, gender and ethnicity from faces",
-        "subtitle": f"{images} {findings.kind_of_faces(run)}, profile {run.profile.name}",
-        "warning": synthetic if run.is_synthetic else "For research only.",
-        "footer": f"run {run.name}, commit {run.params['commit']}, data {run.params['data']['fingerprint']}"
-        + (f", {run.label}" if run.label else ""),
-        "slides": _with_figures(run, slides),
+        "title": findings.title(run),
+        "subtitle": f"{run.results()['data.images'].text} {findings.faces(run)}, profile {run.settings.profile}",
+        "synthetic": run.is_synthetic,
+        "footer": f"run {run.name}, commit {params['commit']}, data {params['data']['fingerprint']}{run.note}",
+        "slides": [slide for slide in filled if slide],
     }
 
 
-def _data_slides(run: RunFolder) -> list[dict]:
-    """The purpose, the data, and what was wrong with them."""
-    told = {answer.notebook: answer for answer in findings.answers(run)[:2]}
-    explored, clean = findings.details_of(run, "01_explore"), findings.details_of(run, "02_clean")
-    leaks = run.results()["splits.leaking_pairs"]["value"]
-    return [
-        _slide(
-            "For research on data sets and models, not for deciding about a person",
-            [
-                "Not for guessing a sensitive trait of someone either.",
-                "Labels are what annotators saw, not what people are.",
-                "The numbers describe one model on one data set; other photographs are another matter.",
-            ],
-        ),
-        _slide(
-            f"{told['01_explore'].finding[:-1]}; {explored['thin_cells']} cells of the labels hold fewer than 30 faces",
-            figures=["01_labels.svg", "01_joint_imbalance.svg"],
-            stacked=True,
-        ),
-        _slide(
-            told["02_clean"].finding[:-1],
-            table=[["What", "Found"], *([row["name"], row["value"]] for row in findings.data_rows(run))],
-        ),
-        _slide(
-            "How far two labels of one photograph lie apart",
-            [f"A random split lets {clean['random_split_pairs']:.0f} pairs of copies cross; this one lets {leaks}."],
-            figures=["02_copies_disagree.svg"],
-        ),
-    ]
+def _filled(run: RunFolder, slide: Slide, measured: dict[str, Finding]) -> dict | None:
+    """A slide with the run's texts, rows and files; None where the run has not kept its figures.
 
-
-def _model_slides(run: RunFolder) -> list[dict]:
-    """How it was trained, how good it is, and what two stages bring."""
-    results = run.results()
-    value = {key: findings.shown(estimate)["value"] for key, estimate in results.items()}
-    train = findings.details_of(run, "03_train_multitask")
-    baseline = {row["metric"]: findings.shown(row)["value"] for row in
-                findings.details_of(run, "05_evaluate_bias")["baselines"]}  # fmt: skip
-    start = "random" if run.profile.start_weights == "none" else run.profile.start_weights
-    good = next(answer for answer in findings.answers(run) if answer.notebook == "05_evaluate_bias")
-    rows = [["Measure, test split", "Value", "95 % interval", "n", "Without looking"]]
-    for key in SLIDE_KEYS:
-        if f"test.{key}" in results:
-            text = findings.shown(results[f"test.{key}"])
-            rows.append([findings.HEADLINE[key][0], text["value"], text["interval"], text["n"], baseline.get(key, "")])
-    chosen = findings.details_of(run, "04_age_two_stage")["chosen"]
-    return [
-        _slide(
-            f"After {train['epochs']} epochs from {start} weights, the age error is {train['train_mae']:.1f} y in "
-            f"training and {value['validation.age.mae']} on validation",
-            [
-                "The curves are of ages not yet rounded, and that of training is measured while learning, on changed "
-                "pictures; the title is of the finished network, in whole years, on the pictures as they are."
-            ],
-            ["03_training_curves.svg"],
-        ),
-        _slide(good.finding[:-1], table=rows),
-        _slide(f"{value['test.age.cs5']} of the ages are met within five years", figures=["05_age_scatter.svg"]),
-        _slide(
-            f"Two stages: {value['test.age_stages.mae_oracle_bin']} when told the true bin, "
-            f"{value['test.age_stages.mae_routed']} when the network has to find it",
-            [
-                "Only the second can be used: the first looks at the label. Both are of the test split.",
-                f"The figure is of validation, where “{chosen}” won: the age of all other slides.",
-            ],
-            ["04_two_stage_errors.svg"],
-        ),
-    ]
-
-
-def _group_slides(run: RunFolder) -> list[dict]:
-    """For whom it is worse, and how sure it is."""
-    measured, results = findings.details_of(run, "05_evaluate_bias"), run.results()
-    worse = next(answer for answer in findings.answers(run) if answer.question == "For whom is it worse?")
-    claims = [["Claim of an earlier analysis", "Answer", "Same ages", "Value", "Interval"]]
-    claims += [
-        [row["claim"], row["answer"], row["same_ages"], row["value"], row["interval"]]
-        for row in findings.claim_rows(run)
-    ]
-    kinds = list(dict.fromkeys(row["kind"] for row in measured["coverage_by_age"]))
-    held = [["Age label", *(f"held, {kind}" for kind in kinds), "n"]]
-    for group in dict.fromkeys(row["group"] for row in measured["coverage_by_age"]):
-        rows = {row["kind"]: row for row in measured["coverage_by_age"] if row["group"] == group}
-        texts = [findings.with_interval({**rows[kind], "unit": "share"}) if kind in rows else "" for kind in kinds]
-        held.append([group, *texts, f"{next(iter(rows.values()))['n']:,}"])
-    coverage, width = (findings.shown(results[f"test.age.interval_{name}"])["value"] for name in ("coverage", "width"))
-    return [
-        _slide(worse.finding[:-1], worse.details[:-1], ["05_gender_by_age.svg"], beside=True),
-        _slide(
-            f"Claims of an earlier analysis, tested: {findings.claim_counts(run).partition(';')[0]}",
-            ["Differences or a ratio of error rates, or years: the report says which. Intervals for all at once."],
-            table=claims,
-        ),
-        _slide(
-            f"The 90 % age intervals hold {coverage} of the labels and are {width} wide",
-            [
-                "Over all faces 90 % is promised; within one age it is not. "
-                "Plain: one width for all; by predicted age: a width for each third."
-            ],
-            table=held,
-        ),
-    ]
-
-
-def _closing_slides(run: RunFolder) -> list[dict]:
-    """The errors, the maps, other photographs, and what the numbers rest on."""
-    results = run.results()
-    told = {answer.question: answer for answer in findings.answers(run)}
-    trust, looks = told["Can I trust these numbers?"], told["What does it look at?"]
-    doubted = 100 * results["errors.label_doubted"]["value"]
-    wider = findings.shown(results["validation.crop_1.4.age.mae_change"])["value"]
-    return [
-        _slide(
-            f"{doubted:.0f} % of the {results['errors.label_doubted']['n']:,} errors carry a label that other networks "
-            "doubt too",
-            ["Errors: a wrong gender or ethnicity, or among the largest in age; of validation and calibration."],
-            figures=["06_error_map.svg"],
-        ),
-        _slide(
-            f"What it looks at: {looks.finding[0].lower()}{looks.finding[1:-1]}",
-            looks.details[:2],
-            ["07_mean_maps.png"],
-        ),
-        _slide(
-            f"A crop 1.4 times as wide as in training adds {wider} to the age error",
-            ["The same validation faces, cropped tighter and wider; black where the chip ends."],
-            figures=["08_margin.svg"],
-        ),
-        _slide(
-            trust.finding[:-1],
-            [
-                *trust.details,
-                "Splits are made before any training; all choices on validation, intervals fitted on calibration.",
-                "95 % intervals: bootstrap over groups of copies, or Wilson's.",
-            ],
-        ),
-    ]
+    A figure that may show a reader's own face is not kept.
+    """
+    matches = [sorted((run.path / "figures").glob(pattern)) for pattern in slide.figures]
+    figures = [paths[0].name for paths in matches if paths]
+    if slide.figures and not figures:
+        return None
+    title, _, rest = measured[slide.lead].text.partition(". ")
+    points = [rest] if rest else []
+    for point in slide.points:
+        quoted = [finding.text for finding in findings.chosen(measured, (point,), run.learned)]
+        points += [point] if point.endswith(".") else quoted
+    rows = slide.table(run) if slide.table else []
+    filled = {"title": title.removesuffix("."), "points": points, "figures": figures, "table": rows}
+    return filled | {"layout": slide.layout}

@@ -9,10 +9,13 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from facelib.reporting.site import build_report
+from facelib.finding import Finding
+from facelib.reporting import findings
+from facelib.reporting.site import TITLES, build_report, figures_like
 from facelib.runs import RunFolder, start_run, write_text
-from facelib.statistics import Estimate
+from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 
+SMILE = ClassAttribute("smile", classes=("no", "yes"))
 SCRIPT = "<script>alert(1)</script>"
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="20" height="10" fill="#0072B2"/></svg>'
@@ -44,34 +47,13 @@ def write_notebook(path: Path, title: str, outputs: list) -> Path:
 
 
 @pytest.fixture
-def run(empty_runs) -> RunFolder:
-    run = start_run("small", "smoke")
-    run.save_metrics("01_explore", {"data.images": Estimate(320, 320, 320, 320), "data.rejected": Estimate(3, 3, 3, 3)})
-    mae, share = Estimate(4.857, 4.5, 5.2, 1234, "years"), Estimate(0.912, 0.9, 0.93, 1234, "share")
-    claim = {
-        "claim": f"Babies {SCRIPT}",
-        "measure": "error rate",
-        "answer": "cannot tell",
-        "value": 0.01,
-        "low": -0.02,
-        "high": 0.04,
-        "smallest_effect": None,
-        "n": 77,
-    }
-    run.save_metrics(
-        "05_evaluate_bias",
-        {
-            "test.age.mae": mae,
-            "test_cleaned.age.mae": Estimate(4.7, 4.4, 5.0, 1200, "years"),
-            "test.gender.accuracy": share,
-        },
-        claims=[claim],
-        baselines=[
-            {"metric": "age.mae", "baseline": "always 29 years", **Estimate(15.2, 14, 16, 1234, "years").to_dict()}
-        ],
-    )
-    write_text(run.path / "figures" / "01_average_faces.png", "picture")
-    return run
+def run(filled) -> RunFolder:
+    stored = filled.load_metrics("06_groups")
+    claims = [claim | {"claim": f"Babies {SCRIPT}"} for claim in stored["details"]["claims"]]
+    hostile = [Finding("groups.worst", f"Worse for {SCRIPT}.", n=9), Finding("groups.age_bias", "5 % apart.", n=9)]
+    filled.notebook("06_groups").save({}, hostile, **stored["details"] | {"claims": claims})
+    write_text(filled.path / "figures" / "01_average_faces.png", "picture")
+    return filled
 
 
 @pytest.fixture
@@ -82,7 +64,7 @@ def notebooks(run) -> list[Path]:
     folder = run.path / "notebooks"
     return [
         write_notebook(folder / "01_explore.ipynb", "Explore", [display, text]),
-        write_notebook(folder / "05_evaluate_bias.ipynb", "Evaluate", [table]),
+        write_notebook(folder / "05_evaluate.ipynb", "Evaluate", [table]),
     ]
 
 
@@ -94,7 +76,7 @@ def site(run, notebooks) -> dict[str, str]:
 
 
 def test_there_is_a_page_for_each_notebook_and_a_front_page(site, run):
-    assert set(site) == {"index.html", "01_explore.html", "05_evaluate_bias.html"}
+    assert set(site) == {"index.html", "01_explore.html", "05_evaluate.html"}
     assert not [path.name for path in run.path.iterdir() if path.name.startswith(".report")]
 
 
@@ -126,7 +108,7 @@ def test_figures_are_copied_so_that_the_report_can_be_moved(site, run):
 
 
 def test_code_is_folded_away(site):
-    for name in ("01_explore.html", "05_evaluate_bias.html"):
+    for name in ("01_explore.html", "05_evaluate.html"):
         details = re.findall(r"<details class=\"code\">(.*?)</details>", site[name], re.S)
         assert len(details) == 1 and "code that is folded" in details[0]
         assert "code that is folded" not in site[name].replace(details[0], "")
@@ -137,7 +119,7 @@ def test_outputs_stand_outside_the_fold(site):
     explore = re.sub(r"<details.*?</details>", "", site["01_explore.html"], flags=re.S)
     drawing = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', explore)
     assert "<rect" in (base64.b64decode(drawing.group(1)).decode() if drawing else explore)
-    assert "12.5" in re.sub(r"<details.*?</details>", "", site["05_evaluate_bias.html"], flags=re.S)
+    assert "12.5" in re.sub(r"<details.*?</details>", "", site["05_evaluate.html"], flags=re.S)
 
 
 def test_names_and_labels_are_escaped(site):
@@ -158,20 +140,21 @@ def test_a_run_whose_parameters_carry_markup_is_escaped(run, notebooks):
 def test_headline_numbers_carry_unit_interval_n_baseline_and_the_cleaned_value(site):
     row = re.search(r"<tr><th[^>]*>Age: mean absolute error.*?</tr>", site["index.html"], re.S).group()
     cells = re.findall(r">([^<>]+)</", row)
-    assert cells == ["Age: mean absolute error", "4.86 y", "4.50 y to 5.20 y", "1,234", "15.20 y", "4.70 y"]
+    assert cells == ["Age: mean absolute error", "4.86 y", "4.50 to 5.20", "1,234", "15.20 y", "4.70 y"]
     assert "91.2 %" in site["index.html"]
     assert "cannot tell" in site["index.html"]
 
 
 def test_the_summary_is_the_headline_table_in_markdown(site, run):
     lines = (run.path / "report" / "summary.md").read_text(encoding="utf-8").splitlines()
-    assert lines[2] == "| Age: mean absolute error | 4.86 y | 4.50 y to 5.20 y | 1,234 | 15.20 y |"
+    assert lines[2] == "| Age: mean absolute error | 4.86 y | 4.50 to 5.20 | 1,234 | 15.20 y |"
     assert all(line.count("|") == 6 for line in lines)
 
 
 def test_synthetic_results_are_labelled_on_every_page(site, tmp_path, notebooks):
     assert all("Synthetic faces" in text for text in site.values())
     real = start_run("real", "smoke", str(tmp_path))
+    real.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
     front = build_report(real, notebooks)
     assert all("Synthetic faces" not in path.read_text(encoding="utf-8") for path in front.parent.glob("*.html"))
 
@@ -186,18 +169,46 @@ def test_a_rebuilt_report_replaces_the_old_one(run, notebooks):
     assert (run.path / "report" / "index.html").read_bytes() == first
 
 
-def test_a_run_that_has_only_begun_has_a_report(empty_runs):
-    run = start_run("begun", "smoke")
-    page = write_notebook(run.path / "notebooks" / "01_explore.ipynb", "Explore", [])
-    assert "begun" in build_report(run, [page]).read_text(encoding="utf-8")
+def test_a_run_that_has_only_begun_has_a_report(begun):
+    page = write_notebook(begun.path / "notebooks" / "01_explore.ipynb", "Explore", [])
+    assert "run small" in build_report(begun, [page]).read_text(encoding="utf-8")
 
 
-def test_the_front_page_answers_with_the_run_s_numbers(site):
+def test_the_front_page_quotes_findings_and_links_to_their_notebooks(site, run):
     answers = re.search(r'<section class="answers".*?</section>', site["index.html"], re.S).group()
-    questions = re.findall(r"<h2>(.*?)</h2>", answers)
-    assert questions == ["What data?", "How good is the model?", "For whom is it worse?"]  # what this run measured
-    assert "320 synthetic faces" in answers and "4.86 y" in answers and "91.2\u00a0%" in answers
-    assert 'href="05_evaluate_bias.html"' in answers
+    assert re.findall(r"<h2>(.*?)</h2>", answers) == [row.question for row in findings.QUESTIONS]
+    leads = re.findall(r'<p class="finding">(.*?)</p>', answers)
+    texts = [run.findings()[row.lead].text.replace("<", "&lt;").replace(">", "&gt;") for row in findings.QUESTIONS]
+    assert leads == texts and f"<li>{run.findings()['test.age'].text}</li>" in answers
+    assert "<li>5\u00a0% apart.</li>" in answers
+    assert answers.count('href="05_evaluate.html"') == 2 and 'href="06_groups.html"' not in answers  # no such page
+
+
+def test_every_notebook_has_a_short_title():
+    assert list(TITLES) == list(NOTEBOOKS) and len(set(TITLES.values())) == len(TITLES)
+
+
+def test_the_front_page_shows_the_figures_that_a_run_has(begun, notebooks):
+    (begun.path / "figures" / "01_average_faces.png").unlink()
+    for name in ("06_smile_by_age.svg", "06_glasses_by_age.svg", "05_age_scatter.svg", "09_photo.png"):
+        write_text(begun.path / "figures" / name, "picture")
+    shown = figures_like(begun)
+    assert list(shown) == ["05_age_scatter.svg", "06_glasses_by_age.svg", "06_smile_by_age.svg"]
+    assert shown["06_smile_by_age.svg"].startswith("Smile by age")
+    page = build_report(begun, notebooks).read_text(encoding="utf-8")
+    assert re.findall(r'<a href="([^"]*)"><img src="figures/([^"]*)"', page) == [
+        ("05_evaluate.html", "05_age_scatter.svg"),
+        ("index.html", "06_glasses_by_age.svg"),
+        ("index.html", "06_smile_by_age.svg"),
+    ]
+
+
+def test_a_run_of_another_attribute_has_its_own_front_page(begun, fill, notebooks):
+    begun.set_attributes((SMILE,), (SMILE,))
+    page = build_report(fill(begun), notebooks).read_text(encoding="utf-8")
+    text = re.sub(r"<style.*?</style>|<[^>]*>", " ", page)
+    assert "Smile from faces" in text and "Text of test.smile." in text
+    assert not re.search("gender|ethnicity", text, re.IGNORECASE)
 
 
 def test_a_page_lists_its_sections_and_its_neighbours(run):
