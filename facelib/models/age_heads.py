@@ -1,7 +1,7 @@
 """Ways to learn age from the same saved features: one linear layer each, with its loss and how it is decoded.
 
-The features are those of changed training images (`changed_features`), so that no head sees the very features that the
-network has learned by heart. They are not fresh for all that: the network saw these people.
+The features are those of augmented training images (`augmented_features`), because the network has memorised the images
+as they are. The network has still seen these identities.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,10 @@ from torch import nn
 
 from facelib.data.pixels import FaceImages
 from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
-from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
+from facelib.models.augmentation import BatchRandom, augment
+from facelib.models.heads import age_quantile
 from facelib.models.losses import age_losses
-from facelib.models.network import PREDICT_BATCH, age_quantile, as_tensor, pick_device
+from facelib.models.network import PREDICT_BATCH, as_tensor, pick_device
 from facelib.models.training import has_fast_bfloat16
 from facelib.schema import MAX_AGE
 
@@ -30,7 +31,7 @@ MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05
 
 
 @torch.no_grad()
-def changed_features(
+def augmented_features(
     network: nn.Module, images: FaceImages | np.ndarray, rows: np.ndarray, views: int, seed: int
 ) -> np.ndarray:
     """Features of some images, each changed at random as a long training would change it.
@@ -57,11 +58,11 @@ def changed_features(
         parts = []
         for start in range(0, len(rows), PREDICT_BATCH):
             batch = as_tensor(images[rows[start : start + PREDICT_BATCH]]).to(device)
-            draws = Draws(torch.Generator().manual_seed((seed * 1_009 + view) * 10_000_019 + start), len(batch))
-            changed = augment(batch, draws, AUGMENTATIONS["faces"])
+            generator = torch.Generator().manual_seed((seed * 1_009 + view) * 10_000_019 + start)
+            augmented = augment(batch, BatchRandom(generator, len(batch)))
             # Kept in half precision anyway, and almost twice as fast.
             with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16()):
-                parts.append(backbone(changed).half().cpu().numpy())
+                parts.append(backbone(augmented).half().cpu().numpy())
         found.append(np.concatenate(parts))
     backbone.to("cpu")
     return np.stack(found)
@@ -89,7 +90,7 @@ def _entropy(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
 
 def _soft_labels(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
     """Soft labels as of the multitask network, without opinions; see `age_losses`."""
-    return age_losses({"age_logits": logits}, ages, 20.0)
+    return age_losses(logits, ages, 20.0)
 
 
 def _mean_variance(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:

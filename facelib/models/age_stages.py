@@ -4,7 +4,6 @@ Heads fitted to saved features of the training images see features that the netw
 second stage look better than it is. So both stages are fine-tuned together with the backbone, on augmented images.
 """
 
-import dataclasses
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.special import softmax
 from torch import nn
 
-from facelib.config import Profile
+from facelib.config import Settings
 from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError
 from facelib.models.batches import Batches
 from facelib.models.losses import known_mean
-from facelib.models.network import Backbone, FaceNet, softmax
-from facelib.models.training import FaceModule, fit
+from facelib.models.network import Backbone, FaceNet
+from facelib.models.training import FaceModule, fit_in_folder
 from facelib.schema import MAX_AGE
 
 
@@ -145,6 +145,8 @@ class AgeStagesNet(nn.Module):
         See `StageHeads`.
     """
 
+    attributes: tuple = ()  # it predicts bins, of one attribute alone
+
     def __init__(self, backbone: dict | None = None, edges=(30.0,), medians=(20.0, 45.0)):
         super().__init__()
         self.backbone = Backbone(**(backbone or {}))
@@ -171,7 +173,7 @@ def train_age_stages(
     ages: np.ndarray,
     train_rows: np.ndarray,
     validation_rows: np.ndarray,
-    profile: Profile,
+    settings: Settings,
     folder: Path,
 ) -> tuple[AgeStagesNet, pd.DataFrame]:
     """Fine-tune both stages from the multitask network's backbone.
@@ -184,31 +186,28 @@ def train_age_stages(
     ages : float array of shape (n,)
         Years by row of `images`, nan where unknown.
     train_rows, validation_rows : int arrays
-    profile : Profile
-        age_bins, stage_epochs.
+    settings : Settings
     folder : Path
-        For checkpoints and log.
+        See `fit_in_folder`.
 
     Returns
     -------
     AgeStagesNet
-        With the last (averaged) weights, or those of the epoch with the lowest validation loss; see `fit`.
+        With the last (averaged) weights, or those of the epoch with the lowest validation loss; see `fit_in_folder`.
     DataFrame
         Losses by epoch.
     """
     training_ages = ages[train_rows][np.isfinite(ages[train_rows])]
-    edges = age_bin_edges(training_ages, profile.age_bins)
+    edges = age_bin_edges(training_ages, settings.stages.age_bins)
     medians = bin_medians(training_ages, edges)
-    torch.manual_seed(profile.seed)
+    torch.manual_seed(settings.seed)
     network = AgeStagesNet(start.backbone.config(), edges.tolist(), medians.tolist())
     network.backbone.load_state_dict(start.backbone.state_dict())
     labels = stage_labels(ages, edges)
-    # A fifth of the full rate, at the full edge, images changed as much as in a long training: the backbone is to
-    # adapt, neither to start over nor to learn the training images by heart.
-    setting = dataclasses.replace(profile, low_px_share=0.0, augmented_epochs=1)
-    module = FaceModule(network, network.heads.losses, setting, profile.stage_epochs, profile.learning_rate / 5)
-    history = fit(module, Batches(images, labels), train_rows, validation_rows, folder)
-    return network, history
+    # A fifth of the learning rate and full augmentation: the backbone adapts, without starting over or memorising.
+    training, epochs = settings.training.model_copy(update={"augmented_epochs": 1}), settings.stages.stage_epochs
+    module = FaceModule(network, network.heads.losses, training, settings.seed, epochs, training.learning_rate / 5)
+    return network, fit_in_folder(module, Batches(images, labels), train_rows, validation_rows, folder)
 
 
 def stage_labels(ages: np.ndarray, edges: np.ndarray) -> pd.DataFrame:
@@ -231,7 +230,7 @@ def route(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
         p_bin_0 ..., age_bin_0 ... (each bin's regressor), predicted_bin, age_routed (the likeliest bin's regressor),
         age_soft (all, weighted by the bins' probabilities); ages in years.
     """
-    probabilities = softmax(outputs["bin_logits"].astype(float))
+    probabilities = softmax(outputs["bin_logits"].astype(float), axis=1)
     predicted = probabilities.argmax(axis=1)
     table = pd.DataFrame(probabilities, columns=[f"p_bin_{k}" for k in range(probabilities.shape[1])])
     for k, ages in enumerate(outputs["bin_ages"].T):

@@ -1,4 +1,4 @@
-"""Random changes of training images, drawn per image and applied to a whole batch at once."""
+"""Random augmentation of training images, drawn per image and applied to a whole batch at once."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True)
 class Limits:
-    """How far images are changed at most; all are flipped with a chance of one half."""
+    """The largest changes; every image is flipped with a probability of one half."""
 
     rotation: float = 0.0  # degrees
     shift: float = 0.0  # of the edge
@@ -30,8 +30,8 @@ AUGMENTATIONS = {
 }
 
 
-class Draws:
-    """Random numbers of a batch, of which each of several processes takes its own images' share.
+class BatchRandom:
+    """Random numbers of a batch; each of several processes takes those of its images.
 
     Parameters
     ----------
@@ -51,24 +51,24 @@ class Draws:
         return torch.rand(self.n * self.world, generator=self.generator)[self.rank :: self.world] * (high - low) + low
 
 
-def _affine_grid(size: torch.Size, draws: Draws, limits: Limits, strength: torch.Tensor) -> torch.Tensor:
+def _affine_grid(size: torch.Size, random: BatchRandom, limits: Limits, strength: torch.Tensor) -> torch.Tensor:
     """Sampling grid (n, H, W, 2) of a random flip, rotation, zoom and shift of each image."""
-    angle = torch.deg2rad(draws.uniform(-limits.rotation, limits.rotation)) * strength
-    zoom = 1 + draws.uniform(-limits.zoom, limits.zoom) * strength
-    flip = torch.where(draws.uniform() < 0.5, -1.0, 1.0)
-    shift = [draws.uniform(-2 * limits.shift, 2 * limits.shift) * strength for _ in range(2)]
+    angle = torch.deg2rad(random.uniform(-limits.rotation, limits.rotation)) * strength
+    zoom = 1 + random.uniform(-limits.zoom, limits.zoom) * strength
+    flip = torch.where(random.uniform() < 0.5, -1.0, 1.0)
+    shift = [random.uniform(-2 * limits.shift, 2 * limits.shift) * strength for _ in range(2)]
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     matrix = torch.stack([cos * flip, -sin, shift[0], sin * flip, cos, shift[1]], dim=1).view(-1, 2, 3)
     return F.affine_grid(matrix, list(size), align_corners=False)
 
 
-def _erase(images: torch.Tensor, draws: Draws, p: float) -> torch.Tensor:
+def _erase(images: torch.Tensor, random: BatchRandom, p: float) -> torch.Tensor:
     """Blank one rectangle of a sixteenth to a fifth of the area in a share p of the images."""
     height, width = images.shape[2:]
-    area = draws.uniform(1 / 16, 1 / 5)
-    ratio = torch.exp(draws.uniform(-math.log(2), math.log(2)))
+    area = random.uniform(1 / 16, 1 / 5)
+    ratio = torch.exp(random.uniform(-math.log(2), math.log(2)))
     half_h, half_w = (area * ratio).sqrt() / 2, (area / ratio).sqrt() / 2
-    y, x, hit = draws.uniform(), draws.uniform(), draws.uniform() < p
+    y, x, hit = random.uniform(), random.uniform(), random.uniform() < p
     rows = (torch.arange(height) + 0.5) / height
     columns = (torch.arange(width) + 0.5) / width
     inside = ((rows - y[:, None]).abs() < half_h[:, None])[:, :, None] & (
@@ -79,14 +79,17 @@ def _erase(images: torch.Tensor, draws: Draws, p: float) -> torch.Tensor:
 
 
 def augment(
-    images: torch.Tensor, draws: Draws, limits: Limits = AUGMENTATIONS["faces"], strength: torch.Tensor | None = None
+    images: torch.Tensor,
+    random: BatchRandom,
+    limits: Limits = AUGMENTATIONS["faces"],
+    strength: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Flip, rotate, zoom, shift, re-light, grey and partly blank each image at random.
 
     Parameters
     ----------
     images : float tensor (n, 3, H, W), 0 to 1
-    draws : Draws
+    random : BatchRandom
     limits : Limits
     strength : float tensor (n,), optional
         Factor of rotation, zoom, shift and light of each image; 1 without it.
@@ -101,12 +104,12 @@ def augment(
     def by_image(values: torch.Tensor) -> torch.Tensor:
         return values.view(-1, 1, 1, 1).to(device)
 
-    grid = _affine_grid(images.shape, draws, limits, strength).to(device)
+    grid = _affine_grid(images.shape, random, limits, strength).to(device)
     images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    contrast = by_image(1 + draws.uniform(-limits.contrast, limits.contrast) * strength)
-    brightness = by_image(1 + draws.uniform(-limits.brightness, limits.brightness) * strength)
+    contrast = by_image(1 + random.uniform(-limits.contrast, limits.contrast) * strength)
+    brightness = by_image(1 + random.uniform(-limits.brightness, limits.brightness) * strength)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * contrast + mean * brightness
-    grey = by_image(draws.uniform() < limits.p_grey)
+    grey = by_image(random.uniform() < limits.p_grey)
     images = torch.where(grey, images.mean(dim=1, keepdim=True), images)
-    return _erase(images.clamp(0, 1), draws, limits.p_erase)
+    return _erase(images.clamp(0, 1), random, limits.p_erase)

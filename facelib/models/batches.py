@@ -1,7 +1,7 @@
-"""Whole batches from the pixel cache, in an order that seed and epoch fix."""
+"""Whole batches from the pixel cache, in an order fixed by seed and epoch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,7 @@ from torch import distributed
 from torch.utils.data import Dataset, Sampler
 
 from facelib.data.pixels import FaceImages
-from facelib.models.network import as_tensor
-from facelib.schema import UNKNOWN, age_band
+from facelib.schema import Attribute
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -21,28 +20,33 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def rarity(labels: pd.DataFrame) -> np.ndarray:
-    """How rare each face's age band and ethnicity are: float (n,), 1 on average.
+def as_tensor(images: np.ndarray) -> torch.Tensor:
+    """uint8 (n, px, px, 3) to float32 (n, 3, px, px), 0 to 1, in channels-last memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
 
-    Mean over the two of n / (classes * count), the weight that would give every class the same share; 1 where the label
-    is unknown.
+
+def class_weights(labels: pd.DataFrame, attributes: Iterable[Attribute]) -> np.ndarray:
+    """Inverse frequency of each face's groups (age band, classes): float (n,), 1 on average.
+
+    Mean over the attributes of n / (groups * count), the weight that would give every group the same share; 1 where
+    the label is unknown.
     """
     total = np.zeros(len(labels))
-    bands = pd.Series(age_band(labels["age"])).astype(object)
-    for classes in (bands, labels["ethnicity"].reset_index(drop=True).replace(UNKNOWN, np.nan)):
-        counts = classes.value_counts()
-        total += (counts.sum() / (len(counts) * classes.map(counts))).fillna(1.0).to_numpy(float)
+    for attribute in attributes:
+        groups = attribute.groups(labels[attribute.name]).astype(object)
+        counts = groups.value_counts()
+        total += (counts.sum() / (len(counts) * groups.map(counts))).fillna(1.0).to_numpy(float)
     return total / total.mean()
 
 
 class Batches(Dataset):
-    """Whole batches by their rows: image, row, and each column of `labels`.
+    """Whole batches by their rows: image, row, and one float column per column of `labels`.
 
     Parameters
     ----------
     images : FaceImages
     labels : DataFrame
-        Numbers, by row of `images`; nan and -1 are unknown.
+        A column per attribute, by row of `images`; nan and -1 are unknown.
     image_ids : array of str, optional
         By row of `images`, for messages.
     """

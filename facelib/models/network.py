@@ -1,7 +1,8 @@
-"""The multitask network: one ResNet with an age, a gender and an ethnicity head."""
+"""The multitask network: one ResNet with an output layer for each attribute."""
 
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from torch import nn
 
 from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError
+from facelib.models.batches import as_tensor
+from facelib.models.heads import HEADS
+from facelib.models.losses import is_known, known_mean
 from facelib.runs import runs_root
-from facelib.schema import ETHNICITIES, MAX_AGE
+from facelib.schema import MAX_AGE, Attribute, YearsAttribute, attribute_from_dict
 
 ARCHITECTURES = {
     "resnet18": (torchvision.models.resnet18, torchvision.models.ResNet18_Weights.IMAGENET1K_V1),
@@ -35,42 +39,9 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def as_tensor(images: np.ndarray) -> torch.Tensor:
-    """uint8 (n, px, px, 3) to float32 (n, 3, px, px), 0 to 1, in channels-last memory."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-
-
 def scale(images: torch.Tensor, px: int) -> torch.Tensor:
     """Images (n, 3, H, W) scaled to edge px without aliasing."""
     return F.interpolate(images.float(), (px, px), mode="bilinear", antialias=True, align_corners=False)
-
-
-def age_quantile(logits: torch.Tensor, share: float) -> torch.Tensor:
-    """The age below which a share of a distribution over the years 0, 1, ... lies.
-
-    At one half it is the median, the number that minimises the expected absolute error. The chance of a year is spread
-    evenly over the year around it, so that quantiles move smoothly.
-
-    Parameters
-    ----------
-    logits : float tensor (n, years)
-    share : float
-
-    Returns
-    -------
-    float tensor (n,), years
-
-    Examples
-    --------
-    >>> age_quantile(torch.log(torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])), 0.5).tolist()
-    [1.0, 0.5]
-    """
-    chance = logits.float().softmax(dim=1)
-    reached = chance.cumsum(dim=1)
-    year = (reached < share).sum(dim=1, keepdim=True).clamp(max=logits.shape[1] - 1)
-    own = chance.gather(1, year)
-    below = reached.gather(1, year) - own
-    return (year - 0.5 + (share - below) / own.clamp(min=1e-12))[:, 0].clamp(min=0)
 
 
 class Backbone(nn.Module):
@@ -116,12 +87,12 @@ class Backbone(nn.Module):
         return {"architecture": self.architecture, "stem": self.stem, "input_px": self.input_px, "grey": self.grey}
 
     def load_start_weights(self, start: str) -> None:
-        """Load `imagenet` (torchvision's download), a state dict in a file, the model of a run, or nothing for `none`.
+        """Load `imagenet` (torchvision's download), a state dict in a file, a run's model, or nothing for `none`.
 
         Raises
         ------
         StartWeightsError
-            If the download or the file fails; the message says how to go on without.
+            If the download or the file fails; the message says how to train without.
         """
         if start == "none":
             return
@@ -141,35 +112,35 @@ class Backbone(nn.Module):
                 f"start weights {start!r} cannot be loaded ({type(error).__name__}: {reason}): "
                 "give a local file or the name of a run, or start_weights none to train from scratch"
             ) from error
-        own = self.resnet.state_dict()
-        fitting = {key: value for key, value in state.items() if key in own and value.shape == own[key].shape}
+        wanted = self.resnet.state_dict()
+        fitting = {key: value for key, value in state.items() if key in wanted and value.shape == wanted[key].shape}
         # A deeper network's first blocks would fit a shallower one's.
-        surplus = {key for key in state if key.startswith("layer")} - set(own)
-        if set(fitting) != set(own) or surplus:
+        surplus = {key for key in state if key.startswith("layer")} - set(wanted)
+        if set(fitting) != set(wanted) or surplus:
             raise StartWeightsError(
-                f"start weights {start!r} fit {len(fitting)} of {len(own)} tensors of {self.architecture}, with "
-                f"{len(surplus)} to spare: they belong to another architecture"
+                f"start weights {start!r} fit {len(fitting)} of {len(wanted)} tensors of {self.architecture}, with "
+                f"{len(surplus)} left over: they belong to another architecture"
             )
         self.resnet.load_state_dict(fitting)
 
 
 class FaceNet(nn.Module):
-    """One backbone with an age, a gender and an ethnicity output.
+    """One backbone with an output layer for each attribute; see `facelib.models.heads`.
 
     Parameters
     ----------
+    attributes : iterable of Attribute
     architecture, stem, input_px, grey
         See `Backbone`.
-    age_head : str
-        `distribution`: logits of the years 0 to 116, decoded by the median. `linear`: one number.
-    age_mean, age_std : float
-        Years; a linear age output is in units of `age_std` around `age_mean`.
+    age_head, age_mean, age_std
+        See `YearsHead`.
     dropout : float
         Share of the features left out in training.
     """
 
     def __init__(
         self,
+        attributes: Iterable[Attribute],
         architecture: str = "resnet18",
         stem: str = "pooled",
         input_px: int = 0,
@@ -180,45 +151,36 @@ class FaceNet(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        self.attributes = tuple(attributes)
         self.backbone = Backbone(architecture, stem, input_px, grey)
-        self.age_head, self.age_mean, self.age_std = age_head, age_mean, age_std
+        self.ages = {"age_head": age_head, "age_mean": age_mean, "age_std": age_std}
         self.dropout = nn.Dropout(dropout)
         width = self.backbone.width
-        self.heads = nn.ModuleDict(
-            {
-                "age": nn.Linear(width, MAX_AGE + 1 if age_head == "distribution" else 1),
-                "gender": nn.Linear(width, 1),
-                "ethnicity": nn.Linear(width, len(ETHNICITIES)),
-            }
-        )
+        self.heads = nn.ModuleDict({a.name: HEADS[a.kind](a, width, *self.ages.values()) for a in self.attributes})
 
     def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Outputs of features (n, width): age (n,) in years, gender logit (n,), ethnicity logits (n, 5).
+        """Outputs of features (n, width): ages (n,) in years, logits (n, classes), each by its attribute's name.
 
-        With a distribution of ages also age_logits (n, 117), and age_spread (n,), half the width of its middle 68 %
+        A distribution of ages has also `age_logits` (n, 117), and `age_spread` (n,), half the width of its middle 68 %
         in years.
         """
-        age = self.heads["age"](features)
-        if self.age_head == "distribution":
-            low, middle, high = (age_quantile(age, share) for share in (0.16, 0.5, 0.84))
-            ages = {"age": middle, "age_spread": (high - low) / 2, "age_logits": age}
-        else:
-            ages = {"age": age[:, 0] * self.age_std + self.age_mean}
-        return ages | {"gender": self.heads["gender"](features)[:, 0], "ethnicity": self.heads["ethnicity"](features)}
+        return {name: value for head in self.heads.values() for name, value in head.outputs(features).items()}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Outputs of images (n, 3, H, W), 0 to 1; see `outputs`."""
         return self.outputs(self.dropout(self.backbone(images)))
 
+    def losses(self, outputs: dict, batch: dict, label_smoothing: float = 0.0) -> dict[str, torch.Tensor]:
+        """Loss of each attribute by name, the mean over the rows of a batch that are labelled with it."""
+        return {
+            name: known_mean(head.losses(outputs, batch[name], label_smoothing), is_known(batch[name]))
+            for name, head in self.heads.items()
+        }
+
     def config(self) -> dict:
         """What the constructor needs to make this network again."""
-        return {
-            **self.backbone.config(),
-            "age_head": self.age_head,
-            "age_mean": self.age_mean,
-            "age_std": self.age_std,
-            "dropout": self.dropout.p,
-        }
+        attributes = [attribute.to_dict() for attribute in self.attributes]
+        return {"attributes": attributes, **self.backbone.config(), **self.ages, "dropout": self.dropout.p}
 
 
 def save_network(network: nn.Module, path: Path, **facts) -> None:
@@ -233,13 +195,18 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
     Raises
     ------
     FacelibError
-        If the file is no network of this kind.
+        If the file is not a network of this kind.
     """
     try:
         with safe_open(path, framework="pt") as opened:
             facts = dict(json.loads((opened.metadata() or {})["config"]))
-        shape = {key: facts.pop(key) for key in list(make().config())}
-        network = make(**shape)
+        wanted = inspect.signature(make).parameters
+        if missing := [key for key in wanted if key not in facts]:
+            raise ValueError(f"its header lacks {', '.join(missing)}")
+        config = {key: facts.pop(key) for key in wanted}
+        if "attributes" in config:
+            config["attributes"] = [attribute_from_dict(stored) for stored in config["attributes"]]
+        network = make(**config)
         network.load_state_dict(
             {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
         )
@@ -256,7 +223,7 @@ def predict_outputs(network: nn.Module, images: FaceImages | np.ndarray, flip: b
     Parameters
     ----------
     network : nn.Module
-        Has `backbone` and `outputs`.
+        Has `backbone`, `outputs` and `attributes`.
     images : FaceImages, or uint8 array (n, px, px, 3)
     flip : bool
         Average over the mirror image.
@@ -278,17 +245,7 @@ def predict_outputs(network: nn.Module, images: FaceImages | np.ndarray, flip: b
             collected.setdefault(name, []).append(value.float().cpu().numpy())
     network.to("cpu")
     joined = {name: np.concatenate(parts) for name, parts in collected.items()}
-    if "age" in joined:
-        joined["age"] = joined["age"].clip(0, MAX_AGE)
+    for attribute in network.attributes:
+        if isinstance(attribute, YearsAttribute):
+            joined[attribute.name] = joined[attribute.name].clip(0, MAX_AGE)
     return joined
-
-
-def sigmoid(logit: np.ndarray) -> np.ndarray:
-    """Logistic function."""
-    return 1 / (1 + np.exp(-logit))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
