@@ -21,26 +21,17 @@ CLAIMS = 5
 ASIAN_MEN = "Asian men are called female more often than any other group of men (in source A almost twice as often)"
 SPREAD = "Age error differs across gender and ethnicity groups (in source A by about a year)"
 NO_SPREAD = 0.5  # years; a range certainly below half a year is not "about a year"
-FEWEST = {"men": 10, "old": 10, "spread": 20}  # faces of a group that takes part
+FEWEST, FEWEST_CELL = 10, 20  # faces of a group that takes part
 MALE, ASIAN = GENDER.parse("male"), ETHNICITY.parse("Asian")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One tested claim.
+    """One tested claim: the number that decides it, with its interval widened for the number of claims (Bonferroni).
 
-    Attributes
-    ----------
-    claim, measure : str
-        What is claimed, and the number that decides it.
-    answer : str
-        `found` if the whole interval lies on the claim's side, `not found` if none of the estimate does or the whole
-        interval lies on the other side, else `cannot tell`.
-    value, low, high : float
-        The estimate and its interval, widened for the number of claims (Bonferroni).
-    smallest_effect : float
-        The smallest true value that this n shows with 80 % power.
-    n : int
+    `answer` is `found` if the whole interval lies on the claim's side, `not found` if it lies on the other side or the
+    effect is certainly too small, else `cannot tell`. `smallest_effect` is the smallest true value that this n shows
+    with 80 % power.
     """
 
     claim: str
@@ -117,7 +108,7 @@ def _boys(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
 def _adult_men(known: pd.DataFrame) -> pd.DataFrame:
     """Men from 18 years on of the ethnicity labels that enough of them have."""
     men = known[(known["gender"] == MALE) & (known["age"] >= 18)]
-    return men[men.groupby("ethnicity")["age"].transform("size") >= FEWEST["men"]]
+    return men[men.groupby("ethnicity")["age"].transform("size") >= FEWEST]
 
 
 def _judged_ratio(measure: str, log_ratio: Estimate, confidence: float) -> Claim:
@@ -159,7 +150,7 @@ def _asian_men_standardised(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
 
 def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     groups = [group for _, group in known[known["age"] > 60].groupby(["gender", "ethnicity"])]
-    large = [group for group in groups if len(group) >= FEWEST["old"]]
+    large = [group for group in groups if len(group) >= FEWEST]
     text = "People over 60 are under-predicted for every gender and ethnicity"
     measure = f"least mean under-prediction in {len(large)} groups of 10 and more, of {len(groups)}, years"
     if not large:
@@ -175,7 +166,7 @@ def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
 
 def _large_cells(known: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     """Rows of crossings of gender and ethnicity with enough faces, the code of each crossing, and the age errors."""
-    large = known[known.groupby(["gender", "ethnicity"])["age"].transform("size") >= FEWEST["spread"]]
+    large = known[known.groupby(["gender", "ethnicity"])["age"].transform("size") >= FEWEST_CELL]
     cell = large["gender"] * len(ETHNICITY.classes) + large["ethnicity"]
     return large, cell, (large["age_pred"] - large["age"]).abs()
 

@@ -32,22 +32,9 @@ Verdict = Literal["better", "worse", "cannot tell"]
 class Metric:
     """A headline metric; `{name}`, `{title}` and `{second}` stand for those of an attribute and its second class.
 
-    Attributes
-    ----------
-    key : str
-        Below `test.`.
-    statistic : callable
-        Of the arrays in `columns` of an evaluation frame.
-    more_is_better : bool or None
-        None where neither is.
-    ages : callable, optional
-        Which labelled ages, years, it is computed on.
-    baseline : bool
-        Whether a constant answer can be scored by it.
-    classes : callable, optional
-        For which numbers of classes it is meant.
-    phrase : str
-        What the attribute's finding says of it; `{}` stands for the number.
+    `statistic` takes the arrays in `columns` of an evaluation frame. `ages` chooses the labelled ages, in years, and
+    `classes` the numbers of classes that it is computed for; `more_is_better` is None where neither is. A metric with
+    `baseline` can score a constant answer. `phrase` is its part of the attribute's finding.
     """
 
     key: str
@@ -60,10 +47,6 @@ class Metric:
     baseline: bool = False
     classes: Callable[[int], bool] | None = None
     phrase: str = ""
-
-
-def _coverage(y_true: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    return float(np.mean((low <= y_true) & (y_true <= high)))
 
 
 _ENDS, _BINS = ("{name}_low", "{name}_high"), ("true_bin", "predicted_bin")
@@ -84,8 +67,8 @@ METRICS = {
         Metric("{name}_stages.bin_accuracy", "{title} bin accuracy", metrics.accuracy, SHARE, True, _BINS),
         *(Metric(f"{{name}}_stages.mae_{way}", f"Two-stage {{name}} error, {text}", metrics.mae, YEARS, False,
                  ("{name}", f"{{name}}_{way}")) for way, text in STAGE_WAYS.items()),
-        Metric("{name}.interval_coverage", "{title}: labels within the 90 % intervals", _coverage, SHARE, None,
-               ("{name}", *_ENDS)),
+        Metric("{name}.interval_coverage", "{title}: labels within the 90 % intervals",
+               lambda y, low, high: float(np.mean((low <= y) & (y <= high))), SHARE, None, ("{name}", *_ENDS)),
         Metric("{name}.interval_width", "{title}: width of the 90 % intervals",
                lambda low, high: float(np.mean(high - low)), YEARS, False, _ENDS),
     ),
@@ -247,10 +230,7 @@ def baselines(
 ) -> pd.DataFrame:
     """How good the best constant answer is, which sees no image: the training median, or the most frequent class.
 
-    Returns
-    -------
-    DataFrame
-        metric, baseline, value, low, high, n, unit.
+    Columns: metric, baseline, value, low, high, n, unit.
     """
     rows = []
     for attribute in (attribute for attribute in attributes if attribute.name in train):
@@ -304,11 +284,8 @@ def one_against_rest(
 def ranking_table(frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap) -> pd.DataFrame:
     """Area under the ROC curve and average precision of each class against the rest.
 
-    Returns
-    -------
-    DataFrame
-        attribute, class, n, base_rate (share of the class: the precision of a guess), auc and average_precision, each
-        with _low and _high.
+    Columns: attribute, class, n, base_rate (the share of the class, which a guess reaches as precision), auc and
+    average_precision, each with _low and _high.
     """
     rows = []
     for (attribute, name), (is_class, score, groups) in one_against_rest(frame, attributes).items():
@@ -353,10 +330,7 @@ def calibration_points(
 def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
     """The share of known ages that each kind of interval (lower and upper ends, years) holds, by group.
 
-    Returns
-    -------
-    DataFrame
-        by, group, kind, value (share held), low, high (Wilson), n, width (years, mean).
+    Columns: by, group, kind, value (share held), low, high (Wilson), n, width (years, mean).
     """
     rows = []
     for kind, (low, high) in intervals.items():

@@ -15,14 +15,11 @@ from scipy import sparse
 
 from facelib.evaluation.gaps import SIGNIFICANT
 from facelib.evaluation.groups import compared_rows, grouping_name, large_groups, row_values
-from facelib.finding import Finding
+from facelib.finding import Finding, listed
 from facelib.schema import AGE, Attribute
 from facelib.statistics import Bootstrap
 
 MIN_CELL = 5  # faces; a rate of fewer would enter a standardised one with the weight of its whole band
-# What the age mix does to a gap, and the verb of a sentence.
-ANSWERS = dict(zip(("adds to it", "hides part", "reverses it", "cannot tell"),
-                   ("adds to", "hides part of", "reverses", "is unclear for"), strict=True))  # fmt: skip
 COLUMNS = [f"{way}{end}" for way in ("raw", "standardised", "explained") for end in ("", "_low", "_high")]
 
 
@@ -30,15 +27,8 @@ COLUMNS = [f"{way}{end}" for way in ("raw", "standardised", "explained") for end
 class Resampled:
     """Faces and sums of their values by group and age band, in the sample (first) and in bootstrap samples of it.
 
-    Attributes
-    ----------
-    counts : float array of shape (resamples + 1, groups, bands)
-    sums : float array of shape (measures, resamples + 1, groups, bands)
-    groups : list of str
-    common : bool array of shape (bands,)
-        Bands in which every group has `MIN_CELL` faces.
-    covered : float
-        Share of the faces that lie in these bands.
+    `counts` are (resamples + 1, groups, bands), `sums` (measures, resamples + 1, groups, bands). `common` marks the
+    bands in which every group has `MIN_CELL` faces; `covered` is the share of the faces that lie in these.
     """
 
     counts: np.ndarray
@@ -102,19 +92,17 @@ def standardise(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Raw and standardised numbers of each group, and how much of the gap between groups their age mix explains.
 
-    Groupings by age band are left out, and so are groups below `min_group`.
+    Groupings by age band are left out, and so are groups below `min_group`; bias is not standardised.
 
     Returns
     -------
     rates : DataFrame
-        by, group, metric (of `groups.GROUP_METRICS` without bias), n, covered, and raw and standardised, each with _low
-        and _high.
+        by, group, metric, n, covered, and raw and standardised, each with _low and _high.
     gaps : DataFrame
         by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the difference of
         these two: raw, standardised and explained (raw minus standardised), each with _low and _high. `answer`, of
         what the age mix does to the gap, is `cannot tell` where the interval of explained holds 0; else `reverses it`
-        where that of standardised lies below 0, `adds to it` or `hides part`. No row where fewer than two groups are
-        left.
+        where that of standardised lies below 0, `adds to it` or `hides part`. No row for fewer than two groups.
     """
     rates, gaps, attributes = [], [], tuple(attributes)
     for by in (by for by in groupings if AGE.group_column not in by):
@@ -163,9 +151,9 @@ def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
     """
     p_values = gaps.set_index(["by", "metric"])["p_adjusted"]
     clear = p_values.reindex(pd.MultiIndex.from_frame(explained[["by", "metric"]])).to_numpy() < SIGNIFICANT
-    counts = explained.loc[clear, "answer"].value_counts()
-    answers = ", ".join(f"{verb} {counts.get(answer, 0)}" for answer, verb in ANSWERS.items())
-    text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance; of these the age mix {answers}."
+    answers = listed(f"{answer} ({n})" for answer, n in explained.loc[clear, "answer"].value_counts().items())
+    text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance"
+    text += f". Effect of the age mix on these: {answers}." if clear.any() else "."
     in_years = explained[(explained["metric"] == f"{AGE.name}_mae") & explained["explained_low"].notna()]
     for row in in_years.tail(1).to_dict("records"):
         text += (

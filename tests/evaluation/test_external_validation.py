@@ -1,4 +1,4 @@
-"""A run on another data set: shifts computed by hand, planted copies found, missing labels and age bands said."""
+"""External validation: shifts computed by hand, planted copies found, missing labels and age bands reported."""
 
 import json
 import shutil
@@ -14,14 +14,19 @@ from facelib.data.readers import read_utkface
 from facelib.data.splits import split_faces
 from facelib.errors import MissingFromRun, UnreadableData
 from facelib.evaluation.external_validation import (
+    FaceData,
     band_metrics,
+    compare,
     embedding_shift,
     evaluate_table,
     find_copied,
-    label_mix,
+    label_shift,
     quality_shift,
 )
+from facelib.finding import listed
 from facelib.runs import RunFolder, cache_root, start_run
+from facelib.schema import AGE, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.statistics import Bootstrap
 
 RESULTS = ("copies", "groups", "predictions", "rejected", "results", "shift")
 
@@ -32,16 +37,16 @@ def labels(ages, genders, ethnicities=None) -> pd.DataFrame:
     return pd.DataFrame({"age": ages, "gender": genders, "ethnicity": ethnicities or [-1] * len(ages)}, dtype=float)
 
 
-def test_the_label_mix_is_that_of_known_labels_and_its_distance_the_total_variation():
+def test_the_label_shift_is_that_of_known_labels_and_its_distance_the_total_variation():
     own = labels([3, 20, 20, 40], [0, 0, 0, 1])
     other = labels([20, 40, 40, 40, np.nan], [0, 1, 1, -1, -1], [0] * 5)
-    mix = label_mix(own, other).set_index(["topic", "measure"])
+    shift = label_shift(own, other, UTKFACE_ATTRIBUTES).set_index(["topic", "measure"])
     # 1/4, 2/4, 1/4 against 0, 1/4, 3/4; 3/4 and 1/4 against 1/3 and 2/3.
-    assert mix.loc[("labels: age", "share of 18-29")].tolist() == [0.5, 0.25, 0.5]
-    assert mix.loc[("labels: age", "share of 0-4")].tolist() == [0.25, 0.0, 0.5]
-    male = mix.loc[("labels: gender", "share of male")]
+    assert shift.loc[("labels: age", "share of 18-29")].tolist() == [0.5, 0.25, 0.5]
+    assert shift.loc[("labels: age", "share of 0-4")].tolist() == [0.25, 0.0, 0.5]
+    male = shift.loc[("labels: gender", "share of male")]
     assert male.tolist() == pytest.approx([3 / 4, 1 / 3, 5 / 12])
-    assert "labels: ethnicity" not in mix.index.get_level_values(0)  # the run knows none
+    assert "labels: ethnicity" not in shift.index.get_level_values(0)  # the run knows none
 
 
 def test_the_quality_shift_is_the_largest_gap_of_the_cumulative_distributions():
@@ -53,10 +58,10 @@ def test_the_quality_shift_is_the_largest_gap_of_the_cumulative_distributions():
     assert len(shift) == 2
 
 
-def test_embeddings_of_one_kind_are_not_told_apart_and_moved_ones_are():
+def test_embeddings_of_one_kind_are_not_separated_and_moved_ones_are():
     rng = np.random.default_rng(0)
     own, same, moved = (rng.normal(mean, 1, (150, 6)) for mean in (0, 0, 3))
-    alike, apart = (embedding_shift(own, other, 50, 0) for other in (same, moved))
+    alike, apart = (embedding_shift(own, other, Bootstrap(50)) for other in (same, moved))
     assert alike["auc"].low < 0.6 and alike["distance"].value == pytest.approx(1, abs=0.2)
     assert apart["auc"].value > 0.95 and apart["distance"].low > 2 and apart["distance"].n == 150
 
@@ -67,11 +72,11 @@ def test_the_embedding_distance_is_that_to_the_nearest_own_face_in_units_of_thei
     scaled = [(part - own.mean(axis=0)) / own.std(axis=0) for part in (own, other)]
     within = pairwise_distances(scaled[0]) + np.diag(np.full(40, np.inf))
     expected = pairwise_distances(scaled[1], scaled[0]).min(axis=1).mean() / within.min(axis=1).mean()
-    assert embedding_shift(own, other, 20, 0)["distance"].value == pytest.approx(expected)
+    assert embedding_shift(own, other, Bootstrap(20))["distance"].value == pytest.approx(expected)
 
 
-def test_nothing_is_said_of_a_handful_of_embeddings():
-    assert embedding_shift(np.zeros((50, 4)), np.zeros((9, 4)), 20, 0) == {}
+def test_a_handful_of_embeddings_is_not_measured():
+    assert embedding_shift(np.zeros((50, 4)), np.zeros((9, 4)), Bootstrap(20)) == {}
 
 
 # --- age bands --------------------------------------------------------------------------------------------
@@ -87,11 +92,17 @@ def test_predictions_are_judged_by_the_band_where_the_age_is_not_known():
             "group_id": range(5),
         }
     )
-    found = band_metrics(frame, "transfer", 20, 0)
+    found = band_metrics(frame, "transfer", Bootstrap(20))
     assert found["transfer.age.band_accuracy"].value == pytest.approx(1 / 3)
     assert found["transfer.age.band_mae_least"].value == pytest.approx(13 / 3)
     assert found["transfer.age.band_mae_least"].n == 3
-    assert band_metrics(frame.drop(columns=["age_from", "age_to"]), "transfer", 20, 0) == {}
+    assert band_metrics(frame.drop(columns=["age_from", "age_to"]), "transfer", Bootstrap(20)) == {}
+
+
+def face_data(faces, images, rows, quality=None) -> FaceData:
+    """Some of the small faces, with features of noise."""
+    features = np.random.default_rng(len(rows)).normal(size=(len(rows), 4))
+    return FaceData(faces.iloc[rows].reset_index(drop=True), images.take(np.array(rows)), quality, features)
 
 
 # --- copies -----------------------------------------------------------------------------------------------
@@ -102,11 +113,8 @@ def test_planted_copies_are_found_exact_and_near(small_faces, small_truth):
     near = small_truth[small_truth["copy_kind"] == "reencoded"].iloc[0]
     singles = np.flatnonzero(~small_truth["person"].duplicated(keep=False))
     row = {name: number for number, name in enumerate(faces["image_id"])}
-    own = [*singles[:20], row[near["copy_of"]]]
-    other = [*singles[20:30], singles[0], row[near["image_id"]]]
-    group_id, copied = find_copied(
-        faces.iloc[own], images.take(own), faces.iloc[other].reset_index(drop=True), images.take(other)
-    )
+    own, other = [*singles[:20], row[near["copy_of"]]], [*singles[20:30], singles[0], row[near["image_id"]]]
+    group_id, copied = find_copied(face_data(faces, images, own), face_data(faces, images, other))
     assert len(group_id) == 12 and len(set(group_id)) == 12
     assert copied["image_id"].tolist() == [faces["image_id"][singles[0]], near["image_id"]]
     assert copied["copy_in_run"].tolist() == [faces["image_id"][singles[0]], near["copy_of"]]
@@ -116,111 +124,144 @@ def test_planted_copies_are_found_exact_and_near(small_faces, small_truth):
 # --- the whole --------------------------------------------------------------------------------------------
 
 
+def test_predictions_are_compared_without_a_network(small_faces, small_truth):
+    images, faces = small_faces
+    singles = np.flatnonzero(~small_truth["person"].duplicated(keep=False))
+    quality = pd.DataFrame({"dark": np.linspace(0, 1, 12)})
+    own, other = face_data(faces, images, singles[:12], quality), face_data(faces, images, singles[11:26], quality / 2)
+    age = other.faces["age"]
+    predictions = pd.DataFrame({"age_pred": age + 2.4, "age_low": age - 1, "age_high": age + 1, "age_spread": 1.0})
+    results, tables = compare(own, other, predictions, (AGE,), Bootstrap(20), min_group=3)
+    assert results["transfer.age.mae"].value == 2 and results["transfer.age.mae"].n == 15
+    assert results["transfer_unseen.age.mae"].n == 14 and tables["copies"]["kind"].tolist() == ["exact"]
+    assert results["transfer.age.interval_coverage"].value == 1 and "shift.embedding.auc" in results
+    assert set(tables) == {"shift", "groups", "copies", "predictions"}
+    assert set(tables["groups"]["grouping"]) == {"age_band"} and tables["groups"]["n"].sum() == 15
+    assert (tables["predictions"]["age_pred"] == age + 2).all() and tables["predictions"]["representative"].all()
+    assert set(tables["shift"]["topic"]) == {"labels: age", "quality"}
+
+
 @pytest.fixture
-def run(empty_runs, tiny_network, familiarity, faces_folder) -> RunFolder:
+def run(empty_runs, tiny_network, ood_score, faces_folder) -> RunFolder:
     """A run on the 96 small faces, with an untrained predictor and all tables that are asked of it."""
     from facelib.models.network import predict_outputs, save_network
     from facelib.prediction.calibration import AgeIntervals
-    from facelib.prediction.ood import save_familiarity
-    from facelib.prediction.predictor import Temperatures, save_predictor
+    from facelib.prediction.ood import save_ood
+    from facelib.prediction.predictor import save_predictor
 
     folder = start_run("tiny", "smoke", str(faces_folder))
     source = read_utkface(faces_folder)
     images, faces, _ = cache_faces(source, 48, cache_root())
     folder.update_params(data={"fingerprint": cache_key(source.faces, 48)})
+    folder.set_attributes(source.attributes, source.attributes)
     folder.save_table(faces, "faces")
-    folder.save_table(split_faces(faces, faces.groupby("sha256").ngroup().to_numpy(), 0), "splits")
+    group_id = faces.groupby("sha256").ngroup().to_numpy()
+    folder.save_table(split_faces(faces, group_id, source.attributes, 0), "splits")
     folder.save_table(score_quality(faces, images, find_faces=False, n_jobs=1), "quality")
     folder.save_array(predict_outputs(tiny_network, images)["features"].astype(np.float16), "embeddings")
     checkpoints = folder.path / "checkpoints"
     checkpoints.mkdir()
     save_network(tiny_network, checkpoints / "model.safetensors", image_px=48)
-    save_predictor(checkpoints / "predictor.json", "direct", Temperatures(), AgeIntervals((), (5.0,)), synthetic=True)
-    save_familiarity(familiarity, checkpoints / "familiar.safetensors")
+    temperatures = {"gender": 1.0, "ethnicity": 1.0}
+    save_predictor(checkpoints / "predictor.json", "direct", temperatures, AgeIntervals((), (5.0,)), synthetic=True)
+    save_ood(ood_score, checkpoints / "ood.safetensors")
     return folder
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory):
+def other_faces(tmp_path_factory):
     """40 other synthetic faces, all with different pictures, in a folder of their own."""
     from facelib.synthetic.dataset import write_synthetic_faces
 
-    return write_synthetic_faces(tmp_path_factory.mktemp("strangers"), 40, seed=5, px=48, n_jobs=1)
+    return write_synthetic_faces(tmp_path_factory.mktemp("other"), 40, seed=5, px=48, n_jobs=1)
 
 
 def evaluate(run, data, out, images="") -> tuple[str, dict]:
-    said = "\n".join(evaluate_table(run, str(data), str(images), out, search_faces=False))
-    return said, json.loads((out / "results.json").read_text())["results"]
+    printed = "\n".join(evaluate_table(run, str(data), str(images), out, search_faces=False))
+    return printed, json.loads((out / "results.json").read_text())["results"]
 
 
-def test_other_faces_are_evaluated_with_all_tables(run, strangers, tmp_path):
-    said, results = evaluate(run, strangers, tmp_path / "out")
+def test_other_faces_are_evaluated_with_all_tables(run, other_faces, tmp_path):
+    printed, results = evaluate(run, other_faces, tmp_path / "out")
     assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == sorted(RESULTS)
-    assert "faces: 40, rejected: 0" in said and "0 of 40 (none)" in said
+    assert "faces: 40, rejected: 0" in printed and "0 of 40 (none)" in printed
     assert "transfer_unseen.age.mae" not in results
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    kept = predictions[predictions["kept"]]
-    ages = kept["image_id"].str.split("_").str[0].astype(float)
-    assert results["transfer.age.mae"]["value"] == pytest.approx((kept["age_pred"] - ages).abs().mean())
-    assert results["transfer.age.mae"]["n"] == len(kept) == predictions["group_id"].nunique()
+    rows = predictions[predictions["representative"]]
+    ages = rows["image_id"].str.split("_").str[0].astype(float)
+    assert results["transfer.age.mae"]["value"] == pytest.approx((rows["age_pred"] - ages).abs().mean())
+    assert results["transfer.age.mae"]["n"] == len(rows) == predictions["group_id"].nunique()
     groups = pd.read_csv(tmp_path / "out" / "groups.csv")
     assert set(groups["grouping"]) >= {"age_band", "gender_name", "gender_name x ethnicity_name"}
-    assert groups.loc[groups["grouping"] == "gender_name", "n"].sum() == len(kept)
+    assert groups.loc[groups["grouping"] == "gender_name", "n"].sum() == len(rows)
     assert set(pd.read_csv(tmp_path / "out" / "shift.csv")["topic"]) == {
         "labels: age", "labels: gender", "labels: ethnicity", "quality",
     }  # fmt: skip
 
 
-def test_copies_of_what_the_run_learned_from_are_said_and_left_out_of_a_second_number(run, strangers, tmp_path):
+def test_copies_of_what_the_run_learned_from_are_reported_and_left_out_of_a_second_number(run, other_faces, tmp_path):
     splits = run.load_table("splits").set_index("image_id")["split"]
     learned, tested = (splits.index[splits == name] for name in ("train", "test"))
     data = tmp_path / "data"
-    shutil.copytree(strangers, data)
+    shutil.copytree(other_faces, data)
     for name in (learned[0], tested[0]):  # an image that the run did not learn from is no leak
         shutil.copy(run.params["data"]["path"] + "/" + name, data / name.replace("_2017", "_2099"))
-    said, results = evaluate(run, data, tmp_path / "out")
-    assert "the run learned from: 1 of 42 (1 exact)" in said and "age.mae, without copies" in said
+    printed, results = evaluate(run, data, tmp_path / "out")
+    assert "the run learned from: 1 of 42 (1 exact)" in printed and "age.mae, without copies" in printed
     assert pd.read_csv(tmp_path / "out" / "copies.csv")["copy_in_run"].tolist() == [learned[0]]
     assert results["transfer_unseen.age.mae"]["n"] == results["transfer.age.mae"]["n"] - 1
 
 
 @pytest.mark.parametrize("attribute", ["age", "gender", "ethnicity"])
-def test_a_table_with_one_label_gives_its_numbers_alone(run, strangers, tmp_path, attribute):
-    faces = read_utkface(strangers).faces
+def test_a_table_with_one_label_gives_its_numbers_alone(run, other_faces, tmp_path, attribute):
+    faces = read_utkface(other_faces).faces
     faces[["path", attribute]].to_csv(tmp_path / "one.csv", index=False)
-    said, results = evaluate(run, tmp_path / "one.csv", tmp_path / "out", images=strangers)
+    printed, results = evaluate(run, tmp_path / "one.csv", tmp_path / "out", images=other_faces)
     others = [name for name in ("age", "gender", "ethnicity") if name != attribute]
-    assert f"no labels of {', '.join(others)}: nothing is measured of them" in said
+    assert f"no face is labelled with it: {listed(others)}" in printed
     assert {key.split(".")[1] for key in results if key.startswith("transfer.")} == {attribute}
     groups = pd.read_csv(tmp_path / "out" / "groups.csv")
     assert (groups["n"] > 0).all() and set(groups["grouping"]) == {
         f"{attribute}_{'band' if attribute == 'age' else 'name'}"
     }
-    assert groups["mae"].notna().any() == (attribute == "age")
+    assert ("age_mae" in groups) == (attribute == "age")
 
 
-def test_age_bands_stand_in_for_ages(run, strangers, tmp_path):
-    faces = read_utkface(strangers).faces
+def test_age_bands_stand_in_for_ages(run, other_faces, tmp_path):
+    faces = read_utkface(other_faces).faces
     decade = (faces["age"] // 10 * 10).astype(int)
     table = faces[["path", "gender"]].assign(age=[f"{first}-{first + 9}" for first in decade])
     table.to_csv(tmp_path / "bands.csv", index=False)
-    said, results = evaluate(run, tmp_path / "bands.csv", tmp_path / "out", images=strangers)
-    assert "no labels of age, ethnicity: nothing is measured of them but age bands" in said
+    printed, results = evaluate(run, tmp_path / "bands.csv", tmp_path / "out", images=other_faces)
+    assert "no face is labelled with it: age and ethnicity; age by its bands" in printed
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("image_id")
-    kept = predictions[predictions["kept"]]
-    first = decade.set_axis(faces["image_id"])[kept.index]
-    inside = np.floor(kept["age_pred"] + 0.5).between(first, first + 9)
+    rows = predictions[predictions["representative"]]
+    first = decade.set_axis(faces["image_id"])[rows.index]
+    inside = np.floor(rows["age_pred"] + 0.5).between(first, first + 9)
     assert results["transfer.age.band_accuracy"]["value"] == pytest.approx(inside.mean())
     assert "transfer.age.mae" not in results and "transfer.gender.accuracy" in results
 
 
-def test_what_cannot_be_evaluated_is_refused(run, strangers, tmp_path):
-    names = [path.name for path in strangers.iterdir()]
+def test_what_cannot_be_evaluated_is_refused(run, other_faces, tmp_path):
+    names = [path.name for path in other_faces.iterdir()]
     pd.DataFrame({"path": names, "gender": ""}).to_csv(tmp_path / "none.csv", index=False)
     with pytest.raises(UnreadableData, match=r"none\.csv has no label of age, gender, ethnicity"):
-        evaluate(run, tmp_path / "none.csv", tmp_path / "out", images=strangers)
+        evaluate(run, tmp_path / "none.csv", tmp_path / "out", images=other_faces)
     with pytest.raises(MissingFromRun, match="holds no trained predictor"):
-        evaluate(start_run("begun", "smoke"), strangers, tmp_path / "out")
+        evaluate(start_run("begun", "smoke"), other_faces, tmp_path / "out")
     (tmp_path / "file").touch()
     with pytest.raises(UnreadableData, match=r"--out .* is a file"):
-        evaluate(run, strangers, tmp_path / "file")
+        evaluate(run, other_faces, tmp_path / "file")
+
+
+def test_only_what_the_run_learned_is_measured(run, tiny, other_faces, tmp_path):
+    from facelib.models.network import FaceNet, save_network
+
+    gender = ClassAttribute("gender", classes=("man", "woman", "unclear"))  # of other classes than the faces'
+    save_network(FaceNet((AGE, gender), tiny).eval(), run.path / "checkpoints" / "model.safetensors", image_px=48)
+    run.notebook("05_evaluate").save({"test.age.mae": Bootstrap(5)(np.mean, [4.0, 4.0], unit="years")})
+    printed, results = evaluate(run, other_faces, tmp_path / "out")
+    assert "did not learn it: gender and ethnicity" in printed and "no face is labelled with it: gender" in printed
+    assert {key.split(".")[1] for key in results if key.startswith("transfer.")} == {"age"}
+    line = next(line for line in printed.splitlines() if line.startswith("age.mae "))
+    assert line.endswith(" 4 y")  # the run's own

@@ -168,7 +168,7 @@ def test_only_gaps_beyond_chance_are_counted():
     finding = same_ages_finding(gaps, table)
     assert 0 < len(clear) < len(gaps) and finding.n == len(frame)
     assert finding.text.startswith(f"{len(clear)} of {len(gaps)} gaps")
-    assert f"adds to {(clear['answer'] == 'adds to it').sum()}" in finding.text
+    assert f"adds to it ({(clear['answer'] == 'adds to it').sum()})" in finding.text
     row = gaps[gaps["metric"] == "age_mae"].iloc[-1]
     assert f"{row['explained']:.2f} y ({row['explained_low']:.2f}" in finding.text
     assert same_ages_finding(gaps[:0], table).n == 0
