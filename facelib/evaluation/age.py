@@ -172,11 +172,13 @@ def heads_finding(
 ) -> Finding:
     """Finding age.heads, from a `Comparison` of heads and their ages of augmented training images."""
     mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
-    best, counts = mae.idxmin(), differences.groupby("answer")["method"].size()
+    mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
+    best, answers = mae.idxmin(), differences["answer"].value_counts()
     on_training = metrics.mae(train_ages, metrics.whole_years(trained[best]))
+    better, worse, unclear = (answers.get(name, 0) for name in ("better", "worse", "cannot tell"))
     text = (
-        f"Of {len(differences)} heads on the network's features, compared with its own, "
-        f"{listed(f'{n} {answer}' for answer, n in counts.items())}. The lowest error has {best}: {mae[best]:.2f} "
+        f"Of {len(differences)} heads on the network's features, {better} have a lower error than its own head, {worse} "
+        f"a higher one, and for {unclear} the difference is within chance. The lowest error has {best}: {mae[best]:.2f} "
         f"years on validation and {on_training:.2f} years on augmented training images."
     )
     return Finding("age.heads", text, n=int(errors["n"].iloc[0]))

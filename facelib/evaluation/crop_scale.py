@@ -33,14 +33,15 @@ def zoom_one(predictor: Predictor, photo: np.ndarray, crop: FaceCrop) -> pd.Data
 def zoom_finding(table: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
     """Finding photos.crop: how much the predictions of `zoom_one` vary."""
     ranges = [
-        f"the probabilities of {attribute.name} by up to {np.ptp(attribute.probabilities(table), axis=0).max():.2f}"
+        f"{np.ptp(attribute.probabilities(table), axis=0).max():.2f} in the probabilities of {attribute.name}"
         if isinstance(attribute, ClassAttribute)
-        else f"the predicted {attribute.name} by {np.ptp(attribute.decode(table)):.1f} {attribute.unit}"
+        else f"{np.ptp(attribute.decode(table)):.1f} {attribute.unit} in {attribute.name}"
         for attribute in attributes
     ]
-    ranges.append(f"the out-of-distribution percentile by {np.ptp(table['ood_percentile']):.0f}")
-    zooms = f"{table['zoom'].min():g} to {table['zoom'].max():g}"
-    return Finding("photos.crop", f"From {zooms} times the training crop vary {listed(ranges)}.", n=1)
+    ranges.append(f"{np.ptp(table['ood_percentile']):.0f} points in the out-of-distribution percentile")
+    widths = f"{table['zoom'].min():g} and {table['zoom'].max():g}"
+    text = f"Between {widths} times the training crop, the predictions vary by {listed(ranges)}."
+    return Finding("photos.crop", text, n=1)
 
 
 def sample_faces(run: RunFolder, attributes: Iterable[Attribute], most: int) -> np.ndarray:
@@ -56,8 +57,8 @@ def measures(attributes: Iterable[Attribute]) -> dict[str, tuple[str, str]]:
     columns = {}
     for attribute in attributes:
         is_class = isinstance(attribute, ClassAttribute)
-        name, title, unit = ("accuracy", "accuracy", SHARE) if is_class else ("mae", "mean absolute error", YEARS)
-        columns[f"{attribute.name}_{name}"] = f"{attribute.title}: {title}", unit
+        name, title, unit = ("accuracy", "accuracy", SHARE) if is_class else ("mae", "error", YEARS)
+        columns[f"{attribute.name}_{name}"] = f"{attribute.title} {title}", unit
     return columns | {"out_of_distribution": ("Share out of distribution", SHARE)}
 
 
@@ -109,11 +110,11 @@ def crop_scale_results(study: pd.DataFrame, attributes: Iterable[Attribute]) -> 
     headline, texts = {}, []
     for zoom in (1.0, *REPORTED):
         row = rows.loc[zoom]
-        values = listed(f"{title} {format_value(row[name], unit)}" for name, (title, unit) in shown.items())
-        texts.append(f"{zoom:g} times as wide: {values}")
+        values = [f"{title.lower()} {format_value(row[name], unit)}" for name, (title, unit) in shown.items()]
+        texts.append(f"{f'{zoom:g} times as wide' if zoom in REPORTED else 'As in training'}: {listed(values)}")
         if zoom in REPORTED and "age_change" in row:
             ends = (row[f"age_change{end}"] for end in ("", "_low", "_high"))
             headline[f"validation.crop_{zoom:g}.{AGE.name}.mae_change"] = Estimate(*ends, int(row["n"]), YEARS)
     n = int(study["n"].iloc[0])
-    text = f"Of {n:,} validation faces, cropped as in training and wider. {'. '.join(texts)}."
+    text = f"Validation faces (n = {n:,}) by the width of their crop. {'. '.join(texts)}."
     return headline, Finding("photos.crop_scale", text, headline.get(f"validation.crop_1.4.{AGE.name}.mae_change"), n)

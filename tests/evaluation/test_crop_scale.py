@@ -88,7 +88,7 @@ def test_a_network_of_classes_alone_is_studied(without_age, noise_images):
     study = study_crop_scale(without_age, noise_images, labels, FEW)
     assert list(measures((EXPRESSION,))) == ["expression_accuracy", "out_of_distribution"]
     headline, finding = crop_scale_results(study, (EXPRESSION,))
-    assert headline == {} and finding.n == 10 and "Expression: accuracy" in finding.text
+    assert headline == {} and finding.n == 10 and "expression accuracy" in finding.text
     crop = FaceCrop(noise_images[0], (0, 0, 32), True)
     assert "expression" in zoom_finding(zoom_one(without_age, noise_images[0], crop), (EXPRESSION,)).text
 
@@ -107,7 +107,7 @@ def test_the_variation_of_one_face_by_hand():
     table["p_gender_male"], table["p_gender_female"] = [0.2, 0.45], [0.8, 0.55]
     finding = zoom_finding(table, (AGE, GENDER))
     assert finding.key == "photos.crop"
-    for part in ("0.7 to 1.8", "4.5 years", "0.25", "by 87"):
+    for part in ("0.7 and 1.8", "4.5 years", "0.25", "87 points"):
         assert part in finding.text
 
 
