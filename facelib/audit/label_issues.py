@@ -8,7 +8,7 @@ from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from scipy import ndimage, stats
 
-from facelib.finding import Finding, Findings, capitalised
+from facelib.finding import Finding, Findings, listed
 from facelib.schema import Attribute, ClassAttribute, YearsAttribute
 from facelib.statistics import rate
 
@@ -154,6 +154,6 @@ def doubted_findings(issues: pd.DataFrame) -> Findings:
         for name, part in issues.groupby("attribute", sort=False)
     ]
     several = int((joint_suspicion(issues)["doubted"] > 1).sum())
-    text = f"{capitalised(', '.join(parts))} are doubted by networks that never saw them. "
+    text = f"{listed(parts)} are doubted by networks that never saw them. "
     text += f"{several:,} images have two doubted labels or more."
     return Findings([Finding("labels.doubted", text, rate(int(issues["is_issue"].sum()), len(issues)))])

@@ -129,9 +129,7 @@ def planted_findings(results: dict[str, Estimate]) -> Findings:
     if not lowest:
         return Findings()
     shares = listed(f"{value.text} of {value.n:,} {name} labels" for name, value in lowest.items())
-    text = (
-        f"Of wrong labels that were planted, as many lowest scores hold {shares}; errors of the data count as misses."
-    )
+    text = f"Precision at the number of planted errors: {shares}. Errors that came with the data count as misses."
     n = sum(value.n for value in lowest.values())
     hits = round(sum(value.value * value.n for value in lowest.values() if value.n))
     return Findings([Finding("labels.planted", text, rate(hits, n))])

@@ -62,11 +62,12 @@ def images_finding(images: FaceImages) -> Finding:
     """Brightness of a sample, and how many of it are grey images in RGB."""
     sample = images[np.arange(0, len(images), max(1, len(images) // SAMPLED))]
     grey = np.ptp(sample.astype(int), axis=3).mean(axis=(1, 2)) < 2
+    share = rate(int(grey.sum()), len(sample))
     text = (
         f"The images are cached as {images.px} x {images.px} RGB. In a sample of {len(sample)} the mean brightness is "
-        f"{sample.mean():.0f} of 255, and {grey.mean():.1%} hold no colour."
+        f"{sample.mean():.0f} of 255, and {share.text} hold no colour."
     )
-    return Finding("data.images", text, rate(int(grey.sum()), len(sample)))
+    return Finding("data.images", text, share)
 
 
 def details(counts: pd.Series, faces: pd.DataFrame) -> dict:

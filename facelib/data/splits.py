@@ -9,7 +9,7 @@ import pandas as pd
 from facelib import schema
 from facelib.finding import Finding, Findings
 from facelib.schema import Attribute
-from facelib.statistics import Estimate, count, rate
+from facelib.statistics import Estimate, count, format_value, rate
 
 RANDOM_SPLITS = 20  # draws over which the copies that a random split lets cross are averaged
 
@@ -170,9 +170,12 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
     """
     measured, tested = split_measures(splits), (splits["split"] == "test").to_numpy()
     leaks, within, copied = measured.values()
-    crossing = f"{leaks.text} pairs of copies cross the split, {within.text} of them within what is not tested"
+    text = (
+        f"{leaks.text} pairs of copies cross the split, {within.text} of them between training, validation and "
+        f"calibration. The test split holds {format_value(tested.mean(), 'share')} of the images."
+    )
     findings = [
-        Finding("split.leaks", f"{crossing}. The test split holds {tested.mean():.1%} of the images.", leaks),
+        Finding("split.leaks", text, leaks),
         Finding(
             "split.random",
             f"A random split of the same faces lets {random_pairs:.0f} pairs of copies cross, on average over "

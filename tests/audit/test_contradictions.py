@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.audit.contradictions import contradictions, disagreements, independent_error_rate, label_noise
+from facelib.audit.contradictions import (
+    contradictions,
+    disagreements,
+    independent_error_rate,
+    label_noise,
+    labels_findings,
+)
+from facelib.schema import AGE, UTKFACE_ATTRIBUTES
+from facelib.statistics import Bootstrap
 
 
 def test_contradictions_of_groups_leave_unknown_labels_out():
@@ -18,12 +26,16 @@ def test_contradictions_of_groups_leave_unknown_labels_out():
         },
         index=range(10, 18),
     )
-    table = contradictions(faces, np.array([0, 0, 0, 1, 1, 2, 3, 3])).set_index("group_id")
+    table = contradictions(faces, np.array([0, 0, 0, 1, 1, 2, 3, 3]), UTKFACE_ATTRIBUTES).set_index("group_id")
     assert table.index.tolist() == [0, 1, 3]  # the single row of group 2 cannot contradict itself
     assert table["size"].tolist() == [3, 2, 2]
     assert table["age_range"].tolist() == [5, 0, 1]
     assert table["gender_disagrees"].tolist() == [True, False, False]
     assert table["ethnicity_disagrees"].tolist() == [False, True, False]
+    assert table["contradicts"].tolist() == [True, True, True]
+    ages = contradictions(faces, np.array([0, 0, 0, 1, 1, 2, 3, 3]), [AGE])
+    assert list(ages.columns) == ["group_id", "size", "age_range", "contradicts"]
+    assert ages["contradicts"].tolist() == [True, False, True]
 
 
 @pytest.fixture
@@ -60,24 +72,33 @@ def test_disagreement_is_the_mean_over_all_pairs_of_a_group():
             differ = float(np.mean([gap > 0 for gap in gaps]))
             years = float(np.mean(gaps)) if attribute == "age" else differ
             expected.append((group, attribute, len(labels), pytest.approx(differ), pytest.approx(years)))
-    found = disagreements(faces, group_id)
+    found = disagreements(faces, group_id, UTKFACE_ATTRIBUTES)
     assert list(found.columns) == ["group_id", "attribute", "labels", "differ", "difference"]
     assert list(found.itertuples(index=False, name=None)) == expected
 
 
 def test_nothing_disagrees_without_copies(copies):
-    assert disagreements(copies, np.arange(8)).empty
+    assert disagreements(copies, np.arange(8), UTKFACE_ATTRIBUTES).empty
 
 
 def test_a_photograph_that_is_there_a_hundred_thousand_times_takes_no_more_memory_than_its_rows():
     n = 100_000
     faces = pd.DataFrame({"age": np.tile([20.0, 30.0], n // 2), "gender": 0, "ethnicity": -1})
-    found = disagreements(faces, np.zeros(n, int)).set_index("attribute")
+    found = disagreements(faces, np.zeros(n, int), UTKFACE_ATTRIBUTES).set_index("attribute")
     assert found.loc["age", "difference"] == pytest.approx(5, rel=1e-3) and found.loc["gender", "differ"] == 0
 
 
+def test_the_finding_counts_groups_and_years(copies):
+    conflicts = contradictions(copies, GROUPS, UTKFACE_ATTRIBUTES)
+    (finding,) = labels_findings(conflicts, disagreements(copies, GROUPS, UTKFACE_ATTRIBUTES), UTKFACE_ATTRIBUTES)
+    assert (finding.key, finding.estimate.value, finding.estimate.n) == ("copies.labels_differ", 2 / 3, 3)
+    assert "2 of 3" in finding.text and "2.3 years" in finding.text  # (6 + 0 + 1) / 3
+
+
 def test_noise_by_hand(copies):
-    noise = label_noise(copies, GROUPS, resamples=50).set_index(["attribute", "assumption"])["value"]
+    noise = label_noise(copies, GROUPS, UTKFACE_ATTRIBUTES, Bootstrap(50)).set_index(["attribute", "assumption"])[
+        "value"
+    ]
     assert noise["age", "none"] == pytest.approx((6 + 0 + 1) / 3)
     assert noise["age", "one of two is right"] == pytest.approx(7 / 6)
     assert noise["age", "both err independently"] == pytest.approx(7 / 3 / 2**0.5)
@@ -87,7 +108,7 @@ def test_noise_by_hand(copies):
     assert noise["gender", "both err independently"] == 0.5  # more than half disagree: no better than a coin
     assert noise["gender", "all others are right"] == 2 / 8  # one of 0, 1 and one of 0, 0, 1
     assert noise["ethnicity", "all others are right"] == 1 / 7
-    assert label_noise(copies[:1], GROUPS[:1]).empty
+    assert label_noise(copies[:1], GROUPS[:1], UTKFACE_ATTRIBUTES, Bootstrap(50)).empty
 
 
 @pytest.mark.parametrize(("classes", "error"), [(2, 0.05), (2, 0.3), (5, 0.1), (5, 0.4)])
@@ -106,7 +127,7 @@ def test_normal_age_errors_are_estimated_back():
     truth = rng.uniform(10, 80, 4000).repeat(2)
     error = rng.normal(0, 5, 8000)
     faces = pd.DataFrame({"age": truth + error, "gender": -1, "ethnicity": -1})
-    noise = label_noise(faces, np.arange(4000).repeat(2), resamples=100).set_index("assumption")
+    noise = label_noise(faces, np.arange(4000).repeat(2), UTKFACE_ATTRIBUTES, Bootstrap(100)).set_index("assumption")
     estimate = noise.loc["both err independently"]
     assert estimate["low"] < np.abs(error).mean() < estimate["high"]
 
@@ -115,6 +136,6 @@ def test_each_photograph_counts_once_however_many_copies_it_has():
     labels = [0] * 20 + [1] * 20 + [0, 0] * 30
     faces = pd.DataFrame({"age": np.nan, "gender": labels, "ethnicity": -1})
     group_id = np.array([0] * 40 + [1 + k // 2 for k in range(60)])
-    disagree = label_noise(faces, group_id, resamples=300).iloc[0]
+    disagree = label_noise(faces, group_id, UTKFACE_ATTRIBUTES, Bootstrap(300)).iloc[0]
     assert disagree["n"] == 31 and disagree["value"] == pytest.approx(20 * 20 / (40 * 39 / 2) / 31)
     assert disagree["low"] == 0 and disagree["high"] < 0.1

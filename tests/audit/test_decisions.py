@@ -6,8 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.audit.decisions import COLUMNS, agreed_labels, apply, merge, propose, read, training_labels, write
+from facelib.audit.decisions import (
+    COLUMNS,
+    agreed_labels,
+    apply,
+    merge,
+    propose,
+    read,
+    rows_finding,
+    training_labels,
+    write,
+)
 from facelib.errors import InvalidDecision
+from facelib.schema import UTKFACE_ATTRIBUTES
 
 
 @pytest.fixture
@@ -42,7 +53,7 @@ def proposed(faces) -> pd.DataFrame:
             "is_blur": [False, True, True, False],
         }
     )
-    return propose(faces, np.arange(4), quality, issues)
+    return propose(faces, np.arange(4), UTKFACE_ATTRIBUTES, quality, issues)
 
 
 def decide(*rows) -> pd.DataFrame:
@@ -55,7 +66,7 @@ def edit(table: pd.DataFrame, path, faces, **actions) -> pd.DataFrame:
     for row, action in actions.items():
         table.loc[int(row[1:]), "action"] = action
     table.to_csv(path / "decisions.csv", index=False)
-    return read(path / "decisions.csv", faces)
+    return read(path / "decisions.csv", faces, UTKFACE_ATTRIBUTES)
 
 
 # --- proposals --------------------------------------------------------------------------------------------
@@ -87,17 +98,17 @@ def test_a_person_gets_a_few_of_each_sort_and_the_next_ones_when_these_are_decid
          "is_issue": True}
     )  # fmt: skip
     quality = pd.DataFrame({"image_id": ids, "is_dark": [True] + [False] * 8, "is_grey": True})
-    proposed = propose(faces, np.arange(9), quality, issues)
-    first, _ = merge(proposed, read(tmp_path / "none.csv", faces), limit=2)
+    proposed = propose(faces, np.arange(9), UTKFACE_ATTRIBUTES, quality, issues)
+    first, _ = merge(proposed, read(tmp_path / "none.csv", faces, UTKFACE_ATTRIBUTES), limit=2)
     assert first["image_id"].tolist() == ["8", "7", "0"]  # all are grey: nothing to decide one by one
     second, stale = merge(proposed, first.assign(action="keep"), limit=2)
     assert second["image_id"].tolist() == ["8", "7", "0", "6", "5"] and stale.empty
-    assert propose(faces, np.arange(9), quality)["image_id"].tolist() == ["0"]
+    assert propose(faces, np.arange(9), UTKFACE_ATTRIBUTES, quality)["image_id"].tolist() == ["0"]
 
 
 def test_contradicting_copies_are_proposed_the_label_that_is_most_plausible(quality_of):
     faces, group_id, issues = contradicting()
-    proposed = propose(faces, group_id, quality_of(faces), issues)
+    proposed = propose(faces, group_id, UTKFACE_ATTRIBUTES, quality_of(faces), issues)
     assert proposed[["image_id", "issue", "value"]].to_numpy().tolist() == [
         ["c", "label:gender", "male"], ["b", "label:gender", "male"], ["c", "label:age", "30"],
         ["b", "label:age", "0"],  # 9 years from its copy is no contradiction to settle, but it is doubted
@@ -105,9 +116,9 @@ def test_contradicting_copies_are_proposed_the_label_that_is_most_plausible(qual
     assert proposed["reason"][0] == "labelled female (score 0.1000), and its copy a male"
 
 
-def test_without_networks_somebody_has_to_look_at_every_contradicting_copy(quality_of):
+def test_without_networks_a_person_has_to_look_at_every_contradicting_copy(quality_of):
     faces, group_id, _ = contradicting()
-    proposed = propose(faces, group_id, quality_of(faces))
+    proposed = propose(faces, group_id, UTKFACE_ATTRIBUTES, quality_of(faces))
     assert sorted(proposed[["image_id", "issue", "value"]].to_numpy().tolist()) == [
         [name, issue, ""] for name in "abc" for issue in ("label:age", "label:gender")
     ]
@@ -135,7 +146,7 @@ def quality_of():
 
 
 def test_proposals_change_nothing_until_someone_decides(faces, proposed):
-    changed, used = apply(faces, proposed)
+    changed, used = apply(faces, proposed, UTKFACE_ATTRIBUTES)
     pd.testing.assert_frame_equal(changed, faces)
     assert used.all()
 
@@ -163,15 +174,17 @@ def test_a_decision_that_nothing_asks_for_any_more_is_reported_and_stays_in_forc
     edited = edit(proposed, tmp_path, faces, r0="keep", r1="relabel")
     merged, stale = merge(proposed.iloc[[0, 2]], edited)
     assert stale[["image_id", "issue"]].to_numpy().tolist() == [["a", "label:age"]]
-    assert apply(faces, merged)[0]["age"].iloc[0] == 61
+    assert apply(faces, merged, UTKFACE_ATTRIBUTES)[0]["age"].iloc[0] == 61
 
 
 def test_without_edits_the_proposals_stand_alone(faces, proposed, tmp_path):
-    for edited in (read(tmp_path / "none.csv", faces), edit(proposed, tmp_path, faces)):
+    for edited in (read(tmp_path / "none.csv", faces, UTKFACE_ATTRIBUTES), edit(proposed, tmp_path, faces)):
         merged, stale = merge(proposed, edited)
         assert merged.to_numpy().tolist() == proposed[COLUMNS].to_numpy().tolist() and stale.empty
     merged, stale = merge(proposed.iloc[:0], edit(proposed, tmp_path, faces, r3="drop"))
     assert len(merged) == len(stale) == 1
+    finding = rows_finding(merged, stale)
+    assert finding.key == "decisions.rows" and finding.estimate.value == 1 and "1 decided" in finding.text
     assert list(merged.columns) == COLUMNS
 
 
@@ -197,23 +210,23 @@ def test_a_line_that_cannot_be_carried_out_is_refused_with_its_number(faces, tmp
         'image_id,issue,action,value,reason\na,quality,keep,,"two\nlines"\nzz,quality,,,a proposal\n' + line
     )
     with pytest.raises(InvalidDecision, match=rf"^line 5 of .*decisions\.csv {re.escape(reason)}"):
-        read(path, faces)
+        read(path, faces, UTKFACE_ATTRIBUTES)
 
 
 def test_what_is_no_table_of_decisions_is_refused(faces, tmp_path):
     path = tmp_path / "decisions.csv"
     path.write_text("image_id,action\n")
     with pytest.raises(InvalidDecision, match="has no column issue"):
-        read(path, faces)
+        read(path, faces, UTKFACE_ATTRIBUTES)
     path.write_bytes("image_id,issue,action\nmüller,quality,\n".encode("latin-1"))
     with pytest.raises(InvalidDecision, match="is not UTF-8 text"):
-        read(path, faces)
+        read(path, faces, UTKFACE_ATTRIBUTES)
 
 
 def test_a_spreadsheets_byte_order_mark_and_order_of_columns_do_no_harm(faces, tmp_path):
     path = tmp_path / "decisions.csv"
     path.write_text("\ufeffaction,image_id,issue\nkeep,a,quality\n", encoding="utf-8")
-    assert read(path, faces).to_numpy().tolist() == [["a", "quality", "keep", "", ""]]
+    assert read(path, faces, UTKFACE_ATTRIBUTES).to_numpy().tolist() == [["a", "quality", "keep", "", ""]]
 
 
 def test_decisions_relabel_and_drop_and_leave_the_table_given_alone(faces):
@@ -228,7 +241,7 @@ def test_decisions_relabel_and_drop_and_leave_the_table_given_alone(faces):
         ("c", "quality", "keep", ""),
         ("c", "label:age", "", "99"),
     )
-    changed, used = apply(faces, decisions)
+    changed, used = apply(faces, decisions, UTKFACE_ATTRIBUTES)
     assert used.tolist() == [True, False, True, True]
     assert changed["age"].fillna(-9).tolist() == [61, -9, -9, 50]
     assert changed["gender"].tolist() == [0, 1, 1, -1] and changed["ethnicity"].tolist() == [0, 1, 2, -1]
@@ -238,7 +251,7 @@ def test_decisions_relabel_and_drop_and_leave_the_table_given_alone(faces):
 def test_what_is_written_is_read_back(faces, proposed, tmp_path):
     awkward = proposed[COLUMNS].assign(reason='comma, "quote"').astype(object)
     write(awkward, tmp_path / "decisions.csv")
-    pd.testing.assert_frame_equal(read(tmp_path / "decisions.csv", faces), awkward)
+    pd.testing.assert_frame_equal(read(tmp_path / "decisions.csv", faces, UTKFACE_ATTRIBUTES), awkward)
 
 
 # --- labels to train on -----------------------------------------------------------------------------------
@@ -253,7 +266,7 @@ def test_copies_agree_or_get_the_median_age_and_unknown_classes():
         },
         index=[3, 1, 4, 15, 9, 2],
     )
-    labels = agreed_labels(faces, np.array([5, 5, 5, 8, 8, 0]))
+    labels = agreed_labels(faces, np.array([5, 5, 5, 8, 8, 0]), UTKFACE_ATTRIBUTES)
     assert labels.index.tolist() == [3, 1, 4, 15, 9, 2]
     assert labels.to_numpy().tolist() == [
         [26, 0, -1], [26, 0, -1], [26, 0, -1],  # 20, 26 and 50 years; one ethnicity of three differs
@@ -275,26 +288,26 @@ def test_decisions_change_the_training_split_alone():
         {
             "split": ["train", "train", "test", "test", "train", "calibration"],
             "group_id": [0, 0, 1, 1, 2, 3],
-            "kept": [True, False, True, False, True, True],
+            "representative": [True, False, True, False, True, True],
         }
     )
     decided = pd.DataFrame(
         {"image_id": ["e", "f", "c"], "issue": ["label:age", "quality", "label:age"], "value": ["65", "", "41"],
          "action": ["relabel", "drop", "relabel"], "reason": ""}
     )  # fmt: skip
-    labels, used = training_labels(faces, splits, decided)
+    labels, used = training_labels(faces, splits, decided, UTKFACE_ATTRIBUTES)
     assert labels["age"].tolist() == [25, 25, 40, 50, 65, 70]
     assert labels["gender"].tolist() == [-1, -1, 1, 0, 1, 0]
     assert used.tolist() == [True, False, True, False, True, True]
 
 
-def test_a_dropped_copy_has_no_say_and_another_one_stands_for_the_group():
+def test_a_dropped_copy_has_no_vote_and_another_one_represents_the_group():
     faces = pd.DataFrame(
         {"image_id": list("abc"), "age": [20.0, 60.0, 22.0], "gender": [0, 1, 0], "ethnicity": [1, 1, 1]}
     )
-    splits = pd.DataFrame({"split": "train", "group_id": 0, "kept": [False, True, False]}, index=range(3))
-    labels, used = training_labels(faces, splits, decide(("b", "quality", "drop", "")))
+    splits = pd.DataFrame({"split": "train", "group_id": 0, "representative": [False, True, False]}, index=range(3))
+    labels, used = training_labels(faces, splits, decide(("b", "quality", "drop", "")), UTKFACE_ATTRIBUTES)
     assert used.tolist() == [True, False, False]
     assert labels.loc[0].tolist() == [21, 0, 1]
     everything = decide(*[(name, "quality", "drop", "") for name in "abc"])
-    assert not training_labels(faces, splits, everything)[1].any()
+    assert not training_labels(faces, splits, everything, UTKFACE_ATTRIBUTES)[1].any()

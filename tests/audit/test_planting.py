@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.audit.planting import AGE_ERROR, measure_ranking, plant_errors, ranking_curve, score_ranking
+from facelib.audit.planting import measure_ranking, plant_errors, planted_findings, ranking_curve, score_ranking
+from facelib.schema import PLANTED_AGE_ERROR, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.statistics import Bootstrap
 
 N = 2000
 
@@ -25,11 +27,11 @@ def faces() -> pd.DataFrame:
 
 def test_the_share_asked_for_is_wrong_and_nothing_else_changes(faces):
     before = faces.copy()
-    spoilt, planted = plant_errors(faces, seed=1)
+    spoilt, planted = plant_errors(faces, UTKFACE_ATTRIBUTES, seed=1)
     assert planted.sum().to_dict() == {"age": 60, "gender": 60, "ethnicity": 100}
     for name in planted:
         assert ((spoilt[name] != faces[name]) == planted[name]).all() and spoilt[name].dtype == faces[name].dtype
-    assert (spoilt["age"] - faces["age"])[planted["age"]].abs().eq(AGE_ERROR).all()
+    assert (spoilt["age"] - faces["age"])[planted["age"]].abs().eq(PLANTED_AGE_ERROR).all()
     assert spoilt["age"].between(0, 116).all() and spoilt["ethnicity"].between(0, 4).all()
     assert len(np.unique((spoilt["ethnicity"] - faces["ethnicity"])[planted["ethnicity"]] % 5)) == 4
     pd.testing.assert_frame_equal(faces, before)
@@ -38,19 +40,21 @@ def test_the_share_asked_for_is_wrong_and_nothing_else_changes(faces):
 def test_unknown_labels_are_never_planted(faces):
     faces.loc[faces.index[:1500], ["gender", "ethnicity"]] = -1
     faces.loc[faces.index[:1500], "age"] = np.nan
-    spoilt, planted = plant_errors(faces, seed=1, shares={"gender": 0.5, "age": 0.5, "ethnicity": 0.5})
+    spoilt, planted = plant_errors(
+        faces, UTKFACE_ATTRIBUTES, seed=1, shares={"gender": 0.5, "age": 0.5, "ethnicity": 0.5}
+    )
     assert planted.sum().to_list() == [250, 250, 250] and not planted[:1500].any(axis=None)
     assert (spoilt["gender"][:1500] == -1).all() and spoilt["age"][:1500].isna().all()
 
 
 def test_the_seed_decides(faces):
-    assert plant_errors(faces, 3)[1].equals(plant_errors(faces, 3)[1])
-    assert not plant_errors(faces, 3)[1].equals(plant_errors(faces, 4)[1])
+    assert plant_errors(faces, UTKFACE_ATTRIBUTES, 3)[1].equals(plant_errors(faces, UTKFACE_ATTRIBUTES, 3)[1])
+    assert not plant_errors(faces, UTKFACE_ATTRIBUTES, 3)[1].equals(plant_errors(faces, UTKFACE_ATTRIBUTES, 4)[1])
 
 
 def test_rankings_by_hand():
     wrong = np.array([True, False, True, False, False])
-    found = score_ranking(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), wrong, resamples=50)
+    found = score_ranking(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), wrong, Bootstrap(50))
     assert found["auroc"].value == pytest.approx(5 / 6)  # of six pairs of a wrong and a right label one is swapped
     assert found["average_precision"].value == pytest.approx((1 + 2 / 3) / 2)
     assert found["precision_at_k"].value == 0.5 and found["precision_at_k"].n == 2
@@ -59,7 +63,8 @@ def test_rankings_by_hand():
 def test_the_interval_resamples_copies_together():
     rng = np.random.default_rng(0)
     score, wrong = rng.random(40).repeat(25), (rng.random(40) < 0.3).repeat(25)
-    alone, together = (score_ranking(score, wrong, groups)["auroc"] for groups in (None, np.arange(40).repeat(25)))
+    sides = (None, np.arange(40).repeat(25))
+    alone, together = (score_ranking(score, wrong, Bootstrap(300), groups)["auroc"] for groups in sides)
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
@@ -72,14 +77,25 @@ def test_a_curve_starts_with_all_rows_and_never_has_more_points_than_asked():
 
 
 def test_each_attribute_is_measured_against_its_own_planted_errors(faces):
-    spoilt, planted = plant_errors(faces, seed=1)
+    spoilt, planted = plant_errors(faces, UTKFACE_ATTRIBUTES, seed=1)
     rows = [
         pd.DataFrame({"image_id": faces["image_id"], "attribute": name, "score": 1.0 - planted[name]})
         for name in ("gender", "age")
     ]
     issues = pd.concat(rows).sample(frac=1, random_state=0)  # in any order
-    results, curves = measure_ranking(issues, spoilt, planted, np.arange(N), resamples=20)
-    assert {key: value["value"] for key, value in results.items() if "auroc" in key} == {
+    results, curves = measure_ranking(issues, spoilt, planted, np.arange(N), Bootstrap(20))
+    assert {key: value.value for key, value in results.items() if "auroc" in key} == {
         "age.auroc": 1, "gender.auroc": 1,
     }  # fmt: skip
     assert set(curves["attribute"]) == {"age", "gender"}
+    (finding,) = planted_findings(results)
+    assert (finding.key, finding.estimate.value, finding.estimate.n) == ("labels.planted", 1, 120)
+    assert planted_findings({}) == []
+
+
+def test_an_attribute_of_more_classes_gets_errors_of_its_own():
+    parity = ClassAttribute("parity", classes=("even", "odd", "neither"))
+    faces = pd.DataFrame({"parity": np.arange(300, dtype="int16") % 3})
+    spoilt, planted = plant_errors(faces, [parity], seed=0)
+    assert planted["parity"].sum() == round(parity.planted_share * 300)
+    assert ((spoilt["parity"] != faces["parity"]) == planted["parity"]).all() and spoilt["parity"].between(0, 2).all()

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from facelib.audit.contradictions import contradictions, label_noise
-from facelib.audit.report import readable, summarise
+from facelib.audit.report import headline, readable, summarise
+from facelib.schema import UTKFACE_ATTRIBUTES
+from facelib.statistics import Bootstrap, Estimate
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,8 @@ def summary() -> pd.DataFrame:
         faces,
         pd.DataFrame({"item": ["x.txt"], "reason": ["is no image"]}),
         group_id,
-        contradictions(faces, group_id),
-        label_noise(faces, group_id, resamples=20),
+        contradictions(faces, group_id, UTKFACE_ATTRIBUTES),
+        label_noise(faces, group_id, UTKFACE_ATTRIBUTES, Bootstrap(20)),
         scored,
         issues,
         (1, 4),
@@ -50,16 +52,30 @@ def test_every_topic_is_summed_up(summary):
 def test_people_read_percentages_years_and_counts(summary):
     text = readable(summary).set_index("measure")["value (95 %)"]
     assert text["images used"] == "6"
-    assert text["test images with a copy in training"] == "25.0% (4.6% to 69.9%)"
-    assert text["age: difference of two labels"] == "10.00 years"  # both pairs are ten years apart
-    assert text["flagged: no face found"] == "0.0% (0.0% to 39.0%)"
+    assert text["test images with a copy in training"] == "25.0 % (4.6 to 69.9)"
+    assert text["age: difference of two labels"] == "10 y"  # both pairs are ten years apart
+    assert text["flagged: no face found"] == "0.0 % (0.0 to 39.0)"
 
 
 def test_what_was_not_asked_for_is_left_out():
     faces = pd.DataFrame({"image_id": ["a"], "sha256": ["1"], "age": [np.nan], "gender": [-1], "ethnicity": [-1]})
     alone = np.array([0])
-    table = summarise(
-        faces, pd.DataFrame(), alone, contradictions(faces, alone), label_noise(faces, alone), pd.DataFrame()
-    )
+    noise = label_noise(faces, alone, UTKFACE_ATTRIBUTES, Bootstrap(20))
+    conflicts = contradictions(faces, alone, UTKFACE_ATTRIBUTES)
+    table = summarise(faces, pd.DataFrame(), alone, conflicts, noise, pd.DataFrame())
     assert table["topic"].tolist() == ["data", "data", "copies", "copies", "copies"]
     assert readable(table)["value (95 %)"].iloc[0] == "1"
+
+
+def test_the_headline_holds_copies_flags_and_the_split():
+    faces = pd.DataFrame({"image_id": list("abc"), "sha256": list("112"), "age": [1.0, 2.0, 3.0]})
+    group_id, pairs = np.array([0, 0, 1]), pd.DataFrame({"first": [0], "kind": ["near"]})
+    splits = pd.DataFrame({"split": ["train", "test", "test"], "group_id": group_id})
+    conflicts = pd.DataFrame({"contradicts": [True]})
+    issues = pd.DataFrame({"attribute": "age", "is_issue": [True, True, False]})
+    measured = headline(faces, pairs, group_id, conflicts, splits, issues, {"age.auroc": Estimate(0.9, 0.8, 1, 3)})
+    assert {key: estimate.value for key, estimate in measured.items()} == {
+        "audit.duplicates.exact_groups": 1, "audit.duplicates.near_groups": 1, "audit.contradicting_groups": 1,
+        "audit.label_issues.age": 2, "audit.planted.age.auroc": 0.9, "splits.leaking_pairs": 1,
+        "splits.leaking_pairs_within_training": 0, "splits.copied_test_images": 0.5,
+    }  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from facelib.audit import decisions
 from facelib.data.pixels import FaceImages
 from facelib.reporting.review_panel import ReviewPanel
+from facelib.schema import UTKFACE_ATTRIBUTES
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def path(tmp_path):
 
 
 def actions(path, faces) -> dict:
-    table = decisions.read(path, faces)
+    table = decisions.read(path, faces, UTKFACE_ATTRIBUTES)
     return {(row.image_id, row.issue): (row.action, row.value) for row in table.itertuples()}
 
 
@@ -37,15 +38,15 @@ def click(panel: ReviewPanel, name: str) -> None:
     panel.buttons[name].click()
 
 
-def test_only_what_nobody_decided_is_shown_in_the_files_order(path, faces):
-    panel = ReviewPanel(path, faces)
+def test_only_undecided_proposals_are_shown_in_the_files_order(path, faces):
+    panel = ReviewPanel(path, faces, UTKFACE_ATTRIBUTES)
     assert panel.queue == [("a", "label:gender"), ("b<i>", "quality"), ("b<i>", "label:age")]
     assert panel.current == ("a", "label:gender") and panel.value.value == "female"
     assert "male given, female predicted" in panel.text.value and "Asian" in panel.text.value
 
 
 def test_each_click_is_in_the_file_at_once(path, faces):
-    panel = ReviewPanel(path, faces)
+    panel = ReviewPanel(path, faces, UTKFACE_ATTRIBUTES)
     click(panel, "relabel")
     assert actions(path, faces)["a", "label:gender"] == ("relabel", "female")
     click(panel, "drop")
@@ -58,12 +59,14 @@ def test_each_click_is_in_the_file_at_once(path, faces):
     }  # fmt: skip
     assert panel.current is None and "No proposal is left" in panel.text.value
     assert all(panel.buttons[name].disabled for name in ("keep", "drop", "relabel", "skip"))
-    assert ReviewPanel(path, faces).current is None  # a panel opened anew goes on where this one stopped
+    assert (
+        ReviewPanel(path, faces, UTKFACE_ATTRIBUTES).current is None
+    )  # a panel opened anew goes on where this one stopped
 
 
 def test_undo_makes_a_proposal_of_the_last_decision_again(path, faces):
     before = actions(path, faces)
-    panel = ReviewPanel(path, faces)
+    panel = ReviewPanel(path, faces, UTKFACE_ATTRIBUTES)
     assert panel.buttons["undo"].disabled
     click(panel, "keep")
     click(panel, "skip")
@@ -77,7 +80,7 @@ def test_undo_makes_a_proposal_of_the_last_decision_again(path, faces):
 
 
 def test_a_label_that_cannot_be_is_said_and_not_written(path, faces):
-    panel = ReviewPanel(path, faces)
+    panel = ReviewPanel(path, faces, UTKFACE_ATTRIBUTES)
     for wrong in ("old", ""):
         panel.value.value = wrong
         click(panel, "relabel")
@@ -88,8 +91,8 @@ def test_a_label_that_cannot_be_is_said_and_not_written(path, faces):
 
 
 def test_edits_by_hand_in_between_are_kept(path, faces):
-    panel = ReviewPanel(path, faces)
-    table = decisions.read(path, faces)
+    panel = ReviewPanel(path, faces, UTKFACE_ATTRIBUTES)
+    table = decisions.read(path, faces, UTKFACE_ATTRIBUTES)
     table.loc[table["issue"] == "label:age", ["action", "value"]] = ["relabel", "31"]
     decisions.write(table, path)
     click(panel, "keep")
@@ -100,16 +103,16 @@ def test_edits_by_hand_in_between_are_kept(path, faces):
 
 
 def test_names_are_shown_as_text_and_pictures_only_where_given(path, faces):
-    plain = ReviewPanel(path, faces)
+    plain = ReviewPanel(path, faces, UTKFACE_ATTRIBUTES)
     click(plain, "keep")
     assert "b&lt;i&gt;" in plain.text.value and "<i>" not in plain.text.value
     assert plain.picture.layout.display == "none" and plain.picture.value == b""
     images = FaceImages(np.full((3, 8, 8, 3), 90, np.uint8), np.arange(3))
-    assert bytes(ReviewPanel(path, faces, images).picture.value).startswith(b"\x89PNG")
+    assert bytes(ReviewPanel(path, faces, UTKFACE_ATTRIBUTES, images).picture.value).startswith(b"\x89PNG")
 
 
 def test_without_proposals_there_is_nothing_to_do(tmp_path, faces):
-    panel = ReviewPanel(tmp_path / "none.csv", faces)
+    panel = ReviewPanel(tmp_path / "none.csv", faces, UTKFACE_ATTRIBUTES)
     assert panel.current is None
     click(panel, "keep")
     click(panel, "undo")
