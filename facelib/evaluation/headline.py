@@ -158,14 +158,19 @@ def evaluation_frame(
 
 
 def run_frame(run: RunFolder, used_splits: tuple[str, ...], faces: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The evaluation frame of a run's predictor, with two-stage ages where age is learned.
+    """The evaluation frame of a run's predictor, with two-stage ages once notebook 04 has made them.
 
     `faces` replaces the run's, where other labels are to be used.
+
+    Raises
+    ------
+    MissingFromRun
+        If a table is missing, or the test split is scored before notebook 04 has chosen how to predict age.
     """
     predictions = run.load_table("predictions").query("model == 'predictor'").drop(columns="split")
     predictions = mask_untrained(predictions, run.attributes, run.learned)
     faces, staged = run.load_table("faces") if faces is None else faces, ()
-    if AGE in run.learned:
+    if AGE in run.learned and ("test" in used_splits or run.details("04_age_two_stage")):
         edges = np.array(run.load_metrics("04_age_two_stage")["details"]["edges"])
         staged = run.load_table("age_stages"), edges
     return evaluation_frame(faces, run.load_table("splits"), predictions, used_splits, run.attributes, *staged)

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from facelib.errors import MissingFromRun
 from facelib.evaluation.headline import (
     METRICS,
     age_coverage,
@@ -197,6 +198,11 @@ def test_units_are_years_shares_or_none(headline):
     assert headline["test.gender.auc"].unit == ""
 
 
+def test_five_years_old_are_five_years_and_over(frame):
+    rows = frame[frame["gender"].notna()].head(3).assign(age=[4.0, 5.0, 6.0])
+    assert headline_metrics(rows, [GENDER], "x", Bootstrap(5))["x.gender.accuracy_age5plus"].n == 2
+
+
 def test_an_error_of_a_year_at_45_counts_as_young_and_at_46_as_old(frame):
     two = frame[frame["age"].notna()].head(2).assign(age=[45.0, 46.0], age_pred=[46.0, 48.0], gender=np.nan)
     found = headline_metrics(two, UTKFACE_ATTRIBUTES, "x", Bootstrap(10))
@@ -363,6 +369,10 @@ def test_the_frame_of_a_run_has_its_predictors_rows_and_hides_what_was_not_learn
     pd.testing.assert_frame_equal(made[columns], frame[columns])
     doubled = run_frame(run, ("test",), run.load_table("faces").assign(age=70.0))
     assert (doubled["true_bin"] == 2).all()
+    (run.path / "metrics" / "04_age_two_stage.json").unlink()
+    assert "true_bin" not in run_frame(run, ("train",))
+    with pytest.raises(MissingFromRun, match="04_age_two_stage"):
+        run_frame(run, ("test",))
     run.set_attributes(UTKFACE_ATTRIBUTES, (GENDER,))
     assert "true_bin" not in run_frame(run, ("test",)) and run_frame(run, ("test",))["age_pred"].isna().all()
 
