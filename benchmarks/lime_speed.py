@@ -3,7 +3,7 @@
 The plain call explains all labels of the network in batches of 64 in float32, once with lime's own superpixels and once
 with the project's, so that the superpixels' part in the difference can be seen. Both draw the same number of samples.
 Weights are random, or those of a run: they do not change the time. Once on all cores by the clock, as it is used, which
-takes a machine that does nothing else, and once on one core by processor time, where that counts little.
+takes an idle machine, and once on one core by processor time, which other work hardly changes.
 
 usage: python -m benchmarks.lime_speed [--run NAME] [--px 96] [--samples 500] [--images 6]
 """
@@ -23,35 +23,41 @@ from facelib.explain.lime_maps import lime_maps, superpixels
 from facelib.models.network import FaceNet, as_tensor, load_network
 from facelib.models.training import has_fast_bfloat16
 from facelib.runs import processor, runs_root, write_json
-from facelib.schema import ETHNICITIES
+from facelib.schema import UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face
 
 ROUNDS = 3
-CLASSES = [("age", None), ("gender", 1), *(("ethnicity", code) for code in range(len(ETHNICITIES)))]
+
+
+def explained(network: FaceNet, n: int) -> list[Explained]:
+    """Years, one of two classes, and each of more classes, for n images."""
+    outputs = []
+    for attribute in network.attributes:
+        classes = len(attribute.classes) if isinstance(attribute, ClassAttribute) else 0
+        for code in {0: [None], 2: [1]}.get(classes, range(classes)):
+            codes = code if code is None else np.full(n, code)
+            outputs.append(Explained(attribute.name, attribute, network, attribute.name, codes))
+    return outputs
 
 
 def ours(network: FaceNet, images: np.ndarray, samples: int) -> np.ndarray:
-    """Maps (7, n, px, px) of age, gender and each ethnicity."""
-    heads = [
-        Explained(name, network, name, None if code is None else np.full(len(images), code)) for name, code in CLASSES
-    ]
-    return lime_maps(heads, images, samples, seed=0)[0]
+    """Maps (outputs, n, px, px)."""
+    return lime_maps(explained(network, len(images)), images, samples, seed=0)[0]
 
 
 def plain(network: FaceNet, images: np.ndarray, samples: int, segmentation=None) -> list[lime_image.ImageExplanation]:
-    """One call an image for the same seven numbers, as lime's documentation has it."""
+    """One call an image for the same numbers, as lime's documentation has it."""
 
     @torch.inference_mode()
     def classifier(perturbed: np.ndarray) -> np.ndarray:
         outputs = network(as_tensor(perturbed))
-        numbers = [outputs["age"][:, None], outputs["gender"].sigmoid()[:, None], outputs["ethnicity"].softmax(dim=1)]
-        return torch.cat(numbers, dim=1).numpy()
+        return np.stack([output.number(outputs) for output in explained(network, len(perturbed))], axis=1)
 
     return [
         lime_image.LimeImageExplainer(random_state=0).explain_instance(
             image,
             classifier,
-            labels=range(len(CLASSES)),
+            labels=range(len(explained(network, 1))),
             top_labels=None,
             num_samples=samples,
             batch_size=64,
@@ -98,12 +104,12 @@ def main() -> None:
         if options.run:
             return load_network(runs_root() / options.run / "checkpoints" / "model.safetensors")[0]
         torch.manual_seed(0)
-        return FaceNet().eval()
+        return FaceNet(UTKFACE_ATTRIBUTES).eval()
 
     # Each way has its own copy: the project's lays the weights out differently in memory.
     fast, slow = network(), network()
     rng = np.random.default_rng(0)
-    faces = np.stack([draw_face(30, k % 2, k % len(ETHNICITIES), rng, options.px) for k in range(options.images)])
+    faces = np.stack([draw_face(30, k % 2, k % 5, rng, options.px) for k in range(options.images)])
     ways = {
         "facelib": lambda images: ours(fast, images, options.samples),
         "plain explain_instance": lambda images: plain(slow, images, options.samples),
@@ -118,10 +124,10 @@ def main() -> None:
     }
     write_json(options.out / "lime_speed.json", facts)
     print(f"{options.px} px, {options.samples} samples, bfloat16: {facts['bfloat16']}")
-    for found in facts["measured"]:
-        print(f"threads: {found['threads']}, {found['clock']}")
-        for name, values in found["images per minute"].items():
-            times = f", facelib is {found['facelib over'][name]:.2f} times as fast" if name != "facelib" else ""
+    for measured in facts["measured"]:
+        print(f"threads: {measured['threads']}, {measured['clock']}")
+        for name, values in measured["images per minute"].items():
+            times = f", facelib is {measured['facelib over'][name]:.2f} times as fast" if name != "facelib" else ""
             print(f"  {name:30} {', '.join(f'{value:.1f}' for value in values)} images a minute{times}")
 
 

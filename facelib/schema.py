@@ -109,15 +109,18 @@ class Attribute(ABC):
     @property
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
-        """The columns of a predictions table that describe this attribute."""
+        """The columns of a predictions table: predicted age, its spread and interval; or a probability for each class.
+
+        The spread is half the width of the middle 68 % of the predicted distribution.
+        """
 
     @abstractmethod
     def decode(self, predictions: pd.DataFrame) -> pd.Series:
-        """Predicted label of each row, from `columns`; nan where nothing was predicted."""
+        """Predicted label of each row: years, not rounded, or the likeliest class; nan where nothing was predicted."""
 
     @abstractmethod
     def parse(self, value) -> float | int:
-        """A label from text or a number; `unknown` where it is missing.
+        """A label from text or a number: years, or a class by its code or name; `unknown` where it is missing.
 
         Raises
         ------
@@ -131,19 +134,19 @@ class Attribute(ABC):
 
     @abstractmethod
     def strata(self, labels: pd.Series) -> pd.Series:
-        """Text by which splits are stratified: str (n,)."""
+        """Age band or class code of each label, by which splits are stratified: str (n,)."""
 
     @abstractmethod
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
-        """The label that the copies of each group agree on, for every row."""
+        """The label that the copies of each group agree on: their median age, or their common class, else unknown."""
 
     @abstractmethod
     def constant(self, labels: pd.Series) -> float:
-        """The best single answer without a look at a face: the baseline fitted on known training labels."""
+        """The no-image baseline fitted on known training labels: their median, or the most frequent class."""
 
     @abstractmethod
     def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A wrong label for each known one."""
+        """A wrong label for each known one: an age `PLANTED_AGE_ERROR` years off, or another class."""
 
     def to_dict(self) -> dict:
         """The attribute as params.yaml and a network's header hold it."""
@@ -167,29 +170,23 @@ class YearsAttribute(Attribute):
 
     @property
     def group_column(self) -> str:
-        """`age_band`."""
         return f"{self.name}_band"
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """The age bands."""
         return AGE_BANDS
 
     def groups(self, labels: pd.Series) -> pd.Series:
-        """Age bands."""
         return pd.Series(age_band(labels), index=labels.index)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Predicted age, half the width of the middle 68 % of its distribution, and the ends of its 90 % interval."""
         return tuple(f"{self.name}_{part}" for part in ("pred", "spread", "low", "high"))
 
     def decode(self, predictions: pd.DataFrame) -> pd.Series:
-        """The predicted age, not rounded."""
         return predictions[self.columns[0]]
 
     def parse(self, value) -> float:
-        """Years, 0 to `MAX_AGE`."""
         text = _single_text(self.name, value)
         try:
             age = float(text or "nan")
@@ -200,23 +197,18 @@ class YearsAttribute(Attribute):
         return age
 
     def label_name(self, value: float) -> str:
-        """Years without a unit."""
         return "unknown" if pd.isna(value) or value < 0 else f"{value:g}"
 
     def strata(self, labels: pd.Series) -> pd.Series:
-        """Age bands, or `unknown`."""
         return self.groups(labels).astype(object).fillna("unknown")
 
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
-        """The median age."""
         return labels.groupby(group_id).transform("median")
 
     def constant(self, labels: pd.Series) -> float:
-        """The median, which has the least mean absolute error."""
         return float(labels.median())
 
     def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Ages `PLANTED_AGE_ERROR` years off, within 0 to `MAX_AGE`."""
         sign = rng.choice([-1, 1], len(labels))
         shifted = labels + sign * PLANTED_AGE_ERROR
         return np.where((shifted < 0) | (shifted > MAX_AGE), labels - sign * PLANTED_AGE_ERROR, shifted)
@@ -245,27 +237,22 @@ class ClassAttribute(Attribute):
 
     @property
     def planted_share(self) -> float:
-        """More where classes are many and each is rare."""
         return 0.03 if len(self.classes) == 2 else 0.05
 
     @property
     def group_column(self) -> str:
-        """Such as `gender_name`."""
         return f"{self.name}_name"
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """The classes."""
         return self.classes
 
     def groups(self, labels: pd.Series) -> pd.Series:
-        """Names of the classes."""
         codes = labels.where(self.is_known(labels), UNKNOWN).astype(int)
         return pd.Series(pd.Categorical.from_codes(codes, list(self.classes), ordered=True), index=labels.index)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Probability of each class."""
         return tuple(f"p_{self.name}_{_slug(name)}" for name in self.classes)
 
     def probabilities(self, predictions: pd.DataFrame) -> np.ndarray:
@@ -277,13 +264,11 @@ class ClassAttribute(Attribute):
         return self.probabilities(predictions).max(axis=1, initial=0)
 
     def decode(self, predictions: pd.DataFrame) -> pd.Series:
-        """Code of the likeliest class."""
         probabilities = self.probabilities(predictions)
         codes = np.where(np.isfinite(probabilities).all(axis=1), probabilities.argmax(axis=1), np.nan)
         return pd.Series(codes, index=predictions.index)
 
     def parse(self, value) -> int:
-        """A class by its code or its name, in any case."""
         text = _single_text(self.name, value).lower()
         by_name = {name.lower(): code for code, name in enumerate(self.classes)}
         by_code = {form: code for code in range(len(self.classes)) for form in (str(code), f"{code}.0")}
@@ -294,27 +279,21 @@ class ClassAttribute(Attribute):
         return known[text]
 
     def label_name(self, value: float) -> str:
-        """The name of the class."""
         return "unknown" if pd.isna(value) or value < 0 else self.classes[int(value)]
 
     def strata(self, labels: pd.Series) -> pd.Series:
-        """The codes."""
         return labels.astype(str)
 
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
-        """The common label; unknown where copies disagree."""
         return labels.where(labels.groupby(group_id).transform("nunique") == 1, UNKNOWN)
 
     def constant(self, labels: pd.Series) -> float:
-        """The most frequent class."""
         return float(labels.mode().iloc[0])
 
     def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Another class, each as likely."""
         return (labels + rng.integers(1, len(self.classes), len(labels))) % len(self.classes)
 
     def to_dict(self) -> dict:
-        """With the names of the classes."""
         return {**super().to_dict(), "classes": list(self.classes)}
 
 

@@ -1,26 +1,25 @@
-"""README, figures, slides and reports/utkface say the same, and show no person."""
+"""README, docs, figures, slides and reports/utkface hold the same numbers, and show no person."""
 
-import json
+import re
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import EXTERNAL_RESULTS, PROTOCOL_RESULTS, ROBUSTNESS_RESULTS, protocols
-from facelib.config import PROFILES
-from facelib.prediction.predictor import load_predictor
-from facelib.publication.publish import TABLES, VERSIONED, check_notebook, digest_of_test_faces, in_short, versions
-from facelib.publication.published_numbers import comparison_table
+from benchmarks import ROBUSTNESS_RESULTS
+from facelib.config import resolve
+from facelib.prediction.predictor import Predictor
+from facelib.publication.publish import TABLES, blocks, check_notebook, digest_of_test_faces, lead_results, versions
 from facelib.publication.restore import check_published, published_files
 from facelib.reporting import slides
-from facelib.reporting.findings import headline_rows, markdown_summary, shown
+from facelib.reporting.findings import headline_rows, markdown_summary
 from facelib.runs import RunFolder, project_root, published_run, read_json
 from facelib.schema import NOTEBOOKS
+from studies import PROTOCOL_RESULTS, docs_tables, protocols
 
 ROOT = project_root()
 REFERENCE = ROOT / "reports" / "utkface"
-SPREAD = ("age.mae", "gender.accuracy")  # the README says how far apart seeds lie
 pytestmark = pytest.mark.skipif(
     not (REFERENCE / "results.json").exists(), reason="no reference run is published yet: `make reference` does"
 )
@@ -67,7 +66,7 @@ def test_no_measured_run_differed_or_left_anything_behind():
 def test_the_published_version_is_one_of_those_listed(run):
     """Not always the last: validation may prefer an older one."""
     dates = set(pd.read_csv(REFERENCE / "test_reads.csv")["date"])
-    values = {key: run.results()[f"test.{key}"].text for key in VERSIONED}
+    values = {key: estimate.text for key, estimate in lead_results(run).items()}
     (version,) = (each for each in versions(REFERENCE) if values.items() <= each.items())
     assert version["faces"] == digest_of_test_faces(run) and version["tested"] in dates
 
@@ -93,7 +92,7 @@ def test_the_results_are_what_the_notebooks_measured(run):
     measured = {}
     for path in sorted((REFERENCE / "metrics").glob("*.json")):
         measured |= run.load_metrics(path.stem)["headline"]
-    assert run.results() == measured
+    assert read_json(REFERENCE / "results.json") == measured
 
 
 def test_the_figures_are_those_of_the_published_run():
@@ -127,8 +126,10 @@ def test_the_tables_are_small_and_hold_numbers_and_names_alone(run):
 
 
 def test_the_weights_are_in_half_precision_and_not_synthetic():
-    assert not load_predictor(published_run()).synthetic
+    assert not Predictor.load(published_run()).synthetic
     for path in (REFERENCE / "checkpoints").glob("*.safetensors"):
-        kinds = {value.dtype for name, value in load_file(path).items() if name != "usual"}  # distances, no weights
+        kinds = {
+            value.dtype for name, value in load_file(path).items() if name != "calibration"
+        }  # distances, not weights
         assert kinds <= {torch.float16, torch.int64}
         assert path.stat().st_size < 30e6

@@ -1,35 +1,23 @@
-"""Archives of strangers, unpacked into one folder and nowhere else."""
+"""Untrusted archives, unpacked into one folder and nowhere else."""
 
-import contextlib
-import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from facelib.errors import FacelibError
 
 MAX_MEMBERS = 1_000_000
 MAX_BYTES = 20 * 2**30  # unpacked; UTKFace has a hundredth
-COPIED = 2**20  # bytes at a time
 # What the standard library raises over damaged archives.
-UNPACKING_ERRORS = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
+UNPACKING_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, OSError,
+                    RuntimeError, ValueError)  # fmt: skip
 
 
 class UnsafeArchive(FacelibError):
-    """An archive that cannot be unpacked, or had better not be."""
+    """A corrupt or unsafe archive."""
 
 
 def unpack(archive: Path, part: str, to: Path) -> None:
@@ -46,27 +34,24 @@ def unpack(archive: Path, part: str, to: Path) -> None:
     Raises
     ------
     UnsafeArchive
-        If the file is no archive or holds no `part`; if a member would lie outside, is a link or a device, or is too
-        large.
+        If the file is not an archive or holds no `part`; if a member would lie outside, is a link or a device, occurs
+        twice, or is too large. Nothing is unpacked then.
     """
-    left = MAX_BYTES
     try:
-        for number, (name, size, opened) in enumerate(_members(archive)):
-            steps = PurePosixPath(name.replace("\\", "/")).parts or ("",)
-            if "\0" in name or name.startswith(("/", "\\")) or ".." in steps or ":" in "".join(steps[:1]):
-                raise UnsafeArchive(f"{archive} holds {name!r}, which leads out of its folder: it is not unpacked")
-            if opened is None:
-                raise UnsafeArchive(f"{archive} holds {name!r}, a link or a device: it is not unpacked")
-            if number >= MAX_MEMBERS or size > left:
-                raise UnsafeArchive(
-                    f"{archive} would unpack to more than {MAX_BYTES / 2**30:.0f} GB: it is not unpacked"
-                )
-            if steps[0] == part:
-                target = to.joinpath(*steps)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                left -= _copy(opened, target, left, archive)
-    except FileExistsError as error:
-        raise UnsafeArchive(f"{archive} holds {name!r} twice: it is not unpacked") from error
+        if not archive.is_file():
+            raise UnsafeArchive(f"there is no file {archive}: --archive takes a .zip or .tar file")
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                for entry in list(_wanted(archive, packed.infolist(), part)):
+                    packed.extract(entry, to)  # reads no more than the size that was checked
+        elif tarfile.is_tarfile(archive):
+            if not hasattr(tarfile, "data_filter"):
+                raise UnsafeArchive(f"{archive} is a .tar file, which needs Python 3.11.4 or later: unpack it by hand")
+            with tarfile.open(archive) as packed:
+                for member in list(_wanted(archive, packed, part)):
+                    packed.extract(member, to, filter="data")
+        else:
+            raise UnsafeArchive(f"{archive} is neither a .zip nor a .tar file: give the archive as it was downloaded")
     except UNPACKING_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # the disk's fault
             raise
@@ -75,33 +60,28 @@ def unpack(archive: Path, part: str, to: Path) -> None:
         raise UnsafeArchive(f"{archive} holds no {part}: give the archive of that data set")
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """Name, size as claimed and content of each member that is no folder; no content for what is no regular file."""
-    if not archive.is_file():
-        raise UnsafeArchive(f"there is no file {archive}: --archive takes a .zip or .tar file")
-    with contextlib.ExitStack() as stack:
-        if zipfile.is_zipfile(archive):
-            packed = stack.enter_context(zipfile.ZipFile(archive))
-            for entry in packed.infolist():
-                if not entry.is_dir():
-                    is_link = (entry.external_attr >> 28) == 0o12
-                    yield entry.filename, entry.file_size, None if is_link else packed.open(entry)
-        elif tarfile.is_tarfile(archive):
-            packed = stack.enter_context(tarfile.open(archive))
-            for member in packed:
-                if not member.isdir():
-                    yield member.name, member.size, packed.extractfile(member) if member.isreg() else None
+def _wanted(archive: Path, members, part: str) -> Iterator[zipfile.ZipInfo | tarfile.TarInfo]:
+    """The files at or below `part` among an archive's members, all of which are checked."""
+    left, seen = MAX_BYTES, set()
+    for number, member in enumerate(members):
+        if isinstance(member, zipfile.ZipInfo):
+            name, size, is_folder = member.filename, member.file_size, member.is_dir()
+            is_file = (member.external_attr >> 28) != 0o12  # not a link
         else:
-            raise UnsafeArchive(f"{archive} is neither a .zip nor a .tar file: give the archive as it was downloaded")
-
-
-def _copy(opened: IO[bytes], target: Path, limit: int, archive: Path) -> int:
-    """Copy a member's content, whose size may be another than it claims; bytes copied."""
-    copied = 0
-    with opened, target.open("xb") as written:
-        while chunk := opened.read(COPIED):
-            copied += len(chunk)
-            if copied > limit:
-                raise UnsafeArchive(f"{archive} unpacks to more than {MAX_BYTES / 2**30:.0f} GB: it is not unpacked")
-            written.write(chunk)
-    return copied
+            name, size, is_folder, is_file = member.name, member.size, member.isdir(), member.isreg()
+        steps = PurePosixPath(name.replace("\\", "/")).parts or ("",)
+        fault = ""
+        if "\0" in name or name.startswith(("/", "\\")) or ".." in steps or ":" in steps[0]:
+            fault = f"holds {name!r}, which leads out of its folder"
+        elif not is_file and not is_folder:
+            fault = f"holds {name!r}, a link or a device"
+        elif is_file and not is_folder and steps in seen:
+            fault = f"holds {name!r} twice"
+        elif number >= MAX_MEMBERS or size > left:
+            fault = f"would unpack to more than {MAX_BYTES / 2**30:.0f} GB"
+        if fault:
+            raise UnsafeArchive(f"{archive} {fault}: it is not unpacked")
+        if steps[0] == part and not is_folder:
+            seen.add(steps)
+            left -= size
+            yield member

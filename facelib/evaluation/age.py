@@ -177,9 +177,9 @@ def heads_finding(
     on_training = metrics.mae(train_ages, metrics.whole_years(trained[best]))
     better, worse, unclear = (answers.get(name, 0) for name in ("better", "worse", "cannot tell"))
     text = (
-        f"Of {len(differences)} heads on the network's features, {better} have a lower error than its own head, {worse} "
-        f"a higher one, and for {unclear} the difference is within chance. The lowest error has {best}: {mae[best]:.2f} "
-        f"years on validation and {on_training:.2f} years on augmented training images."
+        f"Of {len(differences)} heads on the network's features, the error is lower than its own head's for {better}, "
+        f"higher for {worse}, and within chance for {unclear}. The lowest error has {best}: {mae[best]:.2f} years on "
+        f"validation and {on_training:.2f} years on augmented training images."
     )
     return Finding("age.heads", text, n=int(errors["n"].iloc[0]))
 

@@ -1,45 +1,38 @@
-"""What speaks for the labels and what for the model in each cluster of errors."""
+"""Attribute clusters of errors to label noise or to the model."""
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from facelib import statistics
-from facelib.schema import ATTRIBUTES, P_ETHNICITY, label_name
-from facelib.statistics import CONFIDENCE
+from facelib.evaluation.error_clusters import error_column
+from facelib.finding import Finding
+from facelib.schema import Attribute, ClassAttribute, class_attributes
+from facelib.statistics import CONFIDENCE, Estimate, adjusted, count, rate
 
 HALF = 0.5  # of a cluster's errors
-MISSED = {"age": "large_age_error", "gender": "wrong_gender", "ethnicity": "wrong_ethnicity"}
-ANSWERS = {"below": "the model", "above": "the labels"}
+LABELS, MODEL = "the labels", "the model"
+SHARES = ("doubted", "low", "high", "others", "really wrong")  # columns of `cluster_causes`
+EXAMPLES = 3  # errors of each cluster that are listed
 
 
-def measured_traits(frame: pd.DataFrame, issues: pd.DataFrame) -> pd.DataFrame:
-    """Label score and confidence of every output for each row.
+def measured_traits(frame: pd.DataFrame, attributes: tuple[Attribute, ...], issues: pd.DataFrame) -> pd.DataFrame:
+    """Label scores (0 worst to 1 best), confidences (0 to 1) and interval widths (years) of each row of a frame.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `evaluation.evaluation_frame`.
-    issues : DataFrame
-        The table label_issues of the run.
-
-    Returns
-    -------
-    DataFrame of float
-        In the order of `frame`: age, gender and ethnicity label score (0 worst to 1 best), gender and ethnicity
-        confidence (probability of the likeliest class), age interval width (years). Columns without a number are left
-        out.
+    Columns <attribute> label score, <class attribute> confidence, <years> interval width; those without a number are
+    left out. `issues` is the table label_issues.
     """
     scores = issues.pivot(index="image_id", columns="attribute", values="score").reindex(frame["image_id"])
-    columns = {f"{name} label score": scores[name].to_numpy(float) for name in ATTRIBUTES if name in scores}
-    columns["gender confidence"] = np.maximum(frame["p_female"], 1 - frame["p_female"]).to_numpy()
-    columns["ethnicity confidence"] = frame[list(P_ETHNICITY)].to_numpy().max(axis=1, initial=0)
-    columns["age interval width"] = (frame["age_high"] - frame["age_low"]).to_numpy(float)
+    columns = {f"{a.name} label score": scores[a.name].to_numpy(float) for a in attributes if a.name in scores}
+    columns |= {f"{a.name} confidence": a.confidence(frame) for a in class_attributes(attributes)}
+    for attribute in attributes:
+        if not isinstance(attribute, ClassAttribute):
+            low, high = frame[f"{attribute.name}_low"], frame[f"{attribute.name}_high"]
+            columns[f"{attribute.name} interval width"] = (high - low).to_numpy(float)
     return pd.DataFrame(columns).dropna(axis="columns", how="all")
 
 
 def compare_measured(labels: np.ndarray, is_error: np.ndarray, measured: pd.DataFrame) -> pd.DataFrame:
-    """Medians of each cluster against the rows that are no error.
+    """Medians of each cluster against the rows that are not errors.
 
     Parameters
     ----------
@@ -54,110 +47,133 @@ def compare_measured(labels: np.ndarray, is_error: np.ndarray, measured: pd.Data
     DataFrame
         cluster, n, measure, median, median_correct, chance_higher (that a row of the cluster has more than a correct
         one: the Mann-Whitney statistic over its largest value), p_adjusted (of the Mann-Whitney test, two-sided,
-        Benjamini-Hochberg over all rows).
+        adjusted for all rows).
     """
-    rows = []
-    inside = measured[is_error].reset_index(drop=True)
+    rows, inside = [], measured[is_error]
     for number in sorted(set(labels) - {-1}):
         for name in measured:
             members, correct = inside.loc[labels == number, name].dropna(), measured.loc[~is_error, name].dropna()
             if members.empty or correct.empty:
                 continue
             test = stats.mannwhitneyu(members, correct)
-            row = {"cluster": number, "n": len(members), "measure": name, "median": members.median()}
-            row |= {"median_correct": correct.median(), "chance_higher": test.statistic / len(members) / len(correct)}
-            rows.append(row | {"p_adjusted": test.pvalue})
+            higher = test.statistic / len(members) / len(correct)
+            rows.append((number, len(members), name, members.median(), correct.median(), higher, test.pvalue))
     columns = ["cluster", "n", "measure", "median", "median_correct", "chance_higher", "p_adjusted"]
     table = pd.DataFrame(rows, columns=columns)
-    return table if table.empty else table.assign(p_adjusted=stats.false_discovery_control(table["p_adjusted"]))
+    return table.assign(p_adjusted=adjusted(table["p_adjusted"]))
 
 
-def doubted_where_missed(frame: pd.DataFrame, kinds: pd.DataFrame, issues: pd.DataFrame) -> np.ndarray:
-    """Errors of which a label that the model missed is doubted: bool (n,).
-
-    Parameters
-    ----------
-    frame, kinds : DataFrame
-        From `evaluation.evaluation_frame` and `error_clusters.find_errors`.
-    issues : DataFrame
-        The table label_issues of the run.
-    """
-    return _missed_and(frame, kinds, {name: rows["image_id"] for name, rows in _flagged(issues).groupby("attribute")})
+def doubted_labels(frame: pd.DataFrame, issues: pd.DataFrame) -> pd.DataFrame:
+    """Which labels of a frame's rows the table label_issues flags: bool, a column per attribute."""
+    flags = issues.pivot(index="image_id", columns="attribute", values="is_issue")
+    return flags.reindex(frame["image_id"]).eq(True).reset_index(drop=True)
 
 
-def wrong_where_missed(frame: pd.DataFrame, kinds: pd.DataFrame, wrong: pd.DataFrame) -> np.ndarray:
-    """Errors of which a label that the model missed is really wrong: bool (n,).
+def errors_with(
+    kinds: pd.DataFrame, attributes: tuple[Attribute, ...], marked: pd.DataFrame | None
+) -> np.ndarray | None:
+    """Of which errors a mispredicted label is marked: bool (e,); None where nothing is known.
 
     Parameters
     ----------
-    frame, kinds : DataFrame
-    wrong : DataFrame of bool
-        By image_id, a column per attribute; from `audit.truth.wrong_labels`.
+    kinds : DataFrame of n rows
+        From `error_clusters.find_errors`.
+    attributes : tuple of Attribute
+    marked : DataFrame of bool, n rows, optional
+        A column per attribute: from `doubted_labels`, or `audit.truth.wrong_labels`.
     """
-    return _missed_and(frame, kinds, {name: wrong.index[wrong[name]] for name in wrong})
+    if marked is None:
+        return None
+    both = np.zeros(len(kinds), bool)
+    for attribute in attributes:
+        if attribute.name in marked:
+            both |= kinds[error_column(attribute)].to_numpy(bool) & marked[attribute.name].to_numpy(bool)
+    return both[kinds["any_error"]]
 
 
-def _flagged(issues: pd.DataFrame) -> pd.DataFrame:
-    return issues[issues["is_issue"].astype(bool)]
+def cluster_causes(labels: np.ndarray, doubted: np.ndarray, wrong: np.ndarray | None = None) -> pd.DataFrame:
+    """Whether the labels or the model account for each cluster of errors, or neither can be told.
 
-
-def _missed_and(frame: pd.DataFrame, kinds: pd.DataFrame, images: dict) -> np.ndarray:
-    found = np.zeros(len(frame), bool)
-    for name, column in MISSED.items():
-        found |= kinds[column].to_numpy(bool) & frame["image_id"].isin(images.get(name, [])).to_numpy()
-    return found
-
-
-def judge_clusters(labels: np.ndarray, doubted: np.ndarray) -> pd.DataFrame:
-    """Whose fault each cluster of errors is: the labels', the model's, or cannot tell.
-
-    The labels' where more than half of the cluster's errors are of a label that networks which never saw it doubt too,
-    the model's where fewer are, and neither where the interval of the share, widened for the number of clusters
-    (Bonferroni), holds one half.
+    The labels where more than half of the cluster's errors are of a label that out-of-fold networks doubt too, the
+    model where fewer are, neither where the interval of the share, widened for the number of clusters (Bonferroni),
+    holds one half.
 
     Parameters
     ----------
     labels : int array of shape (e,)
         Cluster of each error; -1 for none.
-    doubted : bool array of shape (e,)
-        From `doubted_where_missed`.
+    doubted, wrong : bool arrays of shape (e,)
+        From `errors_with`.
 
     Returns
     -------
     DataFrame
         cluster, n, doubted (share), low, high (Wilson), others (share of all other errors), p_adjusted (Fisher's exact
-        test of these two, two-sided, Benjamini-Hochberg; nan without other errors), fault.
+        test of these two, two-sided; nan without other errors), fault, and really wrong (share) where that is known.
 
     Examples
     --------
-    >>> judge_clusters(np.repeat([0, 1], 40), np.arange(80) < 36)["fault"].tolist()
+    >>> cluster_causes(np.repeat([0, 1], 40), np.arange(80) < 36)["fault"].tolist()
     ['the labels', 'the model']
     """
-    numbers = sorted(set(labels) - {-1})
-    rows = []
+    numbers, rows = sorted(set(labels) - {-1}), []
     for number in numbers:
         inside = labels == number
-        hits, other_hits = int(doubted[inside].sum()), int(doubted[~inside].sum())
-        n, others = int(inside.sum()), int((~inside).sum())
-        share = statistics.rate(hits, n, confidence=1 - (1 - CONFIDENCE) / len(numbers))
-        row = {"cluster": number, "n": n, "doubted": share.value, "low": share.low, "high": share.high}
+        hits, n, other_hits, others = (int(part.sum()) for part in (doubted[inside], inside, doubted[~inside], ~inside))
+        share = rate(hits, n, confidence=1 - (1 - CONFIDENCE) / len(numbers))
         p_value = stats.fisher_exact([[hits, n - hits], [other_hits, others - other_hits]]).pvalue
-        row |= {"others": other_hits / others if others else np.nan, "p_adjusted": p_value if others else np.nan}
-        rows.append(row | {"fault": share.against(HALF, **ANSWERS)})
+        compared = (other_hits / others, p_value) if others else (np.nan, np.nan)
+        rows.append((number, n, share.value, share.low, share.high, *compared, share.against(HALF, MODEL, LABELS)))
     columns = ["cluster", "n", "doubted", "low", "high", "others", "p_adjusted", "fault"]
     table = pd.DataFrame(rows, columns=columns)
-    if table["p_adjusted"].notna().any():
-        table["p_adjusted"] = stats.false_discovery_control(table["p_adjusted"])
-    return table
+    if wrong is not None:
+        table["really wrong"] = [wrong[labels == number].mean() for number in numbers]
+    return table.assign(p_adjusted=adjusted(table["p_adjusted"]))
 
 
-def error_table(frame: pd.DataFrame, kinds: pd.DataFrame, labels: np.ndarray, measured: pd.DataFrame) -> pd.DataFrame:
-    """Labels, predictions, label scores and confidences of each error, as a reader goes through them.
+def headline(kinds: pd.DataFrame, doubted: np.ndarray, facts: dict, causes: pd.DataFrame) -> dict[str, Estimate]:
+    """The notebook's keys for results.json."""
+    return {
+        "errors.share": rate(int(kinds["any_error"].sum()), len(kinds)),
+        "errors.clusters": count(facts["clusters"], "clusters"),
+        "errors.label_doubted": rate(int(doubted.sum()), len(doubted)),
+        "errors.clusters_labels_fault": count((causes["fault"] == LABELS).sum(), "clusters"),
+        "errors.clusters_model_fault": count((causes["fault"] == MODEL).sum(), "clusters"),
+    }
+
+
+def causes_finding(
+    kinds: pd.DataFrame, flags: pd.DataFrame, doubted: np.ndarray, causes: pd.DataFrame, wrong: np.ndarray | None
+) -> Finding:
+    """How many errors have a doubted label, and which clusters point to the labels or to the model.
+
+    `flags` are from `doubted_labels`, `doubted` and `wrong` from `errors_with`, `causes` from `cluster_causes`.
+    """
+    correct = ~kinds["any_error"].to_numpy(bool)
+    share, others = rate(int(doubted.sum()), len(doubted)), rate(int(flags[correct].any(axis=1).sum()), correct.sum())
+    clusters = causes["fault"].value_counts()
+    text = (
+        f"{share} of the errors have a doubted label, against {others.text} of the correct predictions. Of "
+        f"{len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels and {clusters.get(MODEL, 0)} to the "
+        "model. Networks of one kind share blind spots, so this is a hint, not proof."
+    )
+    if wrong is not None:
+        known = rate(int(wrong.sum()), len(wrong)).text
+        text += f" These faces are drawn, so the truth is known: {known} of the errors have a wrong label."
+    return Finding("errors.causes", text, share)
+
+
+def error_table(
+    frame: pd.DataFrame, attributes: tuple[Attribute, ...], kinds: pd.DataFrame, labels: np.ndarray,
+    measured: pd.DataFrame,
+) -> pd.DataFrame:  # fmt: skip
+    """Labels, predictions, label scores and confidences of each error, for reading.
 
     Parameters
     ----------
     frame, kinds : DataFrame
-        From `evaluation.evaluation_frame` and `error_clusters.find_errors`.
+        From `headline.evaluation_frame` and `error_clusters.find_errors`.
+    attributes : tuple of Attribute
     labels : int array of shape (e,)
         Cluster of each error.
     measured : DataFrame
@@ -166,16 +182,25 @@ def error_table(frame: pd.DataFrame, kinds: pd.DataFrame, labels: np.ndarray, me
     Returns
     -------
     DataFrame
-        image_id, cluster, missed (attributes), age, gender and ethnicity as labelled and as predicted, age error
-        (years), and the columns of `measured`; one row per error, in the order of `frame`.
+        image_id, cluster, missed (names of attributes), each attribute as labelled and as predicted, errors in years,
+        and the columns of `measured`; one row per error, in the order of `frame`.
     """
     is_error = kinds["any_error"].to_numpy(bool)
-    errors, missed = frame[is_error], kinds[is_error]
-    names = [", ".join(name for name, column in MISSED.items() if row[column]) for _, row in missed.iterrows()]
-    table = pd.DataFrame({"image_id": errors["image_id"].to_numpy(), "cluster": labels, "missed": names})
-    for name in ATTRIBUTES:
-        table[name] = [label_name(name, value) for value in errors[name]]
-        predicted = errors[f"{name}_pred"].round() if name == "age" else errors[f"{name}_pred"]
-        table[f"{name} predicted"] = [label_name(name, value) for value in predicted]
-    table["age error"] = (errors["age_pred"] - errors["age"]).abs().to_numpy()
+    errors, columns = frame[is_error], {}
+    missed = [", ".join(a.name for a in attributes if row[error_column(a)]) for _, row in kinds[is_error].iterrows()]
+    for attribute in attributes:
+        columns[attribute.name] = [attribute.label_name(value) for value in errors[attribute.name]]
+        columns[f"{attribute.name} predicted"] = [attribute.label_name(value) for value in errors[attribute.prediction]]
+    for attribute in attributes:
+        if not isinstance(attribute, ClassAttribute):
+            error = (errors[attribute.prediction] - errors[attribute.name]).abs()
+            columns[f"{attribute.name} error"] = error.to_numpy()
+    table = pd.DataFrame({"image_id": errors["image_id"].to_numpy(), "cluster": labels, "missed": missed, **columns})
     return pd.concat([table, measured[is_error].reset_index(drop=True)], axis=1)
+
+
+def examples(errors: pd.DataFrame) -> pd.DataFrame:
+    """`EXAMPLES` errors of each cluster of an `error_table`, the largest in years first."""
+    by = [column for column in errors if column.endswith(" error")]
+    first = errors.sort_values(by, ascending=False) if by else errors
+    return first.groupby("cluster").head(EXAMPLES).sort_values("cluster", kind="stable")

@@ -1,13 +1,12 @@
-"""What a network looks at: the outputs that are explained, and their Grad-CAM and LayerCAM maps.
+"""What is explained: years or class probabilities of a network, for a sample of faces, and class activation maps of it.
 
-A map is not a reason. Beside each method stand an edge map, which never asked the network, and noise.
+A map is not a reason. Maps are compared with baselines that never query the network; see `methods.BASELINES`.
 """
 
 import copy
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,53 +16,50 @@ from scipy import ndimage
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from facelib.explain.regions import SHARES, region_shares
+from facelib.data.ingest import load_images
 from facelib.models.age_stages import AgeStagesNet, to_bin
-from facelib.models.network import FaceNet, as_tensor, predict_outputs
+from facelib.models.network import FaceNet, as_tensor, load_network, predict_outputs
 from facelib.models.training import has_fast_bfloat16
-from facelib.schema import ATTRIBUTES, ETHNICITIES
+from facelib.runs import RunFolder
+from facelib.schema import Attribute, ClassAttribute, YearsAttribute
+from facelib.statistics import YEARS
 
-METHODS = ("grad_cam", "layer_cam", "lime")
-BASELINES = ("edges", "noise")
-FINE_EDGE = 12  # places along the edge of a map that can tell an eye from a brow
-CORRECT_YEARS = 5  # an age estimate this close counts as correct, as in CS@5
+FINE_EDGE = 12  # places along the edge of a map that can separate an eye from a brow
+CORRECT_YEARS = 5  # an estimate this close counts as correct, as in CS@5
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One number of a network that is explained: years, or the probability of a class.
+    """One number of a network that is explained: years, or the probability of a class."""
 
-    Parameters
-    ----------
-    name : str
-        age, age_bin, gender, or ethnicity_<name>.
-    network : nn.Module
-        Called with images (n, 3, px, px), returns outputs by name.
-    output : str
-        Which of them: age (years), gender (logit of female), ethnicity or bin_logits (logits of classes).
-    classes : int array of shape (n,), optional
-        The class explained for each image; None for years.
-    """
+    name: str  # the attribute; with `_bin` for the two-stage bin, with the class where there are more than two
+    attribute: Attribute
+    network: nn.Module  # called with images (n, 3, px, px), returns outputs by name
+    output: str  # which of them: years (n,), or logits of classes (n, k)
+    classes: np.ndarray | None = None  # int (n,), the class explained for each image; None for years
 
-    name: str
-    network: nn.Module
-    output: str
-    classes: np.ndarray | None = None
+    @property
+    def family(self) -> str:
+        """The attribute, where all its classes are explained: their probabilities sum to 1; else the name."""
+        return self.output if self.name.startswith(f"{self.output}_") else self.name
+
+    @property
+    def unit(self) -> str:
+        """`years` or `probability`."""
+        return YEARS if self.classes is None else "probability"
 
     def at(self, rows) -> "Explained":
         """The same for some of the images."""
-        return self if self.classes is None else dataclasses.replace(self, classes=self.classes[rows])
+        return self if self.classes is None else replace(self, classes=self.classes[rows])
 
     def of(self, network: nn.Module) -> "Explained":
-        """The same question to another network."""
-        return dataclasses.replace(self, network=network)
+        """The same of another network."""
+        return replace(self, network=network)
 
     def logits(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Years (n, 1), or logits of the classes (n, k)."""
         value = outputs[self.output]
-        if self.output == "gender":
-            return torch.stack([-value, value], dim=1) / 2  # their softmax is the logistic function of the output
-        return value[:, None] if self.output == "age" else value
+        return value[:, None] if self.classes is None else value
 
     def number(self, outputs: dict[str, torch.Tensor]) -> np.ndarray:
         """The explained number of each image: years, or the probability of its class."""
@@ -72,63 +68,83 @@ class Explained:
             return logits[:, 0].numpy()
         return logits.softmax(dim=1).numpy()[np.arange(len(logits)), self.classes]
 
+    def correct(self, images: np.ndarray, labels: pd.Series) -> np.ndarray:
+        """Whether each prediction agrees with the label: 1, 0, or nan where it is unknown; see `CORRECT_YEARS`."""
+        predicted = predict_outputs(self.network, images, flip=False)[self.output]
+        if self.classes is None:
+            right = np.abs(predicted - labels) <= CORRECT_YEARS
+        else:
+            codes = labels if isinstance(self.attribute, ClassAttribute) else to_bin(labels, self.network.edges)
+            right = predicted.argmax(axis=1) == codes
+        return np.where(self.attribute.is_known(labels), np.asarray(right, float), np.nan)
+
 
 def explained_outputs(
-    network: FaceNet, stages: AgeStagesNet | None, images: np.ndarray, attributes: tuple[str, ...] = ATTRIBUTES
+    network: FaceNet, stages: AgeStagesNet | None, images: np.ndarray, attributes: tuple[Attribute, ...]
 ) -> list[Explained]:
-    """Age towards higher ages, the predicted age bin, the predicted gender, and each ethnicity whatever is predicted.
+    """Years and their predicted two-stage bin; of two classes the predicted one; of more classes every one.
 
-    Parameters
-    ----------
-    network, stages
-        The multitask and the two-stage network, which only age needs.
-    images : uint8 array (n, px, px, 3)
-    attributes : tuple of str
-        The labels that the networks learned.
+    `attributes` are those that the networks learned; only years need `stages`.
     """
-    outputs = predict_outputs(network, images, flip=False)
-    heads = []
-    if "age" in attributes:
-        bins = predict_outputs(stages, images, flip=False)["bin_logits"].argmax(axis=1)
-        heads += [Explained("age", network, "age"), Explained("age_bin", stages, "bin_logits", bins)]
-    if "gender" in attributes:
-        heads.append(Explained("gender", network, "gender", (outputs["gender"] > 0).astype(int)))
-    if "ethnicity" in attributes:
-        heads += [
-            Explained(f"ethnicity_{name.lower()}", network, "ethnicity", np.full(len(images), code))
-            for code, name in enumerate(ETHNICITIES)
-        ]
-    return heads
-
-
-def correct_predictions(heads: list[Explained], images: np.ndarray, labels: pd.DataFrame) -> pd.DataFrame:
-    """Whether each head's prediction agrees with the label: 1, 0, or nan where the label is unknown.
-
-    Age agrees within `CORRECT_YEARS`; an ethnicity's output counts as correct where the predicted ethnicity is.
-
-    Parameters
-    ----------
-    heads : list of Explained
-    images : uint8 array (n, px, px, 3)
-    labels : DataFrame
-        age, gender, ethnicity; nan or a negative code where unknown.
-
-    Returns
-    -------
-    DataFrame of shape (n, heads)
-    """
-    columns = {}
-    for head in heads:
-        logits = head.logits({k: torch.as_tensor(v) for k, v in predict_outputs(head.network, images, False).items()})
-        if head.output == "age":
-            right = (np.abs(logits[:, 0].numpy() - labels["age"]) <= CORRECT_YEARS).astype(float)
+    predicted, explained = predict_outputs(network, images, flip=False), []
+    for attribute in attributes:
+        name = attribute.name
+        if not isinstance(attribute, ClassAttribute):
+            bins = predict_outputs(stages, images, flip=False)["bin_logits"].argmax(axis=1)
+            explained.append(Explained(name, attribute, network, name))
+            explained.append(Explained(f"{name}_bin", attribute, stages, "bin_logits", bins))
+        elif len(attribute.classes) == 2:
+            explained.append(Explained(name, attribute, network, name, predicted[name].argmax(axis=1)))
         else:
-            attribute = "age" if head.output == "bin_logits" else head.output
-            code = to_bin(labels["age"], head.network.edges) if attribute == "age" else labels[attribute].to_numpy()
-            right = pd.Series(logits.argmax(dim=1).numpy() == code, index=labels.index).astype(float)
-        known = labels["age"].notna() if head.output in ("age", "bin_logits") else labels[head.output] >= 0
-        columns[head.name] = right.where(known)
-    return pd.DataFrame(columns)
+            for code, column in enumerate(attribute.columns):
+                codes = np.full(len(images), code)
+                explained.append(Explained(column.removeprefix("p_"), attribute, network, name, codes))
+    return explained
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Faces of a run and what is explained of them."""
+
+    run: RunFolder
+    outputs: list[Explained]
+    images: np.ndarray  # uint8 (n, px, px, 3)
+    labels: pd.DataFrame  # rows of the faces table, image_id as index
+    backdrop: np.ndarray  # uint8 (px, px, 3), the average of all faces that could be drawn; grey where those are few
+
+    @property
+    def px(self) -> int:
+        """Edge of the images."""
+        return self.images.shape[1]
+
+    def head(self, n: int) -> "Sample":
+        """The first n faces."""
+        outputs = [output.at(slice(n)) for output in self.outputs]
+        return replace(self, outputs=outputs, images=self.images[:n], labels=self.labels.iloc[:n])
+
+    def correct(self) -> pd.DataFrame:
+        """`Explained.correct` of each output, image_id as index."""
+        columns = {o.name: o.correct(self.images, self.labels[o.attribute.name]) for o in self.outputs}
+        return pd.DataFrame(columns, index=self.labels.index)
+
+
+def load_sample(run: RunFolder, min_averaged: int) -> Sample:
+    """Validation and calibration faces of a run, drawn at random, one of each group of copies.
+
+    The backdrop averages at least `min_averaged` faces.
+    """
+    faces, splits, settings = run.load_table("faces"), run.load_table("splits"), run.settings
+    images, stages = load_images(run, faces), None
+    network, _ = load_network(run.require("checkpoints/model.safetensors"))
+    if any(isinstance(attribute, YearsAttribute) for attribute in run.learned):
+        stages, _ = load_network(run.require("checkpoints/age_stages.safetensors"), AgeStagesNet)
+    held_out = np.flatnonzero(splits["split"].isin(["validation", "calibration"]) & splits["representative"])
+    rows = np.random.default_rng(settings.seed).permutation(held_out)[: settings.explanation.explained_images]
+    backdrop = np.full((images.px, images.px, 3), 128, np.uint8)
+    if len(held_out) >= min_averaged:
+        backdrop = images[held_out].astype(float).mean(axis=0).round().astype(np.uint8)
+    outputs = explained_outputs(network, stages, images[rows], run.learned)
+    return Sample(run, outputs, images[rows], faces.iloc[rows].set_index("image_id"), backdrop)
 
 
 @torch.inference_mode()
@@ -142,43 +158,43 @@ def network_outputs(network: nn.Module, images: np.ndarray, batch: int = 64) -> 
     return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
 
-def folded(heads: list[Explained]) -> list[Explained]:
-    """The same questions to copies of the networks for many calls of `network_outputs`.
+def folded(explained: list[Explained]) -> list[Explained]:
+    """The same of copies of the networks for many calls of `network_outputs`.
 
-    Batch norms are folded into the convolutions, whose weights are kept in the type that they are used in.
+    Batch norms are folded into the convolutions, whose weights are stored in the type that they are used in.
     """
     copies = {}
-    for head in heads:
-        if id(head.network) not in copies:
+    for output in explained:
+        if id(output.network) not in copies:
             # In the layout of `network_outputs` from here on: several threads may call it with one copy.
-            copied = copy.deepcopy(head.network).eval().to(memory_format=torch.channels_last)
-            copies[id(head.network)] = copied
+            copied = copy.deepcopy(output.network).eval().to(memory_format=torch.channels_last)
+            copies[id(output.network)] = copied
             if hasattr(copied, "backbone"):
                 copied.backbone.resnet = fuse(copied.backbone.resnet)
                 if has_fast_bfloat16():
                     copied.backbone.resnet.to(torch.bfloat16)
-    return [head.of(copies[id(head.network)]) for head in heads]
+    return [output.of(copies[id(output.network)]) for output in explained]
 
 
-def explained_numbers(heads: list[Explained], images: np.ndarray) -> np.ndarray:
-    """The explained numbers of images: float array (heads, n). Each network is asked once."""
-    networks = {id(head.network): head.network for head in heads}
-    answers = {key: network_outputs(network, images) for key, network in networks.items()}
-    return np.stack([head.number(answers[id(head.network)]) for head in heads])
+def explained_numbers(explained: list[Explained], images: np.ndarray) -> np.ndarray:
+    """The explained numbers of images: float array (outputs, n). Each network is called once."""
+    networks = {id(output.network): output.network for output in explained}
+    results = {key: network_outputs(network, images) for key, network in networks.items()}
+    return np.stack([output.number(results[id(output.network)]) for output in explained])
 
 
 class _Target(nn.Module):
-    """The explained number per image, as the two-dimensional output that grad-cam asks for."""
+    """The explained number per image (n, 1), as grad-cam expects it."""
 
-    def __init__(self, head: Explained):
+    def __init__(self, output: Explained):
         super().__init__()
-        self.network, self.head = head.network, head
+        self.network, self.output = output.network, output
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.head.logits(self.network(images))
-        if self.head.classes is None:
+        logits = self.output.logits(self.network(images))
+        if self.output.classes is None:
             return logits
-        return logits.gather(1, torch.as_tensor(self.head.classes)[:, None])
+        return logits.gather(1, torch.as_tensor(self.output.classes)[:, None])
 
 
 @contextmanager
@@ -196,79 +212,64 @@ def _gradients(network: nn.Module, layer: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def cam_maps(head: Explained, images: np.ndarray, method: str, batch: int = 50) -> np.ndarray:
-    """Grad-CAM of the last layer, or LayerCAM of an earlier one with at least 12 x 12 places, averaged over 2 x 2.
-
-    The convolutions above the earlier layer step over every other place, and their gradients weigh places by where the
-    steps fall: a lattice of period two that says nothing about the face, and that averaging removes.
-
-    Parameters
-    ----------
-    head : Explained
-    images : uint8 array (n, px, px, 3)
-    method : str
-        grad_cam (ICCV 2017) or layer_cam (TIP 2021).
-
-    Returns
-    -------
-    float array of shape (n, px, px), 0 to 1
-    """
-    network = head.network
-    layer = network.backbone.resnet.layer4 if method == "grad_cam" else fine_layer(network, images.shape[1])
-    make = GradCAM if method == "grad_cam" else LayerCAM
+def _cam(make, output: Explained, layer: nn.Module, images: np.ndarray, batch: int) -> np.ndarray:
     maps = []
-    with _gradients(network, layer):
+    with _gradients(output.network, layer):
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
-            with make(model=_Target(head.at(part)), target_layers=[layer]) as cam:
-                maps.append(cam(as_tensor(images[part]), targets=[lambda output: output[0]] * len(images[part])))
-    found = np.concatenate(maps)
-    if method == "grad_cam":
-        return found
-    width = 2 * images.shape[1] // map_edge(network, images.shape[1], method)
-    found = ndimage.uniform_filter(found, (1, width, width), mode="nearest")
-    peak = found.max(axis=(1, 2), keepdims=True)
-    return found / np.where(peak > 0, peak, 1)
+            with make(model=_Target(output.at(part)), target_layers=[layer]) as cam:
+                maps.append(cam(as_tensor(images[part]), targets=[lambda value: value[0]] * len(images[part])))
+    return np.concatenate(maps)
 
 
-def _edges(network: nn.Module, px: int) -> list[int]:
-    """Places along the edge of the maps of layer1 to layer4, for images of edge px."""
+def grad_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndarray:
+    """Grad-CAM (ICCV 2017) of the last layer for uint8 images (n, px, px, 3): float array (n, px, px), 0 to 1."""
+    return _cam(GradCAM, output, output.network.backbone.resnet.layer4, images, batch)
+
+
+def layer_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndarray:
+    """LayerCAM (TIP 2021) of `fine_stage`, averaged over 2 x 2 places: as `grad_cam`.
+
+    The convolutions above that stage have stride 2, so their gradients form a lattice of period two that says nothing
+    about the face; averaging removes it.
+    """
+    stage, edge = fine_stage(output.network, images.shape[1])
+    maps = _cam(LayerCAM, output, getattr(output.network.backbone.resnet, f"layer{stage}"), images, batch)
+    width = 2 * images.shape[1] // edge
+    maps = ndimage.uniform_filter(maps, (1, width, width), mode="nearest")
+    peak = maps.max(axis=(1, 2), keepdims=True)
+    return maps / np.where(peak > 0, peak, 1)
+
+
+def stage_edges(network: nn.Module, px: int) -> list[int]:
+    """Places along the edge of the maps of layer1 to layer4, for images of edge px, before they are scaled to it."""
     backbone = network.backbone
     seen = min(px, backbone.input_px or px)
     first = 2 if backbone.stem == "small" else 4
     return [-(-seen // (first * 2**stage)) for stage in range(4)]
 
 
-def fine_layer(network: nn.Module, px: int) -> nn.Module:
-    """The deepest residual stage whose map still has at least 12 x 12 places at this image size, else the first."""
-    deep = [stage for stage, edge in enumerate(_edges(network, px)) if edge >= FINE_EDGE]
-    return getattr(network.backbone.resnet, f"layer{max(deep, default=0) + 1}")
+def fine_stage(network: nn.Module, px: int) -> tuple[int, int]:
+    """Number and edge of the deepest residual stage whose map has `FINE_EDGE` places along its edge, else the first."""
+    edges = stage_edges(network, px)
+    stage = max((number for number, edge in enumerate(edges) if edge >= FINE_EDGE), default=0)
+    return stage + 1, edges[stage]
 
 
-def map_edge(network: nn.Module, px: int, method: str) -> int:
-    """Places along the edge of the map behind a method, before it is blown up to the image."""
-    edges = _edges(network, px)
-    return edges[-1] if method == "grad_cam" else min((edge for edge in edges if edge >= FINE_EDGE), default=edges[0])
+def titles(names, explained: list[Explained]) -> list[str]:
+    """Names of outputs as text; the classes of an attribute are one where all of them are named.
 
-
-def edge_maps(images: np.ndarray) -> np.ndarray:
-    """Sobel edges of uint8 images (n, px, px, 3): a map that never asked the network."""
-    grey = images.mean(axis=3)
-    return np.hypot(ndimage.sobel(grey, axis=1), ndimage.sobel(grey, axis=2))
-
-
-def noise_maps(shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    """Smooth random maps of a shape (n, px, px), about as coarse as a class activation map."""
-    noise = np.random.default_rng(seed).normal(size=shape)
-    return ndimage.gaussian_filter(noise, (0, shape[1] / 12, shape[2] / 12)) * shape[1]
-
-
-def attribution_rows(
-    image_ids: np.ndarray, head: str, method: str, saliency: np.ndarray, scores: pd.DataFrame, regions: np.ndarray
-) -> pd.DataFrame:
-    """Rows of the attributions table: image_id, head, method, share_<region>, and the columns of `scores`."""
-    shares = pd.DataFrame(region_shares(saliency, regions), columns=SHARES)
-    shares.insert(0, "image_id", image_ids)
-    shares.insert(1, "head", head)
-    shares.insert(2, "method", method)
-    return pd.concat([shares, scores.reset_index(drop=True)], axis=1)
+    Examples
+    --------
+    >>> outputs = [Explained(name, None, None, name[:3]) for name in ("age", "who_a", "who_b")]
+    >>> titles(["age", "who_a", "who_b"], outputs), titles(["age", "who_b"], outputs)
+    (['age', 'every who'], ['age', 'who b'])
+    """
+    families: dict[str, list[str]] = {}
+    for output in explained:
+        families.setdefault(output.family, []).append(output.name)
+    texts = []
+    for family, members in families.items():
+        named = [name for name in members if name in set(names)]
+        texts += [f"every {family}"] if len(named) == len(members) > 1 else named
+    return [text.replace("_", " ") for text in texts]

@@ -1,7 +1,8 @@
-"""Do maps show what the network uses? Deletion and insertion curves, and what is left of a map with random weights."""
+"""Do maps show what the network uses? Deletion and insertion curves, random weights, and other seeds."""
 
 import copy
-from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -9,30 +10,31 @@ import torch
 from scipy import ndimage, stats
 from torch import nn
 
-from facelib.explain.attribution import BASELINES, METHODS, Explained, explained_numbers
-from facelib.statistics import bootstrap
+from facelib.explain.attribution import Explained, Sample, explained_numbers, folded, titles
+from facelib.explain.methods import BASELINES, METHODS, explained_faces
+from facelib.finding import Finding, listed
+from facelib.statistics import Bootstrap
 
 STEPS = 5  # of a curve from 0 to the whole picture
-BLUR = 0.1  # standard deviation of the blur that removes, as a share of the edge
-SAME_MAP = 0.5  # rank correlation above which a map is said to be the same with random weights
+BLUR = 0.1  # standard deviation of the blur that removes pixels, as a share of the edge
+SAME_MAP = 0.5  # rank correlation above which a map counts as unchanged by random weights
 
 
-def curves(heads: list[Explained], images: np.ndarray, saliency: np.ndarray) -> np.ndarray:
+def curves(explained: list[Explained], images: np.ndarray, saliency: np.ndarray) -> np.ndarray:
     """The explained numbers while the most salient pixels are blurred away, and while they alone come back.
 
-    Deletion and insertion as in RISE (BMVC 2018), with blurred pixels for deleted ones. Age has no direction that would
-    be more faithful: its number is minus the distance in years from the unchanged picture's.
+    Deletion and insertion as in RISE (BMVC 2018), with blurred pixels for deleted ones. Years have no direction that
+    would be more faithful: their number is minus the distance from the unchanged picture's.
 
     Parameters
     ----------
-    heads : list of Explained
-        All are read from the same changed pictures; `folded` networks answer sooner.
-    images : uint8 array (n, px, px, 3)
-    saliency : float array (n, px, px)
+    explained : list of Explained
+        All are read from the same changed pictures; `folded` networks are faster.
+    images, saliency : uint8 array (n, px, px, 3), float array (n, px, px)
 
     Returns
     -------
-    float array of shape (heads, 2, STEPS + 1, n)
+    float array of shape (outputs, 2, STEPS + 1, n)
         Deletion, insertion; the share of changed pixels rises from 0 to 1 along the third axis.
     """
     px, n = images.shape[1], len(images)
@@ -41,87 +43,93 @@ def curves(heads: list[Explained], images: np.ndarray, saliency: np.ndarray) -> 
     # Ties (whole superpixels, flat maps) are broken at random, so that every map changes the same area.
     ties = np.random.default_rng(0).random(flat.shape)
     rank = np.lexsort((ties, -flat), axis=1).argsort(axis=1).reshape(saliency.shape)
-    numbers = np.empty((len(heads), 2, STEPS + 1, n))
-    numbers[:, 0, 0] = numbers[:, 1, -1] = explained_numbers(heads, images)
-    numbers[:, 0, -1] = numbers[:, 1, 0] = explained_numbers(heads, blurred)
+    numbers = np.empty((len(explained), 2, STEPS + 1, n))
+    numbers[:, 0, 0] = numbers[:, 1, -1] = explained_numbers(explained, images)
+    numbers[:, 0, -1] = numbers[:, 1, 0] = explained_numbers(explained, blurred)
     for step in range(1, STEPS):
         first = (rank < round(step / STEPS * px * px))[..., None]
-        numbers[:, 0, step] = explained_numbers(heads, np.where(first, blurred, images))
-        numbers[:, 1, step] = explained_numbers(heads, np.where(first, images, blurred))
-    for k, head in enumerate(heads):
-        if head.classes is None:
+        numbers[:, 0, step] = explained_numbers(explained, np.where(first, blurred, images))
+        numbers[:, 1, step] = explained_numbers(explained, np.where(first, images, blurred))
+    for k, output in enumerate(explained):
+        if output.classes is None:
             numbers[k] = -np.abs(numbers[k] - numbers[k, 0, 0])
     return numbers
 
 
+def all_curves(sample: Sample, maps: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """`curves` of every map, by output and method: float arrays (2, STEPS + 1, n)."""
+    numbers, quick = {}, replace(sample, outputs=folded(sample.outputs))
+    with sample.run.timed("08.faithfulness", len(sample.images)):
+        for name in BASELINES:  # one map for all outputs
+            values = curves(quick.outputs, quick.images, maps[quick.outputs[0].name, name])
+            numbers |= {(output.name, name): part for output, part in zip(quick.outputs, values, strict=True)}
+        for name in METHODS:
+            faces = explained_faces(quick, name)
+            for output in faces.outputs:
+                numbers[output.name, name] = curves([output], faces.images, maps[output.name, name])[0]
+    return numbers
+
+
+def mean_curves(sample: Sample, numbers: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+    """`all_curves` on the faces that every method explains, the classes of an attribute averaged."""
+    common = min(values.shape[2] for values in numbers.values())
+    members: dict[tuple[str, str], list[np.ndarray]] = {}
+    for name in (*METHODS, *BASELINES):
+        for output in sample.outputs:
+            members.setdefault((output.family, name), []).append(numbers[output.name, name][:, :, :common])
+    return {key: np.mean(values, axis=0) for key, values in members.items()}
+
+
 def curve_scores(numbers: np.ndarray) -> pd.DataFrame:
-    """Mean heights of the curves of one head.
+    """Mean heights of curves (2, STEPS + 1, n), in n rows: deletion, insertion, and faithfulness, their difference.
 
-    Parameters
-    ----------
-    numbers : float array (2, STEPS + 1, n)
-        One head's part of `curves`.
-
-    Returns
-    -------
-    DataFrame of n rows
-        deletion (lower is more faithful), insertion (higher is), faithfulness (insertion minus deletion); probability,
-        or years.
+    Low deletion and high insertion are faithful; the unit is that of the output.
     """
     deletion, insertion = np.trapezoid(numbers, dx=1 / STEPS, axis=1)
     return pd.DataFrame({"deletion": deletion, "insertion": insertion, "faithfulness": insertion - deletion})
 
 
-def against_baselines(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Is a method more faithful than edges and noise, on the same faces?
-
-    Parameters
-    ----------
-    table : DataFrame
-        The attributions table.
-    resamples, seed : int
-        Of the bootstrap.
+def against_baselines(table: pd.DataFrame, explained: list[Explained], bootstrap: Bootstrap) -> pd.DataFrame:
+    """Whether each method is more faithful than each baseline on the same faces of the attributions table.
 
     Returns
     -------
     DataFrame
-        head, method, baseline, value (mean paired difference of faithfulness), low, high, n, answer: better (the whole
-        interval is above 0), worse (below), cannot tell.
+        head (the output), method, baseline, value (mean paired difference of faithfulness), low, high, n, unit, answer:
+        better (the whole interval is above 0), worse (below), cannot tell.
     """
     wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
     rows = []
-    for head, part in wide.groupby("head", sort=False):
+    for output in explained:
+        part = wide.loc[output.name]
         for method in METHODS:
             for baseline in BASELINES:
-                gain = (part[method] - part[baseline]).dropna()
-                found = bootstrap(np.mean, gain, resamples=resamples, seed=seed)
-                answer = found.against(0, "worse", "better")
-                rows.append({"head": head, "method": method, "baseline": baseline, **found.to_dict(), "answer": answer})
-    return pd.DataFrame(rows).drop(columns="unit")
+                gain = bootstrap(np.mean, (part[method] - part[baseline]).dropna(), unit=output.unit)
+                row = {"head": output.name, "method": method, "baseline": baseline, **gain.to_dict()}
+                rows.append(row | {"answer": gain.against(0, "worse", "better")})
+    return pd.DataFrame(rows)
 
 
-def verdicts(gains: pd.DataFrame, baseline: str) -> list[str]:
-    """One sentence for each method: for which outputs it beats a baseline, with 95 % confidence.
+def beats_all(gains: pd.DataFrame) -> pd.Series:
+    """Whether a method beats every baseline: bool by head and method."""
+    return gains.groupby(["head", "method"], sort=False)["answer"].agg(lambda answers: (answers == "better").all())
 
-    Examples
-    --------
-    >>> gains = pd.DataFrame({"head": ["age", "gender"], "method": "lime", "baseline": "edges",
-    ...                       "answer": ["better", "worse"]})
-    >>> verdicts(gains, "edges")
-    ['lime beats the edges for age; is worse than they are for gender.']
-    """
-    texts = {"better": f"beats the {baseline} for", "cannot tell": f"cannot be told from the {baseline} for",
-             "worse": "is worse than they are for" if baseline == "edges" else "is worse than it is for"}  # fmt: skip
-    sentences = []
-    for method, part in gains[gains["baseline"] == baseline].groupby("method", sort=False):
-        named = {answer: part.loc[part["answer"] == answer, "head"].str.replace("_", " ") for answer in texts}
-        said = [f"{texts[answer]} {', '.join(heads)}" for answer, heads in named.items() if len(heads)]
-        sentences.append(f"{method.replace('_', ' ')} {'; '.join(said)}.")
-    return sentences
+
+def faithful_finding(gains: pd.DataFrame, explained: list[Explained]) -> Finding:
+    """For which outputs each method beats every baseline."""
+    wins = beats_all(gains)
+    texts = []
+    for name, method in METHODS.items():
+        won = wins.xs(name, level="method")
+        texts.append(f"{method.title} for {listed(titles(won.index[won], explained))}")
+    baselines = listed(baseline.title for baseline in BASELINES.values())
+    text = f"More faithful than every baseline ({baselines}), with 95 % confidence: {'; '.join(texts)}. "
+    text += "Other maps may show the picture's outlines rather than what the network uses."
+    return Finding("explain.faithful", text, n=int(gains["n"].max()))
 
 
 def randomised(network: nn.Module, seed: int) -> nn.Module:
-    """A copy whose weights are shuffled within every tensor: as large as before, and without what was learned."""
+    """A copy whose weights are shuffled within every tensor: of the same scale, and without what was learned."""
     copied = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -132,16 +140,7 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
 
 
 def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman correlation of the pixels of two maps of each image; nan where one of them is flat.
-
-    Parameters
-    ----------
-    first, second : float arrays (n, px, px)
-
-    Returns
-    -------
-    float array (n,)
-    """
+    """Spearman correlation of the pixels of two maps (n, px, px) of each image: (n,), nan where one of them is flat."""
     ranks = [stats.rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
     centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
     product = (centred[0] * centred[1]).sum(axis=1)
@@ -149,40 +148,65 @@ def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(product, size, out=np.full(len(first), np.nan), where=size > 0)
 
 
-def sanity_check(
-    heads: list[Explained],
-    maps: dict[tuple[str, str], np.ndarray],
-    explain: dict[str, Callable[[list[Explained]], list[np.ndarray]]],
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """How alike is a method's map to the one it draws of the same network with random weights?
+def sanity_check(sample: Sample, maps: dict[tuple[str, str], np.ndarray], faces: int) -> pd.DataFrame:
+    """How alike each map is to the one that its method draws of the same network with random weights.
 
-    The test of Adebayo et al. (NeurIPS 2018): a map that hardly changes shows the picture, not the network.
-
-    Parameters
-    ----------
-    heads : list of Explained
-    maps : dict
-        The network's maps (n, px, px) by head and method; the first images are compared.
-    explain : dict
-        For each method, the maps of heads, one array (at most n, px, px) each.
-    resamples, seed : int
-        Of the bootstrap; the seed also shuffles the weights.
+    The test of Adebayo et al. (NeurIPS 2018): a map that hardly changes shows the picture, not the network. At most
+    `faces` are compared, the first that every method explains.
 
     Returns
     -------
     DataFrame
-        head, method, value (mean rank correlation), low, high, n, answer: changes (the whole interval is below
-        `SAME_MAP`), stays (above), cannot tell.
+        head (the output), method, value (mean rank correlation), low, high, n, answer: changes (the whole interval is
+        below `SAME_MAP`), stays (above), cannot tell.
     """
-    shuffled = {id(head.network): randomised(head.network, seed) for head in heads}
-    asked = [head.of(shuffled[id(head.network)]) for head in heads]
-    rows = []
-    for method, draw in explain.items():
-        for head, drawn in zip(heads, draw(asked), strict=True):
-            alike = rank_correlations(maps[head.name, method][: len(drawn)], drawn)
-            found = bootstrap(np.mean, alike[np.isfinite(alike)], resamples=resamples, seed=seed)
-            answer = found.against(SAME_MAP, "changes", "stays")
-            rows.append({"head": head.name, "method": method, **found.to_dict(), "answer": answer})
+    run, few = sample.run, sample.head(min(faces, *map(len, maps.values())))
+    shuffled = {id(output.network): randomised(output.network, run.settings.seed) for output in few.outputs}
+    outputs, rows = [output.of(shuffled[id(output.network)]) for output in few.outputs], []
+    for name, method in METHODS.items():
+        for output, drawn in zip(outputs, method.maps(outputs, few.images, run.settings)[0], strict=True):
+            alike = rank_correlations(maps[output.name, name][: len(drawn)], drawn)
+            estimate = run.bootstrap(np.mean, alike[np.isfinite(alike)])
+            answer = estimate.against(SAME_MAP, "changes", "stays")
+            rows.append({"head": output.name, "method": name, **estimate.to_dict(), "answer": answer})
     return pd.DataFrame(rows).drop(columns="unit")
+
+
+def sanity_finding(sanity: pd.DataFrame, explained: list[Explained]) -> Finding:
+    """Mean correlation of each method, and the maps that are not shown to change."""
+    means = sanity.dropna(subset=["value"]).groupby("method", sort=False)["value"].mean()
+    text = "Mean rank correlation of maps with those of a network with shuffled weights: "
+    text += f"{listed(f'{value:.2f} ({METHODS[name].title})' for name, value in means.items())}. "
+    unchanged = sanity[sanity["answer"] != "changes"].groupby("method", sort=False)["head"]
+    names = [f"{METHODS[name].title} of {listed(titles(list(heads), explained))}" for name, heads in unchanged]
+    text += f"Not shown to be below {SAME_MAP}, with 95 % confidence: {'; '.join(names) or 'none'}."
+    return Finding("explain.random_weights", text, n=int(sanity["n"].max()))
+
+
+def stability(sample: Sample, maps: dict[tuple[str, str], np.ndarray], seeds: int, faces: int) -> pd.DataFrame:
+    """How alike maps of one face are under other seeds, for the methods that depend on them.
+
+    A table of head (the output), method, value (mean rank correlation of pairs of seeds), low, high, n.
+    """
+    run, few, rows = sample.run, sample.head(min(faces, *map(len, maps.values()))), []
+    others = [run.settings.model_copy(update={"seed": run.settings.seed + 1000 * k}) for k in range(1, seeds)]
+    for name, method in METHODS.items():
+        redrawn = [method.maps(few.outputs, few.images, settings)[0] for settings in others if method.seeded]
+        for k, output in enumerate(few.outputs if method.seeded else []):
+            draws = [maps[output.name, name][: len(few.images)], *(drawn[k] for drawn in redrawn)]
+            alike = np.mean([rank_correlations(*pair) for pair in combinations(draws, 2)], axis=0)
+            rows.append({"head": output.name, "method": name, **run.bootstrap(np.nanmean, alike).to_dict()})
+    return pd.DataFrame(rows).drop(columns="unit")
+
+
+def stability_findings(stable: pd.DataFrame, seeds: int) -> list[Finding]:
+    """Mean and least stability of each method that draws at random, as `explain.<method>_stability`."""
+    findings = []
+    for name, part in stable.groupby("method", sort=False):
+        least, title = part.loc[part["value"].idxmin()], METHODS[name].title
+        text = (
+            f"Over {seeds} seeds, {title} maps of one face have a mean rank correlation of {part['value'].mean():.2f}"
+        )
+        text += f"; it is lowest for {least['head'].replace('_', ' ')}, {least['value']:.2f}."
+        findings.append(Finding(f"explain.{name}_stability", text, n=int(part["n"].max())))
+    return findings

@@ -1,10 +1,9 @@
 """LIME for all outputs of one or two networks at once: the same perturbed images are shown to every network.
 
-Perturbations, distances, kernel and local linear model are lime's own. What differs from its `explain_instance` is that
-the pictures of a batch are put together by indexing, the networks are folded and see them in bfloat16 where the
-processor is built for it, every output is fitted to the same answers, and each core has an image of its own. As in
-lime, an area is hidden behind its mean colour: a mark of one flat colour that fills its area is still there, and gets
-no weight.
+Perturbations, distances, kernel and local linear model are lime's own. Unlike in its `explain_instance`, batches are
+assembled by indexing, networks are folded and run in bfloat16 where the processor is built for it, every output is
+fitted to the same perturbations, and each core explains its own image. As in lime, an area is hidden behind its mean
+colour: a mark of one flat colour that fills its area stays visible, and gets no weight.
 """
 
 from collections.abc import Iterator
@@ -27,77 +26,64 @@ def superpixels(image: np.ndarray) -> np.ndarray:
     return slic(image, LIME_SEGMENTS, compactness=12, start_label=0)
 
 
-def perturbed(image: np.ndarray, segments: np.ndarray, kept: np.ndarray) -> Iterator[np.ndarray]:
-    """Batches of the image with some superpixels replaced by their mean colour.
+def perturbed(image: np.ndarray, segments: np.ndarray, visible: np.ndarray) -> Iterator[np.ndarray]:
+    """Batches (at most BATCH, px, px, 3) of a uint8 image with some superpixels replaced by their mean colour.
 
-    Parameters
-    ----------
-    image : uint8 array (px, px, 3)
-    segments : int array (px, px)
-    kept : array of shape (samples, superpixels)
-        1 where a superpixel stays as it is.
-
-    Yields
-    ------
-    uint8 array (at most BATCH, px, px, 3)
+    `segments` (px, px) numbers the superpixels; `visible` (samples, superpixels) is 1 where one stays as it is.
     """
     counts = np.bincount(segments.ravel())
     means = np.stack([np.bincount(segments.ravel(), plane.ravel()) for plane in image.transpose(2, 0, 1)], axis=1)
     hidden = (means / counts[:, None]).astype(np.uint8)[segments]
-    for start in range(0, len(kept), BATCH):
-        visible = kept[start : start + BATCH].astype(bool)[:, segments]
-        yield np.where(visible[..., None], image, hidden)
+    for start in range(0, len(visible), BATCH):
+        pixels = visible[start : start + BATCH].astype(bool)[:, segments]
+        yield np.where(pixels[..., None], image, hidden)
 
 
-def lime_map(heads: list[Explained], image: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def lime_map(explained: list[Explained], image: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """LIME weights of superpixels: positive where an area supports the explained output, negative where it opposes.
 
     Parameters
     ----------
-    heads : list of Explained
+    explained : list of Explained
         For this image alone: `classes` of shape (1,) or None.
     image : uint8 array (px, px, 3)
-    samples : int
-        Perturbed images.
-    seed : int
+    samples, seed : int
+        Perturbed images, and how they are drawn.
 
     Returns
     -------
-    float array (heads, px, px)
-        Weight of each pixel's superpixel: years, or probability.
-    float array (heads,)
-        R2 of the local linear models.
+    float arrays (outputs, px, px), (outputs,)
+        Weight of each pixel's superpixel (years, or probability); R2 of the local linear models.
     """
     segments = superpixels(image)
     explainer = LimeImageExplainer(random_state=seed)
-    kept = explainer.random_state.randint(0, 2, (samples, segments.max() + 1))
-    kept[0] = 1
-    # The one image's class is asked of each of its perturbations.
-    parts = perturbed(image, segments, kept)
-    numbers = np.concatenate([explained_numbers([h.at(np.zeros(len(p), int)) for h in heads], p).T for p in parts])
-    distances = pairwise_distances(kept, kept[:1], metric="cosine").ravel()
-    maps, fits = np.empty((len(heads), *segments.shape)), np.empty(len(heads))
-    for k in range(len(heads)):
+    visible = explainer.random_state.randint(0, 2, (samples, segments.max() + 1))
+    visible[0] = 1
+    numbers = np.concatenate(
+        [explained_numbers([output.at(np.zeros(len(batch), int)) for output in explained], batch).T
+         for batch in perturbed(image, segments, visible)]
+    )  # fmt: skip
+    distances = pairwise_distances(visible, visible[:1], metric="cosine").ravel()
+    maps, fits = np.empty((len(explained), *segments.shape)), np.empty(len(explained))
+    for k in range(len(explained)):
         _, pairs, fits[k], _ = explainer.base.explain_instance_with_data(
-            kept, numbers, distances, k, kept.shape[1], feature_selection="none"
+            visible, numbers, distances, k, visible.shape[1], feature_selection="none"
         )
-        weights = np.zeros(kept.shape[1])
-        for segment, weight in pairs:
-            weights[segment] = weight
-        maps[k] = weights[segments]
+        weights = dict(pairs)
+        maps[k] = np.array([weights.get(segment, 0.0) for segment in range(visible.shape[1])])[segments]
     return maps, fits
 
 
-def lime_maps(heads: list[Explained], images: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`lime_map` of several images: maps (heads, n, px, px), and the R2 of each local model (heads, n).
+def lime_maps(explained: list[Explained], images: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`lime_map` of several images: maps (outputs, n, px, px), and the R2 of each local model (outputs, n).
 
-    Each core explains images of its own, so that what lies between two calls of a network keeps no other core waiting.
+    Each core explains its own images, so that the work between two calls of a network delays no other core.
     """
-    asked, threads = folded(heads), torch.get_num_threads()
-    torch.set_num_threads(1)  # before the workers begin, which take it over
+    networks, threads = folded(explained), torch.get_num_threads()
+    torch.set_num_threads(1)  # before the workers begin, which inherit it
     try:
         pairs = joblib.Parallel(n_jobs=threads, prefer="threads")(
-            joblib.delayed(lime_map)([head.at([row]) for head in asked], image, samples, seed + row)
+            joblib.delayed(lime_map)([output.at([row]) for output in networks], image, samples, seed + row)
             for row, image in enumerate(images)
         )
     finally:

@@ -1,8 +1,8 @@
 """A finished run made fit to be published: `python -m facelib.publication.publish RUN` fills reports/utkface.
 
-What is published is laid out like a run folder: it holds numbers, plots, averages, half-precision weights and the
-tables that notebooks 05 to 08 read, no face of a person. `facelib predict` finds the weights there, slides and report
-can be made from it, and `restore` makes a run folder of it.
+What is published is laid out like a run folder: numbers, plots, averages, half-precision weights and the tables that
+notebooks 05 to 09 read; no face of a person. `facelib predict` loads the weights there, slides and report can be made
+from it, and `restore` makes a run folder of it.
 """
 
 import ast
@@ -25,34 +25,46 @@ from safetensors.torch import load_file, save_file
 
 from facelib.data.ingest import load_images
 from facelib.errors import FacelibError
-from facelib.prediction.predictor import AGE_METHODS, load_predictor
+from facelib.evaluation.headline import MONDRIAN, expected_keys, metrics_of
+from facelib.finding import Finding, Findings, listed
+from facelib.prediction.predictor import AGE_METHODS, Predictor
 from facelib.publication.published_numbers import comparison_table
 from facelib.reporting import findings
-from facelib.reporting.site import FRONT_FIGURES, TEMPLATES
-from facelib.runs import RunFolder, atomic_path, open_run, project_root, read_json, write_json, write_text
-from facelib.schema import HEADLINE_KEYS, NOTEBOOKS
+from facelib.reporting.site import TEMPLATES, figures_like
+from facelib.runs import PROGRESS, RunFolder, atomic_path, open_run, project_root, read_json, write_json, write_text
+from facelib.schema import AGE, NOTEBOOKS
+from facelib.statistics import Estimate
 
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
 PRIVATE = {"show_faces": False, "photos": ""}
 PAGES = {"README.md": "published.md.j2", "model_card.md": "model_card.md.j2", "data_card.md": "data_card.md.j2"}
-# What notebooks 05 to 08 read; the embeddings, of 24 MB, are computed anew.
-TABLES = ("faces", "splits", "predictions", "age_stages", "decisions.csv", "label_issues", "quality")
+OF_AGE = "age_stages"  # a table and a network of runs that learn age
+# What notebooks 05 to 09 read; the embeddings, of 24 MB, are computed anew.
+TABLES = ("faces", "splits", "predictions", OF_AGE, "decisions.csv", "label_issues", "quality")
+NETWORKS = ("model", OF_AGE)
 ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
-MOST_ROUNDING = 0.1  # years, on average
-VERSIONED = ("age.mae", "gender.accuracy", "ethnicity.accuracy")  # what is said of earlier versions
+MOST_ROUNDING = {"years": 0.1, "classes": 0.01}  # on average: years, probability
+# The rows of the README's table, by kind of attribute.
+SHORT_METRICS = {
+    "years": ("{name}.mae", "{name}.cs5", "{name}.interval_coverage", "{name}_stages.mae_routed"),
+    "classes": ("{name}.accuracy",),
+}
 
 
 class UnfitToPublish(FacelibError):
     """A run that is unfinished, or that could show a person."""
 
 
+# --- notebooks --------------------------------------------------------------------------------------------
+
+
 def check_notebook(path: Path) -> None:
-    """Refuse an executed notebook that could show single faces, or that stopped half-way.
+    """Refuse an executed notebook that could show single faces, or that is not finished.
 
     Raises
     ------
     UnfitToPublish
-        If a cell failed or did not run, a picture is attached, or a parameter in `PRIVATE` is anything else anywhere.
+        If a cell failed or did not run, a picture is attached, or a parameter in `PRIVATE` has another value anywhere.
     """
     remedy = f"run it again, --from {path.name[:2]}"
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
@@ -70,13 +82,11 @@ def check_notebook(path: Path) -> None:
 
 
 def _assigned(source: str, path: Path) -> list[tuple[str, object]]:
-    """Every name that a cell assigns, and the constant that it gets; `...` for anything that is no constant."""
+    """Every name that a cell assigns, with the constant that it gets; `...` for anything but a constant."""
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
-        raise UnfitToPublish(
-            f"{path} holds a cell that is no plain Python: run the notebook as it is shipped"
-        ) from error
+        raise UnfitToPublish(f"{path} has a cell that is not plain Python: run the notebook as shipped") from error
     constants = {
         id(target): node.value.value
         for node in ast.walk(tree)
@@ -88,22 +98,14 @@ def _assigned(source: str, path: Path) -> list[tuple[str, object]]:
 
 
 def publish_notebook(path: Path, target: Path, hidden: dict[str, str]) -> None:
-    """Write an executed notebook without times and machine-bound texts.
-
-    Parameters
-    ----------
-    path, target : Path
-    hidden : dict of str
-        Texts such as folders of this machine, and what stands in their place.
-    """
+    """Write an executed notebook without times, and with the texts in `hidden`, such as folders, replaced."""
     notebook = nbformat.read(path, as_version=4)
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
-    kept = {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
-    notebook.metadata = nbformat.from_dict({**kept, "parameters": given})
+    kernel = {key: notebook.metadata[key] for key in ("kernelspec", "language_info") if key in notebook.metadata}
+    notebook.metadata = nbformat.from_dict({**kernel, "parameters": given})
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
-    text = nbformat.writes(notebook)
-    write_text(target, _without(text, hidden) + "\n")
+    write_text(target, _without(nbformat.writes(notebook), hidden) + "\n")
 
 
 def _without(text: str, hidden: dict[str, str]) -> str:
@@ -113,16 +115,24 @@ def _without(text: str, hidden: dict[str, str]) -> str:
 
 
 def _machine_texts(run: RunFolder) -> dict[str, str]:
-    """Folders of this machine that outputs may name, longest first."""
+    """Folders of this machine that outputs may name, longest first, and what replaces them."""
     data = run.params["data"]
-    texts = {path: Path(path).name for path in (data["path"], data.get("images", "")) if path}
-    texts |= {run.protocol["path"]: Path(run.protocol["path"]).name} if run.protocol else {}
+    paths = (data["path"], data.get("images", ""), run.protocol.get("path", ""))
+    texts = {path: Path(path).name for path in paths if path}
     texts |= {str(run.path): f"runs/{run.name}", sys.prefix: ".venv", str(project_root()): ".", str(Path.home()): "~"}
     return dict(sorted(texts.items(), key=lambda pair: -len(pair[0])))
 
 
+# --- weights and tables -----------------------------------------------------------------------------------
+
+
+def made_by(run: RunFolder, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `TABLES` or `NETWORKS` that a run has: the age stages only where it learns age."""
+    return tuple(name for name in names if name != OF_AGE or AGE in run.learned)
+
+
 def halve(source: Path, target: Path) -> None:
-    """Write a network's weights in half precision (float16), which halves the file; its facts stay.
+    """Write a network's weights in half precision (float16), which halves the file; its header stays.
 
     Raises
     ------
@@ -130,13 +140,13 @@ def halve(source: Path, target: Path) -> None:
         If a weight is beyond what half precision holds.
     """
     with safe_open(source, framework="pt") as opened:
-        facts = opened.metadata()
+        header = opened.metadata()
     halved = {key: value.half() if value.is_floating_point() else value for key, value in load_file(source).items()}
     for key, value in halved.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise UnfitToPublish(f"{source}: {key} is too large for half precision: train again with weight decay")
     with atomic_path(target) as partial:
-        save_file(halved, partial, metadata=facts)
+        save_file(halved, partial, metadata=header)
 
 
 def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str]) -> None:
@@ -145,16 +155,18 @@ def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str
     Raises
     ------
     UnfitToPublish
-        If it holds anything but numbers and texts, or a text that names a folder of this machine.
+        If it holds anything but numbers and text, or a text that names a folder of this machine.
     """
     table = run.load_table(name)
     for column in table.select_dtypes(exclude=["number", "bool"]):
         values = table[column].dropna()
         if pd.api.types.infer_dtype(values) not in ("string", "empty"):
-            raise UnfitToPublish(f"{run.table_path(name)}: {column} holds no plain texts: run its notebook again")
+            raise UnfitToPublish(f"{run.table_path(name)}: {column} holds more than text: run its notebook again")
         named = [text for text in values.unique() if os.path.isabs(text) or any(place in text for place in hidden)]
         if named:
-            raise UnfitToPublish(f"{run.table_path(name)}: {column} names a folder of this machine: mend {named[0]!r}")
+            raise UnfitToPublish(
+                f"{run.table_path(name)}: {column} names a folder of this machine: change {named[0]!r}"
+            )
     with atomic_path(target / run.table_path(name).name) as partial:
         if name.endswith(".csv"):
             shutil.copy(run.table_path(name), partial)
@@ -162,19 +174,191 @@ def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str
             table.to_parquet(partial, index=False, compression="zstd", compression_level=12)
 
 
-def measure_rounding(run: RunFolder, published: Path) -> dict[str, float]:
-    """How far half precision moves predictions of validation faces: years of age, and probability of gender."""
-    faces, split = run.load_table("faces"), run.load_table("splits")
-    rows = np.flatnonzero(split["split"] == "validation")[:ROUNDED_FACES]
-    pictures = load_images(run, faces)[rows]
-    before, after = (load_predictor(path)(pictures) for path in (run.path, published))
-    moved = (after - before).abs()
-    return {
-        "faces": len(rows),
-        "age_mean": float(moved["age_pred"].mean()),
-        "age_most": float(moved["age_pred"].max()),
-        "p_female_most": float(moved["p_female"].max()),
+def measure_rounding(run: RunFolder, published: Path) -> dict:
+    """How far half precision moves predictions of validation faces, in years or probability, by attribute.
+
+    Raises
+    ------
+    UnfitToPublish
+        If the mean is above `MOST_ROUNDING`.
+    """
+    rows = np.flatnonzero(run.load_table("splits")["split"] == "validation")[:ROUNDED_FACES]
+    images, rounding = load_images(run, run.load_table("faces"))[rows], {"faces": len(rows)}
+    before, after = (Predictor.load(path)(images) for path in (run.path, published))
+    for attribute in run.learned:
+        columns = list(attribute.columns) if attribute.kind == "classes" else [attribute.prediction]
+        moved = (after[columns] - before[columns]).abs()
+        mean, most = float(moved.mean().max()), float(moved.max().max())
+        rounding[attribute.name] = {"mean": mean, "most": most}
+        if mean > MOST_ROUNDING[attribute.kind]:
+            raise UnfitToPublish(f"half precision moves {attribute.name} by {mean:.3f} on average")
+    return rounding
+
+
+# --- versions ---------------------------------------------------------------------------------------------
+
+
+def versions(target: Path, faces: str = "") -> list[dict]:
+    """The models published so far, oldest first: when they were tested, on which faces, with what result.
+
+    `faces`, a `digest_of_test_faces`, leaves those tested on others out.
+    """
+    path = target / "versions.csv"
+    listed = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
+    return [version for version in listed if faces in ("", version["faces"])]
+
+
+def digest_of_test_faces(run: RunFolder) -> str:
+    """A digest of the names of a run's test faces."""
+    splits = run.load_table("splits")
+    tested = splits.loc[(splits["split"] == "test") & splits["representative"], "image_id"]
+    return hashlib.sha256("\n".join(sorted(tested)).encode()).hexdigest()[:12]
+
+
+def lead_results(run: RunFolder) -> dict[str, Estimate]:
+    """A run's test result in the first metric of each learned attribute, by key below `test.`."""
+    results, keys = run.results(), map(findings.lead_key, run.learned)
+    return {key: results[f"test.{key}"] for key in keys}
+
+
+def add_version(run: RunFolder, target: Path) -> None:
+    """Add a run to the list of published versions; the last one, tested again, is not listed twice.
+
+    Test faces that scored earlier versions are not quite unseen: a reader has to know how many, with what results.
+    """
+    results = lead_results(run)
+    log = run.require("test_reads.csv").read_text(encoding="utf-8").splitlines()
+    version = {"tested": log[-1].partition(",")[0], **{key: estimate.text for key, estimate in results.items()}}
+    version |= {"n": str(max(estimate.n for estimate in results.values())), "faces": digest_of_test_faces(run)}
+    before = versions(target)
+    if not before or {**before[-1], "tested": version["tested"]} != version:
+        with atomic_path(target / "versions.csv") as partial:
+            pd.DataFrame([*before, version]).to_csv(partial, index=False)
+
+
+# --- pages ------------------------------------------------------------------------------------------------
+
+
+def data_name(run: RunFolder) -> str:
+    """The name of the folder or table of a run's data, such as `UTKFace`; empty for synthetic faces."""
+    return Path(run.params["data"]["path"]).name
+
+
+def is_utkface(run: RunFolder) -> bool:
+    """Whether a run's data are, by their name, UTKFace, of which it is known how labels were made."""
+    return "utkface" in data_name(run).lower()
+
+
+def summary(run: RunFolder, scored: int = 1) -> Findings:
+    """What a run found (`summary.found`), and how far to trust it (`summary.trust`).
+
+    Parameters
+    ----------
+    run : RunFolder
+    scored : int
+        Models that were scored on these test faces so far, this one among them.
+    """
+    measured, results, tested = run.findings(), run.results(), lead_results(run)
+    phrases = [
+        f"{attribute.title.lower()} {metrics_of(attribute)[0].phrase.format(estimate.text)}"
+        for attribute, estimate in zip(run.learned, tested.values(), strict=True)
+    ]
+    n = max(estimate.n for estimate in tested.values())
+    quoted = findings.chosen(measured, ("groups.worst", "groups.age_bias", "groups.same_age_gaps"), run.learned)
+    found = [f"On {n:,} test faces of {data_name(run) or run.label}, {listed(phrases)}.", *map(str, quoted)]
+    limits = ["One model, one seed and one data set"]
+    limits += ["labels partly made by an algorithm"] * is_utkface(run)
+    limits += ["different photographs of one person may lie in both training and test"] * (not run.is_synthetic)
+    if scored > 1:
+        limits.append(f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces")
+    trust = [f"{'; '.join(limits)}."]
+    if held := results.get(f"test.{AGE.name}.interval_coverage"):
+        bands = [row for row in run.details("05_evaluate")["coverage_by_age"]
+                 if row["kind"] == MONDRIAN and row["n"] >= run.settings.evaluation.min_group]  # fmt: skip
+        least = min(bands, key=lambda row: row["value"], default=None)
+        where = f", least at {least['group']} years ({least['value']:.0%})" if least else ""
+        trust.append(f"The 90 % age intervals hold {held} of the labels{where}.")
+    return Findings([Finding("summary.found", " ".join(found), n=n), Finding("summary.trust", " ".join(trust), n=n)])
+
+
+def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
+    """What publication writes between marks: the page below the project's root, the name of the marks, the text."""
+    found, trust = (
+        finding._repr_markdown_() for finding in summary(run, len(versions(target, digest_of_test_faces(run))))
+    )
+    short = {key.format(name=attribute.name) for attribute in run.learned for key in SHORT_METRICS[attribute.kind]}
+    rows = [row for row in findings.headline_rows(run) if row["key"] in short]
+    return [
+        ("README.md", "short", f"**What was found.** {found}\n\n**Can it be trusted?** {trust}\n"),
+        ("README.md", "results", findings.markdown_summary(rows[:6])),
+        ("docs/method.md", "comparison", comparison_table(run)),
+    ]
+
+
+def update_page(page: Path, name: str, text: str) -> None:
+    """Put a text between the two marks of a name on a page.
+
+    Raises
+    ------
+    UnfitToPublish
+        If the page has no such marks.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    whole = page.read_text(encoding="utf-8")
+    if whole.count(begin) != 1 or whole.count(end) != 1:
+        raise UnfitToPublish(f"{page} has no place for the {name}: put {begin.strip()} and {end} around it")
+    write_text(page, whole.split(begin)[0] + begin + text + end + whole.split(end)[1])
+
+
+def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
+    """The summary and the two cards, in Markdown."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        finalize=lambda value: value if isinstance(value, Markup) else findings.plain(value),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    measured, splits = run.findings(), run.load_table("splits")
+    predictor, noise = (
+        read_json(run.require("checkpoints/predictor.json")),
+        run.details("02_clean").get("label_noise", []),
+    )
+    facts = {
+        "run": run,
+        "findings": findings,
+        "quoted": lambda *keys: findings.chosen(measured, keys, run.learned),
+        "data_name": data_name(run),
+        "is_utkface": is_utkface(run),
+        "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
+        "faces": splits[splits["representative"]].groupby("split").size().to_dict(),
+        "age_method": AGE_METHODS[predictor["age_method"]] if AGE in run.learned else "",
+        "noise": [(row, Estimate.from_dict(row)) for row in noise],
+        "figures": figures_like(run),
+        "provenance": findings.provenance(run) | course(run),
+        "predictor": predictor,
+        "megabytes": lambda folder: sum(path.stat().st_size for path in (target / folder).iterdir()) / 1e6,
+        "rounding": rounding,
+        "versions": versions(target, digest_of_test_faces(run)),
     }
+    for name, template in PAGES.items():
+        write_text(target / name, environment.get_template(template).render(**facts))
+
+
+def course(run: RunFolder) -> dict[str, str]:
+    """How long the notebooks took, and whether one state of the package ran them all."""
+    done = read_json(run.require(PROGRESS))
+    states = dict.fromkeys(facts["package"] for facts in done.values())
+    by_state = (f"{state}: {listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states)
+    code = "; ".join(by_state) if len(states) > 1 else "one state of the package ran all notebooks"
+    time = f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min for the notebooks"
+    training = read_json(run.require("timings.json"))["03.training"]["seconds"]
+    if training > done["03_train_multitask"]["seconds"]:  # by `facelib train`, or in an earlier call
+        time += f", and {training / 60:.0f} min for the training before them"
+    return {"Time": time, "Code": code}
+
+
+# --- all of it --------------------------------------------------------------------------------------------
 
 
 def publish(run: RunFolder, target: Path) -> Path:
@@ -195,14 +379,10 @@ def publish(run: RunFolder, target: Path) -> Path:
     Raises
     ------
     UnfitToPublish
-        If the run is unfinished or could show a person, or half precision changes what the model says.
+        If the run is unfinished or could show a person, or half precision changes what the model predicts.
     """
-    if absent := findings.absent_attributes(run):
-        raise UnfitToPublish(
-            f"run {run.name!r} has no results for {' and '.join(absent)}: a reference is a run on faces with all labels"
-        )
-    missing = [key for key in HEADLINE_KEYS if key not in run.results()]
-    if missing:
+    results = run.results()
+    if missing := [key for key in expected_keys(run.learned) if key not in results]:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")
     notebooks = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS]
     if not run.is_synthetic:
@@ -217,132 +397,19 @@ def publish(run: RunFolder, target: Path) -> Path:
         shutil.copytree(run.path / folder, target / folder)
     for name in ("results.json", "timings.json", "test_reads.csv"):
         shutil.copy(run.require(name), target / name)
-    for name in TABLES:
+    for name in made_by(run, TABLES):
         publish_table(run, name, target / "tables", hidden)
     write_text(target / "params.yaml", _without(yaml.safe_dump(run.params, sort_keys=False), hidden))
-    write_text(target / "progress.json", _without(run.require("progress.json").read_text(encoding="utf-8"), hidden))
-    predictor = read_json(run.require("checkpoints/predictor.json"))
-    networks = ["model", "age_stages"]  # the second, though predicting may do without, for notebook 07
-    for name in networks:
+    write_text(target / PROGRESS, _without(run.require(PROGRESS).read_text(encoding="utf-8"), hidden))
+    for name in made_by(run, NETWORKS):
         halve(run.require(f"checkpoints/{name}.safetensors"), target / "checkpoints" / f"{name}.safetensors")
-    for name in ("predictor.json", "familiar.safetensors"):
+    for name in ("predictor.json", "ood.safetensors"):
         shutil.copy(run.require(f"checkpoints/{name}"), target / "checkpoints" / name)
     rounding = measure_rounding(run, target)
-    if rounding["age_mean"] > MOST_ROUNDING:
-        raise UnfitToPublish(f"half precision moves ages by {rounding['age_mean']:.2f} years on average")
     write_json(target / "rounding.json", rounding)
     add_version(run, target)
-    _write_pages(run, target, predictor, networks, rounding)
+    _write_pages(run, target, rounding)
     return target / "README.md"
-
-
-def versions(target: Path) -> list[dict]:
-    """The models that were published so far, oldest first: when they were tested, on which faces, with what result."""
-    path = target / "versions.csv"
-    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
-
-
-def digest_of_test_faces(run: RunFolder) -> str:
-    """A digest of the names of a run's test faces."""
-    split = run.load_table("splits")
-    tested = split.loc[(split["split"] == "test") & split["kept"], "image_id"]
-    return hashlib.sha256("\n".join(sorted(tested)).encode()).hexdigest()[:12]
-
-
-def add_version(run: RunFolder, target: Path) -> None:
-    """Add a run to the list of published versions; the last one, tested again, is not listed twice.
-
-    Test faces that helped to tell one version from the next are no longer quite unseen: a reader has to know how many
-    there were, and what each scored.
-    """
-    results = run.results()
-    listed = {key: findings.shown(results[f"test.{key}"])["value"] for key in VERSIONED}
-    log = run.require("test_reads.csv").read_text(encoding="utf-8").splitlines()
-    version = {"tested": log[-1].partition(",")[0], **listed, "n": str(results["test.age.mae"]["n"])}
-    version["faces"] = digest_of_test_faces(run)
-    before = versions(target)
-    if not before or {**before[-1], "tested": version["tested"]} != version:
-        with atomic_path(target / "versions.csv") as partial:
-            pd.DataFrame([*before, version]).to_csv(partial, index=False)
-
-
-def in_short(run: RunFolder, target: Path) -> str:
-    """The README's paragraph; it counts the versions of the model that were scored on the run's test faces."""
-    return findings.in_short(run, sum(version["faces"] == digest_of_test_faces(run) for version in versions(target)))
-
-
-def _write_pages(run: RunFolder, target: Path, predictor: dict, networks: list[str], rounding: dict) -> None:
-    """The summary and the two cards, in Markdown."""
-
-    def plain(value):
-        # Texts from the run are no markup and end no cell of a table.
-        text = str(value)
-        return (
-            text if isinstance(value, Markup) else text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-        )
-
-    split = run.load_table("splits")
-    learned = split[split["kept"]]
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(loader=loader, finalize=plain, trim_blocks=True, lstrip_blocks=True)
-    environment.keep_trailing_newline = True
-    facts = {
-        "run": run,
-        "data_name": findings.data_name(run),
-        "is_utkface": findings.is_utkface(run),
-        "kind": findings.kind_of_faces(run),
-        "answers": findings.answers(run),
-        "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
-        "data_rows": findings.data_rows(run),
-        "claims": findings.claim_rows(run),
-        "gaps": findings.widest_gaps(run),
-        "learned": learned.groupby("split").size().to_dict(),
-        "age_method": AGE_METHODS[predictor["age_method"]],
-        "least": {**least, "unit": "share"} if (least := findings.least_covered(run)) else None,
-        "noise": findings.details_of(run, "02_clean").get("label_noise", []),
-        "estimate": findings.with_interval,
-        "results": run.results(),
-        "figures": {name: alt for name, alt in FRONT_FIGURES.items() if (run.path / "figures" / name).exists()},
-        "provenance": findings.provenance(run) | _course(run),
-        "predictor": predictor,
-        "weights": {name: (target / "checkpoints" / f"{name}.safetensors").stat().st_size / 1e6 for name in networks},
-        "tables": sum(path.stat().st_size for path in (target / "tables").iterdir()) / 1e6,
-        "rounding": rounding,
-        "versions": [version for version in versions(target) if version["faces"] == digest_of_test_faces(run)],
-    }
-    for name, template in PAGES.items():
-        write_text(target / name, environment.get_template(template).render(**facts))
-
-
-def _course(run: RunFolder) -> dict[str, str]:
-    """How long the notebooks took, and whether one state of the package ran them all."""
-    if not (run.path / "progress.json").exists():
-        return {}
-    done = read_json(run.path / "progress.json")
-    states = dict.fromkeys(facts["package"] for facts in done.values())
-    code = "one state of the package ran all notebooks" if len(states) == 1 else "; ".join(
-        f"{state}: {findings.listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states
-    )  # fmt: skip
-    time = f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min for the notebooks"
-    training = read_json(run.path / "timings.json")["03.training"]["seconds"]
-    if training > done["03_train_multitask"]["seconds"]:  # by `facelib train`, or in an earlier call
-        time += f", and {training / 60:.0f} min for the training, which had run ahead of them"
-    return {"Time": time, "Code": code}
-
-
-def update_page(page: Path, name: str, text: str) -> None:
-    """Put a text between the two marks of a name on a page.
-
-    Raises
-    ------
-    UnfitToPublish
-        If the page has no such marks.
-    """
-    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    whole = page.read_text(encoding="utf-8")
-    if whole.count(begin) != 1 or whole.count(end) != 1:
-        raise UnfitToPublish(f"{page} has no place for the {name}: put {begin.strip()} and {end} around it")
-    write_text(page, whole.split(begin)[0] + begin + text + end + whole.split(end)[1])
 
 
 def main(name: str) -> None:
@@ -351,9 +418,8 @@ def main(name: str) -> None:
     if run.is_synthetic:
         raise UnfitToPublish(f"run {name!r} is of synthetic faces: the reference is a run on photographs")
     page = publish(run, root / "reports" / "utkface")
-    update_page(root / "README.md", "short", in_short(run, page.parent))
-    update_page(root / "README.md", "results", findings.markdown_summary(findings.headline_rows(run)))
-    update_page(root / "README.md", "comparison", comparison_table(run))
+    for file, marks, text in blocks(run, page.parent):
+        update_page(root / file, marks, text)
     print(f"published: {page}")
 
 

@@ -1,123 +1,66 @@
-"""A run beside published numbers, each with the protocol that it was measured by: the README's comparison table."""
+"""A run beside published numbers of UTKFace, each with its protocol; the numbers are in `published_numbers.csv`."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
-from facelib.reporting import findings
+import pandas as pd
+
+from facelib.evaluation.headline import metrics_of
 from facelib.runs import RunFolder
+from facelib.schema import AGE, Attribute
+from facelib.statistics import Estimate
+
+ALL_AGES, CORAL_21_60 = "all_ages", "coral_21_60"
+COLUMNS = {"who": "", "protocol": "protocol", "start": "learned before"}
+# Further columns are attributes, by name, and these two measures of age.
+TITLES = {AGE.name: "age error (years)", "cs5": "within 5 years", "bins": "six age bins"}
 
 
-@dataclass(frozen=True)
-class Published:
-    """What somebody else reports.
+def published(table: str) -> pd.DataFrame:
+    """What others report, all as text, empty where they do not.
 
-    Attributes
+    Parameters
     ----------
-    who : str
-        The analysis or paper.
-    protocol : str
-        Faces, split and size of the images.
-    start : str
-        What the network had learned before.
-    age, bins, gender, ethnicity : str
-        Age error in years, accuracy of six age bins, of gender and of the ethnicity label; empty where not reported.
+    table : str
+        `ALL_AGES`, or `CORAL_21_60`: published lists of the ages 21 to 60.
+
+    Returns
+    -------
+    DataFrame
+        who, protocol (faces, split, image size), start (what the network had learned before), age (mean absolute error
+        in years), cs5 (share within 5 years), bins (accuracy of six age bins) and a column per class attribute
+        (accuracy).
     """
-
-    who: str
-    protocol: str
-    start: str
-    age: str = ""
-    bins: str = ""
-    gender: str = ""
-    ethnicity: str = ""
+    path = Path(__file__).with_suffix(".csv")
+    numbers = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return numbers[numbers["table"] == table].drop(columns="table")
 
 
-SOURCE_A = Published(
-    "A: Demographic Prediction from Facial Images",
-    "about 200 px, own split",
-    "ImageNet",
-    age="4.7; 3.7 at 45 and below, 8 over",
-    gender="92 %; 95 % without babies and toddlers",
-)
-SOURCE_B = Published(
-    "B: Multitask facial analysis",
-    "48 x 48 grey, copies removed, own split",
-    "none",
-    age="3 to 4, two stages",
-    bins="about 58 %",
-)
-# Other numbers for all ages of UTKFace.
-OTHERS = (
-    Published(
-        "[Facial-Age-Estimation-Benchmark](https://github.com/paplhjak/Facial-Age-Estimation-Benchmark/issues/19), "
-        "ResNet-50",
-        "256 px, 5 folds",
-        "none",
-        age="5.33",
-    ),
-    Published("Paplham & Franc, CVPR 2024, ResNet-50", "256 px, 5 folds", "ImageNet", age="4.75"),
-    Published("the same, FaRL and a small network", "256 px, 5 folds", "FaRL", age="3.87"),
-    Published(
-        "[age-estimator](https://github.com/horgsz/age-estimator), MobileNetV3, median",
-        "90/5/5",
-        "ImageNet",
-        age="4.84",
-    ),
-    Published(
-        "[dsci789](https://github.com/imageadhikari/dsci789---bias-in-utkface), ResNet-18",
-        "own split",
-        "ImageNet",
-        gender="92.0 %",
-    ),
-    Published(
-        "[image_classification_utkface](https://github.com/oliviawl/image_classification_utkface)",
-        "own split",
-        "none",
-        gender="91.2 %",
-        ethnicity="81.2 %",
-    ),
-    Published(
-        "[utkface-race-classifications](https://github.com/raffaelsiregar/utkface-race-classifications), ResNet-50",
-        "best epoch on its own test faces",
-        "ImageNet",
-        ethnicity="84.9 %",
-    ),
-    Published(
-        "[Age-Gender-Ethnicity-Prediction](https://github.com/Tomer-Anna/Age-Gender-Ethnicity-Prediction), best",
-        "48 x 48 grey",
-        "none",
-        age="5.92",
-    ),
-)
-
-
-def ours(run: RunFolder) -> Published:
+def ours(run: RunFolder) -> dict[str, str]:
     """A run's test results as a row of the comparison."""
     results = run.results()
-
-    def told(key: str) -> str:
-        return findings.with_interval(results.get(f"test.{key}"))
-
+    cells = {attribute.name: _cell(results, attribute) for attribute in run.learned}
+    if bins := results.get(f"test.{AGE.name}_stages.bin_accuracy"):
+        cells["bins"] = f"**{bins}**"
+    n = max(estimate.n for key, estimate in results.items() if key.startswith("test."))
     split = f"lists of {run.protocol['name']}" if run.protocol else "one test face per group of copies"
-    start = "none" if run.profile.start_weights == "none" else run.profile.start_weights
-    return Published(
-        "**This project**",
-        f"{run.profile.image_px} px, {split}, n = {results['test.age.mae']['n']:,}",
-        start,
-        age=f"**{told('age.mae')}**; {told('age.mae_le45')} at 45 and below, {told('age.mae_gt45')} over",
-        bins=f"**{told('age_stages.bin_accuracy')}**",
-        gender=f"**{told('gender.accuracy')}**; {told('gender.accuracy_age5plus')} from 5 years on",
-        ethnicity=f"**{told('ethnicity.accuracy')}**",
-    )
+    protocol = f"{run.settings.data.image_px} px, {split}, n = {n:,}"
+    return {"who": "**This project**", "protocol": protocol, "start": run.settings.training.start_weights, **cells}
+
+
+def _cell(results: dict[str, Estimate], attribute: Attribute) -> str:
+    """An attribute's first metric, and those of a range of ages."""
+    lead, *others = metrics_of(attribute)
+    parts = [f"**{results[f'test.{lead.key}']}**"]
+    for metric in others:
+        if metric.ages is not None and (estimate := results.get(f"test.{metric.key}")):
+            parts.append(f"{metric.title.partition(': ')[2]}: {estimate}")
+    return "; ".join(parts)
 
 
 def comparison_table(run: RunFolder) -> str:
-    """The comparison in Markdown."""
-    lines = [
-        "| | protocol | learned before | age error (years) | six age bins | gender | ethnicity label |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.who} | {row.protocol} | {row.start} | {row.age} | {row.bins} | {row.gender} | {row.ethnicity} |"
-        for row in (ours(run), SOURCE_A, SOURCE_B, *OTHERS)
-    ]
-    return "\n".join(lines) + "\n"
+    """A run and `ALL_AGES` in Markdown."""
+    rows = pd.concat([pd.DataFrame([ours(run)]), published(ALL_AGES)]).fillna("")
+    columns = [column for column in rows if (rows[column] != "").any()]
+    titles = [(COLUMNS | TITLES).get(column, column) for column in columns]
+    lines = [titles, ["---"] * len(columns), *rows[columns].to_numpy().tolist()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from facelib import runs
 from facelib.data.ingest import load_images, read_source
 from facelib.data.pixels import cache_faces, cache_key, chunks
 from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnreadableData
 from facelib.models.age_stages import AgeStagesNet
 from facelib.models.network import load_network, predict_outputs
-from facelib.prediction.predictor import load_predictor
-from facelib.publication.publish import TABLES
-from facelib.runs import WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS, RunFolder, as_written, cache_root, read_json, write_json
-from facelib.schema import FACES_COLUMNS, NOTEBOOKS
+from facelib.prediction import Predictor
+from facelib.publication.publish import OF_AGE, TABLES, made_by
+from facelib.runs import RunFolder, as_written
+from facelib.schema import AGE, NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
-FILES = ("params.yaml", "progress.json", "results.json", "timings.json", "test_reads.csv")
-# Folders, and the kinds of files in them, that `publish` writes; nothing else is taken over.
+FILES = ("params.yaml", runs.PROGRESS, "results.json", "timings.json", "test_reads.csv")
+# Folders, and the kinds of files in them, that `publish` writes; other files are not copied.
 FOLDERS = {
     "tables": (".parquet", ".csv"),
     "checkpoints": (".safetensors", ".json"),
@@ -27,28 +28,28 @@ FOLDERS = {
     "figures": (".svg", ".png"),
     "notebooks": (".ipynb",),
 }
-DONE = NOTEBOOKS[:4]  # whose results are taken over; `facelib run` goes on after them
+DONE = NOTEBOOKS[:4]  # whose results are taken over; `facelib run` resumes after them
 CHUNK = 2048  # faces a line of progress
 
 
 def published_files(source: Path) -> list[Path]:
-    """What of a published run is taken over, relative to its folder.
+    """The files of a published run that are copied, relative to its folder.
 
     Raises
     ------
     MissingFromRun
         If the folder holds no published run, or half of one.
     DamagedRun
-        If one of the files is a link, which could lead anywhere, or no regular file.
+        If one of the files is a link, which could lead anywhere, or not a regular file.
     """
     folders = [source / name for name in FOLDERS]
     inside = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in FOLDERS[folder.name]]
     files = [*(source / name for name in FILES), *inside]
     for path in [*folders, *files]:
         if path.is_symlink() or (path.exists() and not path.is_dir() and not path.is_file()):
-            raise DamagedRun(f"{path} is a link or no regular file, which no published run holds: get it anew")
+            raise DamagedRun(f"{path} is a link or not a regular file, which no published run holds: get it anew")
         if not path.exists():
-            raise MissingFromRun(f"{source} holds no published run, for want of {path.name}: name a folder of one")
+            raise MissingFromRun(f"{source} is not a published run (it has no {path.name}): name another folder")
     return [path.relative_to(source) for path in files]
 
 
@@ -62,47 +63,50 @@ def check_published(run: RunFolder) -> None:
     """
     faces = run.load_table("faces")
     with as_written(run.table_path("faces")):
-        for name in [*faces[list(FACES_COLUMNS)]["path"], *faces["image_id"]]:
+        for name in [*faces["path"], *faces["image_id"]]:
             if os.path.isabs(name) or ".." in Path(name).parts:
                 raise ValueError(f"{name!r} leads out of the data folder")
-    for name in TABLES:
+        if not faces["sha256"].map(lambda digest: isinstance(digest, str)).all():
+            raise ValueError("sha256 holds more than text")
+    for name in made_by(run, TABLES):
         table = run.load_table(name)
         with as_written(run.table_path(name)):
             if not table["image_id"].isin(faces["image_id"]).all():
                 raise ValueError("it names images that the faces table lacks")
             if name == "splits" and not table["image_id"].equals(faces["image_id"]):
                 raise ValueError("its rows are not those of the faces table")
-    load_predictor(run.path)
-    load_network(run.require("checkpoints/age_stages.safetensors"), AgeStagesNet)
+    Predictor.load(run)
+    if AGE in run.learned:
+        load_network(run.require(f"checkpoints/{OF_AGE}.safetensors"), AgeStagesNet)
 
 
 def read_same(run: RunFolder) -> FaceSource:
-    """The faces that a published run's data path leads to, which have to be those that the run was made from.
+    """The faces at a published run's data path, which have to be those that the run was made from.
 
     Raises
     ------
     UnreadableData
-        If they are others, by their content; the message names one that is missing, or one too many.
+        If their content differs; the message names a face that is missing, or one too many.
     """
     if run.protocol:
         raise UnreadableData(
             f"{run.path} follows the lists of {run.protocol['name']}, which are not in it: leave out --data"
         )
     source, faces = read_source(run), run.load_table("faces")
-    if cache_key(source.faces, run.profile.image_px) == run.params["data"]["fingerprint"]:
+    if cache_key(source.faces, run.settings.data.image_px) == run.params["data"]["fingerprint"]:
         return source
     what = f"{run.params['data']['path'] or source.root} is not the data that {run.path} was made from"
     missing = faces.loc[~faces["sha256"].isin(source.faces["sha256"]), "image_id"]
     if len(missing):
         raise UnreadableData(
             f"{what}: {len(missing):,} of {len(faces):,} photographs are missing or changed, such as "
-            f"{missing.iloc[0]!r}; give the folder that has them"
+            f"{missing.iloc[0]!r}; name the folder that has them"
         )
     surplus = source.faces.loc[~source.faces["sha256"].isin(faces["sha256"]), "image_id"]
     if len(surplus):
         raise UnreadableData(f"{what}: {len(surplus):,} are too many, such as {surplus.iloc[0]!r}; take them out")
     raise UnreadableData(
-        f"{run.path} was made by a facelib that decodes these photographs otherwise: check out {run.params['commit']}"
+        f"{run.path} was made by a facelib that decodes these photographs differently: check out {run.params['commit']}"
     )
 
 
@@ -114,9 +118,9 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
     source : Path
         What `publish` filled.
     path : Path
-        The run folder to make: whole when this returns, not there when it does not.
+        The run folder to make: whole when this returns, absent when it raises.
     data, images : str
-        As for `start_run`. Without data a run on photographs is restored without them, which notebooks 06 to 08 say.
+        As for `start_run`. Without data a run on photographs is restored without them; notebooks that need them raise.
     say : callable
         Takes one line of progress.
 
@@ -136,9 +140,8 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
         check_published(published)
         if data:
             places = {"path": data, "images": images}
-            published.params["data"] |= {
-                key: str(Path(given).resolve()) if given else "" for key, given in places.items()
-            }
+            resolved = {key: str(Path(place).resolve()) if place else "" for key, place in places.items()}
+            published.params["data"] |= resolved
         photographs = read_same(published) if data or published.is_synthetic else None
         sweep([building])
         try:
@@ -147,13 +150,14 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
                     (building / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(source / file, building / file)
             run = RunFolder(building)
-            finished = read_json(building / "progress.json")
-            write_json(building / "progress.json", {name: finished[name] for name in DONE if name in finished})
+            finished = runs.read_json(building / runs.PROGRESS)
+            runs.write_json(building / runs.PROGRESS, {name: finished[name] for name in DONE if name in finished})
             run.update_params(
-                data=published.params["data"], restored=WITH_PHOTOGRAPHS if photographs else WITHOUT_PHOTOGRAPHS
+                data=published.params["data"],
+                restored=runs.WITH_PHOTOGRAPHS if photographs else runs.WITHOUT_PHOTOGRAPHS,
             )
             if photographs:
-                cache_faces(photographs, run.profile.image_px, cache_root())
+                cache_faces(photographs, run.settings.data.image_px, runs.cache_root())
                 run.save_array(embed(run, say), "embeddings")
             with writing(path):
                 os.rename(building, path)
@@ -163,7 +167,7 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
 
 
 def embed(run: RunFolder, say=print) -> np.ndarray:
-    """What a run's network sees in each face: float16 (n, width), as notebook 03 keeps it."""
+    """The features of a run's network for each face: float16 (n, width), as notebook 03 keeps them."""
     images, parts = load_images(run, run.load_table("faces")), []
     network, _ = load_network(run.require("checkpoints/model.safetensors"))
     for rows in chunks(len(images), CHUNK):

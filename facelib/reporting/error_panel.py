@@ -10,17 +10,30 @@ from facelib.reporting.review_panel import as_png
 ROWS = 8  # errors on a page
 PICTURE_PX = 96  # edge of each shown picture
 ALL, NONE = "all errors", "in no cluster"
-# What the errors can be sorted by: title, column, and whether small values come first.
-SORTS = {
-    "largest age error": ("age error", False),
-    "most doubted age label": ("age label score", True),
-    "most doubted gender label": ("gender label score", True),
-    "most doubted ethnicity label": ("ethnicity label score", True),
-    "surest of gender": ("gender confidence", False),
-    "surest of ethnicity": ("ethnicity confidence", False),
-    "widest age interval": ("age interval width", False),
-    "image": ("image_id", True),
-}
+# What errors can be sorted by: the end of a column's name, a title for what stands before it, and whether small values
+# come first.
+SORTS = (
+    (" error", "largest {} error", False),
+    (" label score", "most doubted {} label", True),
+    (" confidence", "surest of {}", False),
+    (" interval width", "widest {} interval", False),
+)
+
+
+def sorts(errors: pd.DataFrame) -> dict[str, tuple[str, bool]]:
+    """By title, the columns that a table of errors can be sorted by, and whether small values come first.
+
+    Examples
+    --------
+    >>> sorts(pd.DataFrame(columns=["image_id", "age label score", "age error"]))
+    {'largest age error': ('age error', False), 'most doubted age label': ('age label score', True), \
+'image': ('image_id', True)}
+    """
+    choices = {
+        title.format(column.removesuffix(end)): (column, ascending)
+        for end, title, ascending in SORTS for column in errors if column.endswith(end)
+    }  # fmt: skip
+    return choices | {"image": ("image_id", True)}
 
 
 class ErrorBrowser:
@@ -36,7 +49,7 @@ class ErrorBrowser:
 
     def __init__(self, errors: pd.DataFrame, images: FaceImages | None = None):
         self.errors, self.images = errors.reset_index(drop=True), images
-        self.at = 0
+        self.sorts, self.at = sorts(errors), 0
         self._build()
         self._start_over()
 
@@ -44,14 +57,11 @@ class ErrorBrowser:
         sizes = self.errors["cluster"].value_counts().sort_index()
         named = [(f"{NONE if number < 0 else f'cluster {number}'} ({n:,})", int(number)) for number, n in sizes.items()]
         self.cluster = widgets.Dropdown(options=[(f"{ALL} ({len(self.errors):,})", ALL), *named], description="Show")
-        sorts = [title for title, (column, _) in SORTS.items() if column in self.errors]
-        self.sort = widgets.Dropdown(options=sorts, description="First the")
-        self.buttons = {
-            "back": widgets.Button(description="Back", icon="arrow-left"),
-            "next": widgets.Button(description="Next", icon="arrow-right"),
-        }
-        self.buttons["back"].on_click(lambda _: self.turn(-1))
-        self.buttons["next"].on_click(lambda _: self.turn(1))
+        self.sort = widgets.Dropdown(options=list(self.sorts), description="First the")
+        self.buttons = {}
+        for name, icon, step in (("back", "arrow-left", -1), ("next", "arrow-right", 1)):
+            self.buttons[name] = widgets.Button(description=name.capitalize(), icon=icon)
+            self.buttons[name].on_click(lambda _, step=step: self.turn(step))
         self.status, self.table = widgets.HTML(), widgets.HTML()
         self.pictures = widgets.HBox(layout={"flex_flow": "row wrap"})
         for chooser in (self.cluster, self.sort):
@@ -61,24 +71,24 @@ class ErrorBrowser:
 
     @property
     def page(self) -> pd.DataFrame:
-        """The errors that are shown; its index counts rows of the whole table."""
-        return self.shown.iloc[self.at * ROWS : (self.at + 1) * ROWS]
+        """The errors on this page; its index counts rows of the whole table."""
+        return self.listed.iloc[self.at * ROWS : (self.at + 1) * ROWS]
 
     @property
     def pages(self) -> int:
         """How many pages the chosen cluster has; one where it is empty."""
-        return max(1, -(-len(self.shown) // ROWS))
+        return max(1, -(-len(self.listed) // ROWS))
 
     def turn(self, pages: int) -> None:
-        """Go on, or back where negative, by some pages; the first and the last one are the ends."""
+        """Turn some pages forward, or back where negative, to the last or the first one at most."""
         self.at = min(max(0, self.at + pages), self.pages - 1)
         self._show()
 
     def _start_over(self) -> None:
-        number, (column, ascending) = self.cluster.value, SORTS[self.sort.value]
+        number, (column, ascending) = self.cluster.value, self.sorts[self.sort.value]
         chosen = self.errors if number == ALL else self.errors[self.errors["cluster"] == number]
-        # The order is that of the table where values are equal; what has no value comes last.
-        self.shown = chosen.sort_values(column, ascending=ascending, kind="stable", na_position="last")
+        # Equal values keep the order of the table; missing ones come last.
+        self.listed = chosen.sort_values(column, ascending=ascending, kind="stable", na_position="last")
         self.at = 0
         self._show()
 

@@ -8,7 +8,7 @@ perfect.
 """
 
 import math
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -41,9 +41,6 @@ CLOTH_COLOURS = (
 IRIS_COLOURS = ((0.36, 0.06, 55), (0.42, 0.07, 75), (0.48, 0.07, 240), (0.47, 0.07, 150), (0.30, 0.03, 50))
 
 
-# --- colour and soft masks --------------------------------------------------------------------------------
-
-
 def _oklch(lightness: float, chroma: float, hue_degrees: float) -> np.ndarray:
     """Linear sRGB of an OKLCH colour, clipped to the gamut (Björn Ottosson, 2020)."""
     a = chroma * math.cos(math.radians(hue_degrees))
@@ -51,12 +48,10 @@ def _oklch(lightness: float, chroma: float, hue_degrees: float) -> np.ndarray:
     l3 = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     m3 = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
     s3 = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    rgb = (
-        4.0767416621 * l3 - 3.3077115913 * m3 + 0.2309699292 * s3,
-        -1.2684380046 * l3 + 2.6097574011 * m3 - 0.3413193965 * s3,
-        -0.0041960863 * l3 - 0.7034186147 * m3 + 1.7076147010 * s3,
-    )
-    return np.clip(np.array(rgb, np.float32), 0.0, 1.0)
+    red = 4.0767416621 * l3 - 3.3077115913 * m3 + 0.2309699292 * s3
+    green = -1.2684380046 * l3 + 2.6097574011 * m3 - 0.3413193965 * s3
+    blue = -0.0041960863 * l3 - 0.7034186147 * m3 + 1.7076147010 * s3
+    return np.clip(np.array([red, green, blue], np.float32), 0.0, 1.0)
 
 
 def _mix(first, second, share):
@@ -78,11 +73,6 @@ def _blend(image: np.ndarray, colour, alpha) -> None:
     if colour.ndim == 1:
         colour = colour[:, None, None]
     image += alpha * (colour - image)
-
-
-def _view(image: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-    """The part of `image` (3, H, W) inside `box`, sharing its memory."""
-    return image[:, box[0], box[1]]
 
 
 class _Canvas:
@@ -143,64 +133,25 @@ def _noise(rng: np.random.Generator, px: int, cell: float) -> np.ndarray:
     return np.asarray(grid.resize((px, px), Image.Resampling.BICUBIC))
 
 
-# --- what a person and a photo look like ------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Pose:
-    roll: float
-    yaw: float
-    pitch: float
-    dx: float
-    dy: float
-    scale: float
-
-
-@dataclass(frozen=True)
-class _Person:
-    """Drawing parameters; `child` and `old` run from 0 to 1, `masculine` from about -1 to 1."""
-
-    apparent_age: float
-    child: float
-    old: float
-    masculine: float
-    adult: float
-    outline: float
-    pattern: int
-    skin: np.ndarray
-    blush: np.ndarray
-    lip: np.ndarray
-    hair: np.ndarray
-    iris: np.ndarray
-    cloth: np.ndarray
-    hair_style: str
-    hairline: float
-    hair_length: float
-    wave: float
-    parting: float
-    beard: float
-    lashes: float
-    brow: float
-    smile: float
-    open_mouth: float
-    glasses: bool
-    width: float
-    chin: float
-    jaw: float
-    eye: float
-    nose: float
-    mouth: float
+_Pose = namedtuple("_Pose", "roll yaw pitch dx dy scale")
+# Drawing parameters; `child` and `old` run from 0 to 1, `masculine` from about -1 to 1.
+_Person = namedtuple(
+    "_Person",
+    "apparent_age child old masculine adult outline pattern skin blush lip hair iris cloth hair_style hairline "
+    "hair_length wave parting beard lashes brow smile open_mouth glasses width chin jaw eye nose mouth",
+)
+_Landmarks = namedtuple("_Landmarks", "head nose mouth mouth_half")  # points in chip units, and half a width
+_Light = namedtuple("_Light", "direction key ambient rim")
+# All that a painting function may look at; `strands` is the brightness of the hair, (H, W).
+_Scene = namedtuple("_Scene", "canvas person pose marks light strands")
 
 
 def _sample_pose(rng: np.random.Generator) -> _Pose:
     return _Pose(
         roll=math.radians(rng.normal(0, 1.6)),
-        yaw=float(np.clip(rng.normal(0, 0.45), -1, 1)),
-        pitch=float(np.clip(rng.normal(0, 0.4), -1, 1)),
-        dx=rng.normal(0, 1.3),
-        dy=rng.normal(0, 1.3),
-        scale=1 + np.clip(rng.normal(0, 0.015), -0.03, 0.03),
-    )
+        yaw=float(np.clip(rng.normal(0, 0.45), -1, 1)), pitch=float(np.clip(rng.normal(0, 0.4), -1, 1)),
+        dx=rng.normal(0, 1.3), dy=rng.normal(0, 1.3), scale=1 + np.clip(rng.normal(0, 0.015), -0.03, 0.03),
+    )  # fmt: skip
 
 
 def _sample_hair(rng, age: float, adult: float, masculine: float) -> tuple[str, float, float]:
@@ -234,11 +185,8 @@ def _sample_person(age_years: float, gender: int, group: int, rng: np.random.Gen
     hair_l, hair_c, hair_h = HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))]
     if style == "fuzz":
         hair_l = max(hair_l, 0.45)
-    hair = _mix(
-        _oklch(hair_l * rng.uniform(0.9, 1.1), hair_c, hair_h),
-        _oklch(rng.uniform(0.78, 0.9), 0.008, 260),
-        grey,
-    )
+    hair = _oklch(hair_l * rng.uniform(0.9, 1.1), hair_c, hair_h)
+    hair = _mix(hair, _oklch(rng.uniform(0.78, 0.9), 0.008, 260), grey)
     beard = 0.0
     if axis > 0.25 and age > 17:
         beard = float(rng.choice([0.0, rng.uniform(0.15, 0.4), rng.uniform(0.75, 1)], p=[0.4, 0.38, 0.22]))
@@ -247,15 +195,12 @@ def _sample_person(age_years: float, gender: int, group: int, rng: np.random.Gen
         apparent_age=age, child=child, old=old, masculine=axis, adult=adult,
         outline=max(1.95, rng.normal(GROUP_OUTLINES[group], 0.09) - 0.15 * child),
         pattern=group if rng.random() < 0.9 else int(rng.integers(5)),
-        skin=_oklch(light, chroma, hue),
-        blush=_oklch(light - 0.07, chroma + 0.05, 18),
+        skin=_oklch(light, chroma, hue), blush=_oklch(light - 0.07, chroma + 0.05, 18), hair=hair,
         lip=_oklch(lip_l, chroma * 0.6 + 0.075 + 0.02 * max(0.0, -cue()) * adult, 14),
-        hair=hair,
         iris=_oklch(*IRIS_COLOURS[rng.integers(len(IRIS_COLOURS))]),
         cloth=_oklch(*CLOTH_COLOURS[rng.integers(len(CLOTH_COLOURS))]),
         hair_style=style, hairline=hairline, hair_length=length,
-        wave=rng.uniform(0, 0.05) * (rng.random() < 0.6), parting=rng.uniform(-26, 26),
-        beard=beard,
+        wave=rng.uniform(0, 0.05) * (rng.random() < 0.6), parting=rng.uniform(-26, 26), beard=beard,
         lashes=float(np.clip(0.35 - 0.5 * cue(), 0, 1)) * (0.35 + 0.65 * adult),
         brow=float(np.clip(1 + 0.38 * cue(), 0.5, 1.7)) * (0.55 + 0.45 * adult),
         smile=rng.normal(0.75, 0.55), open_mouth=max(0.0, rng.normal(-0.2, 0.9)),
@@ -269,47 +214,12 @@ def _sample_person(age_years: float, gender: int, group: int, rng: np.random.Gen
     )  # fmt: skip
 
 
-# --- the head ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Landmarks:
-    head: tuple[float, float]
-    nose: tuple[float, float]
-    mouth: tuple[float, float]
-    mouth_half: float
-
-
-@dataclass(frozen=True)
-class _Light:
-    direction: np.ndarray
-    key: np.ndarray
-    ambient: np.ndarray
-    rim: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """All that a painting function may look at; `strands` is the brightness of the hair, (H, W)."""
-
-    canvas: _Canvas
-    person: _Person
-    pose: _Pose
-    marks: _Landmarks
-    light: _Light
-    strands: np.ndarray
-
-
 def _landmarks(person: _Person, pose: _Pose) -> _Landmarks:
     lift = 3.0 * pose.pitch
     nose_y = 58 + 49 * person.nose**0.75 - 3 * person.child
     mouth_y = _mix(nose_y + 29 + 2 * person.old, person.chin, 0.12) - 2
-    return _Landmarks(
-        head=(100 - 4 * pose.yaw, 80.0),
-        nose=(100 + 9 * pose.yaw, nose_y + lift),
-        mouth=(100 + 5 * pose.yaw, mouth_y + lift * 0.6),
-        mouth_half=26.0 * person.mouth,
-    )
+    nose, mouth = (100 + 9 * pose.yaw, nose_y + lift), (100 + 5 * pose.yaw, mouth_y + lift * 0.6)
+    return _Landmarks((100 - 4 * pose.yaw, 80.0), nose, mouth, 26.0 * person.mouth)
 
 
 def _head_radius(scene: _Scene, grow: float = 0.0) -> np.ndarray:
@@ -329,8 +239,7 @@ def _relief(scene: _Scene, radius: np.ndarray, rng) -> np.ndarray:
     depth = 1.0 - radius**2.3
     rounded = np.sqrt(np.clip(depth, 0.03, 1.0))
     field = 74.0 * (rounded + 2.9 * np.minimum(depth - 0.03, 0.0))  # falls on at the edge: no bright outline
-    nose_x, nose_y = marks.nose
-    mouth_x, mouth_y = marks.mouth
+    (nose_x, nose_y), (mouth_x, mouth_y) = marks.nose, marks.mouth
     young, old, size = person.child, person.old, person.nose
     for eye_x, eye_y in (LEFT_EYE, RIGHT_EYE):
         side = math.copysign(1, eye_x - 100)
@@ -388,15 +297,14 @@ def _pattern(canvas: _Canvas, code: int, rng) -> np.ndarray:
     """Faint decoration of the skin, one kind for each group, between about -1 and 1."""
     phase = rng.uniform(0, 2 * math.pi)
     x, y = canvas.x, canvas.y
-    if code == 0:
-        return _noise(rng, canvas.px, 9) * 0.6
-    if code == 1:
-        return np.sin(x * 0.62 + phase) * np.sin(y * 0.62)
-    if code == 2:
-        return np.sin(np.hypot(x - 100, y - 96) * 0.5 + phase)
-    if code == 3:
-        return np.sin((x + y) * 0.36 + phase)
-    return np.sin(y * 0.52 + 1.2 * np.sin(x * 0.06 + phase))
+    kinds = (
+        lambda: _noise(rng, canvas.px, 9) * 0.6,
+        lambda: np.sin(x * 0.62 + phase) * np.sin(y * 0.62),
+        lambda: np.sin(np.hypot(x - 100, y - 96) * 0.5 + phase),
+        lambda: np.sin((x + y) * 0.36 + phase),
+        lambda: np.sin(y * 0.52 + 1.2 * np.sin(x * 0.06 + phase)),
+    )
+    return kinds[code]()
 
 
 def _skin_albedo(scene: _Scene, rng) -> np.ndarray:
@@ -427,8 +335,6 @@ def _skin_albedo(scene: _Scene, rng) -> np.ndarray:
 def _paint_beard(scene: _Scene, albedo, field, rng) -> None:
     """Stubble or beard over cheeks, chin and upper lip."""
     canvas, person, marks = scene.canvas, scene.person, scene.marks
-    if not person.beard:
-        return
     mouth_x, mouth_y = marks.mouth
     dx = np.abs(canvas.x - mouth_x)
     edge = mouth_y - 2 - np.clip((dx - 26) / (person.width - 30), 0, 1.2) ** 1.6 * (mouth_y - 70)
@@ -461,14 +367,13 @@ def _mouth_curves(scene: _Scene, box):
 def _paint_lips(scene: _Scene, albedo, field):
     """Colour and swell the lips; return the box and mask of the opening between them."""
     canvas, marks = scene.canvas, scene.marks
-    mouth_x, mouth_y = marks.mouth
-    half = marks.mouth_half
+    (mouth_x, mouth_y), half = marks.mouth, marks.mouth_half
     box = canvas.crop(mouth_x - half - 4, mouth_y - 18, mouth_x + half + 4, mouth_y + 24)
     across, top, upper, lower, bottom = _mouth_curves(scene, box)
     y = canvas.y[box]
     ends = _step(0.97 - np.abs(across), 0.1)
     lips = ends * _step(np.minimum(y - top, bottom - y), 1.6 * canvas.edge)
-    _blend(_view(albedo, box), scene.person.lip, 0.8 * lips)
+    _blend(albedo[:, *box], scene.person.lip, 0.8 * lips)
     low = np.clip((y - lower) / np.maximum(bottom - lower, 0.5), 0, 1)
     high = np.clip((upper - y) / np.maximum(upper - top, 0.5), 0, 1)
     field[box] += ends * (2.6 * np.sin(low * math.pi) + 1.3 * np.sin(high * math.pi))
@@ -478,14 +383,11 @@ def _paint_lips(scene: _Scene, albedo, field):
 def _paint_mouth_opening(scene: _Scene, image, opening) -> None:
     person = scene.person
     box, inside, depth = opening
-    view = _view(image, box)
+    view = image[:, *box]
     _blend(view, person.lip * np.float32(0.16), inside * 0.9)
     if person.open_mouth > 0.5 and person.apparent_age > 2:
         teeth = inside * _step(depth - 0.5, 1.5) * _step(4.2 * person.open_mouth - depth, 2.0)
         _blend(view, np.array([0.80, 0.78, 0.72], np.float32) * (1 - 0.25 * min(person.old, 1)), teeth * 0.92)
-
-
-# --- light ------------------------------------------------------------------------------------------------
 
 
 def _sample_light(rng: np.random.Generator, backdrop: np.ndarray) -> _Light:
@@ -494,12 +396,9 @@ def _sample_light(rng: np.random.Generator, backdrop: np.ndarray) -> _Light:
     warmth = rng.normal(0, 0.045)
     tint = np.array([1 + warmth, 1.0, 1 - 1.2 * warmth], np.float32)
     strength = rng.uniform(0.80, 1.05)
-    return _Light(
-        direction=direction / np.linalg.norm(direction),
-        key=tint * np.float32(strength),
-        ambient=(0.8 + 0.2 * backdrop / backdrop.mean()) * np.float32(0.30 * rng.uniform(0.8, 1.15)),
-        rim=backdrop * np.float32(rng.uniform(0.2, 0.6)),
-    )
+    ambient = (0.8 + 0.2 * backdrop / backdrop.mean()) * np.float32(0.30 * rng.uniform(0.8, 1.15))
+    rim = backdrop * np.float32(rng.uniform(0.2, 0.6))
+    return _Light(direction / np.linalg.norm(direction), tint * np.float32(strength), ambient, rim)
 
 
 def _shade(albedo: np.ndarray, field: np.ndarray, light: _Light, unit: float, occlusion: np.ndarray) -> np.ndarray:
@@ -539,14 +438,12 @@ def _paint_head(scene: _Scene, image: np.ndarray, rng):
     radius = _head_radius(scene)
     field = _relief(scene, radius, rng)
     albedo = _skin_albedo(scene, rng)
-    _paint_beard(scene, albedo, field, rng)
+    if scene.person.beard:
+        _paint_beard(scene, albedo, field, rng)
     opening = _paint_lips(scene, albedo, field)
     head = _shade(albedo, field, scene.light, scene.canvas.unit, _occlusion(scene))
     _blend(image, head, _step((1 - radius) * scene.person.width, scene.canvas.edge))
     return opening
-
-
-# --- eyes, brows, hair, glasses ---------------------------------------------------------------------------
 
 
 def _lid_curves(person: _Person, across, outer):
@@ -580,7 +477,7 @@ def _paint_eye(scene: _Scene, image, centre, gaze) -> None:
     (x0, y0), side = centre, math.copysign(1, centre[0] - 100)
     half = 19.5 * (0.6 + 0.4 * person.eye)
     box = canvas.crop(x0 - half - 8, y0 - 22, x0 + half + 8, y0 + 20)
-    view = _view(image, box)
+    view = image[:, *box]
     x, y = canvas.x[box] - x0, canvas.y[box] - y0
     across = x / half
     upper, lower = _lid_curves(person, across, across * side)
@@ -598,25 +495,21 @@ def _paint_eye(scene: _Scene, image, centre, gaze) -> None:
     crease = np.exp(-(((y - lid) / 1.1) ** 2)) * _step(0.92 - np.abs(across), 0.3)
     _blend(view, person.skin * np.float32(0.32), crease * (0.34 + 0.25 * min(person.old, 1)))
     if person.lashes > 0.45:
-        start, tip = (
-            (x0 + (half - 2.5) * side, y0 - 2.0),
-            (x0 + (half + 6) * side, y0 - 7.5 - 2 * person.lashes),
-        )
+        start, tip = (x0 + (half - 2.5) * side, y0 - 2.0), (x0 + (half + 6) * side, y0 - 7.5 - 2 * person.lashes)
         wing, stroke = canvas.arc(start, tip, -1.2 * side, 1.1, blunt=True)
-        _blend(_view(image, wing), dark, stroke * person.lashes)
+        _blend(image[:, *wing], dark, stroke * person.lashes)
 
 
 def _paint_brow(scene: _Scene, image, centre) -> None:
     canvas, person = scene.canvas, scene.person
-    x0, y0 = centre
-    side = math.copysign(1, x0 - 100)
+    (x0, y0), side = centre, math.copysign(1, centre[0] - 100)
     lift = 20.5 - 1.6 * person.masculine * person.adult + 2.0 * (person.eye - 1) * 10 * 0.6
     inner, outer = (x0 - 20 * side, y0 - lift + 2.5), (x0 + 23 * side, y0 - lift + 3.5 + 2 * person.old)
     bow = 5.0 - 1.6 * person.masculine * person.adult
     box, stroke = canvas.arc(inner, outer, -bow * side, 2.1 * person.brow, blunt=True)
     colour = _mix(person.hair, person.skin * np.float32(0.2), 0.35) * np.float32(0.8)
     strength = (0.35 + 0.55 * person.adult) * min(1.0, 0.55 + 0.4 * person.brow)
-    _blend(_view(image, box), colour, np.clip(stroke * 1.25, 0, 1) * strength)
+    _blend(image[:, *box], colour, np.clip(stroke * 1.25, 0, 1) * strength)
 
 
 def _strands(canvas: _Canvas, person: _Person, rng) -> np.ndarray:
@@ -645,11 +538,9 @@ def _front_hair_mask(scene: _Scene) -> np.ndarray:
     canvas, person, marks, strands = scene.canvas, scene.person, scene.marks, scene.strands
     volume = {"short": 7.0, "long": 11.0, "fuzz": 2.0, "bald": 2.0}[person.hair_style]
     skull = _step(1.0 - _head_radius(scene, volume), 0.035)
-    centre = 96.0
     half = person.width - (3.0 if person.hair_style == "long" else 5.0)
-    rise = np.where(canvas.y < centre, (centre - canvas.y) / (centre - person.hairline), 0.0)
-    lean = 0.16 * person.parting / 26 * (canvas.x - 100) / 80
-    rise = rise * (1.0 + lean)
+    rise = np.where(canvas.y < 96.0, (96.0 - canvas.y) / (96.0 - person.hairline), 0.0)
+    rise = rise * (1.0 + 0.16 * person.parting / 26 * (canvas.x - 100) / 80)
     a = np.abs(canvas.x - marks.head[0]) / half
     power = 2.6 if person.hairline < 26 else 3.6
     outside = _step((a**power + rise**power) ** (1 / power) - 1.0 + 0.08 * (strands - 1.0), 0.05)
@@ -661,9 +552,8 @@ def _front_hair_mask(scene: _Scene) -> np.ndarray:
 
 
 def _paint_back_hair(scene: _Scene, image) -> None:
+    """The sheet of long hair behind the head."""
     canvas, person, marks = scene.canvas, scene.person, scene.marks
-    if person.hair_style != "long":
-        return
     sway = (2.0 + 70 * person.wave) * np.sin(canvas.y * 0.06 + person.parting)
     sheet = person.width + 15 + sway - np.abs(canvas.x - marks.head[0])
     ends = person.hair_length - canvas.y - 0.0022 * (canvas.x - 100) ** 2 + 14 + 30 * (scene.strands - 1.0)
@@ -683,23 +573,18 @@ def _paint_front_hair(scene: _Scene, image) -> None:
 
 def _paint_glasses(scene: _Scene, image) -> None:
     canvas, person, light = scene.canvas, scene.person, scene.light
-    if not person.glasses:
-        return
     colour = person.cloth * np.float32(0.12)
     for eye_x, eye_y in (LEFT_EYE, RIGHT_EYE):
         box = canvas.crop(eye_x - 34, eye_y - 26, eye_x + 34, eye_y + 32)
         a, b = np.abs(canvas.x[box] - eye_x) / 29.5, np.abs(canvas.y[box] - eye_y - 3) / 23.0
         r = ((a**3.2 + b**3.2) ** (1 / 3.2) - 1.0) * 25
-        view = _view(image, box)
+        view = image[:, *box]
         sheen = _step(-r, canvas.edge) * (0.05 + 0.07 * _step(canvas.x[box] - eye_x + canvas.y[box] - eye_y, 8))
         _blend(view, light.key, sheen)
         _blend(view, colour, _step(1.7 - np.abs(r), canvas.edge) * 0.93)
     for start, end, bulge in (((91, 58), (109, 58), -4), ((31, 55), (8, 52), 0), ((169, 55), (192, 52), 0)):
         box, stroke = canvas.arc(start, end, bulge, 1.5)
-        _blend(_view(image, box), colour, np.clip(stroke * 1.5, 0, 1) * 0.9)
-
-
-# --- the picture ------------------------------------------------------------------------------------------
+        _blend(image[:, *box], colour, np.clip(stroke * 1.5, 0, 1) * 0.9)
 
 
 def _paint_background(canvas: _Canvas, rng) -> tuple[np.ndarray, np.ndarray]:
@@ -741,10 +626,9 @@ def _paint_ears(scene: _Scene, image) -> None:
         dx, dy = (canvas.x[box] - x0) / 10.5, (canvas.y[box] - y0) / (20 + 3 * person.old)
         r = np.sqrt(dx * dx + dy * dy * (1 - 0.15 * dy))
         lit = 0.62 + 0.3 * side * light.direction[0] + 0.16 * np.cos(r * 5) - 0.1 * dy
-        colour = _mix(person.skin, person.blush, 0.15)[:, None, None] * (
-            (light.key + light.ambient)[:, None, None] * lit
-        )
-        _blend(_view(image, box), colour, _step((1 - r) * 11, canvas.edge))
+        colour = (light.key + light.ambient)[:, None, None] * lit
+        colour = _mix(person.skin, person.blush, 0.15)[:, None, None] * colour
+        _blend(image[:, *box], colour, _step((1 - r) * 11, canvas.edge))
 
 
 def _develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -772,7 +656,9 @@ def _develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(picture)
 
 
-def draw_face(age_years: float, gender: int, group: int, rng: np.random.Generator, px: int = 200) -> np.ndarray:
+def draw_face(
+    age_years: float, gender: int, group: int, rng: np.random.Generator, px: int = 200, **features: float
+) -> np.ndarray:
     """Draw one face, aligned like a UTKFace chip.
 
     Parameters
@@ -780,22 +666,24 @@ def draw_face(age_years: float, gender: int, group: int, rng: np.random.Generato
     age_years : float
         True age, 0 to 116; the face shows it with noise that grows with age.
     gender : int
-        Code in `facelib.schema.GENDERS`: 0 or 1.
+        0 or 1.
     group : int
         Abstract group, 0 to 4; it stands where real data have an ethnicity code.
     rng : numpy.random.Generator
         Everything else about the person and the photo.
     px : int
-        Side of the picture in pixels.
+        Edge of the picture in pixels.
+    **features
+        Drawing parameters to set in place of random ones, such as `smile` (about 0.75 with a deviation of 0.55).
 
     Returns
     -------
-    numpy.ndarray, shape (px, px, 3), uint8
+    uint8 array of shape (px, px, 3)
 
     Raises
     ------
     ValueError
-        If a label is out of range.
+        If a label is out of range, or a feature does not exist.
 
     Examples
     --------
@@ -804,13 +692,14 @@ def draw_face(age_years: float, gender: int, group: int, rng: np.random.Generato
     """
     if not 0 <= age_years <= MAX_AGE or gender not in (0, 1) or group not in range(len(GROUP_HUES)):
         raise ValueError(f"age {age_years}, gender {gender}, group {group}: allowed are 0 to {MAX_AGE}, 0 or 1, 0 to 4")
-    person, pose = _sample_person(age_years, gender, group, rng), _sample_pose(rng)
+    person, pose = _sample_person(age_years, gender, group, rng)._replace(**features), _sample_pose(rng)
     canvas = _Canvas(px, pose)
     image, backdrop = _paint_background(canvas, rng)
     strands = _strands(canvas, person, rng)
     scene = _Scene(canvas, person, pose, _landmarks(person, pose), _sample_light(rng, backdrop), strands)
 
-    _paint_back_hair(scene, image)
+    if person.hair_style == "long":
+        _paint_back_hair(scene, image)
     _paint_body(scene, image)
     _paint_ears(scene, image)
     opening = _paint_head(scene, image, rng)
@@ -820,5 +709,6 @@ def draw_face(age_years: float, gender: int, group: int, rng: np.random.Generato
         _paint_eye(scene, image, eye, gaze)
         _paint_brow(scene, image, eye)
     _paint_front_hair(scene, image)
-    _paint_glasses(scene, image)
+    if person.glasses:
+        _paint_glasses(scene, image)
     return _develop(image, rng)

@@ -29,7 +29,7 @@ def test_a_failed_download_says_how_to_go_on(tmp_path, monkeypatch):
     assert DATASETS["utkface"][0] in str(caught.value) and "no route" not in str(caught.value)
 
 
-def test_a_download_without_the_wanted_part_is_said(tmp_path, monkeypatch):
+def test_a_download_without_the_wanted_part_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(kagglehub, "dataset_download", lambda name: str(tmp_path / "kaggle"))
     with pytest.raises(FetchFailed, match=r"holds no age_gender\.csv"):
         fetch_dataset("utkface-csv", tmp_path)

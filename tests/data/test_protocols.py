@@ -8,6 +8,7 @@ from facelib.data.readers import FaceSource, read_utkface
 from facelib.data.splits import copied_from_training, leaking_pairs, split_listed
 from facelib.errors import UnreadableData
 from facelib.runs import project_root
+from facelib.schema import UTKFACE_ATTRIBUTES
 
 FACES = pd.DataFrame({"path": ["a/30_0_1_2017.jpg.chip.jpg", "31_1_0_2018 .jpg.chip.jpg", "32_1_0_2019jpg.chip.jpg"]})
 SHARED = project_root().parent / "shared" / "data"
@@ -84,7 +85,9 @@ def test_the_published_split_matches_all_but_one_file():
 @pytest.fixture
 def source(tmp_path) -> FaceSource:
     faces = FACES.assign(image_id=FACES["path"], sha256=["aa", "bb", "cc"])
-    return FaceSource(faces, pd.DataFrame({"item": ["broken.jpg"], "reason": ["is empty"]}), tmp_path)
+    return FaceSource(
+        faces, pd.DataFrame({"item": ["broken.jpg"], "reason": ["is empty"]}), tmp_path, UTKFACE_ATTRIBUTES
+    )
 
 
 def test_the_listed_faces_are_followed_and_all_else_is_rejected_with_a_reason(tmp_path, source):
@@ -127,7 +130,7 @@ def test_the_published_split_is_followed_with_its_leaks_and_none_within_training
     published = follow(read_utkface(SHARED / "utkface" / "UTKFace"), SHARED / "protocols" / "coral_21_60")
     faces = published.faces.reset_index(drop=True).assign(width=200, height=200)
     group_id = faces.groupby("sha256").ngroup().to_numpy()
-    splits = split_listed(faces, group_id, 0)
+    splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, 0)
     assert (splits["split"] == "test").sum() == 3287 and len(splits) == 3287 + 13_145
     assert copied_from_training(splits).sum() == 84
     assert leaking_pairs(splits) >= 84 and leaking_pairs(splits[splits["split"] != "test"]) == 0

@@ -238,9 +238,10 @@ def test_codes_of_a_column_with_gaps_are_read_although_they_became_floats(table_
 
 @pytest.mark.parametrize("column", ["age", "gender", "ethnicity"])
 def test_one_label_column_is_enough(table_path, column):
-    faces = read_faces(write_table(pd.DataFrame({"path": ["photos/1.jpg"], column: [1]}), table_path)).faces
-    known = {"age": faces["age"].notna(), **{name: faces[name] != -1 for name in ("gender", "ethnicity")}}
-    assert {name for name, here in known.items() if here.all()} == {column}
+    source = read_faces(write_table(pd.DataFrame({"path": ["photos/1.jpg"], column: [1]}), table_path))
+    assert [attribute.name for attribute in source.attributes] == [column]
+    assert list(source.faces.columns) == ["image_id", "path", column, "source", "sha256"]
+    assert source.faces[column].tolist() == [1] and source.faces[column].dtype == source.attributes[0].dtype
 
 
 @pytest.mark.parametrize("columns", [["path"], ["age", "gender"], ["path", "smile"]])
@@ -316,6 +317,13 @@ def test_bands_of_ages_are_read_from_either_column_where_the_age_is_not_known(ta
     np.testing.assert_array_equal(faces["age"], [np.nan, 31, np.nan, np.nan])
     np.testing.assert_array_equal(faces["age_from"], [20, np.nan, 4, 70])
     np.testing.assert_array_equal(faces["age_to"], [29, np.nan, 6, 116])
+
+
+def test_a_column_of_bands_alone_makes_ages_an_attribute(table_path):
+    table = pd.DataFrame({"path": ["photos/0.jpg"], "age_band": ["20-29"]})
+    source = read_faces(write_table(table, table_path))
+    assert [attribute.name for attribute in source.attributes] == ["age"] and source.faces["age"].isna().all()
+    assert source.faces[["age_from", "age_to"]].to_numpy().tolist() == [[20, 29]]
 
 
 def test_a_table_of_exact_ages_has_no_bands(table_path):

@@ -10,12 +10,15 @@ from facelib import schema
 from facelib.data.splits import (
     copied_from_training,
     fold_of_groups,
-    keep_one,
     leaking_pairs,
+    random_split_pairs,
+    representatives,
     split_faces,
+    split_findings,
     split_listed,
     stratum,
 )
+from facelib.schema import AGE, UTKFACE_ATTRIBUTES, ClassAttribute
 
 
 def make_faces(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
@@ -36,7 +39,10 @@ def make_faces(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_a_stratum_is_band_gender_and_ethnicity_and_knows_missing_ages():
     faces = pd.DataFrame({"age": [4.0, 45.0, np.nan], "gender": [0, 1, -1], "ethnicity": [2, -1, 4]})
-    assert stratum(faces).tolist() == ["0-4|0|2", "30-45|1|-1", "unknown|-1|4"]
+    assert stratum(faces, UTKFACE_ATTRIBUTES).tolist() == ["0-4|0|2", "30-45|1|-1", "unknown|-1|4"]
+    parity = ClassAttribute("parity", classes=("even", "odd"))
+    assert stratum(faces.assign(parity=[0, 1, -1]), [parity, AGE]).tolist() == ["0|0-4", "1|30-45", "-1|unknown"]
+    assert stratum(faces, [AGE]).tolist() == ["0-4", "30-45", "unknown"]
 
 
 # --- the row that stands for its group --------------------------------------------------------------------
@@ -47,19 +53,19 @@ def test_the_row_with_most_pixels_is_kept_then_the_first_by_digest():
         {"image_id": list("abcdef"), "width": [10, 20, 5, 8, 8, 8], "height": [10, 6, 5, 8, 8, 8]},
         index=[9, 4, 7, 1, 0, 3],
     )
-    kept = keep_one(faces, np.array([0, 0, 1, 2, 2, 2]))  # 100 or 120 pixels; alone; three of 64
+    chosen = representatives(faces, np.array([0, 0, 1, 2, 2, 2]))  # 100 or 120 pixels; alone; three of 64
     first = min("def", key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    assert kept.tolist() == [False, True, True, *(name == first for name in "def")]
+    assert chosen.tolist() == [False, True, True, *(name == first for name in "def")]
 
 
 def test_one_row_of_each_group_is_kept_whatever_the_labels_and_the_order():
     faces, group_id = make_faces(500)
-    kept = keep_one(faces, group_id)
-    assert pd.Series(group_id[kept]).is_unique and set(group_id[kept]) == set(group_id)
+    chosen = representatives(faces, group_id)
+    assert pd.Series(group_id[chosen]).is_unique and set(group_id[chosen]) == set(group_id)
     relabelled = faces.assign(age=100 - faces["age"], gender=0, ethnicity=4)
-    assert (keep_one(relabelled, group_id) == kept).all()
+    assert (representatives(relabelled, group_id) == chosen).all()
     order = np.random.default_rng(1).permutation(500)
-    assert (keep_one(faces.iloc[order], group_id[order]) == kept[order]).all()
+    assert (representatives(faces.iloc[order], group_id[order]) == chosen[order]).all()
 
 
 # --- train, validation, calibration, test -----------------------------------------------------------------
@@ -67,18 +73,18 @@ def test_one_row_of_each_group_is_kept_whatever_the_labels_and_the_order():
 
 def test_groups_lie_in_one_split_and_keep_their_rows():
     faces, group_id = make_faces(2000)
-    splits = split_faces(faces, group_id, seed=0)
+    splits = split_faces(faces, group_id, UTKFACE_ATTRIBUTES, seed=0)
     assert splits["image_id"].tolist() == faces["image_id"].tolist()
     assert (splits["group_id"] == group_id).all()
     assert splits.groupby("group_id")["split"].nunique().max() == 1
     assert leaking_pairs(splits) == 0
-    assert (splits["kept"] == keep_one(faces, group_id)).all()
+    assert (splits["representative"] == representatives(faces, group_id)).all()
 
 
 def test_shares_are_those_of_the_schema_over_all_and_in_each_stratum():
     faces, group_id = make_faces(6000)
-    splits = split_faces(faces, group_id, seed=0)
-    heads = splits[splits["kept"]].assign(stratum=stratum(faces))
+    splits = split_faces(faces, group_id, UTKFACE_ATTRIBUTES, seed=0)
+    heads = splits[splits["representative"]].assign(stratum=stratum(faces, UTKFACE_ATTRIBUTES))
     for name, share in schema.SPLITS.items():
         assert (heads["split"] == name).mean() == pytest.approx(share, abs=0.01)
     counts = pd.crosstab(heads["stratum"], heads["split"])
@@ -89,33 +95,37 @@ def test_shares_are_those_of_the_schema_over_all_and_in_each_stratum():
 
 def test_faces_without_an_age_are_spread_like_any_others():
     faces, group_id = make_faces(1000)
-    splits = split_faces(faces.assign(age=np.nan), group_id, seed=0)
-    heads = splits[splits["kept"]]
+    splits = split_faces(faces.assign(age=np.nan), group_id, UTKFACE_ATTRIBUTES, seed=0)
+    heads = splits[splits["representative"]]
     assert (heads["split"] == "train").mean() == pytest.approx(0.75, abs=0.02)
 
 
 def test_the_seed_and_nothing_else_fixes_the_draw():
     faces, group_id = make_faces(600)
-    first, again, other = (split_faces(faces, group_id, seed) for seed in (1, 1, 2))
+    first, again, other = (split_faces(faces, group_id, UTKFACE_ATTRIBUTES, seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert 0.2 < (first["split"] != other["split"]).mean() < 0.6
 
 
 def test_the_draw_depends_on_group_numbers_but_not_on_the_order_of_rows():
     faces, group_id = make_faces(600)
-    split_of = split_faces(faces, group_id, seed=1).set_index("image_id")["split"]
+    split_of = split_faces(faces, group_id, UTKFACE_ATTRIBUTES, seed=1).set_index("image_id")["split"]
     order = np.random.default_rng(3).permutation(600)
-    shuffled = split_faces(faces.iloc[order], group_id[order], seed=1).set_index("image_id")["split"]
+    shuffled = split_faces(faces.iloc[order], group_id[order], UTKFACE_ATTRIBUTES, seed=1).set_index("image_id")[
+        "split"
+    ]
     assert (shuffled == split_of[shuffled.index]).all()
     # Numbers given in the order of rows, as `group_copies` does, are therefore part of what is fixed.
-    renumbered = split_faces(faces, group_id.max() - group_id, seed=1).set_index("image_id")["split"]
+    renumbered = split_faces(faces, group_id.max() - group_id, UTKFACE_ATTRIBUTES, seed=1).set_index("image_id")[
+        "split"
+    ]
     assert (renumbered != split_of).any()
 
 
 def test_tiny_sets_can_be_split():
     for n in (1, 2, 5):
         faces, _ = make_faces(n + 2)
-        assert split_faces(faces[:n], np.arange(n), seed=0)["split"].isin(schema.SPLITS).all()
+        assert split_faces(faces[:n], np.arange(n), UTKFACE_ATTRIBUTES, seed=0)["split"].isin(schema.SPLITS).all()
 
 
 def test_leaking_pairs_are_counted():
@@ -165,10 +175,10 @@ def listed_faces(n: int = 2000) -> tuple[pd.DataFrame, np.ndarray]:
 
 def test_the_published_list_is_tested_whole_and_copies_cross_from_training_alone():
     faces, group_id = listed_faces()
-    splits = split_listed(faces, group_id, seed=0)
+    splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, seed=0)
     assert splits["image_id"].tolist() == faces["image_id"].tolist() and (splits["group_id"] == group_id).all()
     tested = (faces["part"] == "test").to_numpy()
-    assert ((splits["split"] == "test") == tested).all() and splits["kept"][tested].all()
+    assert ((splits["split"] == "test") == tested).all() and splits["representative"][tested].all()
     assert leaking_pairs(splits) > 100  # planted: lists that know nothing of groups
     assert leaking_pairs(splits[~tested]) == 0
     crossing = sum((group_id[~tested] == group).sum() for group in group_id[tested])
@@ -177,9 +187,9 @@ def test_the_published_list_is_tested_whole_and_copies_cross_from_training_alone
 
 def test_validation_and_calibration_are_carved_out_of_the_training_list_in_proportion():
     faces, group_id = listed_faces(6000)
-    splits = split_listed(faces, group_id, seed=0)
+    splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, seed=0)
     listed = splits[splits["split"] != "test"]
-    heads = listed[listed["kept"]]
+    heads = listed[listed["representative"]]
     assert heads["group_id"].is_unique and set(heads["group_id"]) == set(listed["group_id"])
     for name in ("train", "validation", "calibration"):
         share = schema.SPLITS[name] / (1 - schema.SPLITS["test"])
@@ -188,15 +198,19 @@ def test_validation_and_calibration_are_carved_out_of_the_training_list_in_propo
 
 def test_what_is_trained_on_does_not_depend_on_the_tested_copies():
     faces, group_id = listed_faces()
-    splits = split_listed(faces, group_id, seed=0)
+    splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, seed=0)
     trained = (faces["part"] == "train").to_numpy()
-    alone = split_listed(faces[trained].reset_index(drop=True), group_id[trained], seed=0)
-    assert (alone[["split", "kept"]].to_numpy() == splits.loc[trained, ["split", "kept"]].to_numpy()).all()
+    alone = split_listed(faces[trained].reset_index(drop=True), group_id[trained], UTKFACE_ATTRIBUTES, seed=0)
+    assert (
+        alone[["split", "representative"]].to_numpy() == splits.loc[trained, ["split", "representative"]].to_numpy()
+    ).all()
 
 
 def test_a_face_that_both_lists_name_is_tested_and_not_trained_on():
     faces, group_id = listed_faces(400)
-    splits = split_listed(faces.assign(part=faces["part"].where(faces.index != 1, "both")), group_id, seed=0)
+    splits = split_listed(
+        faces.assign(part=faces["part"].where(faces.index != 1, "both")), group_id, UTKFACE_ATTRIBUTES, seed=0
+    )
     assert splits["split"][1] == "test"
 
 
@@ -208,5 +222,26 @@ def test_test_images_with_a_copy_in_training_are_marked():
         }
     )
     assert copied_from_training(splits).tolist() == [False, True, True, False, False, True, False, False]
-    own = split_faces(*make_faces(600), seed=0)
+    own = split_faces(*make_faces(600), UTKFACE_ATTRIBUTES, seed=0)
     assert not copied_from_training(own).any()
+
+
+# --- findings ---------------------------------------------------------------------------------------------
+
+
+def test_a_random_split_lets_most_copies_cross():
+    splits = pd.DataFrame({"split": ["train", "test"] * 200, "group_id": np.repeat(np.arange(200), 2)})
+    assert random_split_pairs(splits, seed=0) == pytest.approx(100, abs=6)  # of 200 pairs, halves of equal size
+    assert random_split_pairs(splits.assign(split="train"), seed=0) == 0
+
+
+def test_findings_count_what_crosses_and_name_the_lists_followed():
+    splits = pd.DataFrame({"split": ["train", "test", "test", "validation", "test"], "group_id": [0, 0, 0, 1, 2]})
+    faces = pd.DataFrame({"sha256": list("aabcd")})
+    alone = {finding.key: finding for finding in split_findings(faces, splits, 3.4, {})}
+    assert set(alone) == {"split.leaks", "split.random"}
+    assert alone["split.leaks"].estimate.value == 2 and alone["split.random"].estimate.value == 3.4
+    protocol = {"name": "lists", "digest": "ab12"}
+    listed = split_findings(faces, splits, 3.4, protocol)[-1]
+    assert (listed.key, listed.estimate.value, listed.estimate.n) == ("split.protocol", 2 / 3, 3)
+    assert all(text in listed.text for text in ("lists", "ab12", "2 faces", "3 to test", "2 test images", "1 of them"))

@@ -7,15 +7,19 @@ from scipy import stats
 
 from facelib.audit.label_issues import find_issues
 from facelib.evaluation.error_causes import (
+    causes_finding,
+    cluster_causes,
     compare_measured,
-    doubted_where_missed,
+    doubted_labels,
     error_table,
-    judge_clusters,
+    errors_with,
+    examples,
+    headline,
     measured_traits,
-    wrong_where_missed,
 )
 from facelib.evaluation.error_clusters import cluster, find_errors
-from facelib.schema import P_ETHNICITY
+from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+from facelib.statistics import rate
 
 
 def predicted(n: int, seed: int = 0) -> pd.DataFrame:
@@ -24,35 +28,35 @@ def predicted(n: int, seed: int = 0) -> pd.DataFrame:
     frame = pd.DataFrame({"image_id": [f"face {k}" for k in range(n)], "age": rng.integers(1, 90, n).astype(float)})
     frame["gender"], frame["ethnicity"] = rng.integers(0, 2, n).astype(float), rng.integers(0, 5, n).astype(float)
     right = np.where(rng.random(n) < 0.1, 0.6, 0.97)
-    frame["p_female"] = np.where(frame["gender"] == 1, right, 1 - right)
-    frame[list(P_ETHNICITY)] = np.repeat((1 - right[:, None]) / 4, 5, axis=1)
-    for code, name in enumerate(P_ETHNICITY):
-        frame.loc[frame["ethnicity"] == code, name] = right[frame["ethnicity"] == code]
-    frame["age_pred"] = frame["age_smooth"] = frame["age"] + rng.normal(0, 4, n)
+    for attribute in (GENDER, ETHNICITY):
+        k = len(attribute.classes)
+        frame[list(attribute.columns)] = np.repeat((1 - right[:, None]) / (k - 1), k, axis=1)
+        for code, name in enumerate(attribute.columns):
+            frame.loc[frame[attribute.name] == code, name] = right[frame[attribute.name] == code]
+    frame["age_pred"] = frame["age_unrounded"] = frame["age"] + rng.normal(0, 4, n)
     frame["age_low"], frame["age_high"] = frame["age_pred"] - 8, frame["age_pred"] + 8
     return frame
 
 
 def decide(frame: pd.DataFrame) -> pd.DataFrame:
-    frame["gender_pred"] = (frame["p_female"] >= 0.5).astype(float)
-    frame["ethnicity_pred"] = frame[list(P_ETHNICITY)].to_numpy().argmax(axis=1).astype(float)
-    return frame
+    return frame.assign(**{attribute.prediction: attribute.decode(frame) for attribute in (GENDER, ETHNICITY)})
 
 
 # --- numbers ----------------------------------------------------------------------------------------------
 
 
 def test_scores_and_confidences_come_by_image():
-    frame = predicted(3).assign(p_female=[0.2, 0.5, 0.9])
+    frame = predicted(3).assign(p_gender_male=[0.8, 0.5, 0.1], p_gender_female=[0.2, 0.5, 0.9])
     issues = pd.DataFrame(
         {"image_id": ["face 2", "face 0"], "attribute": ["gender", "gender"], "score": [0.1, 0.7], "is_issue": False}
     )
-    table = measured_traits(frame, issues)
+    table = measured_traits(frame, UTKFACE_ATTRIBUTES, issues)
     assert table["gender label score"].tolist()[::2] == [0.7, 0.1] and np.isnan(table["gender label score"][1])
     assert table["gender confidence"].tolist() == [0.8, 0.5, 0.9]
-    assert table["ethnicity confidence"].tolist() == frame[list(P_ETHNICITY)].max(axis=1).tolist()
+    assert table["ethnicity confidence"].tolist() == frame[list(ETHNICITY.columns)].max(axis=1).tolist()
     assert table["age interval width"].tolist() == pytest.approx([16, 16, 16])
-    bare = measured_traits(frame.assign(age_low=np.nan), issues.iloc[:0])
+    assert list(measured_traits(frame, (GENDER,), issues)) == ["gender label score", "gender confidence"]
+    bare = measured_traits(frame.assign(age_low=np.nan), UTKFACE_ATTRIBUTES, issues.iloc[:0])
     assert list(bare) == ["gender confidence", "ethnicity confidence"]
 
 
@@ -86,33 +90,38 @@ def test_without_clusters_or_correct_rows_nothing_is_compared():
     assert compare_measured(np.array([], int), np.zeros(4, bool), measured).empty
 
 
-# --- whose fault ------------------------------------------------------------------------------------------
+# --- labels or model --------------------------------------------------------------------------------------
 
 
-def test_an_error_counts_only_where_the_missed_label_is_doubted():
-    frame = decide(predicted(4))
-    kinds = pd.DataFrame(
-        {
-            "large_age_error": [True, False, True, False],
-            "wrong_gender": [False, True, False, False],
-            "wrong_ethnicity": False,
-        }
-    )
+@pytest.fixture
+def kinds() -> pd.DataFrame:
+    """Errors of age, gender, age and of nothing, of four faces."""
+    wrong = {"large_age_error": [True, False, True, False], "wrong_gender": [False, True, False, False]}
+    table = pd.DataFrame(wrong).assign(wrong_ethnicity=False)
+    return table.assign(any_error=table.any(axis=1))
+
+
+def test_an_error_counts_only_where_the_mispredicted_label_is_doubted(kinds):
     flags = [("face 0", "gender", True), ("face 1", "gender", True), ("face 2", "age", False), ("face 3", "age", True)]
     issues = pd.DataFrame(flags, columns=["image_id", "attribute", "is_issue"])
-    assert doubted_where_missed(frame, kinds, issues).tolist() == [False, True, False, False]
-    assert not doubted_where_missed(frame, kinds, issues.iloc[:0]).any()
-    wrong = pd.DataFrame({"age": [True, True, False, False], "gender": [False] * 4}, index=frame["image_id"])
-    assert wrong_where_missed(frame, kinds, wrong).tolist() == [True, False, False, False]
+    doubted = doubted_labels(predicted(4), issues)
+    assert doubted["gender"].tolist() == [True, True, False, False] and doubted["age"].tolist() == [False] * 3 + [True]
+    assert errors_with(kinds, UTKFACE_ATTRIBUTES, doubted).tolist() == [False, True, False]
+    none = doubted_labels(predicted(4), issues.iloc[:0])
+    assert errors_with(kinds, UTKFACE_ATTRIBUTES, none).tolist() == [False] * 3
+    wrong = pd.DataFrame({"age": [True, True, False, False], "gender": [False] * 4}, index=predicted(4)["image_id"])
+    assert errors_with(kinds, UTKFACE_ATTRIBUTES, wrong).tolist() == [True, False, False]
+    assert errors_with(kinds, UTKFACE_ATTRIBUTES, None) is None
 
 
-def test_faults_by_hand():
+def test_causes_by_hand():
     labels = np.repeat([0, 1, 2, -1], [40, 40, 6, 14])
     doubted = np.zeros(100, bool)
     doubted[:36], doubted[40:44], doubted[80:83] = True, True, True
-    table = judge_clusters(labels, doubted)
+    table = cluster_causes(labels, doubted, wrong=np.arange(100) < 50)
     assert table["fault"].tolist() == ["the labels", "the model", "cannot tell"]
     assert table["doubted"].tolist() == [0.9, 0.1, 0.5] and table["n"].tolist() == [40, 40, 6]
+    assert table["really wrong"].tolist() == [1, 0.25, 0] and "really wrong" not in cluster_causes(labels, doubted)
     assert table["others"].tolist() == pytest.approx([7 / 60, 39 / 60, 40 / 94])
     interval = stats.binomtest(36, 40).proportion_ci(1 - 0.05 / 3, method="wilson")
     assert (table["low"][0], table["high"][0]) == pytest.approx((interval.low, interval.high))
@@ -121,43 +130,58 @@ def test_faults_by_hand():
 
 
 def test_one_cluster_of_all_errors_has_nothing_to_compare_with():
-    table = judge_clusters(np.zeros(30, int), np.ones(30, bool))
+    table = cluster_causes(np.zeros(30, int), np.ones(30, bool))
     assert table["fault"].tolist() == ["the labels"] and table[["others", "p_adjusted"]].isna().all(axis=None)
-    assert judge_clusters(np.full(5, -1), np.ones(5, bool)).empty
-    assert judge_clusters(np.array([], int), np.array([], bool)).empty
+    assert cluster_causes(np.full(5, -1), np.ones(5, bool)).empty
+    assert cluster_causes(np.array([], int), np.array([], bool)).empty
 
 
-def test_a_cluster_of_wrong_labels_is_the_labels_fault_and_a_cluster_of_hard_faces_the_models():
+def test_a_cluster_of_wrong_labels_points_to_the_labels_and_a_cluster_of_hard_faces_to_the_model():
     # The first 40 faces are alike and carry the other gender's label; the network is sure of what it sees. The next 40
     # are alike and hard: their labels are right, and the network is wrong without being sure.
     frame = predicted(1000)
     for at, chance in ((slice(0, 39), 0.03), (slice(40, 79), 0.45)):
-        female = frame.loc[at, "gender"] == 1
-        frame.loc[at, "p_female"] = np.where(female, chance, 1 - chance)
+        right = frame.loc[at, list(GENDER.columns)].to_numpy() > 0.5
+        frame.loc[at, list(GENDER.columns)] = np.where(right, chance, 1 - chance)
     frame = decide(frame)
     rng = np.random.default_rng(1)
     embeddings = rng.normal(size=(1000, 32)) * 0.1
     embeddings[:40, 0], embeddings[40:80, 1] = embeddings[:40, 0] + 1, embeddings[40:80, 1] + 1
-    kinds = find_errors(frame.assign(age_smooth=frame["age"]))  # the ages are all right
+    kinds = find_errors(frame.assign(age_unrounded=frame["age"]), UTKFACE_ATTRIBUTES)  # the ages are all right
     is_error = kinds["any_error"].to_numpy()
     assert is_error.sum() == 80
     labels, facts = cluster(embeddings[is_error], seed=0)
-    issues = find_issues(frame, frame)
-    judged = judge_clusters(labels, doubted_where_missed(frame, kinds, issues)[is_error])
+    flags = doubted_labels(frame, find_issues(frame, frame, UTKFACE_ATTRIBUTES))
+    doubted = errors_with(kinds, UTKFACE_ATTRIBUTES, flags)
+    causes = cluster_causes(labels, doubted)
     assert facts["clusters"] == 2
-    fault = judged.set_index("cluster")["fault"]
+    fault = causes.set_index("cluster")["fault"]
     assert (fault[labels[0]], fault[labels[-1]]) == ("the labels", "the model")
-    assert (judged["p_adjusted"] < 1e-6).all()
-    compared = compare_measured(labels, is_error, measured_traits(frame, issues)).set_index(["cluster", "measure"])
-    scores = [compared.loc[(labels[at], "gender label score"), "median"] for at in (0, -1)]
-    assert scores[0] < 0.1 < scores[1]
+    assert (causes["p_adjusted"] < 1e-6).all()
+    values = {key: estimate.value for key, estimate in headline(kinds, doubted, facts, causes).items()}
+    assert values.pop("errors.label_doubted") == pytest.approx(0.5, abs=0.05)
+    counts = {"clusters": 2, "clusters_labels_fault": 1, "clusters_model_fault": 1, "share": 0.08}
+    assert values == {f"errors.{name}": value for name, value in counts.items()}
+
+
+def test_the_finding_compares_errors_with_correct_predictions():
+    kinds = pd.DataFrame({"wrong_gender": [True] * 4 + [False] * 6, "any_error": [True] * 4 + [False] * 6})
+    flags = pd.DataFrame({"gender": [True, True, True] + [False] * 7, "age": [False] * 4 + [True] + [False] * 5})
+    doubted = errors_with(kinds, (GENDER,), flags)
+    causes = pd.DataFrame({"fault": ["the labels", "the labels", "the model", "cannot tell"]})
+    finding = causes_finding(kinds, flags, doubted, causes, None)
+    assert finding.key == "errors.causes" and finding.estimate == rate(3, 4)
+    assert "16.7 % of the correct" in finding.text and "Of 4 clusters, 2 point" in finding.text
+    assert "1 to the model" in finding.text and "drawn" not in finding.text
+    known = causes_finding(kinds, flags, doubted, causes, np.array([True, False, False, False]))
+    assert "25.0 % of the errors have a wrong label" in known.text
 
 
 # --- the table of errors ----------------------------------------------------------------------------------
 
 
 def test_the_table_names_labels_predictions_and_what_was_missed():
-    frame = decide(predicted(4).assign(age=[20.0, np.nan, 40, 50], age_pred=[26.4, 30, 40, 50]))
+    frame = decide(predicted(4).assign(age=[20.0, np.nan, 40, 50], age_pred=[26.0, 30, 40, 50]))
     frame.loc[0, "gender_pred"] = 1 - frame.loc[0, "gender"]
     frame.loc[1, "ethnicity"] = np.nan
     kinds = pd.DataFrame(
@@ -168,10 +192,18 @@ def test_the_table_names_labels_predictions_and_what_was_missed():
             "any_error": [True, True, False, False],
         }
     )
-    table = error_table(frame, kinds, np.array([3, -1]), pd.DataFrame({"gender confidence": [0.1, 0.2, 0.3, 0.4]}))
+    measured = pd.DataFrame({"gender confidence": [0.1, 0.2, 0.3, 0.4]})
+    table = error_table(frame, UTKFACE_ATTRIBUTES, kinds, np.array([3, -1]), measured)
     assert table["image_id"].tolist() == ["face 0", "face 1"] and table["cluster"].tolist() == [3, -1]
     assert table["missed"].tolist() == ["age, gender", "ethnicity"]
     assert table["age"].tolist() == ["20", "unknown"] and table["age predicted"].tolist() == ["26", "30"]
     assert table["ethnicity"][1] == "unknown" and table["gender"][0] != table["gender predicted"][0]
-    assert table["age error"][0] == pytest.approx(6.4) and table["gender confidence"].tolist() == [0.1, 0.2]
-    assert error_table(frame, kinds.assign(any_error=False), np.array([], int), pd.DataFrame(index=range(4))).empty
+    assert table["age error"][0] == 6 and table["gender confidence"].tolist() == [0.1, 0.2]
+    none = kinds.assign(any_error=False)
+    assert error_table(frame, UTKFACE_ATTRIBUTES, none, np.array([], int), pd.DataFrame(index=range(4))).empty
+
+
+def test_examples_are_the_largest_errors_of_each_cluster():
+    errors = pd.DataFrame({"cluster": [1, 0, 0, 0, 0, -1], "age error": [3.0, 1.0, np.nan, 9.0, 5.0, 2.0]})
+    assert examples(errors).index.tolist() == [5, 3, 4, 1, 0]
+    assert examples(errors[["cluster"]]).index.tolist() == [5, 1, 2, 3, 0]

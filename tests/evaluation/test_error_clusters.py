@@ -6,8 +6,23 @@ import pytest
 from scipy import stats
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from facelib.evaluation.error_clusters import STABLE, cluster, describe, find_errors, map_2d, reduce, traits
-from facelib.schema import P_ETHNICITY
+from facelib.evaluation import error_clusters
+from facelib.evaluation.error_clusters import (
+    STABLE,
+    cluster,
+    cluster_run,
+    clusters_finding,
+    describe,
+    error_shares,
+    find_errors,
+    map_2d,
+    principal_components,
+    traits,
+)
+from facelib.runs import start_run
+from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
+
+EXPRESSION = ClassAttribute("expression", classes=("neutral", "smiling"))
 
 
 def planted(sizes: list[int], spread: float = 0.15, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,18 +41,27 @@ def test_errors_by_hand():
     frame = pd.DataFrame(
         {
             "age": [20.0] * 10 + [np.nan],
-            "age_smooth": [20.0 + 0.01 * k for k in range(10)] + [90.0],  # of the same whole year
+            "age_pred": [20.0] * 10 + [90.0],
+            "age_unrounded": [20.0 + 0.01 * k for k in range(10)] + [90.0],  # of the same whole year
             "gender": [0.0] * 9 + [np.nan, 1.0],
             "gender_pred": [1.0] + [0.0] * 9 + [1.0],
             "ethnicity": [np.nan] + [2.0] * 10,
             "ethnicity_pred": [1.0, 3.0] + [2.0] * 9,
+            "expression": [1.0, 1.0, 0.0] + [np.nan] * 8,
+            "expression_pred": [1.0, 1.0, 1.0] + [0.0] * 8,
         }
     )
-    kinds = find_errors(frame)
+    kinds = find_errors(frame, (*UTKFACE_ATTRIBUTES, EXPRESSION))
+    assert list(kinds) == ["large_age_error", "wrong_gender", "wrong_ethnicity", "wrong_expression", "any_error"]
     assert np.flatnonzero(kinds["wrong_gender"]).tolist() == [0]  # an unknown gender is no error
     assert np.flatnonzero(kinds["wrong_ethnicity"]).tolist() == [1]
     assert np.flatnonzero(kinds["large_age_error"]).tolist() == [9]  # the worst of ten, and no unknown age
-    assert np.flatnonzero(kinds["any_error"]).tolist() == [0, 1, 9]
+    assert np.flatnonzero(kinds["wrong_expression"]).tolist() == [2]
+    assert np.flatnonzero(kinds["any_error"]).tolist() == [0, 1, 2, 9]
+    shares = error_shares(kinds)
+    assert shares["value"].tolist() == pytest.approx([1 / 11, 1 / 11, 1 / 11, 1 / 11, 4 / 11])
+    assert (shares["low"] < shares["value"]).all() and shares["n"].eq(11).all()
+    assert find_errors(frame, (GENDER,)).columns.tolist() == ["wrong_gender", "any_error"]
 
 
 # --- clusters ---------------------------------------------------------------------------------------------
@@ -70,7 +94,9 @@ def test_both_methods_are_measured_and_one_is_used_for_a_reason():
     assert [(row["method"], row["used"]) for row in facts["methods"]] == [("HDBSCAN", True), ("k-means", False)]
     for row in facts["methods"]:
         assert row["clusters"] == 3 and row["stability"] > 0.8
-        assert row["silhouette"] == pytest.approx(silhouette_score(reduce(embeddings, 0), truth), abs=0.05)
+        assert row["silhouette"] == pytest.approx(
+            silhouette_score(principal_components(embeddings, 0), truth), abs=0.05
+        )
     assert facts["method"] == "HDBSCAN" and facts["why"].startswith("it finds 3 and leaves out")
     assert facts["noise"] == np.mean(labels < 0)
 
@@ -107,7 +133,9 @@ def test_a_few_errors_are_no_obstacle(n, some):
 def test_the_length_of_an_embedding_does_not_count():
     embeddings, _ = planted([20, 20])
     longer = embeddings * np.linspace(0.1, 10, 40)[:, None]
-    np.testing.assert_allclose(np.abs(reduce(embeddings, 0)), np.abs(reduce(longer, 0)), atol=1e-8)
+    np.testing.assert_allclose(
+        np.abs(principal_components(embeddings, 0)), np.abs(principal_components(longer, 0)), atol=1e-8
+    )
 
 
 def test_the_picture_keeps_planted_clusters_apart():
@@ -161,11 +189,12 @@ def test_a_trait_that_no_correct_row_has_counts_as_half_a_row():
     assert found["share_correct"].tolist() == [0] and found["lift"].tolist() == pytest.approx([200])
 
 
-def test_at_most_top_traits_are_kept():
+def test_at_most_top_traits_are_listed(monkeypatch):
     labels, is_error = np.zeros(30, int), np.arange(130) < 30
     properties = pd.DataFrame({f"trait {k}": is_error ^ (np.arange(130) % (20 + k) == 0) for k in range(6)})
-    assert len(describe(labels, is_error, properties, top=2)) == 2
-    assert len(describe(labels, is_error, properties, top=9)) == 6
+    assert len(describe(labels, is_error, properties)) == error_clusters.TOP == 4
+    monkeypatch.setattr(error_clusters, "TOP", 9)
+    assert len(describe(labels, is_error, properties)) == 6
 
 
 def test_traits_are_read_from_labels_issues_and_quality():
@@ -175,15 +204,19 @@ def test_traits_are_read_from_labels_issues_and_quality():
             "age_band": pd.Categorical(["0-4", "75+", None]),
             "gender_name": ["male", None, "female"],
             "ethnicity_name": ["White", "Asian", "Asian"],
-            "p_female": [0.1, 0.75, 0.85],
-            **dict(zip(P_ETHNICITY, ([0.9, 0.1, 0.7], 0.0, 0.0, 0.0, [0.1, 0.9, 0.3]), strict=True)),
+            "expression_name": ["smiling", "neutral", None],
+            "p_gender_male": [0.9, 0.25, 0.15],
+            "p_gender_female": [0.1, 0.75, 0.85],
+            **dict(zip(ETHNICITY.columns, ([0.9, 0.1, 0.7], 0.0, 0.0, 0.0, [0.1, 0.9, 0.3]), strict=True)),
+            "p_expression_neutral": [0.5, 1.0, np.nan],
+            "p_expression_smiling": [0.5, 0.0, np.nan],
         }
     )
     issues = pd.DataFrame(
         {"image_id": ["b", "b", "a"], "attribute": ["age", "gender", "age"], "is_issue": [True, False, False]}
     )
     quality = pd.DataFrame({"image_id": ["c", "a", "b"], "dark": [0.1, 0.9, 0.9], "is_dark": [True, False, False]})
-    table = traits(frame, issues, quality)
+    table = traits(frame, (*UTKFACE_ATTRIBUTES, EXPRESSION), issues, quality)
     found = {name: np.flatnonzero(table[name]).tolist() for name in table}
     assert found == {
         "age 0-4": [0],
@@ -192,17 +225,45 @@ def test_traits_are_read_from_labels_issues_and_quality():
         "female": [2],
         "White": [0],
         "Asian": [1, 2],
+        "smiling": [0],
+        "neutral": [1],
         "age label doubted": [1],
         "quality: dark": [2],
         "gender confidence below 0.8": [1],
         "ethnicity confidence below 0.8": [2],
+        "expression confidence below 0.8": [0],
     }
 
 
 def test_what_was_not_learned_is_no_error():
     frame = pd.DataFrame(
-        {"age": [20.0, 30.0], "age_smooth": np.nan, "gender": [0.0, 1.0], "gender_pred": [0.0, 0.0],
-         "ethnicity": [2.0, 3.0], "ethnicity_pred": np.nan}
+        {"age": [20.0, 30.0], "age_unrounded": np.nan, "age_pred": np.nan, "gender": [0.0, 1.0],
+         "gender_pred": [0.0, 0.0], "ethnicity": [2.0, 3.0], "ethnicity_pred": np.nan}
     )  # fmt: skip
-    kinds = find_errors(frame)
+    kinds = find_errors(frame, UTKFACE_ATTRIBUTES)
     assert kinds["any_error"].tolist() == kinds["wrong_gender"].tolist() == [False, True]
+
+
+# --- of a run ---------------------------------------------------------------------------------------------
+
+
+def test_a_runs_clusters_are_saved_with_their_kinds_and_positions(empty_runs):
+    run = start_run("small", "smoke")
+    embeddings, truth = planted([20, 20])
+    is_error = np.arange(60) % 3 > 0
+    kinds = pd.DataFrame({"wrong_gender": is_error, "any_error": is_error})
+    frame = pd.DataFrame({"image_id": [f"face {k}" for k in range(60)]})
+    labels, positions, facts = cluster_run(run, frame, kinds, embeddings)
+    assert adjusted_rand_score(truth, labels) > 0.9 and facts["clusters"] == 2
+    saved = run.load_table("error_clusters")
+    assert saved["image_id"].tolist() == frame["image_id"][is_error].tolist()
+    assert list(saved) == ["image_id", "wrong_gender", "any_error", "cluster", "x", "y"]
+    assert saved["cluster"].tolist() == labels.tolist() and (saved[["x", "y"]].to_numpy() == positions).all()
+
+
+@pytest.mark.parametrize(("stability", "kind"), [(0.7, "similar"), (0.2, "other clusters"), (np.nan, None)])
+def test_the_finding_says_how_far_clusters_can_be_trusted(stability, kind):
+    facts = {"method": "HDBSCAN", "why": "it finds 3 and leaves out 5%", "clusters": 3, "stability": stability}
+    finding = clusters_finding(facts, 120)
+    assert finding.key == "errors.clusters" and finding.n == 120 and "3 clusters by HDBSCAN" in finding.text
+    assert ("Stability" in finding.text) == (kind is not None) and (kind or "") in finding.text

@@ -6,18 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from facelib.explain import faithfulness
 from facelib.explain.attribution import Explained
 from facelib.explain.faithfulness import (
+    SAME_MAP,
     STEPS,
     against_baselines,
+    beats_all,
     curve_scores,
     curves,
+    faithful_finding,
+    mean_curves,
     randomised,
     rank_correlations,
     sanity_check,
-    verdicts,
+    sanity_finding,
+    stability,
+    stability_findings,
 )
+from facelib.explain.methods import METHODS, Method, draw_maps
+from facelib.schema import AGE, ETHNICITY, GENDER
+from facelib.statistics import Bootstrap
 
 PX = 40
 
@@ -35,7 +43,8 @@ class Planted(nn.Module):
         part = images[:, :, self.rows, self.columns].float()
         texture = part.diff(dim=3).abs().mean(dim=(1, 2, 3))
         ethnicity = torch.stack([20 * texture, *[torch.zeros_like(texture)] * 4], dim=1)
-        return {"age": 100 * texture, "gender": 10 * texture - 1, "ethnicity": ethnicity}
+        z = 10 * texture - 1
+        return {"age": 100 * texture, "gender": torch.stack([-z / 2, z / 2], dim=1), "ethnicity": ethnicity}
 
 
 TOP_LEFT = (slice(0, PX // 2), slice(0, PX // 2))
@@ -54,7 +63,8 @@ def map_on(rows: slice, columns: slice, n: int = 4) -> np.ndarray:
 
 
 def explained(output: str, code: int | None) -> Explained:
-    return Explained(output, Planted(*TOP_LEFT), output, None if code is None else np.full(4, code))
+    attribute = {"age": AGE, "gender": GENDER, "ethnicity": ETHNICITY}[output]
+    return Explained(output, attribute, Planted(*TOP_LEFT), output, None if code is None else np.full(4, code))
 
 
 # --- curves -----------------------------------------------------------------------------------------------
@@ -116,7 +126,29 @@ def test_the_most_salient_pixels_go_first(textures):
     assert (rows.numpy() == (np.arange(PX) >= PX * (1 - 1 / STEPS))).all()
 
 
+def test_every_map_of_a_sample_has_its_curves(sample, explained_sample):
+    maps, _, numbers, _ = explained_sample
+    assert numbers.keys() == maps.keys()
+    for name in ("noise", "layer_cam", "lime"):
+        for output in (sample.outputs[0], sample.outputs[2]):
+            drawn = maps[output.name, name]
+            alone = curves([output.at(slice(len(drawn)))], sample.images[: len(drawn)], drawn)[0]
+            np.testing.assert_allclose(numbers[output.name, name], alone, atol=0.02 * np.abs(alone).max())
+
+
+def test_mean_curves_are_over_common_faces_and_the_classes_of_an_attribute(sample, explained_sample):
+    numbers = explained_sample[2]
+    means = mean_curves(sample, numbers)
+    assert {family for family, _ in means} == {"age", "age_bin", "gender", "ethnicity", "expression"}
+    assert all(values.shape == (2, STEPS + 1, 4) for values in means.values())  # LIME explains four
+    classes = [numbers[output.name, "edges"] for output in sample.outputs if output.family == "ethnicity"]
+    np.testing.assert_allclose(means["ethnicity", "edges"], np.mean(classes, axis=0)[:, :, :4])
+    np.testing.assert_allclose(means["ethnicity", "edges"][:, [0, -1]], 0.2, atol=1e-3)  # probabilities sum to 1
+
+
 # --- against baselines ------------------------------------------------------------------------------------
+
+AGE_OUTPUT = Explained("age", AGE, None, "age")
 
 
 def faithfulness_table() -> pd.DataFrame:
@@ -133,22 +165,35 @@ def faithfulness_table() -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def test_differences_are_paired_by_face():
-    gains = against_baselines(faithfulness_table(), resamples=300, seed=0).set_index(["method", "baseline"])
+@pytest.fixture(scope="module")
+def gains() -> pd.DataFrame:
+    return against_baselines(faithfulness_table(), [AGE_OUTPUT], Bootstrap(300))
+
+
+def test_differences_are_paired_by_face(gains):
+    by_method = gains.set_index(["method", "baseline"])
     # Faces differ ten times as much as methods do: only pairs tell the methods apart.
-    assert gains["answer"].xs("grad_cam").eq("better").all() and gains["answer"].xs("layer_cam").eq("worse").all()
-    assert gains["answer"].xs("lime").eq("cannot tell").all()
-    assert gains["n"].xs("lime").eq(20).all() and gains["n"].xs("grad_cam").eq(40).all()
-    assert gains.loc[("grad_cam", "edges"), "value"] == pytest.approx(1, abs=0.3)
+    answers = by_method["answer"]
+    assert answers.xs("grad_cam").eq("better").all() and answers.xs("layer_cam").eq("worse").all()
+    assert answers.xs("lime").eq("cannot tell").all() and gains["unit"].eq("years").all()
+    assert by_method["n"].xs("lime").eq(20).all() and by_method["n"].xs("grad_cam").eq(40).all()
+    assert by_method.loc[("grad_cam", "edges"), "value"] == pytest.approx(1, abs=0.3)
 
 
-def test_verdicts_say_of_each_method_whether_it_beats_the_edges():
-    gains = against_baselines(faithfulness_table(), resamples=300, seed=0)
-    assert verdicts(gains, "edges") == [
-        "grad cam beats the edges for age.",
-        "layer cam is worse than they are for age.",
-        "lime cannot be told from the edges for age.",
-    ]
+def test_a_method_has_to_beat_every_baseline(gains):
+    assert beats_all(gains).to_dict() == {
+        ("age", "grad_cam"): True,
+        ("age", "layer_cam"): False,
+        ("age", "lime"): False,
+    }
+    one_lost = (gains["method"] == "grad_cam") & (gains["baseline"] == "noise")
+    assert not beats_all(gains.assign(answer=gains["answer"].mask(one_lost, "cannot tell")))["age", "grad_cam"]
+
+
+def test_the_finding_names_the_outputs_of_each_faithful_method(gains):
+    finding = faithful_finding(gains, [AGE_OUTPUT])
+    assert finding.key == "explain.faithful" and finding.n == 40
+    assert "Grad-CAM for age;" in finding.text and "LayerCAM for none;" in finding.text
 
 
 # --- random weights ---------------------------------------------------------------------------------------
@@ -168,19 +213,77 @@ def test_rank_correlations_by_hand():
     np.testing.assert_allclose(rank_correlations(first, second), [1, -1, np.nan])
 
 
-def test_a_map_that_never_asks_the_network_stays_and_one_that_does_changes(tiny_network):
-    head = Explained("age", tiny_network, "age")
-    rng = np.random.default_rng(0)
-    fixed = rng.random((6, 8, 8))
+def of_weights(explained, images, settings):
+    """Maps made of the network's own weights, another for each image."""
+    values = [next(output.network.parameters()).detach().numpy().ravel() for output in explained]
+    size = images.shape[0] * images.shape[1] * images.shape[2]
+    return np.stack([np.resize(value, size).reshape(images.shape[:3]) for value in values]), None
 
-    def weights(heads):
-        """A map made of the network's own weights, another for each image."""
-        values = heads[0].network.backbone.resnet.layer4[0].weight.detach().numpy().ravel()[: 6 * 64].reshape(6, 8, 8)
-        return [values]
 
-    maps = {("age", "edges"): fixed, ("age", "weights"): weights([head])[0]}
-    draw = {"edges": lambda heads: [fixed[:4] for _ in heads], "weights": weights}
-    result = sanity_check([head], maps, draw, resamples=100, seed=0).set_index("method")
-    assert result.loc["edges", "answer"] == "stays" and result.loc["edges", ["value", "n"]].tolist() == [1, 4]
-    assert result.loc["weights", "answer"] == "changes" and abs(result.loc["weights", "value"]) < 0.3
-    assert result.loc["weights", "high"] < faithfulness.SAME_MAP
+def of_pixels(explained, images, settings):
+    """Maps that never query the network."""
+    return np.stack([images.mean(axis=3)] * len(explained)), None
+
+
+def of_seed(explained, images, settings):
+    """Maps that differ with the seed for all outputs but the first."""
+    draws = [np.random.default_rng(settings.seed * (k > 0)).random(images.shape[:3]) for k in range(len(explained))]
+    return np.stack(draws), None
+
+
+@pytest.fixture
+def planted_methods():
+    """Only the three methods above; the table is restored in its order."""
+    drawn = {"pixels": of_pixels, "weights": of_weights, "seed": of_seed}
+    saved = dict(METHODS)
+    METHODS.clear()
+    METHODS.update(
+        {name: Method(name.title(), "#000000", draw, seeded=draw is of_seed) for name, draw in drawn.items()}
+    )
+    yield
+    METHODS.clear()
+    METHODS.update(saved)
+
+
+def test_a_map_that_never_queries_the_network_stays_and_one_that_does_changes(sample, planted_methods):
+    sanity = sanity_check(sample, draw_maps(sample)[0], faces=4)
+    result = sanity.set_index(["method", "head"])
+    pixels, weights = result.xs("pixels"), result.xs("weights")
+    assert (pixels["answer"] == "stays").all() and pixels["value"].eq(1).all() and pixels["n"].eq(4).all()
+    assert (weights["answer"] == "changes").all() and (weights["high"] < SAME_MAP).all()
+    assert list(pixels.index) == [output.name for output in sample.outputs]
+    finding = sanity_finding(sanity, sample.outputs)
+    assert finding.key == "explain.random_weights" and finding.n == 4 and "1.00 (Pixels)" in finding.text
+    unchanged = "Pixels of age, age bin, gender, every ethnicity and expression"
+    assert unchanged in finding.text and "Weights of" not in finding.text
+
+
+def test_flat_maps_are_left_out_of_the_sanity_check(sample, planted_methods, monkeypatch):
+    def flat(explained, images, settings):
+        return np.zeros((len(explained), *images.shape[:3])), None
+
+    monkeypatch.setitem(METHODS, "weights", Method("Flat", "#000000", flat))
+    sanity = sanity_check(sample, draw_maps(sample)[0], faces=4)
+    flats = sanity[sanity["method"] == "weights"]
+    assert flats["n"].eq(0).all() and flats["value"].isna().all() and flats["answer"].eq("cannot tell").all()
+
+
+# --- other seeds ------------------------------------------------------------------------------------------
+
+
+def test_stability_compares_every_pair_of_seeds(sample, planted_methods):
+    maps, _ = draw_maps(sample)
+    stable = stability(sample, maps, seeds=3, faces=2).set_index("head")
+    assert set(stable["method"]) == {"seed"} and stable["n"].eq(2).all()
+    assert stable.loc["age", "value"] == 1 and stable["value"].drop("age").abs().max() < 0.2
+    base = sample.run.settings.seed
+    draws = [np.random.default_rng(base + 1000 * k).random((2, 32, 32)) for k in range(3)]
+    pairs = [rank_correlations(draws[a], draws[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert stable.loc["gender", "value"] == pytest.approx(np.mean(pairs))
+
+
+def test_the_finding_names_the_least_stable_output():
+    rows = [("age", "lime", 0.9, 12), ("age_bin", "lime", 0.5, 12)]
+    (finding,) = stability_findings(pd.DataFrame(rows, columns=["head", "method", "value", "n"]), seeds=3)
+    assert finding.key == "explain.lime_stability" and finding.n == 12
+    assert "0.70" in finding.text and "age bin, 0.50" in finding.text

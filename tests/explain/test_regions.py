@@ -1,10 +1,31 @@
 """Regions: where they lie, shares by hand, and comparisons of groups that find what was planted."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from facelib.explain.regions import REGIONS, SHARES, correct_against_wrong, group_shares, region_map, region_shares
+from facelib.explain.attribution import Explained
+from facelib.explain.faithfulness import curve_scores
+from facelib.explain.methods import METHODS
+from facelib.explain.regions import (
+    REGIONS,
+    SHARES,
+    background_findings,
+    background_shares,
+    correct_against_wrong,
+    correct_finding,
+    edge_rows,
+    group_shares,
+    headline,
+    region_area,
+    region_map,
+    region_shares,
+)
+from facelib.schema import AGE, GENDER
+from facelib.statistics import Bootstrap
 
 
 def test_the_map_has_every_region_and_the_eyes_where_the_alignment_puts_them():
@@ -53,6 +74,97 @@ def test_a_flat_map_is_shared_out_by_area():
     regions = region_map(64)
     shares = region_shares(np.ones((1, 64, 64)), regions)[0]
     assert shares == pytest.approx(np.bincount(regions.ravel(), minlength=len(REGIONS)) / 64**2)
+    assert shares == pytest.approx(list(region_area(64).values())) and list(region_area(64)) == list(REGIONS)
+
+
+def test_the_attributions_table_has_shares_and_scores_of_every_map(sample, explained_sample):
+    maps, _, numbers, table = explained_sample
+    assert list(table) == ["image_id", "head", "method", *SHARES, "deletion", "insertion", "faithfulness"]
+    assert len(table) == len(sample.outputs) * (4 * 6 + 4) and not table[["image_id", "faithfulness"]].isna().any(
+        axis=None
+    )
+    part = table[(table["head"] == "gender") & (table["method"] == "lime")]
+    assert part["image_id"].tolist() == list(sample.labels.index[:4])
+    np.testing.assert_array_equal(part[SHARES], region_shares(maps["gender", "lime"], region_map(32)))
+    np.testing.assert_array_equal(part["deletion"], curve_scores(numbers["gender", "lime"])["deletion"])
+    edges = edge_rows(table)
+    assert edges["image_id"].tolist() == list(sample.labels.index) and (edges["method"] == "edges").all()
+
+
+# --- face or background -----------------------------------------------------------------------------------
+
+
+def background_table(shares: dict[str, float], edges: float) -> pd.DataFrame:
+    """Twenty faces whose LayerCAM maps have these mean shares on the background, by output."""
+    noise, parts = np.random.default_rng(0).uniform(-0.02, 0.02, 20), []
+    for head, share in shares.items():
+        for method, mean in (("layer_cam", share), ("edges", edges), ("lime", 0.9)):
+            table = pd.DataFrame({"image_id": np.arange(20), "head": head, "method": method})
+            parts.append(table.assign(share_background=mean + noise))
+    return pd.concat(parts, ignore_index=True)
+
+
+def checks(outputs: list[str], fails: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Gains and sanity in which outputs pass all checks but those that they fail: `baseline` or `weights`."""
+    rows = [(head, method, baseline) for head in outputs for method in METHODS for baseline in ("edges", "noise")]
+    gains = pd.DataFrame(rows, columns=["head", "method", "baseline"]).assign(
+        value=0.1, low=0.05, high=0.2, n=20, unit="years", answer="better"
+    )
+    sanity = gains[gains["baseline"] == "edges"].drop(columns="baseline").assign(answer="changes")
+    for head, check in fails.items():
+        mine = (gains["head"] == head) & (gains["method"] == "layer_cam")
+        if check == "baseline":
+            gains.loc[mine & (gains["baseline"] == "noise"), "answer"] = "cannot tell"
+        else:
+            sanity.loc[(sanity["head"] == head) & (sanity["method"] == "layer_cam"), "answer"] = "stays"
+    return gains, sanity
+
+
+@pytest.mark.parametrize(
+    ("shares", "fails", "face", "background", "untrusted"),
+    [
+        ({"age": 0.1, "gender": 0.1}, {}, "the face than its area explains for age and gender", None, None),
+        ({"age": 0.1, "gender": 0.5}, {}, "the face than its area explains for age", "explains for gender", None),
+        ({"age": 0.1, "gender": 0.1}, {"age": "baseline"}, "explains for gender", None, "Maps of age"),
+        ({"age": 0.1, "gender": 0.5}, {"gender": "weights"}, "explains for age", None, "Maps of gender"),
+        ({"age": 0.1, "gender": 0.5}, {"age": "weights", "gender": "baseline"}, None, None, "Maps of age and gender"),
+    ],
+)
+def test_only_maps_that_pass_both_checks_say_face_or_background(sample, shares, fails, face, background, untrusted):
+    few = dataclasses.replace(
+        sample,
+        outputs=[Explained("age", AGE, None, "age"), Explained("gender", GENDER, None, "gender", np.ones(6, int))],
+    )
+    table, edges = background_shares(background_table(shares, 0.2), 32, Bootstrap(100))
+    assert dict(zip(table["head"], table["value"], strict=True)) == pytest.approx(shares, abs=0.01)
+    lead, numbers = background_findings(table, edges, *checks(list(shares), fails), few)
+    assert lead.key == "explain.regions" and numbers.key == "explain.background" and numbers.estimate == edges
+    assert ("to the face" in lead.text) == (face is not None) and (face or "") in lead.text
+    assert ("to the background" in lead.text) == (background is not None) and (background or "") in lead.text
+    assert ("fail" in lead.text) == (untrusted is not None) and (untrusted or "") in lead.text
+    assert f"{100 * region_area(32)['background']:.1f} % of the picture" in numbers.text and str(edges) in numbers.text
+
+
+def test_a_background_share_near_its_area_says_nothing(sample):
+    area = region_area(32)["background"]
+    table, edges = background_shares(background_table({"age": area, "gender": area}, area), 32, Bootstrap(100))
+    assert table["than_area"].eq("cannot tell").all() and table["n"].eq(20).all()
+    lead, _ = background_findings(table, edges, *checks(["age", "gender"], {}), sample)
+    assert "do not tell" in lead.text and "fail" not in lead.text
+
+
+def test_the_headline_has_background_shares_and_gains_over_edges():
+    table, _ = background_shares(background_table({"age": 0.1}, 0.2), 32, Bootstrap(100))
+    gains, _ = checks(["age"], {})
+    results = headline(table, gains)
+    assert list(results) == ["explain.age.background_share", *[f"explain.age.{name}_over_edges" for name in METHODS]]
+    assert results["explain.age.background_share"].n == 20 and results["explain.age.background_share"].unit == "share"
+    assert (
+        results["explain.age.lime_over_edges"].value == 0.1 and results["explain.age.lime_over_edges"].unit == "years"
+    )
+
+
+# --- by group, correct against wrong ----------------------------------------------------------------------
 
 
 def shares_table(shares: np.ndarray, head: str = "age") -> pd.DataFrame:
@@ -61,35 +173,45 @@ def shares_table(shares: np.ndarray, head: str = "age") -> pd.DataFrame:
     return table.assign(head=head, method="layer_cam")
 
 
-def test_groups_have_their_mean_shares_and_small_ones_only_their_count():
-    shares = np.zeros((5, len(REGIONS)))
-    shares[:, 0], shares[:, 7] = [0.2, 0.4, 0.9, 0.5, np.nan], [0.8, 0.6, 0.1, 0.5, np.nan]
-    table = shares_table(shares)
-    groups = pd.DataFrame({"gender": ["male", "male", "female", None, "male"]}, index=table["image_id"])
-    result = group_shares(table, groups, min_group=2).set_index("group")
-    assert result["n"].to_dict() == {"male": 2, "female": 1}  # unknown labels and flat maps are in no group
-    assert result.loc["male", "share_hair"] == pytest.approx(0.3)
-    assert result.loc["male", "share_background"] == pytest.approx(0.7)
-    assert np.isnan(result.loc["female", "share_hair"])
+def test_groups_have_their_mean_shares_and_small_ones_only_their_count(sample):
+    shares = np.zeros((6, len(REGIONS)))
+    shares[:, 0], shares[:, 7] = [0.2, 0.4, 0.9, 0.5, 0.1, np.nan], [0.8, 0.6, 0.1, 0.5, 0.9, np.nan]
+    table = shares_table(shares).assign(image_id=list(sample.labels.index))
+    others = table.assign(method="lime", **dict.fromkeys(SHARES, 0.0))
+    result = group_shares(pd.concat([table, others]), sample)  # groups of fewer than three are masked
+    assert set(result["attribute"]) == {attribute.name for attribute in sample.run.attributes}
+    result = result[result["attribute"] == "expression"].set_index("group")
+    assert result["n"].to_dict() == {"neutral": 3, "smiling": 1}  # unknown labels and flat maps are in no group
+    assert result.loc["neutral", "share_hair"] == pytest.approx(0.7 / 3)
+    assert result.loc["neutral", "share_background"] == pytest.approx(2.3 / 3)
+    assert np.isnan(result.loc["smiling", "share_hair"])
 
 
-def test_a_planted_difference_between_correct_and_wrong_is_found_and_no_other():
+def test_a_planted_difference_between_correct_and_wrong_is_found_and_no_other(sample):
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.ones(len(REGIONS)), 80)
     right = np.arange(80) % 2 == 0
     table = shares_table(shares)
     table.loc[~right, "share_background"] += 0.3
     correct = pd.DataFrame({"age": right.astype(float)}, index=table["image_id"])
-    result = correct_against_wrong(table, correct, min_group=10, resamples=200, seed=0).set_index("region")
+    differences = correct_against_wrong(table, correct, min_group=10, bootstrap=Bootstrap(200))
+    result = differences.set_index("region")
     assert result.loc["background", "answer"] == "found" and -0.4 < result.loc["background", "value"] < -0.2
     assert result["answer"].drop("background").eq("cannot tell").all()
     assert result["n_correct"].eq(40).all() and result["n_wrong"].eq(40).all()
     assert result.loc["background", "low"] <= result.loc["background", "value"] <= result.loc["background", "high"] < 0
+    tests = [stats.mannwhitneyu(table.loc[right, name], table.loc[~right, name]).pvalue for name in SHARES]
+    assert result["p_adjusted"].tolist() == pytest.approx(stats.false_discovery_control(tests))
+    finding = correct_finding(differences, sample)
+    assert finding.key == "explain.correct_wrong" and finding.n == 6
+    assert (
+        f"age, background {100 * result.loc['background', 'value']:+.1f}" in finding.text and "nose" not in finding.text
+    )
 
 
 def test_too_few_wrong_predictions_are_not_compared():
     table = shares_table(np.full((12, len(REGIONS)), 1 / len(REGIONS)))
     correct = pd.DataFrame({"age": [1.0] * 9 + [0.0] * 2 + [np.nan]}, index=table["image_id"])
-    result = correct_against_wrong(table, correct, min_group=3, resamples=50, seed=0)
+    result = correct_against_wrong(table, correct, min_group=3, bootstrap=Bootstrap(50))
     assert result["answer"].eq("too few").all() and result["value"].isna().all()
     assert result[["n_correct", "n_wrong"]].drop_duplicates().to_numpy().tolist() == [[9, 2]]

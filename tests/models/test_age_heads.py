@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facelib.models import age_heads
-from facelib.models.age_heads import AGE_HEADS, Coral, changed_features, fit_age_heads, fit_stage_heads
+from facelib.models.age_heads import AGE_HEADS, Coral, augmented_features, fit_age_heads, fit_stage_heads
 from facelib.models.age_stages import age_bin_edges, route
 from facelib.models.network import predict_outputs
 
@@ -106,17 +106,17 @@ def test_two_stages_on_features_beat_the_median_and_keep_to_their_bins(overlap):
 
 def test_views_differ_from_each_other_and_come_again_with_the_seed(tiny_network, noise_images):
     rows = np.array([3, 0, 1])
-    found = changed_features(tiny_network, noise_images, rows, 2, seed=5)
+    found = augmented_features(tiny_network, noise_images, rows, 2, seed=5)
     assert found.shape == (2, 3, tiny_network.backbone.width) and found.dtype == np.float16
     assert not np.array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found, changed_features(tiny_network, noise_images, rows, 2, seed=5))
-    assert not np.array_equal(found, changed_features(tiny_network, noise_images, rows, 2, seed=6))
+    np.testing.assert_array_equal(found, augmented_features(tiny_network, noise_images, rows, 2, seed=5))
+    assert not np.array_equal(found, augmented_features(tiny_network, noise_images, rows, 2, seed=6))
 
 
-def test_images_that_nothing_changes_have_the_networks_own_features(tiny_network, noise_images, monkeypatch):
-    monkeypatch.setattr(age_heads, "augment", lambda images, draws, limits: images)
-    found = changed_features(tiny_network, noise_images, np.arange(4), 1, seed=0)[0]
-    own = predict_outputs(tiny_network, noise_images, flip=False)["features"][:4]
+def test_images_without_augmentation_have_the_features_of_prediction(tiny_network, noise_images, monkeypatch):
+    monkeypatch.setattr(age_heads, "augment", lambda images, random: images)
+    features = augmented_features(tiny_network, noise_images, np.arange(4), 1, seed=0)[0]
+    expected = predict_outputs(tiny_network, noise_images, flip=False)["features"][:4]
     # bfloat16 keeps two to three digits; features of another image are further away.
-    apart = np.abs(found - own).mean() / np.abs(own).mean()
-    assert apart < 0.02 < np.abs(found - own[::-1]).mean() / np.abs(own).mean()
+    distance = np.abs(features - expected).mean() / np.abs(expected).mean()
+    assert distance < 0.02 < np.abs(features - expected[::-1]).mean() / np.abs(expected).mean()

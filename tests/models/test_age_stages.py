@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from facelib.config import Profile
 from facelib.models.age_stages import (
     AgeStagesNet,
     StageHeads,
@@ -169,14 +168,14 @@ def test_an_edge_belongs_to_the_bin_above_it(age):
     assert heads.losses(outputs, batch)["regressor"].item() == pytest.approx([1, 2, 4][own[0]] / 10, rel=1e-4)
 
 
-def test_both_stages_are_trained_from_a_copy_of_the_backbone(tiny_network, small_faces, tmp_path):
+def test_both_stages_are_trained_from_a_copy_of_the_backbone(settings_of, tiny_network, small_faces, tmp_path):
     images, faces = small_faces
     ages = faces["age"].to_numpy().copy()
     ages[5] = math.nan
-    profile = Profile("test", architecture="tiny", batch_size=16, stage_epochs=2, age_bins=3)
+    settings = settings_of(batch_size=16, stage_epochs=2, age_bins=3)
     before = {name: value.clone() for name, value in tiny_network.state_dict().items()}
     train, validation = np.arange(64), np.arange(64, 96)
-    network, history = train_age_stages(tiny_network, images, ages, train, validation, profile, tmp_path / "training")
+    network, history = train_age_stages(tiny_network, images, ages, train, validation, settings, tmp_path / "training")
     assert all(torch.equal(value, before[name]) for name, value in tiny_network.state_dict().items())
     known = ages[train][np.isfinite(ages[train])]
     assert list(network.edges) == age_bin_edges(known, 3).tolist()

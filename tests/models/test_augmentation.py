@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from facelib.models.augmentation import AUGMENTATIONS, Draws, Limits, augment
+from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, Limits, augment
 
 FACES = AUGMENTATIONS["faces"]
 PX = 64
@@ -15,7 +15,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def changed_by(images: torch.Tensor, seed: int = 0, limits: Limits = FACES, **options) -> torch.Tensor:
-    return augment(images, Draws(seeded(seed), len(images)), limits, **options)
+    return augment(images, BatchRandom(seeded(seed), len(images)), limits, **options)
 
 
 def dots(n: int, row: float, column: float) -> torch.Tensor:
@@ -142,5 +142,5 @@ def test_two_processes_change_their_halves_as_one_changes_the_whole():
     images = torch.rand(10, 3, 32, 32, generator=seeded())
     whole = changed_by(images, 5)
     for rank in range(2):
-        half = augment(images[rank::2], Draws(seeded(5), 5, rank, 2), FACES)
+        half = augment(images[rank::2], BatchRandom(seeded(5), 5, rank, 2), FACES)
         torch.testing.assert_close(half, whole[rank::2])

@@ -1,11 +1,12 @@
-"""Batches: every row once an epoch, in an order that seed and epoch fix, shared out among processes."""
+"""Batches: every row once an epoch, in an order that seed and epoch fix, divided among processes."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from facelib.models import batches
-from facelib.models.batches import Batches, EpochBatches, InOrder, rarity
+from facelib.models.batches import Batches, EpochBatches, InOrder, class_weights
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
 COLUMNS = ["age", "gender", "ethnicity"]
 
@@ -64,18 +65,21 @@ def test_two_processes_share_the_batches_of_one(monkeypatch):
         assert first == batch[::2] and second == batch[1::2]
 
 
-def test_rarity_by_hand():
-    labels = pd.DataFrame({"age": [25.0, 26, 27, 80], "gender": 0, "ethnicity": [0, 0, 1, 1]})
+def test_class_weights_by_hand():
+    labels = pd.DataFrame({"age": [25.0, 26, 27, 80], "gender": [0, 0, 0, 1], "ethnicity": [0, 0, 1, 1]})
     # Bands: three at 18-29, one at 75+; ethnicities: two of each.
     band, ethnicity = np.array([4 / 6, 4 / 6, 4 / 6, 4 / 2]), np.ones(4)
     expected = (band + ethnicity) / (band + ethnicity).mean()
-    assert rarity(labels) == pytest.approx(expected)
+    assert class_weights(labels, (AGE, ETHNICITY)) == pytest.approx(expected)
+    assert class_weights(labels, (GENDER,)) == pytest.approx(band / band.mean())
+    expected = (2 * band + ethnicity) / (2 * band + ethnicity).mean()
+    assert class_weights(labels, UTKFACE_ATTRIBUTES) == pytest.approx(expected)
 
 
-def test_unknown_labels_are_not_rare():
-    labels = pd.DataFrame({"age": [25.0, 26, 27, 80, np.nan], "gender": 0, "ethnicity": [0, 0, 1, 1, -1]})
+def test_unknown_labels_have_an_ordinary_weight():
+    labels = pd.DataFrame({"age": [25.0, 26, 27, 80, np.nan], "ethnicity": [0, 0, 1, 1, -1]}, index=[9, 3, 5, 7, 1])
     expected = np.array([4 / 6 + 1, 4 / 6 + 1, 4 / 6 + 1, 4 / 2 + 1, 1 + 1])
-    assert rarity(labels) == pytest.approx(expected / expected.mean())
+    assert class_weights(labels, (AGE, ETHNICITY)) == pytest.approx(expected / expected.mean())
 
 
 def test_fewer_rows_than_a_batch_make_one_batch():

@@ -1,4 +1,4 @@
-"""Losses by hand: unknown labels count nothing, ages as one number and as a distribution, smoothed labels."""
+"""Losses by hand: unknown labels count nothing, ages as distributions, classes, smoothed labels."""
 
 import math
 
@@ -7,45 +7,13 @@ import torch
 
 from facelib.models.losses import (
     LABEL_SPREAD,
-    OPINIONS,
     SPREAD_BY_YEAR,
     age_losses,
+    class_losses,
+    is_known,
     known_mean,
-    multitask_losses,
     soft_ages,
 )
-
-
-@pytest.fixture
-def outputs() -> dict[str, torch.Tensor]:
-    return {
-        "age": torch.tensor([30.0, 50.0, 10.0], requires_grad=True),
-        "gender": torch.tensor([0.0, 2.0, -1.0], requires_grad=True),
-        "ethnicity": torch.tensor([[0.0] * 5, [0.0, math.log(6), 0.0, 0.0, 0.0], [9.0] * 5], requires_grad=True),
-    }
-
-
-def test_losses_by_hand_without_the_unknown_labels(outputs):
-    batch = {
-        "age": torch.tensor([40.0, math.nan, 7.0]),
-        "gender": torch.tensor([1.0, -1.0, 0.0]),
-        "ethnicity": torch.tensor([3.0, 1.0, -1.0]),
-    }
-    found = multitask_losses(outputs, batch, age_scale=20.0)
-    assert found["age"].item() == pytest.approx((10 + 3) / 2 / 20)
-    assert found["gender"].item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-1))) / 2)
-    assert found["ethnicity"].item() == pytest.approx((math.log(5) + math.log(10 / 6)) / 2)
-    sum(found.values()).backward()
-    assert outputs["age"].grad.tolist() == pytest.approx([-1 / 40, 0, 1 / 40])  # no pull from an unknown age
-    assert outputs["gender"].grad[1] == 0 and outputs["ethnicity"].grad[2].abs().sum() == 0
-
-
-def test_a_batch_without_any_known_label_has_a_loss_of_zero(outputs):
-    unknown = {"age": torch.full((3,), math.nan), "gender": torch.full((3,), -1.0), "ethnicity": torch.full((3,), -1.0)}
-    found = multitask_losses(outputs, unknown, 20.0)
-    assert [loss.item() for loss in found.values()] == [0, 0, 0]
-    sum(found.values()).backward()
-    assert all(value.grad.abs().sum() == 0 for value in outputs.values())
 
 
 def test_the_mean_is_over_known_rows_alone():
@@ -53,47 +21,41 @@ def test_the_mean_is_over_known_rows_alone():
     assert known_mean(torch.tensor([1.0]), torch.tensor([False])) == 0
 
 
-def test_smoothing_moves_a_share_of_the_label_to_all_classes(outputs):
-    batch = {
-        "age": torch.full((3,), 30.0),
-        "gender": torch.tensor([-1.0, 1.0, -1.0]),
-        "ethnicity": torch.full((3,), -1.0),
-    }
-    found = multitask_losses(outputs, batch, 20.0, label_smoothing=0.2)
-    by_hand = 0.9 * math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(2))
-    assert found["gender"].item() == pytest.approx(by_hand)
+def test_a_batch_without_any_known_label_has_a_loss_of_zero_and_no_gradient():
+    value = torch.tensor([3.0, 4.0], requires_grad=True)
+    known_mean(value**2, torch.tensor([False, False])).backward()
+    assert value.grad.tolist() == [0, 0]
 
 
-@pytest.fixture
-def opinionated() -> dict[str, torch.Tensor]:
-    """Labels of three faces, and what others say of the first two."""
-    said = {"age_pred": [20.0, 60.0, math.nan], "age_spread": [4.0, 9.0, math.nan], "p_female": [0.5, 1.0, math.nan]}
-    said |= {
-        name: [chance, chance, math.nan] for name, chance in zip(OPINIONS[3:], (0.6, 0.1, 0.1, 0.1, 0.1), strict=True)
-    }
-    labels = {"age": [40.0, math.nan, 7.0], "gender": [1.0, -1.0, 0.0], "ethnicity": [3.0, 1.0, -1.0]}
-    return {name: torch.tensor(values) for name, values in (labels | said).items()}
+def test_nan_and_minus_one_are_unknown():
+    assert is_known(torch.tensor([0.0, 31.0, -1.0, math.nan])).tolist() == [True, True, False, False]
 
 
-def test_opinions_are_learned_by_their_share_where_there_are_any(outputs, opinionated):
-    found = multitask_losses(outputs, opinionated, age_scale=20.0, opinion_share=0.25)
-    assert found["age"].item() == pytest.approx((abs(30 - (0.75 * 40 + 0.25 * 20)) + 3) / 2 / 20)
-    assert found["gender"].item() == pytest.approx((math.log(2) + math.log(1 + math.exp(-1))) / 2)  # at a logit of 0
-    second = -(0.75 + 0.25 * 0.1) * math.log(6 / 10) - 0.25 * 0.9 * math.log(1 / 10)
-    assert found["ethnicity"].item() == pytest.approx((math.log(5) + second) / 2)
-    sum(found.values()).backward()
-    assert outputs["gender"].grad[0].item() == pytest.approx((0.5 - (0.75 + 0.25 * 0.5)) / 2)
-    without = multitask_losses(outputs, opinionated, age_scale=20.0)
-    assert without["age"].item() == pytest.approx((10 + 3) / 2 / 20)  # a share of 0 leaves the labels alone
+def test_several_classes_by_hand():
+    logits = torch.tensor([[0.0] * 5, [0.0, math.log(6), 0.0, 0.0, 0.0]])
+    assert class_losses(logits, torch.tensor([3.0, 1.0])).tolist() == pytest.approx([math.log(5), math.log(10 / 6)])
 
 
-def test_an_opinion_of_an_age_is_a_distribution_of_its_own_width():
-    ages, opinion, spread = torch.tensor([30.0]), torch.tensor([50.0]), torch.tensor([8.0])
-    both = 0.6 * soft_ages(ages, 117) + 0.4 * soft_ages(opinion, 117, spread)
-    learned = {"age_logits": both.clamp(min=1e-30).log()}
-    share = torch.tensor([0.4])
-    assert age_losses(learned, ages, 20.0, opinion, spread, share).item() == pytest.approx(0, abs=0.01)
-    assert age_losses(learned, ages, 20.0).item() > 0.5
+def test_two_classes_by_hand():
+    z = torch.tensor([0.0, -1.0])
+    logits = torch.stack([-z / 2, z / 2], dim=1)
+    expected = [math.log(2), math.log(1 + math.exp(-1))]
+    assert class_losses(logits, torch.tensor([1.0, 0.0])).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("unknown", [-1.0, math.nan])
+def test_the_loss_of_an_unknown_class_is_finite(classes, unknown):
+    assert class_losses(torch.randn(1, classes), torch.tensor([unknown])).isfinite().all()
+
+
+def test_smoothing_moves_a_share_of_the_label_to_all_classes():
+    two = class_losses(torch.tensor([[-1.0, 1.0]]), torch.tensor([1.0]), label_smoothing=0.2)
+    assert two.item() == pytest.approx(0.9 * math.log(1 + math.exp(-2)) + 0.1 * math.log(1 + math.exp(2)))
+    probability = torch.tensor([[0.7, 0.1, 0.1, 0.05, 0.05]])
+    five = class_losses(probability.log(), torch.tensor([0.0]), label_smoothing=0.2)
+    by_hand = -(0.84 * math.log(0.7) + 2 * 0.04 * math.log(0.1) + 2 * 0.04 * math.log(0.05))
+    assert five.item() == pytest.approx(by_hand)
 
 
 def test_soft_ages_are_centred_on_the_label_and_wider_for_older_people():
@@ -109,15 +71,6 @@ def test_soft_ages_are_centred_on_the_label_and_wider_for_older_people():
 def test_a_distribution_that_equals_the_soft_label_costs_next_to_nothing():
     ages = torch.tensor([30.0, 50.0])
     exact = soft_ages(ages, 117).clamp(min=1e-30).log()
-    assert age_losses({"age": ages, "age_logits": exact}, ages, 20.0).tolist() == pytest.approx([0, 0], abs=1e-4)
-    moved = age_losses({"age": ages, "age_logits": exact.flip(0)}, ages, 20.0)
+    assert age_losses(exact, ages, 20.0).tolist() == pytest.approx([0, 0], abs=1e-4)
+    moved = age_losses(exact.flip(0), ages, 20.0)
     assert (moved > 20 / 20).all()  # the expected age is 20 years off, and the divergence comes on top
-
-
-def test_opinions_of_one_attribute_are_learned_without_the_others(outputs, opinionated):
-    both = multitask_losses(outputs, opinionated, age_scale=20.0, opinion_share=0.25)
-    for name in ("age_pred", "age_spread"):
-        opinionated[name] = torch.full((3,), math.nan)
-    found = multitask_losses(outputs, opinionated, age_scale=20.0, opinion_share=0.25)
-    assert found["age"].item() == multitask_losses(outputs, opinionated, age_scale=20.0)["age"].item()
-    assert found["gender"].item() == both["gender"].item() and found["ethnicity"].item() == both["ethnicity"].item()

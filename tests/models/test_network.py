@@ -18,15 +18,13 @@ from facelib.models.network import (
     Backbone,
     FaceNet,
     StartWeightsError,
-    age_quantile,
     as_tensor,
     load_network,
     predict_outputs,
     save_network,
     scale,
-    sigmoid,
-    softmax,
 )
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
 
 class Touch:
@@ -69,12 +67,12 @@ def test_features_are_those_of_torchvisions_network_after_its_own_normalisation(
         torch.testing.assert_close(features, backbone.resnet(normalised))
 
 
-def test_outputs_have_the_shapes_and_units_that_they_say(tiny):
-    network = FaceNet(tiny, age_head="linear", age_mean=30, age_std=20).eval()
+def test_outputs_have_the_documented_shapes_and_units(tiny):
+    network = FaceNet(UTKFACE_ATTRIBUTES, tiny, age_head="linear", age_mean=30, age_std=20).eval()
     outputs = network(torch.rand(4, 3, 32, 32))
     assert {name: tuple(value.shape) for name, value in outputs.items()} == {
         "age": (4,),
-        "gender": (4,),
+        "gender": (4, 2),
         "ethnicity": (4, 5),
     }
     torch.nn.init.zeros_(network.heads["age"].weight)
@@ -83,7 +81,7 @@ def test_outputs_have_the_shapes_and_units_that_they_say(tiny):
 
 
 def test_a_distribution_of_ages_is_decoded_by_its_median(tiny):
-    network = FaceNet(tiny).eval()
+    network = FaceNet(UTKFACE_ATTRIBUTES, tiny).eval()
     outputs = network(torch.rand(4, 3, 32, 32))
     assert outputs["age_logits"].shape == (4, 117) and outputs["age_spread"].shape == (4,)
     torch.nn.init.zeros_(network.heads["age"].weight)
@@ -92,13 +90,6 @@ def test_a_distribution_of_ages_is_decoded_by_its_median(tiny):
         network.heads["age"].bias[[10, 20, 90]] = torch.log(torch.tensor([0.3, 0.4, 0.3]))
     # Half the chance lies below the middle of the year 20; the mean would be 38.
     assert network(torch.rand(2, 3, 32, 32))["age"].tolist() == pytest.approx([20.0, 20.0])
-
-
-def test_quantiles_by_hand():
-    chance = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1], [0.25, 0.25, 0.25, 0.25], [0.2, 0.8, 0, 0]])
-    assert age_quantile(chance.log(), 0.5).tolist() == pytest.approx([0, 3, 1.5, 0.5 + 0.3 / 0.8])
-    high = [0.34, 2.5 + 0.84, 3.5 - 0.16 * 4, 0.5 + 0.64 / 0.8]
-    assert age_quantile(chance.log(), 0.84).tolist() == pytest.approx(high)
 
 
 def test_a_small_stem_keeps_twice_as_many_places_along_each_edge():
@@ -132,27 +123,23 @@ def test_scaling_averages_rather_than_drops():
 
 def test_an_unknown_architecture_is_refused():
     with pytest.raises(StartWeightsError, match="'vgg16': choose resnet18 or resnet34"):
-        FaceNet("vgg16")
-
-
-def test_sigmoid_and_softmax_by_hand():
-    assert sigmoid(np.array([0.0, np.log(3)])) == pytest.approx([0.5, 0.75])
-    assert softmax(np.log([[1.0, 2.0, 5.0]])) == pytest.approx(np.array([[0.125, 0.25, 0.625]]))
-    assert softmax(np.array([[1000.0, 1000.0]])) == pytest.approx(np.array([[0.5, 0.5]]))  # no overflow
+        FaceNet(UTKFACE_ATTRIBUTES, "vgg16")
 
 
 # --- files ------------------------------------------------------------------------------------------------
 
 
-def test_a_network_comes_back_with_its_weights_shape_and_facts(tiny_network, noise_images, tmp_path):
-    tiny_network.age_mean, tiny_network.age_std, tiny_network.dropout.p = 31.5, 18.25, 0.4
-    save_network(tiny_network, tmp_path / "model.safetensors", image_px=64, note="naïve")
+@pytest.mark.parametrize("age_head", ["linear", "distribution"])
+def test_a_network_comes_back_with_its_weights_shape_and_facts(age_head, tiny, noise_images, tmp_path):
+    ages = {"age_head": age_head, "age_mean": 31.5, "age_std": 18.25}
+    network = FaceNet((ETHNICITY, AGE), tiny, **ages, dropout=0.4).eval()
+    save_network(network, tmp_path / "model.safetensors", image_px=64, note="naïve")
     loaded, facts = load_network(tmp_path / "model.safetensors")
     assert facts == {"image_px": 64, "note": "naïve"}
-    assert loaded.config() == tiny_network.config()
-    assert (loaded.age_mean, loaded.age_std, loaded.dropout.p) == (31.5, 18.25, 0.4)
+    assert loaded.config() == network.config()
+    assert loaded.attributes == (ETHNICITY, AGE) and loaded.ages == ages and loaded.dropout.p == 0.4
     assert not loaded.training
-    before, after = (predict_outputs(net, noise_images) for net in (tiny_network, loaded))
+    before, after = (predict_outputs(net, noise_images) for net in (network, loaded))
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
@@ -166,6 +153,29 @@ def test_half_precision_weights_come_back_in_full_precision(tiny_network, tmp_pa
     weight = loaded.heads["ethnicity"].weight
     assert weight.dtype == torch.float32
     torch.testing.assert_close(weight, tiny_network.heads["ethnicity"].weight, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_have_the_names_under_which_networks_are_published(tiny):
+    names = {name for name in FaceNet(UTKFACE_ATTRIBUTES, tiny).state_dict() if name.startswith("heads.")}
+    heads = ("age", "gender", "ethnicity")
+    assert names == {f"heads.{head}.{part}" for head in heads for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    ("stored", "reason"),
+    [
+        (None, "its header lacks attributes"),
+        ([{"name": "age", "kind": "weight"}], "is not an attribute"),
+        (3, "iterable"),
+    ],
+)
+def test_a_network_without_known_attributes_is_refused(stored, reason, tiny_network, tmp_path):
+    config = tiny_network.config() | {"attributes": stored}
+    if stored is None:
+        del config["attributes"]
+    save_file(tiny_network.state_dict(), tmp_path / "model.safetensors", metadata={"config": json.dumps(config)})
+    with pytest.raises(FacelibError, match=rf"model\.safetensors is not a network saved by facelib: .*{reason}"):
+        load_network(tmp_path / "model.safetensors")
 
 
 def make_bad_file(path: Path, kind: str, state: dict) -> None:
@@ -182,7 +192,7 @@ def make_bad_file(path: Path, kind: str, state: dict) -> None:
     elif kind == "header without names":
         save_file(state, path, metadata={"config": "3"})
     elif kind == "other tensors":
-        config = FaceNet().config()
+        config = FaceNet(UTKFACE_ATTRIBUTES).config()
         save_file({"x": torch.zeros(2)}, path, metadata={"config": json.dumps(config)})
 
 
@@ -233,7 +243,7 @@ def test_start_weights_from_a_file_are_really_in_the_backbone(kind, resnet18_sta
     elif kind == "safetensors":
         save_file(resnet18_state, path)
     else:
-        donor = FaceNet()
+        donor = FaceNet((GENDER,))
         donor.backbone.resnet.load_state_dict(resnet18_state, strict=False)
         save_network(donor, path)
     backbone = Backbone("resnet18")
@@ -273,7 +283,7 @@ def test_start_weights_of_another_architecture_are_refused(given, wanted, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "list", "broken safetensors"])
-def test_a_start_file_that_cannot_be_read_says_how_to_go_on_without(kind, tmp_path):
+def test_an_unreadable_start_file_is_refused_with_the_remedy(kind, tmp_path):
     path = tmp_path / ("weights.safetensors" if kind == "broken safetensors" else "weights.pt")
     if kind == "list":
         torch.save([1, 2], path)
@@ -286,7 +296,7 @@ def test_a_start_file_that_cannot_be_read_says_how_to_go_on_without(kind, tmp_pa
     assert str(path) in str(error.value)
 
 
-def test_a_failed_download_says_how_to_go_on_without(monkeypatch):
+def test_a_failed_download_is_refused_with_the_remedy(monkeypatch):
     def unreachable(*_, **__):
         raise urllib.error.URLError("Name or service not known")
 
@@ -328,9 +338,14 @@ def test_rows_follow_the_places_of_the_cache(tiny_network, noise_images):
 
 @pytest.mark.parametrize(("bias", "clipped"), [(100.0, 116.0), (-100.0, 0.0)])
 def test_ages_are_clipped_to_the_range_of_labels(bias, clipped, tiny, noise_images):
-    network = FaceNet(tiny, age_head="linear").eval()
+    network = FaceNet((AGE,), tiny, age_head="linear").eval()
     torch.nn.init.constant_(network.heads["age"].bias, bias)
     assert predict_outputs(network, noise_images)["age"].tolist() == [clipped] * 10
+
+
+def test_a_network_has_outputs_of_its_attributes_alone(tiny, noise_images):
+    outputs = predict_outputs(FaceNet((ETHNICITY,), tiny).eval(), noise_images)
+    assert set(outputs) == {"features", "ethnicity"} and outputs["ethnicity"].shape == (10, 5)
 
 
 def test_saved_weights_are_contiguous_whatever_their_memory_format(tiny_network, tmp_path):

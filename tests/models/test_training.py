@@ -1,33 +1,34 @@
 """Training: a network that learns, stops, resumes, averages its weights and keeps its best or its last epoch."""
 
-import dataclasses
 import math
-import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from facelib.config import RECIPES, Profile, resolve_profile
+from facelib.config import RECIPES, Settings, TrainingSettings
 from facelib.data.pixels import FaceImages
 from facelib.errors import DamagedRun
-from facelib.models import training
+from facelib.models import checkpoints, training
 from facelib.models.batches import Batches
-from facelib.models.losses import OPINIONS, multitask_losses
+from facelib.models.checkpoints import load_result
 from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import (
     FaceModule,
     TrainingDiverged,
     fit,
-    learned_labels,
-    low_px,
+    fit_in_folder,
+    kept_epoch,
     new_network,
     train_multitask,
     train_scorer,
+    training_key,
 )
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
+# The tiny architecture is not among the settings' choices.
+pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer")
 ROWS = np.arange(16)
 COLUMNS = ["age", "gender", "ethnicity"]
 UNAVERAGED = {"batch_size": 8, "age_head": "linear", "average_decay": 0.0}
@@ -40,22 +41,40 @@ def full_precision(monkeypatch):
 
 
 @pytest.fixture
-def profile(tiny) -> Profile:
-    return Profile("test", architecture=tiny, batch_size=8, epochs=4, head_epochs=1, learning_rate=3e-3)
+def settings(settings_of) -> TrainingSettings:
+    return settings_of(batch_size=8, epochs=4, head_epochs=1, learning_rate=3e-3).training
 
 
-def losses(outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
-    return multitask_losses(outputs, batch, 20.0)
-
-
-def module_of(profile: Profile, epochs: int = 4, frozen_epochs: int = 0, losses=losses) -> FaceModule:
+def module_of(settings: TrainingSettings, epochs: int = 4, frozen_epochs: int = 0, losses=None) -> FaceModule:
     torch.manual_seed(1)
-    network = FaceNet(profile.architecture, age_head=profile.age_head)
-    return FaceModule(network, losses, profile, epochs, profile.learning_rate, frozen_epochs)
+    network = FaceNet(UTKFACE_ATTRIBUTES, settings.architecture, age_head=settings.age_head)
+    return FaceModule(network, losses or network.losses, settings, 0, epochs, settings.learning_rate, frozen_epochs)
+
+
+def watched_module(settings: TrainingSettings, watch, epochs: int = 4) -> FaceModule:
+    """A module that calls `watch(module, outputs)` before each loss, which is multiplied by what it returns."""
+
+    def losses(outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
+        factor = watch(module, outputs)
+        losses = module.network.losses(outputs, batch)
+        return losses if factor is None else {name: loss * factor for name, loss in losses.items()}
+
+    module = module_of(settings, epochs, losses=losses)
+    return module
+
+
+def power_cut(condition):
+    """What to watch a training with that ends it where a condition on the module holds."""
+
+    def watch(module: FaceModule, _) -> None:
+        if condition(module):
+            raise RuntimeError("power cut")
+
+    return watch
 
 
 def contrary_labels(n: int) -> pd.DataFrame:
-    """What is learned from the first sixteen rows is wrong for the others: 90 years against 10."""
+    """What is learned from the first sixteen rows is wrong for all other rows: 90 years against 10."""
     return pd.DataFrame({"age": np.where(np.arange(n) < 16, 90.0, 10.0), "gender": -1, "ethnicity": -1})
 
 
@@ -70,74 +89,66 @@ def changed(before: dict, after: dict) -> set[str]:
 # --- learning ---------------------------------------------------------------------------------------------
 
 
-def test_sixteen_images_can_be_learned_by_heart(small_faces):
+def test_sixteen_images_can_be_memorised(small_faces):
     images, faces = small_faces
-    profile = Profile("test", batch_size=16, epochs=14, learning_rate=1e-3, warmup_epochs=1)
-    module = module_of(profile, epochs=14)
+    settings = TrainingSettings(batch_size=16, epochs=14, learning_rate=1e-3, warmup_epochs=1)
+    module = module_of(settings, epochs=14)
     batches = Batches(images, faces[COLUMNS])
     batch = batches[ROWS.tolist()]
 
     def loss() -> float:
         with torch.no_grad():
-            return sum(losses(module.network.eval()(batch["image"]), batch).values()).item()
+            return sum(module.network.losses(module.network.eval()(batch["image"]), batch).values()).item()
 
     before = loss()
     module.network.train()
-    assert fit(module, batches, ROWS).empty  # no folder, no history
+    fit(module, batches, ROWS)
     assert not module.network.training
     assert loss() < 0.7 * before
 
 
 @pytest.mark.parametrize(("epochs", "thawed"), [(1, False), (2, True)])
-def test_the_backbone_is_held_in_the_first_epochs_alone(epochs, thawed, profile, small_faces):
+def test_the_backbone_is_frozen_in_the_first_epochs_alone(epochs, thawed, settings, small_faces):
     images, faces = small_faces
-    module = module_of(profile, epochs=epochs, frozen_epochs=1)
+    module = module_of(settings, epochs=epochs, frozen_epochs=1)
     before = state_of(module.network)
-    fit(module, Batches(images, faces[COLUMNS]), ROWS, ROWS)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
     moved = changed(before, state_of(module.network))
     assert {f"heads.{head}.{part}" for head in COLUMNS for part in ("weight", "bias")} <= moved
     backbone = {name for name in moved if name.startswith("backbone.")}
-    assert bool(backbone) == thawed  # neither weights nor batch statistics move while it is held
+    assert bool(backbone) == thawed  # neither weights nor batch statistics move while it is frozen
     if thawed:
         assert "backbone.resnet.layer4.1.running_mean" in backbone and "backbone.resnet.layer4.0.weight" in backbone
 
 
-def test_biases_and_batch_norm_scales_do_not_decay(profile, small_faces):
+def test_biases_and_batch_norm_scales_do_not_decay(settings, small_faces):
     images, faces = small_faces
-    module = module_of(profile, epochs=1)
+    module = module_of(settings, epochs=1)
     fit(module, Batches(images, faces[COLUMNS]), ROWS)
     decaying, free = module.trainer.optimizers[0].param_groups
-    assert decaying["weight_decay"] == profile.weight_decay and free["weight_decay"] == 0
+    assert decaying["weight_decay"] == settings.weight_decay and free["weight_decay"] == 0
     assert all(p.ndim > 1 for p in decaying["params"]) and all(p.ndim == 1 for p in free["params"])
     assert len(decaying["params"]) + len(free["params"]) == len(list(module.network.parameters()))
 
 
-def test_the_rate_warms_up_then_falls_to_nothing(profile, small_faces):
+def test_the_rate_warms_up_then_falls_to_zero(settings, small_faces):
     images, faces = small_faces
     rates = []
 
-    def watched(outputs, batch):
+    def watch(module, outputs):
         if outputs["age"].requires_grad:
-            rates.append(module.trainer.optimizers[0].param_groups[0]["lr"] / profile.learning_rate)
-        return losses(outputs, batch)
+            rates.append(module.trainer.optimizers[0].param_groups[0]["lr"] / settings.learning_rate)
 
-    module = module_of(profile, epochs=4, losses=watched)  # 2 epochs of warm-up, 2 steps each
+    module = watched_module(settings, watch)  # 2 epochs of warm-up, 2 steps each
     fit(module, Batches(images, faces[COLUMNS]), ROWS)
     half_cosine = [(1 + math.cos(math.pi * done / 4)) / 2 for done in range(4)]
     assert rates == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5, *half_cosine])
 
 
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, profile, small_faces):
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, settings, small_faces):
     images, faces = small_faces
-    calls = []
-
-    def diverging(outputs, batch):
-        calls.append(batch)
-        scale = math.nan if len(calls) == step + 1 else 1.0
-        return {name: loss * scale for name, loss in losses(outputs, batch).items()}
-
-    module = module_of(profile, losses=diverging)
+    module = watched_module(settings, lambda module, _: math.nan if module.global_step == step else 1.0)
     with pytest.raises(
         TrainingDiverged, match=rf"not finite at step {step} \(images .*face_\d.*learning_rate below 0\.003"
     ):
@@ -148,94 +159,80 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, p
 
 
 @pytest.mark.parametrize("step", [2, 3, 5, 7])
-def test_a_training_that_was_killed_at_any_step_goes_on_as_if_it_had_not_been(step, profile, small_faces, tmp_path):
+def test_a_training_killed_at_any_step_resumes_to_the_same_weights(step, settings, small_faces, tmp_path):
     images, faces = small_faces
     batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    setting = profile
-    straight = module_of(setting)
-    whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
+    straight = module_of(settings)
+    whole = fit_in_folder(straight, batches, ROWS, validation, tmp_path / "straight")
     assert whole["epoch"].tolist() == [0, 1, 2, 3] and straight.trainer.global_step == 8
 
-    def killed(outputs, batch):
-        if module.global_step == step and module.network.training:
-            raise RuntimeError("power cut")
-        return losses(outputs, batch)
-
-    module = module_of(setting, losses=killed)
+    module = watched_module(settings, power_cut(lambda module: module.global_step == step and module.network.training))
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(module, batches, ROWS, validation, tmp_path / "cut")
-    torch.load(tmp_path / "cut" / "last.ckpt", map_location="cpu", weights_only=True)  # nothing has to be trusted
+        fit_in_folder(module, batches, ROWS, validation, tmp_path / "cut")
+    torch.load(tmp_path / "cut" / "last.ckpt", map_location="cpu", weights_only=True)  # holds no code
 
     epochs = set()
-
-    def watched(outputs, batch):
-        epochs.add(module.current_epoch)
-        return losses(outputs, batch)
-
-    torch.manual_seed(99)  # the state of the new process says nothing about the old one's
-    module = module_of(setting, losses=watched)
-    history = fit(module, batches, ROWS, validation, tmp_path / "cut")
+    torch.manual_seed(99)  # a new process knows nothing of the old one's random state
+    module = watched_module(settings, lambda module, _: epochs.add(module.current_epoch))
+    history = fit_in_folder(module, batches, ROWS, validation, tmp_path / "cut")
     assert epochs == set(range(step // 2, 4)) and module.trainer.current_epoch == 4
     assert not changed(state_of(straight.network), state_of(module.network))
     pd.testing.assert_frame_equal(history, whole)
 
 
-def stop_after_an_epoch(profile: Profile, batches: Batches, validation: np.ndarray, folder: Path) -> None:
+def stop_after_an_epoch(settings: TrainingSettings, batches: Batches, validation: np.ndarray, folder) -> None:
     """A training that a power cut ends in its second epoch."""
-
-    def killed(outputs, batch):
-        if module.current_epoch == 1:
-            raise RuntimeError("power cut")
-        return losses(outputs, batch)
-
-    module = module_of(profile, losses=killed)
+    module = watched_module(settings, power_cut(lambda module: module.current_epoch == 1))
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(module, batches, ROWS, validation, folder)
+        fit_in_folder(module, batches, ROWS, validation, folder)
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_damaged_checkpoint_is_refused_with_the_remedy(finished, profile, small_faces, tmp_path):
+def test_a_damaged_checkpoint_is_refused_with_the_remedy(finished, settings, small_faces, tmp_path):
     images, faces = small_faces
     batches, validation = Batches(images, faces[COLUMNS]), np.arange(16, 24)
-    stop_after_an_epoch(profile, batches, validation, tmp_path / "training")
+    stop_after_an_epoch(settings, batches, validation, tmp_path / "training")
     if finished:
-        fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
-    (kept,) = (tmp_path / "training").glob("*.ckpt")
-    assert kept.name == ("finished.ckpt" if finished else "last.ckpt")
-    kept.write_bytes(kept.read_bytes()[:-5000])
-    with pytest.raises(DamagedRun, match=r"ckpt cannot be read \(.*remove .*training, and the training begins anew"):
-        fit(module_of(profile), batches, ROWS, validation, tmp_path / "training")
+        fit_in_folder(module_of(settings), batches, ROWS, validation, tmp_path / "training")
+    (checkpoint,) = (tmp_path / "training").glob("*.ckpt")
+    assert checkpoint.name == ("finished.ckpt" if finished else "last.ckpt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-5000])
+    with pytest.raises(DamagedRun, match=r"ckpt cannot be read \(.*remove .*training to repeat the training"):
+        fit_in_folder(module_of(settings), batches, ROWS, validation, tmp_path / "training")
 
 
 @pytest.mark.parametrize("patience", [0, 2])
-def test_a_finished_training_is_taken_up_without_a_step_while_its_code_is_the_same(
-    patience, profile, small_faces, tmp_path, monkeypatch
+def test_a_finished_training_is_loaded_without_a_step_until_the_version_is_raised(
+    patience, settings, small_faces, tmp_path, monkeypatch
 ):
     images, faces = small_faces
     labels = contrary_labels(len(images)) if patience else faces[COLUMNS]
     batches, validation = Batches(images, labels), np.arange(16, 40)
     if patience:  # it stops early, before the last epoch
-        profile = dataclasses.replace(profile, **UNAVERAGED, learning_rate=3e-2, patience=patience, warmup_epochs=0)
-    first = module_of(profile, epochs=12 if patience else 4)
-    whole = fit(first, batches, ROWS, validation, tmp_path / "training")
+        early = {**UNAVERAGED, "learning_rate": 3e-2, "patience": patience, "warmup_epochs": 0}
+        settings = settings.model_copy(update=early)
+    first = module_of(settings, epochs=12 if patience else 4)
+    whole = fit_in_folder(first, batches, ROWS, validation, tmp_path / "training")
+    assert kept_epoch(whole, settings) == (whole["validation_loss"].idxmin() if patience else 3)
 
-    def forbidden(outputs, batch):
+    def forbidden(*_):
         raise AssertionError("trained again")
 
-    second = module_of(profile, epochs=first.epochs, losses=forbidden)
+    second = watched_module(settings, forbidden, epochs=first.epochs)
     assert len(whole) < 12 and changed(state_of(first.network), state_of(second.network))
-    seconds = training.training_seconds(tmp_path / "training")
-    history = fit(second, batches, ROWS, validation, tmp_path / "training")
-    assert training.training_seconds(tmp_path / "training") == seconds > 0
+    seconds = load_result(tmp_path / "training").seconds
+    history = fit_in_folder(second, batches, ROWS, validation, tmp_path / "training")
+    assert load_result(tmp_path / "training").seconds == seconds > 0
     assert not changed(state_of(first.network), state_of(second.network))
     pd.testing.assert_frame_equal(history, whole)
     assert sorted(path.name for path in (tmp_path / "training").iterdir()) == ["finished.ckpt", "key"]
-    monkeypatch.setattr(training, "training_code", lambda _: "changed")
+    monkeypatch.setattr(training, "TRAINING_VERSION", checkpoints.TRAINING_VERSION + 1)
+    again = watched_module(settings, forbidden, epochs=first.epochs)
     with pytest.raises(AssertionError, match="trained again"):
-        fit(second, batches, ROWS, validation, tmp_path / "training")
+        fit_in_folder(again, batches, ROWS, validation, tmp_path / "training")
 
 
-def test_the_average_of_the_weights_by_hand(profile, small_faces, tmp_path):
+def test_the_average_of_the_weights_by_hand(settings, small_faces):
     images, faces = small_faces
     steps = []
 
@@ -243,12 +240,9 @@ def test_the_average_of_the_weights_by_hand(profile, small_faces, tmp_path):
         def on_train_batch_end(self, *_):
             steps.append(self.network.heads["gender"].weight.detach().clone())
 
-    def watched_module(decay: float) -> FaceModule:
-        torch.manual_seed(1)
-        setting = dataclasses.replace(profile, average_decay=decay, epochs=2)
-        return Watched(FaceNet(profile.architecture), losses, setting, 2, 3e-3)
-
-    module = watched_module(0.3)
+    torch.manual_seed(1)
+    network = FaceNet(UTKFACE_ATTRIBUTES, settings.architecture)
+    module = Watched(network, network.losses, settings.model_copy(update={"average_decay": 0.3}), 0, 2, 3e-3)
     fit(module, Batches(images, faces[COLUMNS]), ROWS)
     average = steps[0]
     for updates, weight in enumerate(steps[1:], start=1):
@@ -258,209 +252,219 @@ def test_the_average_of_the_weights_by_hand(profile, small_faces, tmp_path):
     torch.testing.assert_close(module.network.heads["gender"].weight, average)
 
 
-def test_the_first_epochs_see_smaller_images(profile, small_faces):
-    images, faces = small_faces
-    large = FaceImages(images.pixels.repeat(2, axis=1).repeat(2, axis=2), images.places)
-    setting = dataclasses.replace(profile, low_px_share=0.5)
-    seen = []
-    module = module_of(setting, epochs=4)
-    module.network.backbone.resnet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
-    fit(module, Batches(large, faces[COLUMNS]), ROWS)
-    assert low_px(64) == 48 and seen == [48] * 4 + [64] * 4
-
-
-def test_a_recipe_that_does_not_learn_a_label_does_not_read_it(profile, small_faces):
-    _, faces = small_faces
-    columns = learned_labels(faces, dataclasses.replace(profile, learned="age"))
-    assert columns["age"].equals(faces["age"].astype(float))
-    assert (columns[["gender", "ethnicity"]] == -1).all(axis=None)
-    assert learned_labels(faces, dataclasses.replace(profile, learned="gender"))["age"].isna().all()
-
-
-def test_the_last_epoch_is_resumed_although_it_was_not_the_best(tiny, small_faces, tmp_path):
+def test_the_last_epoch_is_resumed_although_it_was_not_the_best(settings, small_faces, tmp_path):
     images, _ = small_faces
     batches, validation = Batches(images, contrary_labels(len(images))), np.arange(16, 40)
-    profile = Profile("test", architecture=tiny, **UNAVERAGED, learning_rate=3e-2, patience=3, warmup_epochs=0)
-    straight = module_of(profile, epochs=12)
-    whole = fit(straight, batches, ROWS, validation, tmp_path / "straight")
+    early = {**UNAVERAGED, "learning_rate": 3e-2, "patience": 3, "warmup_epochs": 0}
+    settings = settings.model_copy(update=early)
+    straight = module_of(settings, epochs=12)
+    whole = fit_in_folder(straight, batches, ROWS, validation, tmp_path / "straight")
     assert whole["validation_loss"].idxmin() == 0
 
-    def killed(outputs, batch):
-        if module.current_epoch == 2:
-            raise RuntimeError("power cut")
-        return losses(outputs, batch)
-
-    module = module_of(profile, epochs=12, losses=killed)
+    module = watched_module(settings, power_cut(lambda module: module.current_epoch == 2), epochs=12)
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(module, batches, ROWS, validation, tmp_path / "cut")
+        fit_in_folder(module, batches, ROWS, validation, tmp_path / "cut")
 
     epochs = set()
-
-    def watched(outputs, batch):
-        epochs.add(module.current_epoch)
-        return losses(outputs, batch)
-
-    module = module_of(profile, epochs=12, losses=watched)
-    history = fit(module, batches, ROWS, validation, tmp_path / "cut")
+    module = watched_module(settings, lambda module, _: epochs.add(module.current_epoch), epochs=12)
+    history = fit_in_folder(module, batches, ROWS, validation, tmp_path / "cut")
     assert min(epochs) == 2
     pd.testing.assert_frame_equal(history, whole)  # patience counts the epochs before the interruption, too
     assert not changed(state_of(straight.network), state_of(module.network))
 
 
-def test_the_key_of_a_training_holds_every_setting_that_it_reads():
-    given = {"epochs", "label_epochs", "learning_rate", "head_epochs"}  # part of the module, in the key by themselves
-    read = set(re.findall(r"\bprofile\.(\w+)", Path(training.__file__).read_text("utf-8"))) & set(vars(Profile("test")))
-    recipes = {name for recipe in RECIPES.values() for name in recipe.settings}
-    assert (read | recipes) - given <= set(training.READ_BY_TRAINING)
+@pytest.mark.parametrize("name", TrainingSettings.model_fields)
+def test_every_training_setting_makes_another_training(name, settings, small_faces):
+    images, faces = small_faces
+    batches, module = Batches(images, faces[COLUMNS]), module_of(settings)
+    key = training_key(module, batches, ROWS)
+    module.settings = settings.model_copy(update={name: "another"})
+    assert training_key(module, batches, ROWS) != key
 
 
-@pytest.mark.parametrize(("setting", "value", "same"), [("lime_samples", 7, True), ("dropout", 0.9, False)])
-def test_only_settings_that_a_training_reads_make_it_another(setting, value, same, profile, small_faces):
+def test_seed_epochs_rate_rows_edge_and_start_make_another_training(settings, small_faces):
     images, faces = small_faces
     batches = Batches(images, faces[COLUMNS])
-    module, other = module_of(profile), module_of(dataclasses.replace(profile, **{setting: value}))
-    assert (training.training_key(module, batches, ROWS) == training.training_key(other, batches, ROWS)) is same
+
+    def key(rows=ROWS, batches=batches, **values) -> str:
+        module = module_of(settings)
+        for name, value in values.items():
+            setattr(module, name, value)
+        return training_key(module, batches, rows)
+
+    other_start = module_of(settings).network
+    torch.nn.init.zeros_(other_start.heads["age"].weight)
+    larger = FaceImages(images.pixels.repeat(2, axis=1).repeat(2, axis=2), images.places)
+    renamed = module_of(settings).network
+    renamed.attributes = (AGE, GENDER)
+    keys = [
+        key(),
+        key(seed=1),
+        key(epochs=5),
+        key(learning_rate=1.0),
+        key(frozen_epochs=1),
+        key(rows=ROWS[:-1]),
+        key(batches=Batches(larger, faces[COLUMNS])),
+        key(batches=Batches(images, faces[COLUMNS].assign(age=30.0))),
+        key(network=other_start),
+        key(network=renamed),
+    ]
+    assert key() == keys[0] and len(set(keys)) == len(keys)
 
 
-def test_a_training_from_other_weights_is_another_one(profile, small_faces, tmp_path):
+def test_a_training_from_other_weights_is_another_one(settings, small_faces, tmp_path):
     images, faces = small_faces
     batches = Batches(images, faces[COLUMNS])
-    fit(module_of(profile, epochs=1), batches, ROWS, ROWS, tmp_path / "training")
-    again, other = module_of(profile, epochs=1), module_of(profile, epochs=1)
+    fit_in_folder(module_of(settings, epochs=1), batches, ROWS, ROWS, tmp_path / "training")
+    again, other = module_of(settings, epochs=1), module_of(settings, epochs=1)
     with torch.no_grad():
         other.network.heads["age"].bias += 1
     steps = []
     for module in (again, other):
         module.on_before_optimizer_step = lambda *_, module=module: steps.append(module)
-        fit(module, batches, ROWS, ROWS, tmp_path / "training")
+        fit_in_folder(module, batches, ROWS, ROWS, tmp_path / "training")
     assert set(steps) == {other}
 
 
-def test_a_checkpoint_of_another_training_is_not_resumed(profile, small_faces, tmp_path):
+def test_a_checkpoint_of_another_training_is_not_resumed(settings, small_faces, tmp_path):
     images, faces = small_faces
     validation = np.arange(16, 24)
-    stop_after_an_epoch(profile, Batches(images, faces[COLUMNS]), validation, tmp_path / "cut")
+    stop_after_an_epoch(settings, Batches(images, faces[COLUMNS]), validation, tmp_path / "cut")
     assert (tmp_path / "cut" / "last.ckpt").exists()
 
     corrected = faces[COLUMNS].copy()
     corrected.loc[3, "age"] += 1
     results = []
     for name in ("cut", "fresh"):
-        module = module_of(profile)
-        history = fit(module, Batches(images, corrected), ROWS, validation, tmp_path / name)
+        module = module_of(settings)
+        history = fit_in_folder(module, Batches(images, corrected), ROWS, validation, tmp_path / name)
         results.append((history, state_of(module.network)))
     pd.testing.assert_frame_equal(results[0][0], results[1][0])
     assert not changed(results[0][1], results[1][1])
 
 
-def test_a_finished_training_leaves_its_log_and_nothing_to_resume(profile, small_faces, tmp_path):
+def test_a_finished_training_leaves_its_log_and_nothing_to_resume(settings, small_faces, tmp_path):
     images, faces = small_faces
-    history = fit(module_of(profile, epochs=2), Batches(images, faces[COLUMNS]), ROWS, ROWS, tmp_path / "training")
+    module, batches = module_of(settings, epochs=2), Batches(images, faces[COLUMNS])
+    history = fit_in_folder(module, batches, ROWS, ROWS, tmp_path / "training")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["training", "training_log.csv"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "training_log.csv"), history)
     assert {"epoch", "train_loss", "validation_loss", "train_age", "validation_ethnicity"} <= set(history)
 
 
-def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improves(tiny, small_faces, tmp_path):
+def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improves(settings, small_faces, tmp_path):
     images, _ = small_faces
-    profile = Profile("test", architecture=tiny, **UNAVERAGED, learning_rate=3e-2, patience=2, warmup_epochs=0)
+    early = {**UNAVERAGED, "learning_rate": 3e-2, "patience": 2, "warmup_epochs": 0}
+    settings = settings.model_copy(update=early)
     labels = contrary_labels(len(images))
-    module, validation = module_of(profile, epochs=12), np.arange(16, 40)
-    history = fit(module, Batches(images, labels), ROWS, validation, tmp_path / "training")
-    best = int(history["validation_loss"].idxmin())
-    assert best < len(history) - 1 and len(history) == best + 1 + profile.patience < 12
+    module, validation = module_of(settings, epochs=12), np.arange(16, 40)
+    history = fit_in_folder(module, Batches(images, labels), ROWS, validation, tmp_path / "training")
+    best = kept_epoch(history, settings)
+    assert best < len(history) - 1 and len(history) == best + 1 + settings.patience < 12
     batch = Batches(images, labels)[validation.tolist()]
     with torch.no_grad():
-        kept = sum(losses(module.network(batch["image"]), batch).values()).item()
-    assert kept == pytest.approx(history["validation_loss"].min(), rel=1e-4)
-    assert kept < 0.99 * history["validation_loss"].iloc[-1]
+        loss = sum(module.network.losses(module.network(batch["image"]), batch).values()).item()
+    assert loss == pytest.approx(history["validation_loss"].min(), rel=1e-4)
+    assert loss < 0.99 * history["validation_loss"].iloc[-1]
 
 
 # --- whole trainings --------------------------------------------------------------------------------------
 
 
-def test_the_multitask_history_is_in_years_and_belongs_to_the_network_returned(profile, small_faces, tmp_path):
+@pytest.fixture
+def whole_settings(settings_of) -> Settings:
+    return settings_of(batch_size=8, epochs=4, learning_rate=3e-3, label_epochs=2)
+
+
+def test_the_multitask_history_is_in_years_and_belongs_to_the_network_returned(whole_settings, small_faces, tmp_path):
     images, faces = small_faces
-    train, validation = np.arange(64), np.arange(64, 96)
-    network, history = train_multitask(images, faces, train, validation, profile, tmp_path / "training")
+    rows = np.arange(64), np.arange(64, 96)
+    network, history = train_multitask(images, faces, *rows, UTKFACE_ATTRIBUTES, whole_settings, tmp_path / "training")
     assert history["epoch"].tolist() == [0, 1, 2, 3]
     with torch.no_grad():
-        predicted = network(Batches(images, faces[COLUMNS])[validation.tolist()]["image"])["age"].numpy()
-    error_years = np.abs(predicted - faces["age"].to_numpy()[validation])
-    assert history["validation_mae"].iloc[-1] == pytest.approx(error_years.mean(), rel=1e-3)
+        predicted = network(Batches(images, faces[COLUMNS])[rows[1].tolist()]["image"])["age"].numpy()
+    error_years = np.abs(predicted - faces["age"].to_numpy()[rows[1]])
+    assert history["validation_age_mae"].iloc[-1] == pytest.approx(error_years.mean(), rel=1e-3)
 
 
-def test_a_new_network_starts_at_the_training_ages(profile, small_faces):
+def test_a_training_reads_the_labels_of_its_attributes_alone(whole_settings, small_faces, tmp_path):
+    images, faces = small_faces
+    rows = np.arange(64), np.arange(64, 96)
+    ruined = faces.assign(age=np.nan)[["age", "ethnicity"]]  # gender is not even there
+    results = [
+        train_multitask(images, labels, *rows, (ETHNICITY,), whole_settings, tmp_path / name)
+        for name, labels in {"given": faces, "ruined": ruined}.items()
+    ]
+    assert set(results[0][1]) == {
+        f"{stage}_{n}" for stage in ("train", "validation") for n in ("loss", "ethnicity")
+    } | {"epoch"}
+    pd.testing.assert_frame_equal(results[0][1], results[1][1])
+
+
+def test_a_new_network_starts_at_the_training_ages(settings):
     labels = pd.DataFrame({"age": [10.0, 20.0, math.nan, 90.0, 116.0], "gender": 0, "ethnicity": 0})
-    network = new_network(labels, np.array([0, 1, 2, 3]), profile)
-    assert network.age_mean == 20 and network.age_std == pytest.approx(np.std([10, 20, 90]))
-    assert new_network(labels, np.array([0]), profile).age_std == 1  # a spread of nothing is no unit
-    unknown = new_network(labels, np.array([2]), profile)
-    assert (unknown.age_mean, unknown.age_std) == (FaceNet("tiny").age_mean, FaceNet("tiny").age_std)
-    again = new_network(labels, np.array([0, 1, 2, 3]), profile)
-    assert not changed(state_of(network), state_of(again))
+
+    def ages_of(rows: list[int]) -> tuple[float, float]:
+        ages = new_network(labels, np.array(rows), UTKFACE_ATTRIBUTES, settings, 0).ages
+        return ages["age_mean"], ages["age_std"]
+
+    assert ages_of([0, 1, 2, 3]) == (20, pytest.approx(np.std([10, 20, 90])))
+    assert ages_of([0])[1] == 1  # no spread cannot be a unit
+    default = FaceNet((AGE,), "tiny").ages
+    assert ages_of([2]) == (default["age_mean"], default["age_std"])
+    network, again, other = (
+        new_network(labels, np.arange(4), UTKFACE_ATTRIBUTES, settings, seed) for seed in (0, 0, 1)
+    )
+    assert not changed(state_of(network), state_of(again)) and changed(state_of(network), state_of(other))
 
 
-def test_a_scorer_learns_from_its_rows_alone_and_repeats(profile, small_faces):
+def test_a_scorer_learns_from_its_rows_alone_and_repeats(whole_settings, small_faces):
     images, faces = small_faces
     ruined = faces.copy()
-    ruined.loc[ROWS.max() + 1 :, ["age", "gender", "ethnicity"]] = [math.nan, -1, -1]
-    scorers = [
-        train_scorer(images, labels, ROWS, Profile("test", architecture="tiny", batch_size=8, label_epochs=2))
-        for labels in (faces, ruined)
-    ]
+    ruined.loc[ROWS.max() + 1 :, COLUMNS] = [math.nan, -1, -1]
+    scorers = [train_scorer(images, labels, ROWS, UTKFACE_ATTRIBUTES, whole_settings) for labels in (faces, ruined)]
     first, second = (predict_outputs(scorer, images)["age"] for scorer in scorers)
     np.testing.assert_array_equal(first, second)
     assert np.isfinite(first).all()
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(1, 3.0), (4, 12.0), (8, 12.0)])
-def test_short_trainings_change_faces_less(epochs, expected, profile, small_faces, monkeypatch):
+def test_a_scorer_does_not_start_from_a_file_whose_network_may_have_seen_its_rows(settings_of, small_faces):
     images, faces = small_faces
-    seen = set()
+    settings = settings_of(batch_size=8, label_epochs=1, start_weights="no such file")
+    train_scorer(images, faces, ROWS, UTKFACE_ATTRIBUTES, settings)
 
-    def watched(batch, draws, limits, strength):
-        seen.add(limits.rotation)
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, 3.0), (4, 12.0), (8, 12.0)])
+def test_short_trainings_augment_less(epochs, expected, settings, small_faces, monkeypatch):
+    images, faces = small_faces
+    rotations = set()
+
+    def watched(batch, random, limits, strength):
+        rotations.add(limits.rotation)
         return batch
 
     monkeypatch.setattr(training, "augment", watched)
-    setting = dataclasses.replace(profile, augmented_epochs=4)
-    fit(module_of(setting, epochs=epochs), Batches(images, faces[COLUMNS]), ROWS)
-    assert seen == {expected}
-
-
-@pytest.mark.parametrize("share", [0.0, 0.4])
-def test_opinions_reach_the_losses_by_the_profiles_share(share, profile, small_faces, tmp_path, monkeypatch):
-    images, faces = small_faces
-    opinions = pd.DataFrame(dict.fromkeys(OPINIONS, 0.2), index=faces.index).assign(age_pred=50.0, age_spread=5.0)
-    seen = []
-
-    def watched(outputs, batch, *settings):
-        seen.append((OPINIONS[0] in batch, settings[-1]))
-        return multitask_losses(outputs, batch, *settings)
-
-    monkeypatch.setattr(training, "multitask_losses", watched)
-    setting = dataclasses.replace(profile, opinion_share=share, epochs=1)
-    given = images, faces, ROWS, np.arange(64, 96), setting, tmp_path / "training"
-    train_multitask(*given, opinions=opinions)
-    assert set(seen) == {(share > 0, share)}
+    settings = settings.model_copy(update={"augmented_epochs": 4})
+    fit(module_of(settings, epochs=epochs), Batches(images, faces[COLUMNS]), ROWS)
+    assert rotations == {expected}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains(recipe, tiny, small_faces, tmp_path, monkeypatch):
+def test_every_recipe_trains(recipe, settings_of, small_faces, tmp_path, monkeypatch):
     images, faces = small_faces
-    settings = {"recipe": recipe, "batch_size": 16, "epochs": 2}
-    setting = dataclasses.replace(resolve_profile("smoke", settings), architecture=tiny, stem="pooled")
+    settings = settings_of(**RECIPES[recipe].settings | {"batch_size": 16, "epochs": 2, "stem": "pooled"})
     seen = {}
 
-    def watched(batch, draws, limits, strength):
+    def watched(batch, random, limits, strength):
         seen.update(limits=limits, strength=strength)
         return batch
 
     monkeypatch.setattr(training, "augment", watched)
-    network, history = train_multitask(images, faces, np.arange(64), np.arange(64, 96), setting, tmp_path / "training")
+    rows = np.arange(64), np.arange(64, 96)
+    network, history = train_multitask(images, faces, *rows, UTKFACE_ATTRIBUTES, settings, tmp_path / "training")
     assert len(history) == 2 and history["validation_loss"].notna().all()
-    assert network.config()["grey"] == setting.grey and network.age_head == setting.age_head
-    assert (seen["strength"] is not None) == setting.rarer_stronger
-    if setting.rarer_stronger:
+    config = network.config()
+    assert config["grey"] == settings.training.grey and config["age_head"] == settings.training.age_head
+    assert (seen["strength"] is not None) == settings.training.rarer_stronger
+    if settings.training.rarer_stronger:
         assert seen["strength"].min() >= 0.75 and seen["strength"].max() <= 2 and seen["strength"].std() > 0.05

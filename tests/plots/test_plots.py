@@ -9,7 +9,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from facelib import schema
-from facelib.explain.regions import REGIONS, region_map
 from facelib.plots import all as plots
 from facelib.runs import start_run
 
@@ -173,13 +172,6 @@ def test_rankings_say_what_was_planted_and_what_chance_gives():
     assert [0.1, 0.1] in [list(line.get_ydata()) for line in figure.axes[0].lines]
 
 
-def test_the_error_map_counts_each_cluster():
-    shown = texts(
-        plots.error_map(np.random.default_rng(0).normal(size=(6, 2)), np.array([-1, 0, 0, 1, 1, 1]), "Errors")
-    )
-    assert "in no cluster (1)" in shown and "cluster 0 (2)" in shown and "cluster 1 (3)" in shown
-
-
 def test_doubted_labels_are_named():
     issues = pd.DataFrame({"attribute": ["gender", "age"], "given": [0.0, 30.0], "suggested": [1.0, 8.0]})
     shown = texts(plots.doubted_gallery(random_images(2), issues, "Doubted"))
@@ -195,27 +187,8 @@ def test_faces_are_named_by_their_labels_and_unknown_ones_are_called_so(faces):
 # --- every other figure is drawn --------------------------------------------------------------------------
 
 
-def region_table() -> pd.DataFrame:
-    rows = [("age", "lime"), ("age", "noise"), ("gender", "lime"), ("gender", "noise")] * 3
-    shares = np.random.default_rng(0).dirichlet(np.ones(len(REGIONS)), len(rows))
-    table = pd.DataFrame(shares, columns=[f"share_{name}" for name in REGIONS])
-    return table.assign(head=[head for head, _ in rows], method=[method for _, method in rows])
-
-
-def gains_table() -> pd.DataFrame:
-    rows = [
-        {"head": head, "method": method, "baseline": baseline, "value": 0.1, "low": 0.05, "high": 0.2}
-        for head in ("age", "gender") for method in ("lime", "grad_cam") for baseline in ("edges", "noise")
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def points() -> pd.DataFrame:
     return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
-
-
-CURVES = {("age", method): np.linspace(1, 0, 12).reshape(2, 6, 1) for method in ("lime", "edges")}
-MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam"): np.zeros((8, 8))}
 
 
 @pytest.mark.parametrize(
@@ -224,11 +197,6 @@ MAPS = {("age", "lime"): np.linspace(-1, 1, 64).reshape(8, 8), ("age", "grad_cam
         lambda: plots.reliability_diagram(
             {"gender": points(), "ethnicity": points()}, {"gender": 0.05, "ethnicity": 0.1}
         ),
-        lambda: plots.attribution_grid(random_images(1)[0], MAPS, "Maps"),
-        lambda: plots.region_outline(random_images(1, 32)[0], region_map(32), REGIONS),
-        lambda: plots.region_heatmap(region_table(), REGIONS, np.full(len(REGIONS), 1 / len(REGIONS))),
-        lambda: plots.faithfulness_curves(CURVES, "Curves"),
-        lambda: plots.faithfulness_gains(gains_table(), "Gains"),
     ],
 )
 def test_a_figure_is_drawn_the_same_twice(draw):

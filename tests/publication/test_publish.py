@@ -1,31 +1,45 @@
 """What is published shows no person, names no machine, and says what the run measured."""
 
+import re
+
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from nbformat import v4
 from safetensors.torch import load_file
 
-from facelib.models.network import load_network, predict_outputs, save_network
+from facelib.finding import Finding
+from facelib.models.age_stages import AgeStagesNet
+from facelib.models.network import FaceNet, load_network, predict_outputs, save_network
 from facelib.pipeline import notebook_path
+from facelib.prediction import Predictor
+from facelib.prediction.calibration import AgeIntervals
+from facelib.prediction.ood import save_ood
+from facelib.prediction.predictor import save_predictor
 from facelib.publication.publish import (
     PRIVATE,
+    TABLES,
     UnfitToPublish,
-    _course,
     add_version,
+    blocks,
     check_notebook,
+    course,
     digest_of_test_faces,
     halve,
     main,
     publish,
     publish_notebook,
+    summary,
     update_page,
     versions,
 )
-from facelib.runs import start_run, write_json
-from facelib.schema import NOTEBOOKS
-from facelib.statistics import Estimate
+from facelib.runs import read_json, start_run, write_json, write_text
+from facelib.schema import AGE, NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.statistics import Estimate, count
+
+SMILE = ClassAttribute("smile", classes=("no", "yes"))
 
 
 def written(path, *cells, **metadata):
@@ -62,7 +76,7 @@ def test_a_notebook_without_single_faces_passes(page):
     ],
 )
 def test_a_notebook_that_could_show_single_faces_is_refused(page, source):
-    with pytest.raises(UnfitToPublish, match=r"single faces|no plain Python"):
+    with pytest.raises(UnfitToPublish, match=r"single faces|not plain Python"):
         check_notebook(written(page, code("show_faces = False\nphotos = ''"), code(source)))
 
 
@@ -111,7 +125,7 @@ def test_half_precision_keeps_facts_and_predictions(tiny_network, noise_images, 
     kinds = {value.dtype for value in load_file(tmp_path / "half.safetensors").values()}
     assert kinds == {torch.float16, torch.int64}  # int64: batches counted
     network, facts = load_network(tmp_path / "half.safetensors")
-    assert facts == {"image_px": 32}
+    assert facts == {"image_px": 32} and network.attributes == tiny_network.attributes
     before, after = (predict_outputs(made, noise_images)["age"] for made in (tiny_network, network))
     assert 0 < abs(before - after).max() < 0.1
 
@@ -125,8 +139,9 @@ def test_weights_beyond_half_precision_are_refused(tiny_network, tmp_path):
     assert not (tmp_path / "half.safetensors").exists()
 
 
-def test_an_unfinished_run_and_one_on_synthetic_faces_are_no_reference(empty_runs, tmp_path):
+def test_an_unfinished_run_and_one_on_synthetic_faces_are_refused(empty_runs, tmp_path):
     run = start_run("begun", "smoke")
+    run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
     with pytest.raises(UnfitToPublish, match=r"has not measured data\.images"):
         publish(run, tmp_path / "out")
     with pytest.raises(UnfitToPublish, match="synthetic faces"):
@@ -135,13 +150,14 @@ def test_an_unfinished_run_and_one_on_synthetic_faces_are_no_reference(empty_run
 
 
 @pytest.mark.parametrize(("seconds", "ahead"), [(150.0, True), (60.0, False)])
-def test_a_training_that_ran_ahead_of_the_notebooks_is_said(empty_runs, seconds, ahead):
+def test_a_training_before_the_notebooks_is_reported(empty_runs, seconds, ahead):
     run = start_run("ahead", "smoke")
     done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
     write_json(run.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
     write_json(run.path / "timings.json", {"03.training": {"seconds": seconds}})
-    time = _course(run)["Time"]
-    assert time.startswith("12 min for the notebooks") and ("and 2 min for the training" in time) == ahead
+    time = course(run)["Time"]
+    # nine notebooks of 90 seconds
+    assert time.startswith("14 min for the notebooks") and ("and 2 min for the training" in time) == ahead
 
 
 def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
@@ -155,26 +171,146 @@ def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
     assert page.read_text() == "no marks"
 
 
-def test_each_version_of_the_model_that_was_tested_is_listed_once(empty_runs, tmp_path):
-    run = start_run("real", "smoke", "photos")
+@pytest.fixture
+def tested(empty_runs):
+    """A run of age and smile on UTKFace whose notebook 05 measured an age error of 4.8 years on 200 faces."""
+    run = start_run("real", "smoke", "UTKFace")
+    run.set_attributes((AGE, SMILE), (AGE, SMILE))
+    faces = pd.DataFrame({"image_id": list("abc"), "split": ["train", "test", "test"]})
+    run.save_table(faces.assign(representative=[True, True, False]), "splits")
+    measure(run, 4.8, "2026-02-02")
+    return run
 
-    def tested(mae: float, date: str) -> list[dict]:
-        shares = {f"test.{name}.accuracy": Estimate(0.94, 0.93, 0.95, 200, "share") for name in ("gender", "ethnicity")}
-        run.save_metrics("05_evaluate_bias", {"test.age.mae": Estimate(mae, 4.5, 5.0, 200, "years")} | shares)
-        (run.path / "test_reads.csv").write_text(f"date,notebook\n2026-01-01,05\n{date},05\n")
-        add_version(run, tmp_path)
+
+def measure(run, mae: float, date: str, headline: dict | None = None) -> None:
+    results = {"test.age.mae": Estimate(mae, 4.5, 5.0, 200, "years")}
+    results["test.smile.accuracy"] = Estimate(0.94, 0.93, 0.95, 190, "share")
+    covered = [{"group": group, "kind": "by predicted age", "value": value, "low": 0.5, "high": 0.99, "n": n}
+               for group, value, n in (("30-45", 0.92, 90), ("75+", 0.78, 40), ("60-74", 0.1, 2))]  # fmt: skip
+    run.notebook("05_evaluate").save(results | (headline or {}), coverage_by_age=covered)
+    (run.path / "test_reads.csv").write_text(f"date,notebook\n2026-01-01,05\n{date},05\n")
+
+
+def test_each_version_of_the_model_that_was_tested_is_listed_once(tested, tmp_path):
+    def again(mae: float, date: str) -> list[dict]:
+        measure(tested, mae, date)
+        add_version(tested, tmp_path)
         return versions(tmp_path)
 
-    faces = pd.DataFrame({"image_id": list("abc"), "split": ["train", "test", "test"], "kept": [True, True, False]})
-    run.save_table(faces, "splits")
     assert versions(tmp_path) == []
-    assert len(tested(4.8, "2026-02-02")) == 1
-    assert len(tested(4.7, "2026-03-03")) == 2
-    both = tested(4.7, "2026-04-04")  # the same model, tested again
-    assert [(version["tested"], version["age.mae"]) for version in both] == [
-        ("2026-02-02", "4.80 y"),
-        ("2026-03-03", "4.70 y"),
+    assert len(again(4.8, "2026-02-02")) == 1
+    assert len(again(4.7, "2026-03-03")) == 2
+    both = again(4.7, "2026-04-04")  # the same model, tested again
+    assert [(version["tested"], version["age.mae"], version["smile.accuracy"], version["n"]) for version in both] == [
+        ("2026-02-02", "4.80 y", "94.0 %", "200"),
+        ("2026-03-03", "4.70 y", "94.0 %", "200"),
     ]
-    assert len(tested(4.8, "2026-05-05")) == 3  # as good as the first, but another one
-    run.save_table(faces.assign(kept=True), "splits")
-    assert versions(tmp_path)[-1]["faces"] != digest_of_test_faces(run)
+    assert len(again(4.8, "2026-05-05")) == 3  # as good as the first, but another one
+    digest = digest_of_test_faces(tested)
+    assert len(versions(tmp_path, digest)) == 3
+    tested.save_table(tested.load_table("splits").assign(representative=True), "splits")
+    assert versions(tmp_path, digest_of_test_faces(tested)) == [] and digest_of_test_faces(tested) != digest
+
+
+def test_the_summary_quotes_results_and_findings(tested):
+    worst = Finding("groups.worst", "Worse for ages 75+.", n=200)
+    tested.notebook("06_groups").save({}, [Finding("groups.age", "Elsewhere.", n=9), worst])
+    held = {"test.age.interval_coverage": Estimate(0.893, 0.88, 0.905, 200, "share")}
+    measure(tested, 4.8, "2026-02-02", held)
+    found, trust = summary(tested, scored=3)
+    assert (found.key, trust.key, found.n, trust.n) == ("summary.found", "summary.trust", 200, 200)
+    assert "200 test faces of UTKFace" in found.text and "4.80 y" in found.text and "94.0 %" in found.text
+    assert found.text.endswith(worst.text) and "Elsewhere" not in found.text
+    assert "algorithm" in trust.text and "one person" in trust.text and "2 earlier versions were" in trust.text
+    assert "89.3 % (88.0 to 90.5)" in trust.text and "75+" in trust.text and "78%" in trust.text  # 60-74: two faces
+    assert "1 earlier version was" in summary(tested, scored=2)[1].text
+    assert "earlier" not in summary(tested)[1].text
+
+
+def test_the_summary_of_synthetic_faces_names_no_people(empty_runs):
+    run = start_run("drawn", "smoke")
+    run.set_attributes((SMILE,), (SMILE,))
+    run.notebook("05_evaluate").save({"test.smile.accuracy": Estimate(0.94, 0.93, 0.95, 190, "share")})
+    found, trust = summary(run)
+    assert "190 test faces of synthetic faces" in found.text
+    assert "person" not in trust.text and "algorithm" not in trust.text and "age" not in trust.text.split()
+
+
+def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
+    others = (".cs5", ".bias", ".r2", ".interval_coverage", ".interval_width", "_stages.mae_routed")
+    stages = {f"test.age{key}": Estimate(0.5, 0.4, 0.6, 200, "share") for key in others}
+    measure(tested, 4.8, "2026-02-02", stages)
+    add_version(tested, tmp_path)
+    written = {(page, name): text for page, name, text in blocks(tested, tmp_path)}
+    assert list(written) == [("README.md", "short"), ("README.md", "results"), ("docs/method.md", "comparison")]
+    rows = written["README.md", "results"].splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == ["4.80 y", "50.0 %", "50.0 %", "50.0 %", "94.0 %"]
+    assert "4.80 y (4.50 to 5.00)" in written["docs/method.md", "comparison"]
+    assert "4.80 y" in written["README.md", "short"] and "earlier version" not in written["README.md", "short"]
+
+
+def test_names_from_data_are_no_markup_in_the_readme(tested, tmp_path):
+    tested.notebook("06_groups").save({}, [Finding("groups.worst", "Worse for <b>x</b> and *y*.", n=9)])
+    text = blocks(tested, tmp_path)[0][2]
+    assert "<b>" not in text and "*y*" not in text
+
+
+# --- a whole publication ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tested, tiny_network, ood_score, monkeypatch):
+    """A run with every file that publication takes; its images are noise, and no cache holds them."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    monkeypatch.setattr("facelib.publication.publish.load_images", lambda run, faces: images)
+    monkeypatch.setattr("facelib.publication.publish.expected_keys", lambda attributes: ["test.age.mae"])
+    network = FaceNet((AGE, SMILE), tiny_network.backbone.architecture)
+    stages = AgeStagesNet({"architecture": tiny_network.backbone.architecture})
+    tested.save_checkpoint(lambda path: save_network(network, path, image_px=32), "model.safetensors")
+    tested.save_checkpoint(lambda path: save_network(stages, path, image_px=32), "age_stages.safetensors")
+    tested.save_checkpoint(lambda path: save_ood(ood_score, path), "ood.safetensors")
+    facts = "direct", {"smile": 1.25}, AgeIntervals((), (5.0,)), False
+    tested.save_checkpoint(lambda path: save_predictor(path, *facts), "predictor.json")
+    splits = tested.load_table("splits").assign(split=["train", "test", "validation"], representative=True)
+    for name in TABLES:
+        tested.save_table(splits, name)
+    (tested.path / "notebooks").mkdir(exist_ok=True)
+    for name in NOTEBOOKS:
+        written(tested.path / "notebooks" / f"{name}.ipynb", code("x = 1"))
+    tested.notebook("02_clean").save({"splits.leaking_pairs": count(0)})
+    groups = [Finding("groups.worst", "Worse for <i>some</i>.", n=9), Finding("groups.smile", "By smile.", n=9)]
+    tested.notebook("06_groups").save({}, groups)
+    write_text(tested.path / "figures" / "05_age_scatter.svg", "<svg/>")
+    write_json(tested.path / "timings.json", {"03.training": {"seconds": 5.0}})
+    done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
+    write_json(tested.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
+    tested.update_params(data={"fingerprint": "0" * 20}, remark="Trained in a special way.")
+    return tested
+
+
+def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_path):
+    page = publish(finished, tmp_path / "out")
+    model, data, readme = ((page.parent / name).read_text() for name in ("model_card.md", "data_card.md", "README.md"))
+    assert "age, smile" in model and "1.25 for smile" in model and "no, yes" in model and "| Smile: accuracy |" in model
+    assert "Trained in a special way." in model and "By smile." in model
+    assert "&lt;i>" in model and "<i>" not in model + data + readme
+    assert "Smile (no, yes)" in data and "figures/05_age_scatter.svg" in readme
+    assert not re.search("gender|ethnicity", model + data + readme, re.IGNORECASE)
+    rounding = read_json(page.parent / "rounding.json")
+    assert rounding["faces"] == 1 and 0 <= rounding["age"]["mean"] <= rounding["age"]["most"] < 0.1
+    assert Predictor.load(page.parent).attributes == (AGE, SMILE)
+    files = sorted(path.name for path in (page.parent / "checkpoints").iterdir())
+    assert files == ["age_stages.safetensors", "model.safetensors", "ood.safetensors", "predictor.json"]
+
+
+def test_a_second_publication_replaces_the_first(finished, tmp_path):
+    publish(finished, tmp_path / "out")
+    (tmp_path / "out" / "tables" / "old.parquet").touch()
+    publish(finished, tmp_path / "out")
+    assert not (tmp_path / "out" / "tables" / "old.parquet").exists() and len(versions(tmp_path / "out")) == 1
+
+
+def test_half_precision_that_moves_predictions_is_refused(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("facelib.publication.publish.MOST_ROUNDING", {"years": 0.1, "classes": -1.0})
+    with pytest.raises(UnfitToPublish, match="half precision moves smile"):
+        publish(finished, tmp_path / "out")

@@ -1,7 +1,8 @@
-"""A published run becomes a run folder on the same photographs, whole or not at all, whoever published it."""
+"""A published run becomes a run folder on the same photographs, whole or not at all; its files are untrusted."""
 
 import os
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -16,14 +17,16 @@ from facelib.data.ingest import ingest
 from facelib.errors import FacelibError, MissingFromRun, RunConflict
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, predict_outputs, save_network
-from facelib.prediction import ood as familiarity
-from facelib.prediction import predictor
+from facelib.models.out_of_fold import predictions_table
+from facelib.prediction import Predictor
 from facelib.prediction.calibration import AgeIntervals
+from facelib.prediction.ood import fit_ood, save_ood
+from facelib.prediction.predictor import save_predictor
 from facelib.publication import restore
-from facelib.publication.publish import TABLES, UnfitToPublish, halve, publish_table
+from facelib.publication.publish import NETWORKS, TABLES, UnfitToPublish, halve, publish_table
 from facelib.publication.restore import restore_run
 from facelib.runs import RunFolder, open_run, read_json, runs_root, start_run, write_json
-from facelib.schema import NOTEBOOKS
+from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 
 FACES = 210
 
@@ -41,7 +44,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(tiny, photographs, tmp_path_factory):
-    """A run as notebooks 01 to 04 leave it, with the tables that 05 to 08 read."""
+    """A run as notebooks 01 to 04 leave it, with the tables that 05 to 09 read."""
     root = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACELIB_RUNS", str(root / "runs"))
@@ -49,35 +52,29 @@ def finished(tiny, photographs, tmp_path_factory):
         run = start_run("own", "smoke", str(photographs), {"images": None})
         images, faces, _ = ingest(run)
     torch.manual_seed(0)
-    network, stages = FaceNet(tiny), AgeStagesNet({"architecture": tiny})
-    run.save_checkpoint(
-        lambda path: save_network(network, path, image_px=images.px, synthetic=False), "model.safetensors"
-    )
+    network, stages = FaceNet(run.learned, tiny), AgeStagesNet({"architecture": tiny})
+    run.save_checkpoint(lambda path: save_network(network, path, image_px=images.px), "model.safetensors")
     run.save_checkpoint(lambda path: save_network(stages, path, image_px=images.px), "age_stages.safetensors")
-    intervals = AgeIntervals((40.0,), (5.0, 9.0))
-    run.save_checkpoint(
-        lambda path: predictor.save_predictor(path, "mean", predictor.Temperatures(), intervals, False),
-        "predictor.json",
-    )
+    facts = "mean", {"gender": 1.0, "ethnicity": 2.0}, AgeIntervals((40.0,), (5.0, 9.0)), False
+    run.save_checkpoint(lambda path: save_predictor(path, *facts), "predictor.json")
     outputs, names = predict_outputs(network, images), faces[["image_id"]]
     run.save_array(outputs["features"].astype(np.float16), "embeddings")
-    known = familiarity.fit_familiarity(outputs["features"], outputs["features"], 0)
-    run.save_checkpoint(lambda path: familiarity.save_familiarity(known, path), "familiar.safetensors")
-    split = splits.split_faces(faces, np.arange(FACES), 0)
-    probabilities = predictor.class_probabilities(outputs, predictor.Temperatures())
-    scores = probabilities.assign(age_pred=outputs["age"], age_spread=9.0)
-    run.save_table(faces, "faces")
+    run.save_checkpoint(
+        lambda path: save_ood(fit_ood(outputs["features"], outputs["features"], 0), path), "ood.safetensors"
+    )
+    split = splits.split_faces(faces, np.arange(FACES), run.attributes, 0)
+    scores = predictions_table(outputs, run.learned).assign(age_spread=9.0)
     run.save_table(split, "splits")
     run.save_table(names.join(scores).assign(model="predictor", split=split["split"]), "predictions")
     run.save_table(names.join(route(predict_outputs(stages, images))), "age_stages")
-    run.save_table(label_issues.find_issues(faces, scores), "label_issues")
+    run.save_table(label_issues.find_issues(faces, scores, run.learned), "label_issues")
     run.save_table(names.assign(blur=0.5, is_blur=False), "quality")
     row = {"image_id": names["image_id"][3], "issue": "label:age", "action": "relabel", "value": "7", "reason": "=seen"}
     decisions.write(pd.DataFrame([row]), run.table_path("decisions.csv"))
     for folder in ("figures", "notebooks"):
         (run.path / folder).mkdir()
     for name in NOTEBOOKS:
-        run.save_metrics(name, {})
+        run.notebook(name).save({})
         (run.path / "notebooks" / f"{name}.ipynb").write_text("{}")
     for name in ("timings.json", "test_reads.csv"):
         (run.path / name).write_text("{}")
@@ -91,9 +88,9 @@ def published(finished, photographs, tmp_path):
     """What `publish` writes of it, pages left out."""
     target = tmp_path / "reports" / "utkface"
     shutil.copytree(finished.path, target, ignore=shutil.ignore_patterns("tables", "*.safetensors"))
-    for name in ("model", "age_stages"):
+    for name in NETWORKS:
         halve(finished.path / "checkpoints" / f"{name}.safetensors", target / "checkpoints" / f"{name}.safetensors")
-    shutil.copy(finished.path / "checkpoints" / "familiar.safetensors", target / "checkpoints")
+    shutil.copy(finished.path / "checkpoints" / "ood.safetensors", target / "checkpoints")
     for name in TABLES:
         publish_table(finished, name, target / "tables", {str(photographs): "Faces"})
     RunFolder(target).update_params(data={"path": "Faces"})
@@ -120,7 +117,7 @@ def test_published_tables_are_equal_and_name_no_machine(finished, published):
 def test_a_table_that_names_a_folder_or_holds_a_picture_is_not_published(empty_runs, tmp_path, given):
     run = start_run("r", "smoke")
     run.save_table(pd.DataFrame({"image_id": ["a.png", None], "note": [given, None]}), "quality")
-    with pytest.raises(UnfitToPublish, match=r"quality\.parquet: note (names a folder|holds no plain)"):
+    with pytest.raises(UnfitToPublish, match=r"quality\.parquet: note (names a folder|holds more than text)"):
         publish_table(run, "quality", tmp_path, {"/data/Faces": "Faces"})
     assert list(tmp_path.glob("*.parquet")) == []
 
@@ -135,33 +132,33 @@ def test_a_restored_run_holds_what_the_first_did(call, finished, published, phot
     run = open_run("utkface")
     for name in TABLES:
         pd.testing.assert_frame_equal(run.load_table(name), finished.load_table(name))
-    kept = decisions.read(run.table_path("decisions.csv"), run.load_table("faces"))
-    assert kept[["value", "reason"]].to_numpy().tolist() == [["7", "=seen"]]
+    decided = decisions.read(run.table_path("decisions.csv"), run.load_table("faces"), run.attributes)
+    assert decided[["value", "reason"]].to_numpy().tolist() == [["7", "=seen"]]
     embeddings = run.load_array("embeddings")
     assert embeddings.dtype == np.float16
     # Half-precision weights and features, each right to a two-thousandth.
     np.testing.assert_allclose(embeddings, finished.load_array("embeddings"), rtol=0.02, atol=0.005)
     assert run.params["data"] == finished.params["data"] and run.params["data"]["path"] == str(photographs)
-    assert run.profile == finished.profile and run.results() == finished.results()
+    assert run.settings == finished.settings and run.learned == finished.learned and run.results() == finished.results()
     shared = {path.name for path in (run.path / "checkpoints").iterdir()}
-    assert shared == {"model.safetensors", "age_stages.safetensors", "familiar.safetensors", "predictor.json"}
+    assert shared == {"model.safetensors", "age_stages.safetensors", "ood.safetensors", "predictor.json"}
     assert list(read_json(run.path / "progress.json")) == list(NOTEBOOKS[:4])
     assert sorted(path.name for path in runs_root().iterdir()) == ["utkface"]
 
 
-def test_a_run_goes_on_with_notebook_05(call, photographs, facelib, monkeypatch):
+def test_a_run_resumes_with_notebook_05(call, photographs, facelib, monkeypatch):
     from facelib import pipeline
-    from facelib.reporting import site as html
+    from facelib.reporting import site
 
     executed = []
     monkeypatch.setattr(
         pipeline, "_execute_one", lambda run, name, *_: executed.append(name) or pipeline.Finished("", {}, 1, 1.0)
     )
-    monkeypatch.setattr(html, "build_report", lambda *_: "report")
+    monkeypatch.setattr(site, "build_report", lambda *_: "report")
     assert call("--data", photographs, "--run", "mine")[0] == 0
     code, out, _ = facelib("run", "--run", "mine")
     assert code == 0 and executed == list(NOTEBOOKS[4:])
-    assert "04_age_two_stage  done before; the package changed since: --from 04 redoes it" in out
+    assert re.search(r"04_age_two_stage  finished.*changed since.*--from 04", out)
 
 
 def test_without_photographs_what_needs_them_says_so(call, finished):
@@ -172,7 +169,7 @@ def test_without_photographs_what_needs_them_says_so(call, finished):
     run = open_run("bare")
     faces = run.load_table("faces")
     assert len(run.load_table("predictions")) == FACES and not run.is_synthetic
-    predictor.load_predictor(run.path)
+    Predictor.load(run)
     with pytest.raises(MissingFromRun, match=r"'bare' was restored without its photographs.*restore --data PATH"):
         run.load_array("embeddings")
     with pytest.raises(MissingFromRun, match=r"`facelib restore --data PATH` with another --run name"):
@@ -195,10 +192,9 @@ def test_other_photographs_are_refused_and_one_is_named(call, photographs, tmp_p
     other = shutil.copytree(photographs, tmp_path / "other")
     (other / "5_1_0_5.png").unlink()
     (other / "6_0_1_6.png").write_bytes((other / "7_1_2_7.png").read_bytes())
-    said = refused(call, "--data", other)
-    assert (
-        "other is not the data that" in said and "2 of 210 photographs are missing or changed, such as '5_1_0" in said
-    )
+    sentence = refused(call, "--data", other)
+    assert "other is not the data that" in sentence and "2 of 210 photographs are missing" in sentence
+    assert "such as '5_1_0" in sentence
     more = shutil.copytree(photographs, tmp_path / "more")
     Image.new("RGB", (48, 48)).save(more / "30_0_0_x.png")
     assert "1 are too many, such as '30_0_0_x.png'; take them out" in refused(call, "--data", more)
@@ -225,9 +221,7 @@ def test_a_second_restore_at_the_same_time_is_refused(published, empty_runs):
 
 
 @pytest.mark.parametrize("step", ["cache_faces", "embed"])
-def test_a_killed_restore_leaves_nothing_that_the_next_trips_over(
-    step, published, photographs, empty_runs, monkeypatch
-):
+def test_a_killed_restore_leaves_nothing_that_stops_the_next(step, published, photographs, empty_runs, monkeypatch):
     path = empty_runs / "utkface"
     child = os.fork()
     if child == 0:  # ends at once, as if killed: no `finally` is run
@@ -242,7 +236,7 @@ def test_a_killed_restore_leaves_nothing_that_the_next_trips_over(
     assert [made.name for made in empty_runs.iterdir()] == ["utkface"]
 
 
-# --- published by a stranger ------------------------------------------------------------------------------
+# --- untrusted files --------------------------------------------------------------------------------------
 
 
 class Attack:
@@ -280,7 +274,7 @@ def test_a_path_that_leads_out_of_the_data_is_refused(call, published, column, c
     assert f"'{climbing}' leads out of the data folder" in refused(call)
 
 
-@pytest.mark.parametrize("file", ["tables/faces.parquet", "checkpoints/familiar.safetensors", "params.yaml", "figures"])
+@pytest.mark.parametrize("file", ["tables/faces.parquet", "checkpoints/ood.safetensors", "params.yaml", "figures"])
 def test_a_link_is_not_followed(call, published, tmp_path, file):
     moved = shutil.move(published / file, tmp_path / "elsewhere")
     (published / file).symlink_to(moved)
@@ -305,10 +299,28 @@ def test_tables_that_do_not_fit_each_other_are_refused(call, published):
     assert "faces.parquet is not what facelib writes" in refused(call)
 
 
-def test_half_a_published_run_is_said(published, empty_runs, tmp_path):
-    with pytest.raises(MissingFromRun, match=r"holds no published run, for want of tables: name a folder of one"):
+def test_half_a_published_run_is_refused(published, empty_runs, tmp_path):
+    with pytest.raises(MissingFromRun, match=r"is not a published run \(it has no tables\)"):
         shutil.rmtree(published / "tables")
         restore_run(published, empty_runs / "r")
-    with pytest.raises(FacelibError, match="holds no published run"):
+    with pytest.raises(FacelibError, match="is not a published run"):
         restore_run(tmp_path / "nowhere", empty_runs / "r")
     assert not (empty_runs / "r").exists()
+
+
+def test_a_run_without_ages_is_published_and_restored_without_age_stages(call, published):
+    for name in ("tables/age_stages.parquet", "checkpoints/age_stages.safetensors"):
+        (published / name).unlink()
+    assert "age_stages" in refused(call)  # it is missing
+    facts = read_json(published / "checkpoints" / "predictor.json")
+    write_json(published / "checkpoints" / "predictor.json", facts | {"age_method": "direct"})
+    RunFolder(published).set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES[1:])
+    assert call()[0] == 0
+
+
+def test_attributes_come_with_the_published_run(call, published):
+    smile = ClassAttribute("smile", classes=("no", "yes"))
+    run = RunFolder(published)
+    run.save_table(run.load_table("faces").assign(smile=1), "faces")
+    run.set_attributes((*UTKFACE_ATTRIBUTES, smile), UTKFACE_ATTRIBUTES)
+    assert call()[0] == 0 and open_run("utkface").attributes == (*UTKFACE_ATTRIBUTES, smile)

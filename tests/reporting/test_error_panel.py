@@ -18,6 +18,8 @@ def errors() -> pd.DataFrame:
             "missed": "gender",
             "age error": [float(k * 7 % 20) for k in range(20)],
             "gender label score": [np.nan, *np.linspace(0.9, 0.1, 19)],
+            "mood confidence": np.linspace(0, 1, 20),
+            "age interval width": 8.0,
         }
     )
 
@@ -62,8 +64,13 @@ def test_choosing_a_cluster_or_an_order_begins_at_the_first_page(errors):
     assert shown(browser) == list(range(8))
 
 
-def test_only_what_the_table_has_can_be_sorted_by(errors):
-    assert ErrorBrowser(errors).sort.options == ("largest age error", "most doubted gender label", "image")
+def test_whatever_the_table_has_can_be_sorted_by(errors):
+    browser = ErrorBrowser(errors)
+    titles = ("largest age error", "most doubted gender label", "surest of mood", "widest age interval", "image")
+    assert browser.sort.options == titles
+    browser.sort.value = "surest of mood"
+    assert shown(browser) == [19, 18, 17, 16, 15, 14, 13, 12]
+    assert ErrorBrowser(errors[["image_id", "cluster", "missed"]]).sort.options == ("image",)
 
 
 def test_names_are_shown_as_text_and_numbers_short(errors):

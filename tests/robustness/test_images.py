@@ -80,7 +80,7 @@ def test_what_may_not_be_read_is_rejected_and_the_rest_is_used(open_folder, ordi
     ]
 
 
-def test_a_tree_too_deep_for_the_system_is_said_and_not_silently_left_out(tmp_path):
+def test_a_tree_too_deep_for_the_system_is_reported_and_not_silently_left_out(tmp_path):
     (tmp_path / "20_0_0_a.png").write_bytes(encode(face_like(np.random.default_rng(0)), "PNG"))
     here = os.getcwd()
     try:

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from facelib.schema import ETHNICITIES, GENDERS, MAX_AGE
+from facelib.schema import ETHNICITY, GENDER, MAX_AGE
 from facelib.synthetic import dataset as synthetic
 from facelib.synthetic.dataset import write_synthetic_faces
 
 PX = 64
+TRUTH_DIGEST = "684ccec35e661ef41e17a4b96b8105e2816e204d460f20c5bc833226ab9a6169"  # of 300 files, seed 5, version 2
 
 
 def read_truth(folder: Path) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def truth(folder) -> pd.DataFrame:
 # --- bytes ------------------------------------------------------------------------------------------------
 
 
-def test_bytes_repeat_whatever_the_number_of_processes(tmp_path):
+def test_bytes_repeat_for_any_number_of_processes(tmp_path):
     write_synthetic_faces(tmp_path / "one", 110, seed=3, px=32, n_jobs=1)
     write_synthetic_faces(tmp_path / "two", 110, seed=3, px=32, n_jobs=2)
     write_synthetic_faces(tmp_path / "other", 110, seed=4, px=32, n_jobs=1)
@@ -61,10 +62,11 @@ def test_bytes_repeat_whatever_the_number_of_processes(tmp_path):
 
 
 def test_the_same_labels_give_another_face_with_another_seed(tmp_path):
-    file = synthetic._plan(1, seed=0)
+    drawn = synthetic.drawn_attributes(())
+    file = synthetic._plan(1, 0, drawn)
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
-        synthetic._write_person(tmp_path / str(seed), file, seed=seed, px=32)
+        synthetic._write_person(tmp_path / str(seed), file, synthetic._looks(file[0], drawn, 0), seed=seed, px=32)
     assert len(set(digests(tmp_path).values())) == 2
 
 
@@ -100,16 +102,17 @@ def test_importing_loads_no_network_library():
 
 
 def test_truth_has_one_row_per_file(folder, truth):
-    assert list(truth.columns[:8]) == list(synthetic.TRUTH_COLUMNS)
+    labels = ["age", "gender", "ethnicity"]
+    assert list(truth.columns[:8]) == ["image_id", "person", *labels, "copy_of", "copy_kind", "mislabelled"]
     assert sorted(truth["image_id"]) == sorted(path.name for path in (folder / "faces").iterdir())
     assert truth["stamp"].is_unique
-    assert set(truth["gender"]) <= set(range(len(GENDERS)))
-    assert set(truth["ethnicity"]) <= set(range(len(ETHNICITIES)))
+    assert set(truth["gender"]) <= set(range(len(GENDER.classes)))
+    assert set(truth["ethnicity"]) <= set(range(len(ETHNICITY.classes)))
     assert truth["age"].between(1, MAX_AGE).all()
 
 
 def test_shares_are_those_of_the_constants():
-    plan = pd.DataFrame(synthetic._plan(6000, seed=2))
+    plan = pd.DataFrame([file.row() for file in synthetic._plan(6000, 2, synthetic.drawn_attributes(()))])
     originals = plan[plan["copy_of"] == ""]
     assert (plan["copy_kind"] == "exact").mean() == pytest.approx(synthetic.EXACT_COPY_SHARE, abs=0.001)
     near = plan.loc[plan["copy_kind"].isin(synthetic.NEAR_COPY_KINDS), "copy_kind"].value_counts()
@@ -159,7 +162,7 @@ def test_exact_copies_and_only_they_are_byte_identical(folder, truth):
     assert len(set(digest.values())) == len(digest) - 9
 
 
-def test_near_copies_resemble_their_original_and_strangers_do_not(folder, truth):
+def test_near_copies_resemble_their_original_and_other_people_do_not(folder, truth):
     def fingerprint(image_id, kind=""):
         grey = load(folder, image_id).mean(axis=2)
         grey = grey[:, ::-1] if kind == "mirrored" else grey
@@ -167,10 +170,48 @@ def test_near_copies_resemble_their_original_and_strangers_do_not(folder, truth)
 
     near = truth[truth["copy_kind"].isin(synthetic.NEAR_COPY_KINDS)]
     assert set(near["copy_kind"]) == set(synthetic.NEAR_COPY_KINDS)
-    strangers = truth.loc[truth["copy_of"] == "", "image_id"].head(40)
+    other_people = truth.loc[truth["copy_of"] == "", "image_id"].head(40)
     for row in near.itertuples():
         copy = fingerprint(row.image_id, row.copy_kind)
         own = np.corrcoef(copy, fingerprint(row.copy_of))[0, 1]
-        others = [np.corrcoef(copy, fingerprint(name))[0, 1] for name in strangers if name != row.copy_of]
+        others = [np.corrcoef(copy, fingerprint(name))[0, 1] for name in other_people if name != row.copy_of]
         assert own > 0.9, row.copy_kind
         assert own > max(others), row.copy_kind
+
+
+# --- an attribute on request ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def extra(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("extra")
+    write_synthetic_faces(folder, 400, seed=5, px=PX, n_jobs=1, attributes=["age", "expression"])
+    return folder
+
+
+def test_names_and_pictures_of_the_ordinary_set_do_not_depend_on_the_table_of_further_attributes(folder):
+    truth = synthetic.read_truth(folder)
+    assert "expression" not in truth and len(list((folder / "faces").iterdir())) == 300
+    digest = hashlib.sha256((folder / "truth.csv").read_bytes()).hexdigest()
+    assert digest == TRUTH_DIGEST  # a set of another version gets another DRAWING_VERSION
+
+
+def test_an_extra_attribute_has_true_and_given_labels_and_planted_errors(extra):
+    truth = read_truth(extra)
+    wrong = truth["mislabelled"].str.split(",").map(lambda names: "expression" in names)
+    assert 0 < wrong.sum() < 20 and ((truth["expression"] != truth["expression_given"]) == wrong).all()
+    assert set(truth["expression"]) == set(truth["expression_given"]) == {0, 1}
+    of = truth.set_index("image_id").loc[truth["copy_of"][truth["copy_of"] != ""], "expression"]
+    assert (truth["expression"][truth["copy_of"] != ""].to_numpy() == of.to_numpy()).all()
+
+
+def test_an_extra_attribute_is_visible(extra):
+    truth = read_truth(extra)
+    adults = truth[(truth["copy_of"] == "") & truth["age"].between(18, 60)]
+    mouths = {name: load(extra, name)[34:46, 18:46].mean(axis=2) for name in adults["image_id"]}
+    smiling, neutral = (
+        np.mean([mouths[name] for name in adults.loc[adults["expression"] == code, "image_id"]], axis=0)
+        for code in (1, 0)
+    )
+    corners, middle = (smiling - neutral)[:, [0, 1, 2, -3, -2, -1]], (smiling - neutral)[:, 10:18]
+    assert np.abs(corners).max() > 4 or np.abs(middle).max() > 4  # grey levels; the averages of the two differ
