@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from facelib.models.checkpoints import load_checkpoint
 from safetensors.torch import save
 
 from benchmarks import ROBUSTNESS_RESULTS
+from facelib.models.checkpoints import load_checkpoint
 from facelib.runs import project_root, write_json
 
 # What says when, where and how fast a run was, and no more; the report and the executed notebooks show some of it.

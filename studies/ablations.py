@@ -1,6 +1,6 @@
 """What cleaning is worth, and what a split without regard to copies hides: the same training three times.
 
-The project's test split takes no part. Of the rest 15 % of the groups of copies are held out, one image of each,
+The project's test split is left out. Of the rest 15 % of the groups of copies are held out, one image of each,
 labels as given. Compared are training rows as they come (raw) with copies reduced to one and contradictions resolved
 (cleaned), on the same held-out faces; and, for a random split of all rows (15 % held out), held-out faces that have a
 copy in training with those that have none.
@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import AUDIT_RESULTS
-from facelib import metrics, statistics
+from facelib import metrics
 from facelib.audit import decisions, duplicates
-from facelib.config import Profile, resolve_profile
+from facelib.config import Settings, resolve
 from facelib.data.pixels import FaceImages, cache_faces
 from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
@@ -28,76 +27,90 @@ from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_scorer
 from facelib.runs import cache_root, write_json
-from facelib.schema import P_ETHNICITY
+from facelib.schema import Attribute, ClassAttribute
+from facelib.statistics import Bootstrap, Estimate
+from studies import AUDIT_RESULTS
 
 HELD_OUT = 0.15
-MEASURES = {"age.mae": "age_error", "gender.accuracy": "gender_right", "ethnicity.accuracy": "ethnicity_right"}
 
 
 def errors_of(
-    faces: pd.DataFrame, labels: pd.DataFrame, images: FaceImages, train: np.ndarray, held: np.ndarray, profile: Profile
+    faces: pd.DataFrame,
+    labels: pd.DataFrame,
+    images: FaceImages,
+    rows: tuple[np.ndarray, np.ndarray],
+    attributes: tuple[Attribute, ...],
+    settings: Settings,
 ) -> pd.DataFrame:
-    """Train on some rows with some labels; the error of each held-out face against its label as given."""
-    network = train_scorer(images, labels, train, profile)
-    predicted = predictions_table(predict_outputs(network, images.take(held)))
-    given = faces.iloc[held].reset_index(drop=True)
-    return pd.DataFrame(
-        {
-            "age_error": (metrics.whole_years(predicted["age_pred"]) - given["age"]).abs(),
-            "gender_right": (predicted["p_female"] > 0.5) == given["gender"],
-            "ethnicity_right": predicted[list(P_ETHNICITY)].to_numpy().argmax(axis=1) == given["ethnicity"],
-        }
-    ).astype(float)
+    """Train on the first rows with some labels; measures of each of the second rows against its label as given.
+
+    A column per measure, such as `age.mae`: errors in years, or 1 where the class is right.
+    """
+    train, held = rows
+    network = train_scorer(images, labels, train, attributes, settings)
+    predicted = predictions_table(predict_outputs(network, images.take(held)), attributes)
+    given, columns = faces.iloc[held].reset_index(drop=True), {}
+    for attribute in attributes:
+        decoded = attribute.decode(predicted)
+        if isinstance(attribute, ClassAttribute):
+            columns[f"{attribute.name}.accuracy"] = (decoded == given[attribute.name]).astype(float)
+        else:
+            columns[f"{attribute.name}.mae"] = (metrics.whole_years(decoded) - given[attribute.name]).abs()
+    return pd.DataFrame(columns)
 
 
-def difference(first: np.ndarray, second: np.ndarray, seed: int) -> statistics.Estimate:
+def difference(first: np.ndarray, second: np.ndarray, seed: int) -> Estimate:
     """Mean of `first` minus mean of `second`, two different sets of faces, with its bootstrap interval."""
     side = np.repeat([1, 0], [len(first), len(second)])
 
     def statistic(values: np.ndarray, which: np.ndarray) -> float:
         return values[which == 1].mean() - values[which == 0].mean()
 
-    return statistics.bootstrap(statistic, np.concatenate([first, second]), side, seed=seed)
+    return Bootstrap(seed=seed)(statistic, np.concatenate([first, second]), side)
 
 
 def measure(errors: pd.DataFrame, statistic: Callable, prefix: str) -> dict[str, dict]:
     """`statistic` of each measure's column as a dictionary."""
-    return {f"{prefix}.{name}": statistic(errors[column].to_numpy()).to_dict() for name, column in MEASURES.items()}
+    return {f"{prefix}.{name}": statistic(errors[name].to_numpy()).to_dict() for name in errors}
 
 
-def compare(data: str, profile: Profile, only: str = "") -> Iterator[dict[str, dict]]:
+def compare(data: str, settings: Settings, only: str = "") -> Iterator[dict[str, dict]]:
     """Train three times and compare; yields results by <training>.<measure> as they come.
 
     `only` names one of the two comparisons: rows (two trainings) or split (one).
     """
-    images, faces, _ = cache_faces(read_faces(data).sample(profile.images, profile.seed), 64, cache_root())
+    seed = settings.seed
+    source = read_faces(data).sample(settings.data.images, seed)
+    images, faces, _ = cache_faces(source, 64, cache_root())
+    attributes = source.attributes
     group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
-    split = split_faces(faces, group_id, profile.seed)
+    split = split_faces(faces, group_id, attributes, seed)
     rows = np.flatnonzero(split["split"] != "test")
     faces, images, split = faces.iloc[rows].reset_index(drop=True), images.take(rows), split.iloc[rows]
-    group_id, kept = split["group_id"].to_numpy(), split["kept"].to_numpy()
-    rng, everything = np.random.default_rng(profile.seed), np.arange(len(faces))
+    group_id, chosen = split["group_id"].to_numpy(), split["representative"].to_numpy()
+    rng, everything = np.random.default_rng(seed), np.arange(len(faces))
     groups = np.unique(group_id)
     held = np.isin(group_id, rng.choice(groups, round(HELD_OUT * len(groups)), replace=False))
-    agreed = decisions.agreed_labels(faces, group_id)
+    agreed = decisions.agreed_labels(faces, group_id, attributes)
+    how = attributes, settings
 
-    def mean(values: np.ndarray) -> statistics.Estimate:
-        return statistics.bootstrap(np.mean, values, seed=profile.seed)
+    def mean(values: np.ndarray) -> Estimate:
+        return Bootstrap(seed=seed)(np.mean, values)
 
-    def apart(values: np.ndarray) -> statistics.Estimate:
-        return difference(values[copied], values[~copied], profile.seed)
+    def apart(values: np.ndarray) -> Estimate:
+        return difference(values[copied], values[~copied], seed)
 
     if only != "split":
-        judged = everything[held & kept]
-        cleaned = errors_of(faces, agreed, images, everything[~held & kept], judged, profile)
+        scored = everything[held & chosen]
+        cleaned = errors_of(faces, agreed, images, (everything[~held & chosen], scored), *how)
         yield measure(cleaned, mean, "cleaned")
-        raw = errors_of(faces, faces, images, everything[~held], judged, profile)
+        raw = errors_of(faces, faces, images, (everything[~held], scored), *how)
         yield measure(raw, mean, "raw") | measure(cleaned - raw, mean, "cleaned minus raw, paired")
     if only == "rows":
         return
     at_random = rng.permutation(everything)
     cut = round(HELD_OUT * len(everything))
-    leaky = errors_of(faces, faces, images, np.sort(at_random[cut:]), at_random[:cut], profile)
+    leaky = errors_of(faces, faces, images, (np.sort(at_random[cut:]), at_random[:cut]), *how)
     copied = np.isin(group_id[at_random[:cut]], group_id[at_random[cut:]])
     yield {
         **measure(leaky, mean, "random split"),
@@ -116,14 +129,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    profile = resolve_profile(options.profile, dict(pair.split("=", 1) for pair in options.set))
+    settings = resolve(options.profile, dict(pair.split("=", 1) for pair in options.set))
     start = time.perf_counter()
-    kept = options.out / "ablations.json"
-    results: dict[str, dict] = json.loads(kept.read_text("utf-8")) if options.only and kept.exists() else {}
-    for found in compare(options.data, profile, options.only):
-        results |= found
-        write_json(kept, results)
-    print(f"{profile.label_epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
+    path = options.out / "ablations.json"
+    results: dict[str, dict] = json.loads(path.read_text("utf-8")) if options.only and path.exists() else {}
+    for measured in compare(options.data, settings, options.only):
+        results |= measured
+        write_json(path, results)
+    print(f"{settings.audit.label_epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
     for key, value in results.items():
         print(f"{key:60} {value['value']:7.3f} ({value['low']:.3f} to {value['high']:.3f}), n = {value['n']:,}")
 

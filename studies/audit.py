@@ -18,12 +18,14 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from benchmarks import AUDIT_RESULTS
 from benchmarks.run_cost import INTERVAL, tree_bytes
 from facelib.audit import contradictions
 from facelib.data.readers import read_faces
-from facelib.plots import all as plots
-from facelib.runs import atomic_path
+from facelib.plots import audit as plots
+from facelib.plots.style import use_style
+from facelib.statistics import Bootstrap
+from facelib.storage import atomic_path
+from studies import AUDIT_RESULTS
 
 
 def timed(arguments: list[str], cache: Path) -> tuple[float, float]:
@@ -42,13 +44,15 @@ def timed(arguments: list[str], cache: Path) -> tuple[float, float]:
 
 def draw(data: str, found: Path, out: Path) -> None:
     """The figures of copies and of quality, from the audit's tables."""
-    plots.use_style()
-    faces = read_faces(data).faces.set_index("image_id")
+    use_style()
+    source = read_faces(data)
+    faces, attributes = source.faces.set_index("image_id"), source.attributes
     copies = pd.read_csv(found / "duplicates.csv")
     members, group_id = faces.loc[copies["image_id"]].reset_index(), copies["group_id"].to_numpy()
-    conflicts = contradictions.contradictions(members, group_id)
+    conflicts = contradictions.contradictions(members, group_id, attributes)
+    differing = contradictions.disagreements(members, group_id, attributes)
     figures = {
-        "copies_disagree": plots.copies_disagree(conflicts, contradictions.disagreements(members, group_id)),
+        "copies_disagree": plots.copies_disagree(conflicts, differing, Bootstrap()),
         "quality": plots.quality_scores(pd.read_csv(found / "quality.csv")),
     }
     for name, figure in figures.items():
@@ -63,12 +67,12 @@ def main() -> None:
     parser.add_argument("--split")
     parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     options = parser.parse_args()
-    asked = ["--data", options.data, *(["--split", options.split] if options.split else [])]
+    arguments = ["--data", options.data, *(["--split", options.split] if options.split else [])]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        seconds, peak = timed([*asked, "--out", str(folder / "timed"), "--no-faces"], folder / "cache")
+        seconds, peak = timed([*arguments, "--out", str(folder / "timed"), "--no-faces"], folder / "cache")
         print(f"from an empty cache, without label networks and face finding: {seconds:.0f} s, peak {peak:.1f} GB")
-        again, peak = timed([*asked, "--out", str(folder / "found")], folder / "cache")
+        again, peak = timed([*arguments, "--out", str(folder / "found")], folder / "cache")
         print(f"with the cache, face finding included: {again:.0f} s, peak {peak:.1f} GB")
         options.out.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "found" / "audit.csv", options.out / "audit.csv")

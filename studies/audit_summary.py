@@ -4,33 +4,32 @@ import json
 
 import pandas as pd
 
-from benchmarks import AUDIT_RESULTS
 from facelib.audit.quality import NAMES
 from facelib.audit.report import readable
 from facelib.runs import project_root
 from facelib.storage import write_text
-from studies.ablations import MEASURES
+from studies import AUDIT_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / AUDIT_RESULTS
 OPENING = """# How good is the audit?
 
-Measured on UTKFace (23,704 photographs) by the commands named below, each of which writes its results into this folder.
-This page is made from them by `python -m studies.audit_summary`. Intervals are 95 %.
+Measured on UTKFace (23,704 photographs) by the commands below, which write their results into this folder.
+`python -m studies.audit_summary` makes this page from them. Intervals are 95 %.
 """
 COPIES = """
 ## Copies planted among 3,000 photographs
 
 `python -m studies.copies path/to/UTKFace --imagededup PYTHON`. Of 3,000 random photographs, no two byte-identical,
-250 get a copy of each kind. The photographs hold copies of their own, which count against the share of planted pairs:
-it is a lower bound of precision. imagededup is its PHash at the default radius, which knows no mirror images.
+250 get a copy of each kind. Copies among the photographs themselves count against the share of planted pairs, which
+is a lower bound of precision. imagededup is its PHash at the default radius, which finds no mirror images.
 """
 LABELS = """
 ## Planted label errors
 
-`python -m studies.label_errors path/to/UTKFace --set label_epochs=10 augmented_epochs=1 low_px_share=0.5`:
-networks of an earlier recipe than the default. AUROC is the chance that a planted error scores below another label.
-The labels that UTKFace came with hold errors, too, which count as false alarms: precision is a lower bound.
+`python -m studies.label_errors path/to/UTKFace --set label_epochs=10 augmented_epochs=1`, measured with an earlier
+recipe that began with smaller images. AUROC is the chance that a planted error scores below another label. Errors that
+UTKFace came with count as false alarms, so precision is a lower bound.
 
 ![Precision and recall on planted label errors](label_errors.svg)
 """
@@ -38,26 +37,26 @@ ABLATIONS = """
 ## What cleaning is worth, and what a random split hides
 
 `python -m studies.ablations path/to/UTKFace --set label_epochs=10 age_head=linear average_decay=0
-augmented_epochs=1`, at 64 px, one seed, on faces outside the test split: networks of an earlier recipe than the
-default, and an earlier search for copies. *Cleaned* training rows hold one image of each photograph with the labels
+augmented_epochs=1`, at 64 px, one seed, on faces outside the test split, with an earlier recipe and an earlier search
+for copies. *Cleaned* training rows hold one image of each photograph with the labels
 that its copies agree on.
 """
 RANDOM = """
 Held-out faces with a copy in training are other photographs than those without one, and their labels contradict
-themselves more often: the last line is not the gain from having seen a copy alone.
+themselves more often, so the last line is more than the gain from a seen copy.
 """
 QUALITY = """
-## Poor pictures
+## Poor images
 
-`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt. What
-is flagged among untouched photographs may be poor in truth.
+`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt. Some
+untouched photographs that are flagged are truly poor.
 """
 NO_FACE = """
-`python -m studies.face_box path/to/UTKFace`: where the search for a face finds none. Nearly all chips hold a face,
-so the first share bounds the false-flag rate from above.
+`python -m studies.face_box path/to/UTKFace`: images in which no face is found. Nearly all chips show a face, so the
+first share bounds the false-flag rate from above.
 """
 FOUND = """
-## What the audit says of UTKFace
+## The audit of UTKFace
 
 `python -m studies.audit path/to/UTKFace --split path/to/coral_21_60`: all but the label networks. The split is a
 published one for ages 21 to 60.
@@ -90,13 +89,14 @@ def ablations() -> str:
     results = json.loads((FOLDER / "ablations.json").read_text())
     trainings = dict.fromkeys(key.rsplit(".", 2)[0] for key in results)
     rows = []
+    measures = dict.fromkeys(key.removeprefix(f"{next(iter(trainings))}.") for key in list(results)[:3])
     for training in trainings:
-        age, gender, ethnicity = (results[f"{training}.{name}"] for name in MEASURES)
-        row = [interval(age, ".2f"), *(interval(value, ".3f") for value in (gender, ethnicity))]
-        rows.append([training, *row, f"{age['n']:,}"])
+        found = {name: results[f"{training}.{name}"] for name in measures}
+        row = [interval(value, ".2f" if name.endswith("mae") else ".3f") for name, value in found.items()]
+        rows.append([training, *row, f"{next(iter(found.values()))['n']:,}"])
     measured = any("random" in training for training in trainings)
     note = RANDOM if measured else "\nThe random split is not measured yet.\n"
-    return table(["", "age error (years)", "gender accuracy", "ethnicity accuracy", "n"], rows) + note
+    return table(["", *(name.replace("mae", "error (years)").replace(".", " ") for name in measures), "n"], rows) + note
 
 
 def quality() -> str:

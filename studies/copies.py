@@ -24,12 +24,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from benchmarks import AUDIT_RESULTS
-from facelib import statistics
 from facelib.audit import duplicates
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
 from facelib.runs import cache_root, write_json
+from facelib.statistics import rate
+from studies import AUDIT_RESULTS
 
 PHOTOGRAPHS, COPIES = 3000, 250
 KINDS = ("re-encoded", "resized", "brightness", "grey", "mirrored", "cropped")
@@ -66,7 +66,8 @@ def plant(data: str, folder: Path, seed: int = 0) -> pd.DataFrame:
     drawn = single.iloc[rng.choice(len(single), PHOTOGRAPHS, replace=False)]
     planted = []
     for number, row in enumerate(drawn.itertuples()):
-        name = f"{row.age:.0f}_{row.gender}_{row.ethnicity}_{number:08d}"
+        labels = (f"{getattr(row, attribute.name):.0f}" for attribute in source.attributes)
+        name = "_".join([*labels, f"{number:08d}"])
         content = (source.root / row.path).read_bytes()
         (folder / f"{name}.jpg").write_bytes(content)
         if number < COPIES * len(KINDS):
@@ -90,7 +91,7 @@ def search(folder: Path) -> dict:
 
 
 def searched(command: list[str]) -> tuple[float, set[frozenset[str]]]:
-    """What a search in a process of its own says: seconds and pairs."""
+    """Seconds and pairs of a search in a process of its own."""
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
     return answer["seconds"], {frozenset(pair) for pair in answer["pairs"]}
@@ -100,10 +101,10 @@ def score(found: set, planted: pd.DataFrame) -> dict[str, dict]:
     """Recall of each kind, and precision of all pairs."""
     true = [frozenset(pair) for pair in zip(planted["copy"], planted["original"], strict=True)]
     hit = pd.Series([pair in found for pair in true]).groupby(planted["kind"])
-    results = {f"recall.{kind}": statistics.rate(int(part.sum()), len(part)).to_dict() for kind, part in hit}
-    results["recall"] = statistics.rate(sum(pair in found for pair in true), len(true)).to_dict()
-    # A pair with a copy of an original is true, and so are natural copies, which nobody knows: a lower bound.
-    return results | {"planted among all pairs": statistics.rate(len(found & set(true)), len(found)).to_dict()}
+    results = {f"recall.{kind}": rate(int(part.sum()), len(part)).to_dict() for kind, part in hit}
+    results["recall"] = rate(sum(pair in found for pair in true), len(true)).to_dict()
+    # Natural copies are true pairs too, but unknown: a lower bound.
+    return results | {"planted among all pairs": rate(len(found & set(true)), len(found)).to_dict()}
 
 
 def contact_sheet(data: str, path: Path, seed: int = 0) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from benchmarks import AUDIT_RESULTS
 from facelib.data.face_boxes import find_chip_faces
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
 from facelib.runs import cache_root, write_json
 from facelib.statistics import rate
+from studies import AUDIT_RESULTS
 
 CHIPS = 2000
 OTHER_THINGS = ("coffee", "chelsea", "rocket", "brick", "grass", "gravel", "camera", "retina", "immunohistochemistry")

@@ -1,10 +1,10 @@
 """Planted label errors found again: how well the label scores rank them, on any labelled faces.
 
-Genders are flipped (3 % of the labels), ethnicities replaced by another class (5 %) and ages moved by 20 years (3 %)
-before any network is trained. The test split takes no part. Real data hold errors of their own, which count here as
-false alarms: precision is a lower bound. Writes label_errors.json, label_errors.csv (precision and recall at each cut)
-and label_errors.svg. What the networks said of each image is kept in runs/label_errors.parquet, so that the scores can
-be measured again without training.
+Before any network is trained, classes are replaced by others (3 % of the labels of two classes, 5 % of more) and ages
+moved by 20 years (3 %). The test split is left out. Errors that came with the data count as false alarms, so precision
+is a lower bound. Writes label_errors.json, label_errors.csv (precision and recall at each cut) and label_errors.svg.
+Predictions of each image are stored in runs/label_errors.parquet, so that the scores can be measured again without
+training.
 
 usage: python -m studies.label_errors DATA [--profile full] [--out DIR] [--set KEY=VALUE ...]
        python -m studies.label_errors --scored runs/label_errors.parquet [--out DIR]
@@ -17,28 +17,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import AUDIT_RESULTS
 from facelib.audit import decisions, duplicates, label_issues, planting
-from facelib.config import Profile, resolve_profile
+from facelib.config import Settings, resolve
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
 from facelib.models.out_of_fold import score_out_of_fold
-from facelib.plots import all as plots
+from facelib.plots.audit import ranking_curves
+from facelib.plots.style import use_style
 from facelib.runs import cache_root, runs_root, write_json
+from facelib.schema import UTKFACE_ATTRIBUTES, named
+from facelib.statistics import Bootstrap
 from facelib.storage import atomic_path
+from studies import AUDIT_RESULTS
 
 
-def planted_scores(data: str, profile: Profile) -> pd.DataFrame:
-    """Labels with planted errors, which of them were planted, and what networks that never saw a row say of it."""
-    images, faces, _ = cache_faces(read_faces(data).sample(profile.images, profile.seed), 64, cache_root())
+def planted_scores(data: str, settings: Settings) -> pd.DataFrame:
+    """Labels with planted errors, which of them were planted, and predictions of networks that never saw the row."""
+    source, seed = read_faces(data).sample(settings.data.images, settings.seed), settings.seed
+    images, faces, _ = cache_faces(source, 64, cache_root())
+    attributes = source.attributes
     group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
-    split = split_faces(faces, group_id, profile.seed)
+    split = split_faces(faces, group_id, attributes, seed)
     rows = np.flatnonzero(split["split"] != "test")
     faces, split = faces.iloc[rows].reset_index(drop=True), split.iloc[rows].reset_index(drop=True)
-    faces, planted = planting.plant_errors(faces, profile.seed)
-    agreed = faces.assign(**decisions.agreed_labels(faces, split["group_id"].to_numpy()))
-    scores = score_out_of_fold(agreed, images.take(rows), split, profile)
+    faces, planted = planting.plant_errors(faces, attributes, seed)
+    agreed = faces.assign(**decisions.agreed_labels(faces, split["group_id"].to_numpy(), attributes))
+    scores = score_out_of_fold(agreed, images.take(rows), split, attributes, settings)
     given = faces[["image_id", *planted]].assign(group_id=split["group_id"])
     return pd.concat([given, planted.add_prefix("planted_"), scores], axis=1)
 
@@ -47,33 +52,32 @@ def main() -> None:
     """Plant, train, score and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="?")
-    parser.add_argument("--scored", type=Path, help="what the networks of an earlier call said")
+    parser.add_argument("--scored", type=Path, help="predictions of an earlier call")
     parser.add_argument("--profile", default="full")
     parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     if options.scored is None:
-        profile = resolve_profile(options.profile, dict(pair.split("=", 1) for pair in options.set))
+        settings = resolve(options.profile, dict(pair.split("=", 1) for pair in options.set))
         start = time.perf_counter()
-        kept = planted_scores(options.data, profile)
+        scored = planted_scores(options.data, settings)
         minutes = (time.perf_counter() - start) / 60
         with atomic_path(runs_root() / "label_errors.parquet") as partial:
-            kept.to_parquet(partial, index=False)
-        print(f"{profile.label_folds} folds, {profile.label_epochs} epochs, {minutes:.1f} min")
+            scored.to_parquet(partial, index=False)
+        print(f"{settings.audit.label_folds} folds, {settings.audit.label_epochs} epochs, {minutes:.1f} min")
     else:
-        kept = pd.read_parquet(options.scored)
-    planted = kept.filter(like="planted_").rename(columns=lambda name: name.removeprefix("planted_"))
-    issues = label_issues.find_issues(kept, kept)
-    results, curves = planting.measure_ranking(issues, kept, planted, kept["group_id"].to_numpy())
+        scored = pd.read_parquet(options.scored)
+    planted = scored.filter(like="planted_").rename(columns=lambda name: name.removeprefix("planted_"))
+    issues = label_issues.find_issues(scored, scored, named(UTKFACE_ATTRIBUTES, planted))
+    groups = scored["group_id"].to_numpy()
+    results, curves = planting.measure_ranking(issues, scored, planted, groups, Bootstrap(300))
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "label_errors.json", results)
     curves.to_csv(options.out / "label_errors.csv", index=False, float_format="%.4f")
-    plots.use_style()
-    plots.ranking_curves(curves, results).savefig(options.out / "label_errors.svg", metadata={"Date": None})
+    use_style()
+    ranking_curves(curves, results).savefig(options.out / "label_errors.svg", metadata={"Date": None})
     for key, estimate in results.items():
-        print(
-            f"{key:32} {estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f}), n = {estimate['n']:,}"
-        )
+        print(f"{key:32} {estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}), n = {estimate.n:,}")
 
 
 if __name__ == "__main__":

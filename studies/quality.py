@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from benchmarks import AUDIT_RESULTS
 from facelib.audit.quality import score_quality
 from facelib.data.pixels import FaceImages
 from facelib.data.readers import read_faces
 from facelib.metrics import auc
 from facelib.runs import write_json
 from facelib.statistics import rate
+from studies import AUDIT_RESULTS
 
 PHOTOGRAPHS, SPOILT, PX = 1000, 200, 64
 

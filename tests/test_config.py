@@ -97,13 +97,13 @@ def test_text_is_read_as_a_value_of_the_settings_type(name, text, value):
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_by_name(name, value):
-    with pytest.raises(UnknownSetting, match=f"setting .*is .*: ") as error:
+    with pytest.raises(UnknownSetting, match=r"setting .*is .*: ") as error:
         resolve("demo", {name: value})
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_choice_that_does_not_exist_names_those_that_do():
-    with pytest.raises(UnknownSetting, match="setting sampler is 'other': .*'uniform' or 'balanced'"):
+    with pytest.raises(UnknownSetting, match=r"setting sampler is 'other': .*'uniform' or 'balanced'"):
         resolve("demo", {"sampler": "other"})
 
 

@@ -56,7 +56,7 @@ def test_an_attribute_survives_its_stored_form(attribute):
      {"name": "x", "kind": "classes", "classes": ["a", 3]}, {"name": "x", "kind": "classes", "classes": ["a", "A"]}],
 )  # fmt: skip
 def test_what_is_not_an_attribute_is_refused(stored):
-    with pytest.raises(ValueError, match="attribute|classes"):
+    with pytest.raises(ValueError, match=r"attribute|classes"):
         schema.attribute_from_dict(stored)
 
 
@@ -73,7 +73,8 @@ def test_predicted_classes_are_the_likeliest_and_missing_where_nothing_was_predi
 
 @pytest.mark.parametrize(
     ("attribute", "value", "label"),
-    [(AGE, "31", 31.0), (AGE, " 0 ", 0.0), (GENDER, "FEMALE", 1), (GENDER, 0, 0), (GENDER, "1.0", 1), (SHAPE, "heart", 2),
+    [(AGE, "31", 31.0), (AGE, " 0 ", 0.0), (GENDER, "FEMALE", 1), (GENDER, 0, 0), (GENDER, "1.0", 1),
+     (SHAPE, "heart", 2),
      (SHAPE, "", -1), (GENDER, None, -1), (GENDER, float("nan"), -1)],
 )  # fmt: skip
 def test_labels_are_read_from_text(attribute, value, label):

@@ -34,38 +34,25 @@ MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05
 def augmented_features(
     network: nn.Module, images: FaceImages | np.ndarray, rows: np.ndarray, views: int, seed: int
 ) -> np.ndarray:
-    """Features of some images, each changed at random as a long training would change it.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Has `backbone`.
-    images : FaceImages, or uint8 array (n, px, px, 3)
-    rows : int array (m,)
-        Rows of `images`.
-    views : int
-        How often each image is changed anew.
-    seed : int
+    """Features of some rows of images, each augmented `views` times as in a long training.
 
     Returns
     -------
-    float16 array (views, m, width)
+    float16 array (views, rows, width)
     """
     device = pick_device()
     backbone = network.backbone.to(device).eval().to(memory_format=torch.channels_last)
-    found = []
+    features = []
     for view in range(views):
-        parts = []
         for start in range(0, len(rows), PREDICT_BATCH):
             batch = as_tensor(images[rows[start : start + PREDICT_BATCH]]).to(device)
             generator = torch.Generator().manual_seed((seed * 1_009 + view) * 10_000_019 + start)
             augmented = augment(batch, BatchRandom(generator, len(batch)))
-            # Kept in half precision anyway, and almost twice as fast.
+            # The result is in half precision anyway; bfloat16 is almost twice as fast.
             with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16()):
-                parts.append(backbone(augmented).half().cpu().numpy())
-        found.append(np.concatenate(parts))
+                features.append(backbone(augmented).half().cpu().numpy())
     backbone.to("cpu")
-    return np.stack(found)
+    return np.concatenate(features).reshape(views, len(rows), -1)
 
 
 def expected_age(logits: torch.Tensor) -> torch.Tensor:
@@ -89,14 +76,13 @@ def _entropy(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
 
 
 def _soft_labels(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
-    """Soft labels as of the multitask network, without opinions; see `age_losses`."""
-    return age_losses(logits, ages, 20.0)
+    """The multitask network's loss."""
+    return age_losses(logits, ages, AGE_SCALE)
 
 
 def _mean_variance(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
     """Cross entropy, squared error of the mean, and variance of the distribution."""
-    years = torch.arange(logits.shape[1], dtype=logits.dtype)
-    mean = expected_age(logits)
+    years, mean = torch.arange(logits.shape[1], dtype=logits.dtype), expected_age(logits)
     variance = (logits.softmax(dim=1) * (years - mean[:, None]) ** 2).sum(dim=1)
     return _entropy(logits, ages) + MEAN_WEIGHT / 2 * (mean - ages) ** 2 + VARIANCE_WEIGHT * variance
 
@@ -114,9 +100,9 @@ def _coral(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
 def _corn(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
     """Cross entropy of "older than k, given older than k - 1?", over the questions that arise for each age."""
     older = _older_than(ages)
-    asked = torch.cat([torch.ones_like(older[:, :1]), older[:, :-1]], dim=1)
+    arises = torch.cat([torch.ones_like(older[:, :1]), older[:, :-1]], dim=1)
     entropy = F.binary_cross_entropy_with_logits(logits, older, reduction="none")
-    return (entropy * asked).sum(dim=1) / MAX_AGE
+    return (entropy * arises).sum(dim=1) / MAX_AGE
 
 
 def _coral_age(logits: torch.Tensor) -> torch.Tensor:
@@ -125,7 +111,7 @@ def _coral_age(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _corn_age(logits: torch.Tensor) -> torch.Tensor:
-    """The same, the chances being products of the conditional ones."""
+    """The same, from products of the conditional probabilities."""
     return (logits.sigmoid().cumprod(dim=1) > 0.5).sum(dim=1).float()
 
 
@@ -153,8 +139,13 @@ class Coral(nn.Module):
         return (self.score(features) + self.offsets) * CORAL_SLOPE
 
 
+def distribution_layer(width: int) -> nn.Linear:
+    """Logits of the years."""
+    return nn.Linear(width, YEARS)
+
+
 def corn_layer(width: int) -> nn.Linear:
-    """A layer that begins with all but certain answers: from even chances nobody would be above one year."""
+    """A layer that starts with all but certain answers: from even chances no face would be above one year."""
     layer = nn.Linear(width, MAX_AGE)
     nn.init.constant_(layer.bias, CORN_START)
     return layer
@@ -162,23 +153,20 @@ def corn_layer(width: int) -> nn.Linear:
 
 @dataclass(frozen=True)
 class AgeHead:
-    """A layer on features, the loss it learns by, and the ways to read an age from its outputs."""
+    """A layer on features, the loss that trains it, and the ways to read an age from its outputs."""
 
     layer: Callable[[int], nn.Module]
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     decodings: dict[str, Callable[[torch.Tensor], torch.Tensor]]
 
 
+MEAN_MEDIAN = {"mean": expected_age, "median": median_age}
 AGE_HEADS = {
     "absolute error": AgeHead(Years, _absolute, {"": lambda outputs: outputs[:, 0]}),
-    "cross entropy": AgeHead(
-        lambda width: nn.Linear(width, YEARS), _entropy, {"mean": expected_age, "median": median_age}
-    ),
+    "cross entropy": AgeHead(distribution_layer, _entropy, MEAN_MEDIAN),
     # "Age Estimation Using Expectation of Label Distribution Learning" (IJCAI 2018).
-    "soft labels (DLDL-v2)": AgeHead(
-        lambda width: nn.Linear(width, YEARS), _soft_labels, {"mean": expected_age, "median": median_age}
-    ),
-    "mean-variance": AgeHead(lambda width: nn.Linear(width, YEARS), _mean_variance, {"mean": expected_age}),
+    "soft labels (DLDL-v2)": AgeHead(distribution_layer, _soft_labels, MEAN_MEDIAN),
+    "mean-variance": AgeHead(distribution_layer, _mean_variance, {"mean": expected_age}),
     # "Rank consistent ordinal regression for neural networks with application to age estimation" (PRL 2020).
     "ordinal (CORAL)": AgeHead(Coral, _coral, {"": _coral_age}),
     # "Deep neural networks for rank-consistent ordinal regression based on conditional probabilities" (PAA 2023).
@@ -186,18 +174,12 @@ AGE_HEADS = {
 }
 
 
-@dataclass(frozen=True)
 class Standardiser:
-    """Features in units of their spread among the training images."""
+    """Features in units of their spread among training features (views, n, width)."""
 
-    mean: torch.Tensor
-    spread: torch.Tensor
-
-    @classmethod
-    def of(cls, features: torch.Tensor) -> "Standardiser":
-        """Of features (views, n, width)."""
+    def __init__(self, features: torch.Tensor):
         flat = features.flatten(0, 1).float()
-        return cls(flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-3))
+        self.mean, self.spread = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-3)
 
     def __call__(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Features (..., width) as float32, standardised."""
@@ -241,18 +223,9 @@ def fit_age_heads(
     names: tuple[str, ...] = tuple(AGE_HEADS),
     weights: np.ndarray | None = None,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Train heads on features of changed training images.
+    """Train some of `AGE_HEADS` on augmented features (views, n, width) and known ages (n,) in years.
 
-    Parameters
-    ----------
-    features : float array (views, n, width)
-    ages : float array (n,)
-        Years, all known.
-    seed : int
-    names : tuple of str
-        Of `AGE_HEADS`.
-    weights : float array (n,), optional
-        How often each row is drawn, relative to the others; each once a pass without it.
+    With `weights` (n,) rows are drawn in proportion to them; otherwise each is drawn once a pass.
 
     Returns
     -------
@@ -261,19 +234,14 @@ def fit_age_heads(
     """
     trained = {}
     tensor, target = torch.from_numpy(np.asarray(features)), torch.as_tensor(ages, dtype=torch.float32)
-    standardise = Standardiser.of(tensor)
+    standardise = Standardiser(tensor)
     for name in names:
-        head = AGE_HEADS[name]
+
+        def loss(outputs: torch.Tensor, rows: np.ndarray, name=name) -> torch.Tensor:
+            return AGE_HEADS[name].loss(outputs, target[rows]).mean()
+
         torch.manual_seed(seed)
-        layer = head.layer(tensor.shape[2])
-        trained[name] = _fit(
-            layer,
-            lambda outputs, rows, head=head: head.loss(outputs, target[rows]).mean(),
-            tensor,
-            standardise,
-            seed,
-            weights,
-        )
+        trained[name] = _fit(AGE_HEADS[name].layer(tensor.shape[2]), loss, tensor, standardise, seed, weights)
 
     @torch.no_grad()
     def predict(new: np.ndarray) -> dict[str, np.ndarray]:
@@ -290,16 +258,7 @@ def fit_age_heads(
 def fit_stage_heads(
     features: np.ndarray, ages: np.ndarray, edges: np.ndarray, overlap: bool, seed: int
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Train both stages of a two-stage model on features of changed training images.
-
-    Parameters
-    ----------
-    features, ages, seed
-        See `fit_age_heads`.
-    edges : float array
-        Inner edges of the bins, years.
-    overlap : bool
-        See `StageHeads`.
+    """Train both stages of a two-stage model on augmented features; see `fit_age_heads` and `StageHeads`.
 
     Returns
     -------
@@ -311,7 +270,7 @@ def fit_stage_heads(
     heads = StageHeads(tensor.shape[2], edges.tolist(), bin_medians(ages, edges).tolist(), overlap)
     labels = stage_labels(ages, edges)
     targets = {name: torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in labels}
-    standardise = Standardiser.of(tensor)
+    standardise = Standardiser(tensor)
 
     def loss(outputs: dict, rows: np.ndarray) -> torch.Tensor:
         return sum(heads.losses(outputs, {name: value[rows] for name, value in targets.items()}).values())

@@ -1,7 +1,7 @@
 """Two-stage age: a classifier of coarse age bins, then a regressor for each bin.
 
-Heads fitted to saved features of the training images see features that the network has memorised, which makes the
-second stage look better than it is. So both stages are fine-tuned together with the backbone, on augmented images.
+Both stages are fine-tuned together with the backbone, on augmented images: layers fitted to saved features of training
+images would see features that the network has memorised, and would look better than they are.
 """
 
 import math
@@ -33,18 +33,7 @@ def age_bin_edges(ages: np.ndarray, bins: int) -> np.ndarray:
     """Inner edges of equal-count bins; a bin holds ages from its lower edge up to below the next.
 
     Whole-year labels tie, so counts are equal only as far as ties allow: each edge is the age that comes closest to its
-    share, and edges that coincide are merged.
-
-    Parameters
-    ----------
-    ages : float array of shape (n,)
-        Training ages, years.
-    bins : int
-        Number of bins wanted.
-
-    Returns
-    -------
-    float array of shape (at most bins - 1,), years
+    share, and edges that coincide are merged. At most bins - 1 edges, years.
 
     Raises
     ------
@@ -82,19 +71,15 @@ def bin_names(edges: np.ndarray) -> list[str]:
 
 
 class StageHeads(nn.Module):
-    """A classifier of age bins and one age regressor per bin, on features.
+    """A classifier of age bins and one age regressor per bin, on features (n, width).
 
     Parameters
     ----------
-    width : int
-        Of the features.
-    edges : sequence of float
-        Inner bin edges, years.
-    medians : sequence of float
-        Median training age of each bin, years; where its regressor starts.
+    edges, medians : sequences of float
+        Inner bin edges, and each bin's median training age, where its regressor starts; years.
     overlap : bool
-        Each regressor also learns, and may answer, the ages up to its neighbours' medians, so that a face that is sent
-        to the bin next to its own still gets its age.
+        Each regressor also learns and predicts ages up to its neighbours' medians, so that a face sent to a
+        neighbouring bin can still get its age.
     """
 
     def __init__(self, width: int, edges, medians, overlap: bool = False):
@@ -107,7 +92,7 @@ class StageHeads(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Bin logits (n, k), and each bin's estimate (n, k) in years, within the ages that it may answer."""
+        """Logits of the bins (n, k), and each bin's estimate (n, k) in years, limited to the ages of its regressor."""
         offset = torch.cat([regressor(features) for regressor in self.regressors], dim=1)
         age = self.centre + offset * (self.high - self.low) / 4
         # Limited in value and not in gradient: a regressor that overshot would never learn again.
@@ -117,12 +102,7 @@ class StageHeads(nn.Module):
     def losses(self, outputs: dict, batch: dict) -> dict[str, torch.Tensor]:
         """Cross entropy of the bin, and absolute error of the regressors whose ages hold the label, in tens of years.
 
-        Parameters
-        ----------
-        outputs : dict
-            From `forward`.
-        batch : dict
-            age (years, nan where unknown) and bin (-1 where unknown), each (n,).
+        A batch holds age (years, nan where unknown) and bin (-1 where unknown), each (n,).
         """
         known = batch["bin"] >= 0
         age = batch["age"].nan_to_num()[:, None]
@@ -135,15 +115,7 @@ class StageHeads(nn.Module):
 
 
 class AgeStagesNet(nn.Module):
-    """A backbone with a bin classifier and one age regressor per bin.
-
-    Parameters
-    ----------
-    backbone : dict
-        Arguments of `Backbone`.
-    edges, medians : sequences of float
-        See `StageHeads`.
-    """
+    """A backbone, made from its arguments, with `StageHeads`."""
 
     attributes: tuple = ()  # it predicts bins, of one attribute alone
 
@@ -176,26 +148,9 @@ def train_age_stages(
     settings: Settings,
     folder: Path,
 ) -> tuple[AgeStagesNet, pd.DataFrame]:
-    """Fine-tune both stages from the multitask network's backbone.
+    """Fine-tune both stages from a copy of the multitask network's backbone; see `fit_in_folder`.
 
-    Parameters
-    ----------
-    start : FaceNet
-        Its backbone is copied; the network itself stays as it is.
-    images : FaceImages
-    ages : float array of shape (n,)
-        Years by row of `images`, nan where unknown.
-    train_rows, validation_rows : int arrays
-    settings : Settings
-    folder : Path
-        See `fit_in_folder`.
-
-    Returns
-    -------
-    AgeStagesNet
-        With the last (averaged) weights, or those of the epoch with the lowest validation loss; see `fit_in_folder`.
-    DataFrame
-        Losses by epoch.
+    `ages` (n,) are in years by row of `images`, nan where unknown.
     """
     training_ages = ages[train_rows][np.isfinite(ages[train_rows])]
     edges = age_bin_edges(training_ages, settings.stages.age_bins)
@@ -224,17 +179,13 @@ def bin_medians(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def route(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
     """Estimates of a two-stage network from its outputs.
 
-    Returns
-    -------
-    DataFrame
-        p_bin_0 ..., age_bin_0 ... (each bin's regressor), predicted_bin, age_routed (the likeliest bin's regressor),
-        age_soft (all, weighted by the bins' probabilities); ages in years.
+    Columns: p_bin_0 ..., age_bin_0 ... (each bin's regressor), predicted_bin, age_routed (the likeliest bin's
+    regressor), age_soft (all, weighted by the bins' probabilities); ages in years.
     """
     probabilities = softmax(outputs["bin_logits"].astype(float), axis=1)
     predicted = probabilities.argmax(axis=1)
-    table = pd.DataFrame(probabilities, columns=[f"p_bin_{k}" for k in range(probabilities.shape[1])])
-    for k, ages in enumerate(outputs["bin_ages"].T):
-        table[f"age_bin_{k}"] = ages.astype(float)
+    table = pd.DataFrame(probabilities).add_prefix("p_bin_")
+    table = table.join(pd.DataFrame(outputs["bin_ages"].astype(float)).add_prefix("age_bin_"))
     table["predicted_bin"] = predicted
     table["age_routed"] = outputs["bin_ages"][np.arange(len(predicted)), predicted].astype(float)
     table["age_soft"] = (probabilities * outputs["bin_ages"]).sum(axis=1)

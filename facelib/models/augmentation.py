@@ -33,14 +33,8 @@ AUGMENTATIONS = {
 class BatchRandom:
     """Random numbers of a batch; each of several processes takes those of its images.
 
-    Parameters
-    ----------
-    generator : torch.Generator
-        On the CPU, so that one seed means the same changes on every device.
-    n : int
-        Images of this process.
-    rank, world : int
-        Number of this process, and how many there are; image i of process r is image r + i * world of the batch.
+    The generator is on the CPU, so that a seed means the same augmentation on every device. Process `rank` of `world`
+    has `n` images; its image i is image rank + i * world of the batch.
     """
 
     def __init__(self, generator: torch.Generator, n: int, rank: int = 0, world: int = 1):
@@ -86,17 +80,7 @@ def augment(
 ) -> torch.Tensor:
     """Flip, rotate, zoom, shift, re-light, grey and partly blank each image at random.
 
-    Parameters
-    ----------
-    images : float tensor (n, 3, H, W), 0 to 1
-    random : BatchRandom
-    limits : Limits
-    strength : float tensor (n,), optional
-        Factor of rotation, zoom, shift and light of each image; 1 without it.
-
-    Returns
-    -------
-    float tensor (n, 3, H, W), 0 to 1
+    Images are (n, 3, H, W), 0 to 1. `strength` (n,) multiplies each image's rotation, zoom, shift and light.
     """
     device = images.device
     strength = torch.ones(len(images)) if strength is None else strength.cpu()

@@ -40,15 +40,9 @@ def class_weights(labels: pd.DataFrame, attributes: Iterable[Attribute]) -> np.n
 
 
 class Batches(Dataset):
-    """Whole batches by their rows: image, row, and one float column per column of `labels`.
+    """Whole batches by their rows: image, row, and a float column per attribute, in which nan and -1 are unknown.
 
-    Parameters
-    ----------
-    images : FaceImages
-    labels : DataFrame
-        A column per attribute, by row of `images`; nan and -1 are unknown.
-    image_ids : array of str, optional
-        By row of `images`, for messages.
+    Images, labels and `image_ids` (for messages) have the same rows.
     """
 
     def __init__(self, images: FaceImages, labels: pd.DataFrame, image_ids: np.ndarray | None = None):
@@ -72,16 +66,9 @@ class Batches(Dataset):
 class EpochBatches(Sampler):
     """Rows of each training batch, shuffled by seed and epoch, so that a resumed epoch sees the same order.
 
-    Of several processes each takes its share of every batch: together they see the batches that one alone would see.
-
-    Parameters
-    ----------
-    rows : int array
-    batch_size : int
-        Rows of a batch, of all processes together.
-    seed : int
-    weights : float array, optional
-        By row: drawn with replacement, in proportion to the weight. Without it every row comes once an epoch.
+    Each of several processes takes its share of every batch of `batch_size`: together they see the batches of one
+    process. With `weights`, one per entry of `rows`, rows are drawn with replacement in proportion to them; without,
+    every row comes once an epoch.
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int, weights: np.ndarray | None = None):

@@ -53,14 +53,7 @@ class Trained:
 
 
 class TrainingFolder:
-    """One training's files.
-
-    Parameters
-    ----------
-    path : Path
-    key : str
-        A digest of everything that decides on the result; files of another training are not used.
-    """
+    """One training's files; `key` is a digest of everything that decides on the result, and marks them as its own."""
 
     def __init__(self, path: Path, key: str):
         self.path, self.key = path, key

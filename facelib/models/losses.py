@@ -56,15 +56,9 @@ def age_losses(logits: torch.Tensor, ages: torch.Tensor, age_scale: float) -> to
 
 
 def class_losses(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Cross entropy of each row: float (n,); for two classes of the difference of their logits.
+    """Cross entropy of logits (n, k), for two classes of their difference: float (n,), arbitrary for unknown codes.
 
-    Parameters
-    ----------
-    logits : float tensor (n, k)
-    codes : float tensor (n,)
-        Unknown codes give an arbitrary finite loss.
-    label_smoothing : float
-        Share of the label's probability that is spread over all classes.
+    `label_smoothing` is the share of the label's probability that is spread over all classes.
     """
     logits, classes = logits.float(), logits.shape[1]
     codes = codes.nan_to_num().clamp(min=0)

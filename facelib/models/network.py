@@ -127,15 +127,7 @@ class Backbone(nn.Module):
 class FaceNet(nn.Module):
     """One backbone with an output layer for each attribute; see `facelib.models.heads`.
 
-    Parameters
-    ----------
-    attributes : iterable of Attribute
-    architecture, stem, input_px, grey
-        See `Backbone`.
-    age_head, age_mean, age_std
-        See `YearsHead`.
-    dropout : float
-        Share of the features left out in training.
+    See `Backbone` for architecture, stem, input_px and grey, and `YearsHead` for age_head, age_mean and age_std.
     """
 
     def __init__(
@@ -159,11 +151,7 @@ class FaceNet(nn.Module):
         self.heads = nn.ModuleDict({a.name: HEADS[a.kind](a, width, *self.ages.values()) for a in self.attributes})
 
     def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Outputs of features (n, width): ages (n,) in years, logits (n, classes), each by its attribute's name.
-
-        A distribution of ages has also `age_logits` (n, 117), and `age_spread` (n,), half the width of its middle 68 %
-        in years.
-        """
+        """Outputs of features (n, width) by name: years (n,) and logits (n, classes) of each attribute, and more."""
         return {name: value for head in self.heads.values() for name, value in head.outputs(features).items()}
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -220,13 +208,7 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
 def predict_outputs(network: nn.Module, images: FaceImages | np.ndarray, flip: bool = True) -> dict[str, np.ndarray]:
     """Outputs and features of all images, averaged over each image and its mirror image.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Has `backbone`, `outputs` and `attributes`.
-    images : FaceImages, or uint8 array (n, px, px, 3)
-    flip : bool
-        Average over the mirror image.
+    The network has `backbone`, `outputs` and `attributes`; images are uint8 (n, px, px, 3).
 
     Returns
     -------

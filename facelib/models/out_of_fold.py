@@ -17,22 +17,15 @@ from facelib.schema import Attribute, labelled
 def predictions_table(
     outputs: dict[str, np.ndarray], attributes: Iterable[Attribute], temperatures: dict[str, float] | None = None
 ) -> pd.DataFrame:
-    """A network's outputs as the `columns` of its attributes: float64 (n rows).
+    """A network's outputs, of `predict_outputs`, as the `columns` of its attributes: float64.
 
-    Parameters
-    ----------
-    outputs : dict of arrays
-        From `predict_outputs`.
-    attributes : iterable of Attribute
-        Of the network.
-    temperatures : dict of float, optional
-        Divisors of logits by attribute name; 1 where absent.
+    `temperatures` are divisors of logits by attribute name, 1 where absent.
     """
-    columns = {}
+    table = {}
     for attribute in attributes:
-        temperature = (temperatures or {}).get(attribute.name, 1.0)
-        columns |= HEADS[attribute.kind].predictions(attribute, outputs, temperature)
-    return pd.DataFrame(columns).astype("float64")
+        values = HEADS[attribute.kind].columns(attribute, outputs, (temperatures or {}).get(attribute.name, 1.0))
+        table |= dict(zip(attribute.columns, values, strict=True))
+    return pd.DataFrame(table).astype("float64")
 
 
 def score_out_of_fold(
@@ -45,23 +38,13 @@ def score_out_of_fold(
     """Predict every label by networks that were trained without the row and without its copies.
 
     Training rows are predicted by the network of the fold that holds them out. All other rows are predicted by the
-    mean of the fold networks, each trained within the training split.
-
-    Parameters
-    ----------
-    faces : DataFrame
-    images : FaceImages
-        By row of `faces`.
-    splits : DataFrame
-        From `split_faces`, in the order of `faces`.
-    attributes : tuple of Attribute
-    settings : Settings
+    mean of the fold networks, each trained within the training split. Faces, images and splits have the same rows.
 
     Returns
     -------
     DataFrame
-        In the order of `faces`: `columns` of the attributes, nan where no training face has the label; fold, -1
-        outside training.
+        By row of `faces`: `columns` of the attributes, nan where no training face has the label; fold, -1 outside
+        training.
     """
     audit = settings.audit
     small = resize(images, audit.label_px)

@@ -51,17 +51,8 @@ def has_fast_bfloat16() -> bool:
 class FaceModule(lightning.LightningModule):
     """One network in training: augmentation, the sum of its losses, AdamW, warm-up and cosine.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Called with images; has `backbone` and `attributes`.
-    losses : callable
-        Losses by name from outputs and batch; their sum is minimised.
-    training : TrainingSettings
-    seed, epochs, learning_rate
-        Of this training.
-    frozen_epochs : int
-        Epochs in which the backbone stays as it is.
+    The network has `backbone` and `attributes`; `losses` gives losses by name from outputs and batch. The backbone
+    stays as it is for `frozen_epochs`.
     """
 
     def __init__(
@@ -231,7 +222,7 @@ def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None)
 def fit(module: FaceModule, batches: Batches, rows: np.ndarray) -> None:
     """Train a module in place on some rows of `batches` for all its epochs: without validation, log and bar."""
     order = _prepared(module, rows)
-    _trainer(module, _averages(module)).fit(module, _loader(batches, order))
+    _trainer(module, []).fit(module, _loader(batches, order))
     module.network.eval()
 
 
@@ -249,12 +240,8 @@ def fit_in_folder(
 
     Parameters
     ----------
-    module : FaceModule
-    batches : Batches
-    train_rows, validation_rows : int arrays
-        Rows of `batches`.
     path : Path
-        Of a `TrainingFolder`. The losses by epoch are also written to <path>_log.csv.
+        Of a `TrainingFolder`; the losses are also written to <path>_log.csv.
     weights : float array, optional
         By entry of `train_rows`; see `EpochBatches`.
 
@@ -278,7 +265,7 @@ def fit_in_folder(
     # A callback of its own: with `save_last` an epoch that is not the best would leave nothing to resume.
     latest = ModelCheckpoint(path, folder.last.stem, **options)
     early = [Stopping("validation_loss", patience=patience), best] if patience else []
-    trainer = _trainer(module, [*_averages(module), epochs, *early, latest])
+    trainer = _trainer(module, [epochs, *early, latest])
     loaders = _loader(batches, order), _loader(batches, InOrder(validation_rows, module.settings.batch_size))
     trainer.fit(module, *loaders, ckpt_path=resumed, weights_only=True)
     state = load_checkpoint(folder.best if patience else folder.last)["state_dict"]
@@ -300,10 +287,6 @@ def _prepared(module: FaceModule, rows: np.ndarray, weights: np.ndarray | None =
     return EpochBatches(rows, module.settings.batch_size, module.seed, weights)
 
 
-def _averages(module: FaceModule) -> list[lightning.Callback]:
-    return [weight_average(module.settings.average_decay)] if module.settings.average_decay else []
-
-
 def _loader(batches: Batches, sampler: Sampler) -> DataLoader:
     """Batches by a sampler; with a GPU prefetched by workers into pinned memory."""
     on_card = torch.cuda.is_available()
@@ -319,8 +302,8 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     # Known and intended: batches are made whole, and scorers have no validation.
     intended = "num_workers|log_every_n_steps|litmodels|exists and is not empty|defined a `val|treespec"
     warnings.filterwarnings("ignore", message=f".*({intended}).*")
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    local, world = (int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    averages = [weight_average(module.settings.average_decay)] if module.settings.average_decay else []
     if module.settings.batch_size % world:
         raise UnknownSetting(f"batch_size {module.settings.batch_size} cannot be divided among {world} processes")
     return lightning.Trainer(
@@ -331,10 +314,10 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
         devices=local,
         num_nodes=world // local,
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
-        callbacks=callbacks,
+        callbacks=[*averages, *callbacks],
         plugins=[WholeCheckpoints()],
         logger=False,
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_checkpointing=bool(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -353,30 +336,10 @@ def train_multitask(
     folder: Path,
     image_ids: np.ndarray | None = None,
 ) -> tuple[FaceNet, pd.DataFrame]:
-    """Train the multitask network by the training settings.
+    """Train the multitask network on a column of labels per attribute; see `fit_in_folder`.
 
-    With start weights the output layers learn alone for `head_epochs`, then all layers.
-
-    Parameters
-    ----------
-    images : FaceImages
-    labels : DataFrame
-        A column per attribute, by row of `images`.
-    train_rows, validation_rows : int arrays
-    attributes : tuple of Attribute
-        What is learned.
-    settings : Settings
-    folder : Path
-        See `fit_in_folder`.
-    image_ids : array of str, optional
-        By row of `images`, for messages.
-
-    Returns
-    -------
-    FaceNet
-        With the last (averaged) weights, or those of the epoch with the lowest validation loss.
-    DataFrame
-        Losses by epoch, and `<stage>_<attribute>_mae` in years.
+    With start weights the output layers learn alone for `head_epochs`, then all layers. The `image_ids` are for
+    messages. Losses by epoch have also `<stage>_<attribute>_mae` in years.
     """
     training, columns = settings.training, learned_labels(labels, attributes)
     weights = class_weights(labels.iloc[train_rows], attributes)

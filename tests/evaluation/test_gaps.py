@@ -7,6 +7,7 @@ import pytest
 from facelib.evaluation.gaps import gap_finding, gap_table
 from facelib.evaluation.groups import group_metrics
 from facelib.schema import UTKFACE_ATTRIBUTES, age_band, class_attributes
+from facelib.statistics import spread_beyond_chance
 
 
 def simulate(n: int, seed: int = 0) -> pd.DataFrame:
@@ -36,6 +37,18 @@ def test_difference_and_ratio_by_hand():
     assert rates[tuple(row["lowest"].split(", "))] == row["lowest_value"] == rates.min()
     assert rates[tuple(row["highest"].split(", "))] == row["highest_value"] == rates.max()
     assert table.loc[table["metric"] == "age_bias", "ratio"].isna().all()
+
+
+def test_p_values_are_adjusted_for_all_rows():
+    frame = simulate(200)
+    table = gap_table(frame, [["ethnicity_name"]], UTKFACE_ATTRIBUTES, min_group=1, seed=3)
+    error = frame["age_pred"] - frame["age"]
+    right = [(frame[name] == frame[f"{name}_pred"]).astype(float) for name in ("gender", "ethnicity")]
+    plain = [spread_beyond_chance(values, frame["ethnicity_name"], 3).p for values in (error.abs(), error, *right)]
+    ranks = np.argsort(np.argsort(plain)) + 1
+    expected = [min(p * 4 / rank for p, rank in zip(plain, ranks, strict=True) if p >= own) for own in plain]
+    assert table["p_adjusted"].tolist() == pytest.approx(np.minimum(expected, 1))
+    assert (table["p_adjusted"] > plain).any()
 
 
 def test_tiny_groups_are_left_out_and_counted():

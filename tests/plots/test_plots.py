@@ -1,7 +1,5 @@
 """Figures: each drawn from small tables, closed, labelled, and with the numbers it was given."""
 
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -104,32 +102,6 @@ def test_intervals_leave_masked_rows_out_and_show_counts():
     assert [sorted(end[:, 0]) for end in ends] == [[3.0, 5.0], [5.5, 7.0]]
 
 
-def test_recipes_stand_in_one_order_and_only_where_they_were_measured():
-    rows = [("ours", "age.mae", 5.0), ("a", "age.mae", 6.0), ("ours", "ethnicity.accuracy", 0.8)]
-    rows += [("a", "gender.accuracy", 0.9), ("ours", "gender.accuracy", 0.95)]
-    table = pd.DataFrame(rows, columns=["variant", "measure", "value"])
-    figure = plots.recipe_comparison(table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, n=100))
-    drawn = [{tuple(point) for line in axis.lines[:1] for point in line.get_xydata()} for axis in figure.axes]
-    assert drawn == [{(5.0, 0), (6.0, 1)}, {(0.95, 0), (0.9, 1)}, {(0.8, 0)}]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ours", "a"]
-
-
-def test_training_curves_mark_the_epoch_kept():
-    history = pd.DataFrame(
-        {
-            "epoch": [0, 1, 2],
-            "train_loss": [3, 2, 1.0],
-            "validation_loss": [3.0, 1.5, 2.0],
-            "train_age": 1.0,
-            "validation_age": 2.0,
-        }
-    )
-    figure = plots.training_curves(history, {"loss": "Loss", "age": "Age (years)"}, kept=1)
-    kept = [line for line in figure.axes[0].lines if line.get_label() == "kept"]
-    assert list(kept[0].get_xdata()) == [2, 2]  # epochs count from 1 in a figure
-    assert list(figure.axes[0].lines[1].get_ydata()) == [3.0, 1.5, 2.0]
-
-
 def test_flagged_shares_and_counts_are_in_the_titles():
     quality = pd.DataFrame({"dark": [0.1, 0.5, 0.6, 0.7], "is_dark": [True, False, False, False]})
     quality = quality.assign(blur=0.5, is_blur=False)
@@ -185,29 +157,6 @@ def test_faces_are_named_by_their_labels_and_unknown_ones_are_called_so(faces):
 
 
 # --- every other figure is drawn --------------------------------------------------------------------------
-
-
-def points() -> pd.DataFrame:
-    return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: plots.reliability_diagram(
-            {"gender": points(), "ethnicity": points()}, {"gender": 0.05, "ethnicity": 0.1}
-        ),
-    ],
-)
-def test_a_figure_is_drawn_the_same_twice(draw):
-    written = []
-    for _ in range(2):
-        figure = draw()
-        assert isinstance(figure, Figure) and all(axis.get_figure() is figure for axis in figure.axes)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-        written.append(buffer.getvalue())
-    assert written[0] == written[1] and len(written[0]) > 1000
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pytest
 from nbformat import v4
 
 from facelib import runs
+from facelib.finding import Finding
+from facelib.reporting.findings import QUESTIONS
 from facelib.reporting.site import build_report
-from facelib.schema import NOTEBOOKS
+from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate
 
 RUN = os.environ.get("FACELIB_RUN") or "smoke"
@@ -99,7 +101,7 @@ def test_texts_can_be_read_by_day_and_by_night(browser, site, name, scheme):
 def test_the_front_page_answers_within_one_screen(browser, site):
     browser.open((site / "index.html").as_uri(), width=1280, height=800)
     bottoms = "[...document.querySelectorAll('.answers article')].map(box => box.getBoundingClientRect().bottom)"
-    assert len(browser.value(bottoms)) == 6 and max(browser.value(bottoms)) <= 800
+    assert len(browser.value(bottoms)) == len(QUESTIONS) and max(browser.value(bottoms)) <= 800
 
 
 def test_by_night_figures_keep_their_white_paper(browser, site):
@@ -124,7 +126,9 @@ def test_printed_pages_carry_neither_navigation_nor_code(browser, site):
 def wide_site(browser, empty_runs) -> Path:
     """A report with long names, a wide table and long lines of output; skipped like `browser`."""
     run = runs.start_run("w" * 60, "smoke")
-    run.save_metrics("05_evaluate_bias", {"test.age.mae": Estimate(4.0, 3.0, 5.0, 9, "years")}, claims=[], baselines=[])
+    run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
+    long = Finding("groups.worst", f"Worse for {'name' * 40}.", n=9)
+    run.notebook("05_evaluate").save({"test.age.mae": Estimate(4.0, 3.0, 5.0, 9, "years")}, [long])
     run.update_params(device="processor" * 30)
     row = "".join(f"<td>{'name' * 6}</td>" for _ in range(20))
     outputs = [

@@ -1,4 +1,4 @@
-"""Files from strangers: real attacks in checkpoints, arrays, caches, tables, run folders and archives run nothing."""
+"""Untrusted files: real attacks in checkpoints, arrays, caches, tables, run folders and archives run nothing."""
 
 import contextlib
 import csv
@@ -26,7 +26,7 @@ import yaml
 from kagglehub.http_resolver import _extract_archive
 
 from facelib.audit import decisions
-from facelib.config import resolve_profile
+from facelib.config import resolve
 from facelib.data import archives
 from facelib.data.archives import UnsafeArchive, unpack
 from facelib.data.fetch import fetch_dataset
@@ -36,9 +36,10 @@ from facelib.errors import DamagedRun, FacelibError, UnknownSetting
 from facelib.models.batches import Batches
 from facelib.models.losses import known_mean
 from facelib.models.network import Backbone, load_network
-from facelib.models.training import FaceModule, fit
+from facelib.models.training import FaceModule, fit_in_folder
 from facelib.pipeline import split_parameters
 from facelib.runs import RunFolder, project_root, read_csv, start_run, write_csv
+from facelib.schema import UTKFACE_ATTRIBUTES
 
 
 class Attack:
@@ -82,27 +83,27 @@ def test_a_network_file_runs_nothing(trace, tmp_path):
 
 
 def test_a_checkpoint_to_resume_from_runs_nothing(trace, tmp_path, tiny_network):
-    setting = resolve_profile("smoke", {"epochs": 1})
+    settings = resolve("smoke", {"epochs": 1})
     rows = np.arange(8)
     batches = Batches(np.zeros((8, 32, 32, 3), np.uint8), pd.DataFrame({"age": np.full(8, 30.0)}))
 
     def losses(outputs, batch):
         return {"age": known_mean((outputs["age"] - batch["age"]).abs(), batch["age"].isfinite())}
 
-    def train(module):
-        return fit(module, batches, rows, rows, tmp_path / "training")
+    def module():
+        return FaceModule(tiny_network, losses, settings.training, 0, 1, 1e-3)
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    module = FaceModule(tiny_network, losses, setting, 1, 1e-3)
-    module.on_train_start = stop  # leaves the folder, whose key says that it belongs to this training
+    stopped = module()
+    stopped.on_train_start = stop  # leaves the folder, whose key says that it belongs to this training
     with pytest.raises(BaseException):  # noqa: B017 lightning exits
-        train(module)
+        fit_in_folder(stopped, batches, rows, rows, tmp_path / "training")
     assert (tmp_path / "training" / "key").exists()
     torch.save({"state_dict": Attack(trace)}, tmp_path / "training" / "last.ckpt")
     with pytest.raises(DamagedRun, match=r"last\.ckpt cannot be read \(UnpicklingError\): remove .*training"):
-        train(FaceModule(tiny_network, losses, setting, 1, 1e-3))
+        fit_in_folder(module(), batches, rows, rows, tmp_path / "training")
 
 
 # --- run folders ------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def test_tables_of_a_run_run_nothing(trace, empty_runs):
 
 
 PARAMS = {
-    "profile": {"name": "smoke"},
+    "settings": {"profile": "smoke"},
     "data": {"path": "", "images": ""},
     "commit": "c", "created": "2026-01-01", "device": "d", "versions": {"python": "3.11"},
 }  # fmt: skip
@@ -142,16 +143,19 @@ BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{f'*{a}, ' * 9}*{a}]\n" for a, b 
 @pytest.mark.parametrize(
     "text",
     [
-        "profile: !!python/object/apply:os.system ['touch {trace}']\n",
+        "settings: !!python/object/apply:os.system ['touch {trace}']\n",
         "!!python/object/new:os.system ['touch {trace}']\n",
-        "profile: !!python/name:os.system\n",
+        "settings: !!python/name:os.system\n",
         yaml.safe_dump(PARAMS) + BOMB,
         "",
         "just text",
         "[1, 2",
         "\0",
-        yaml.safe_dump(PARAMS | {"profile": {"name": "smoke", "start": "x"}}),
-        yaml.safe_dump(PARAMS | {"profile": ["smoke"]}),
+        yaml.safe_dump(PARAMS | {"settings": {"profile": "smoke", "start": "x"}}),
+        yaml.safe_dump(PARAMS | {"settings": {"profile": "smoke", "training": {"epochs": "x"}}}),
+        yaml.safe_dump(PARAMS | {"settings": ["smoke"]}),
+        yaml.safe_dump(PARAMS | {"attributes": [{"name": "age", "kind": "__class__"}]}),
+        yaml.safe_dump(PARAMS | {"attributes": [{"name": "smile", "kind": "classes", "classes": ["x"]}]}),
         yaml.safe_dump(PARAMS | {"data": {"path": 3}}),
         yaml.safe_dump(PARAMS | {"data": {"path": "", "fingerprint": "../../elsewhere"}}),
         yaml.safe_dump(PARAMS | {"versions": {"python": {"deep": 1}}}),
@@ -166,23 +170,26 @@ def test_parameters_of_a_run_run_nothing_and_lead_nowhere(trace, tmp_path, text)
 
 def test_sound_parameters_are_taken(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    assert RunFolder(tmp_path).profile.name == "smoke"
+    assert RunFolder(tmp_path).settings.profile == "smoke"
 
 
 def test_settings_given_on_the_command_line_run_nothing(trace):
     attack = f"!!python/object/apply:os.system ['touch {trace}']"
     with pytest.raises(UnknownSetting, match="epochs"):
-        resolve_profile("smoke", {"epochs": attack})
-    with pytest.raises(UnknownSetting, match=r"parameter show_faces is .* which is no YAML"):
+        resolve("smoke", {"epochs": attack})
+    with pytest.raises(UnknownSetting, match=r"parameter show_faces is .* which is not YAML"):
         split_parameters({"show_faces": attack})
 
 
 @pytest.mark.parametrize(
-    "name", ["progress.json", "results.json", "metrics/05_evaluate_bias.json", "notebooks/01_explore.ipynb"]
+    "name", ["progress.json", "results.json", "metrics/05_evaluate.json", "notebooks/01_explore.ipynb"]
 )
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"test.age.mae": 3, "01_explore": {}}', b"[" * 100_000])
 def test_any_other_file_of_a_run_is_refused_in_one_sentence(facelib, name, content):
-    path = start_run("r", "smoke").path
+    run = start_run("r", "smoke")
+    run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
+    run.save_table(pd.DataFrame({"image_id": []}), "faces")
+    path = run.path
     (path / "notebooks").mkdir()
     for file in ("notebooks/01_explore.ipynb", name):
         (path / file).parent.mkdir(exist_ok=True)
@@ -197,13 +204,13 @@ def test_any_other_file_of_a_run_is_refused_in_one_sentence(facelib, name, conte
 # --- the cache --------------------------------------------------------------------------------------------
 
 
-def test_a_cache_from_a_stranger_runs_nothing_and_is_made_again(trace, faces_folder, tmp_path):
+def test_an_untrusted_cache_runs_nothing_and_is_made_again(trace, faces_folder, tmp_path):
     root = tmp_path / "cache"
     cache_faces(read_faces(faces_folder), 32, root)
     (folder,) = root.iterdir()
     np.save(folder / "pixels.npy", np.array([Attack(trace)], dtype=object), allow_pickle=True)
     about = json.loads((folder / "about.json").read_text())
-    # A stranger computes checksums, too.
+    # An attacker computes checksums, too.
     about["pixels.npy"] = hashlib.sha256((folder / "pixels.npy").read_bytes()).hexdigest()
     (folder / "about.json").write_text(json.dumps(about))
     assert not is_cached(folder)
@@ -381,6 +388,6 @@ def test_decisions_about_an_image_named_like_a_formula_are_found_again(tmp_path)
     row = {"image_id": "=1+1.jpg", "issue": "label:age", "action": "relabel", "value": "3", "reason": "=x"}
     decisions.write(pd.DataFrame([row]), tmp_path / "d.csv")
     assert "'=1+1.jpg" in (tmp_path / "d.csv").read_text()
-    assert decisions.read(tmp_path / "d.csv", faces).to_dict("records") == [row]
+    assert decisions.read(tmp_path / "d.csv", faces, UTKFACE_ATTRIBUTES).to_dict("records") == [row]
     (tmp_path / "d.csv").write_text("image_id,issue,action\n=1+1.jpg,quality,drop\n")  # as a person might type it
-    assert decisions.read(tmp_path / "d.csv", faces)["image_id"].tolist() == ["=1+1.jpg"]
+    assert decisions.read(tmp_path / "d.csv", faces, UTKFACE_ATTRIBUTES)["image_id"].tolist() == ["=1+1.jpg"]

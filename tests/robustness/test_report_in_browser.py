@@ -1,4 +1,4 @@
-"""A report opened in Chromium: its own style is used, and nothing that data smuggled into it is run."""
+"""A report opened in Chromium: its own style is used, and no script in names or labels runs."""
 
 import shutil
 import subprocess
@@ -8,8 +8,11 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from facelib.finding import Finding
+from facelib.reporting.findings import QUESTIONS
 from facelib.reporting.site import build_report
 from facelib.runs import start_run, write_text
+from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -45,12 +48,15 @@ def test_the_attacks_are_real_ones(tmp_path):
 
 def test_a_report_of_hostile_data_runs_nothing(empty_runs, tmp_path):
     run = start_run("small", "smoke")
+    run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
+    run.notebook("05_evaluate").save({"test.age.mae": Estimate(4, 3, 5, 9, ATTACKS[0])})
     claim = {"claim": " ".join(ATTACKS), "measure": ATTACKS[0], "answer": ATTACKS[1], "n": 3}
     claim |= dict.fromkeys(("value", "low", "high", "smallest_effect"), 0.1)
-    run.save_metrics(
-        "05_evaluate_bias", {"test.age.mae": Estimate(4, 3, 5, 9, ATTACKS[0])}, claims=[claim], baselines=[]
-    )
+    quoted = [Finding(row.lead, " ".join(ATTACKS), n=3) for row in QUESTIONS]
+    run.notebook("06_groups").save({}, quoted, claims=[claim])
     run.update_params(commit=ATTACKS[0], device=ATTACKS[1])
+    hostile = '06_" onerror=alert(1) x="_by_age.svg'
+    write_text(run.path / "figures" / hostile, "<svg/>")
     write_text(
         run.path / "figures" / "04_two_stage_errors.svg", f"<svg xmlns='http://www.w3.org/2000/svg'>{ATTACKS[0]}</svg>"
     )
@@ -63,6 +69,6 @@ def test_a_report_of_hostile_data_runs_nothing(empty_runs, tmp_path):
     front = build_report(run, [run.path / "notebooks" / "01_explore.ipynb"])
     for page in sorted(front.parent.glob("*.html")):
         dom, complaints = dom_of(page, tmp_path / page.stem)
-        assert "Facial demographics" in dom, "the reader was sent elsewhere"
+        assert "Facial demographics" in dom, "the page was left for another"
         assert "pwned=" not in dom.split(">", 2)[1], page.name  # the tag <html>
-        assert "style.css" not in complaints, complaints  # the report's own style is not barred
+        assert "style.css" not in complaints, complaints  # the report's own style is allowed

@@ -1,0 +1,58 @@
+"""Figures of training: the epoch used is marked, points and errors are those given."""
+
+import io
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from facelib.plots.style import use_style
+from facelib.plots.training import reliability_diagram, training_curves
+
+
+@pytest.fixture(autouse=True)
+def style():
+    use_style()
+    yield
+    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
+
+
+@pytest.fixture
+def points() -> pd.DataFrame:
+    return pd.DataFrame({"confidence": [0.6, 0.9], "accuracy": [0.5, 0.9], "low": [0.4, 0.8], "high": [0.6, 0.95]})
+
+
+def test_training_curves_mark_the_epoch_used():
+    history = pd.DataFrame(
+        {
+            "epoch": [0, 1, 2],
+            "train_loss": [3, 2, 1.0],
+            "validation_loss": [3.0, 1.5, 2.0],
+            "train_age_mae": 1.0,
+            "validation_age_mae": 2.0,
+        }
+    )
+    figure = training_curves(history, {"loss": "Loss", "age_mae": "Age (years)"}, kept=1)
+    assert [axis.get_title() or axis.get_title("left") for axis in figure.axes] == ["Loss", "Age (years)"]
+    used = [line for line in figure.axes[0].lines if line.get_label() == "used"]
+    assert list(used[0].get_xdata()) == [2, 2]  # epochs count from 1 in a figure
+    assert list(figure.axes[0].lines[1].get_ydata()) == [3.0, 1.5, 2.0]
+
+
+def test_a_reliability_diagram_has_the_points_intervals_and_errors_given(points):
+    figure = reliability_diagram({"gender": points}, {"gender": 0.05})
+    (axis,) = figure.axes
+    assert axis.lines[1].get_xydata().tolist() == [[0.6, 0.5], [0.9, 0.9]]
+    segments = axis.collections[0].get_segments()
+    assert [sorted(segment[:, 1].round(9)) for segment in segments] == [[0.4, 0.6], [0.8, 0.95]]
+    assert "gender: calibration error 0.050" in {axis.get_title(), axis.get_title("left")}
+
+
+def test_a_figure_is_drawn_the_same_twice(points):
+    written = []
+    for _ in range(2):
+        buffer = io.BytesIO()
+        figure = reliability_diagram({"gender": points, "ethnicity": points}, {"gender": 0.05, "ethnicity": 0.1})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        written.append(buffer.getvalue())
+    assert written[0] == written[1] and len(written[0]) > 1000
