@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from facelib import metrics
-from facelib.evaluation.headline import evaluation_frame
+from facelib.evaluation.headline import run_frame
 from facelib.finding import Finding, listed
 from facelib.models.age_heads import fit_age_heads, fit_stage_heads
 from facelib.models.age_stages import (
@@ -58,13 +58,10 @@ class Comparison:
         for method, age in estimates.items():
             rounded = metrics.whole_years(age)
             mae = self.bootstrap(metrics.mae, self.y_true, rounded, groups=self.groups, unit=YEARS)
-            values = {
-                key: statistic(self.y_true[part], rounded[part]) if part.any() else np.nan
-                for key, (statistic, part) in parts.items()
-            }
-            rows.append(
-                {"method": method, "name": NAMES.get(method, method), **mae.columns("mae"), "n": mae.n} | values
-            )
+            row = {"method": method, "name": NAMES.get(method, method), **mae.columns("mae"), "n": mae.n}
+            for key, (statistic, part) in parts.items():
+                row[key] = statistic(self.y_true[part], rounded[part]) if part.any() else np.nan
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def differences(self, estimates: dict[str, np.ndarray], reference: str) -> pd.DataFrame:
@@ -87,18 +84,9 @@ class Comparison:
 def stage_estimates(
     ways: dict[str, np.ndarray], stages: AgeStagesNet, bin_ages: np.ndarray, ages: np.ndarray, rows: dict
 ) -> dict[str, np.ndarray]:
-    """Ages of the validation faces by each method, by the true bin (with and without the image), and the median.
+    """Ages of the validation rows by each method, by the true bin (with and without the image), and the median.
 
-    Parameters
-    ----------
-    ways : dict of float arrays (n,)
-        From `age_estimates`.
-    stages, bin_ages
-        The two-stage network, and its regressors' ages (n, bins).
-    ages : float array (n,)
-        Labels, known in all rows.
-    rows : dict of int arrays
-        train and validation.
+    Takes the ages (n,) of `age_estimates`, the two-stage network and its regressors' ages (n, bins), and labels (n,).
     """
     valid, edges = rows["validation"], np.array(stages.edges)
     y_true = ages[valid]
@@ -171,7 +159,6 @@ def heads_finding(
     errors: pd.DataFrame, differences: pd.DataFrame, trained: dict[str, np.ndarray], train_ages: np.ndarray
 ) -> Finding:
     """Finding age.heads, from a `Comparison` of heads and their ages of augmented training images."""
-    mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
     mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
     best, answers = mae.idxmin(), differences["answer"].value_counts()
     on_training = metrics.mae(train_ages, metrics.whole_years(trained[best]))
@@ -248,10 +235,7 @@ def shrinkage(frame: pd.DataFrame, by: str, min_rows: int, bootstrap: Bootstrap)
 
 def shrinkage_table(run: RunFolder) -> pd.DataFrame:
     """`shrinkage` of a run's predictor on validation, for all faces and by the groups of each class attribute."""
-    faces, splits, predictions = (run.load_table(name) for name in ("faces", "splits", "predictions"))
-    predictions = predictions[predictions["model"] == "predictor"].drop(columns="split")
-    frame = evaluation_frame(faces, splits, predictions, ("validation",), run.attributes).dropna(subset=[AGE.name])
-    frame = frame.assign(all="all faces")
+    frame = run_frame(run, ("validation",)).dropna(subset=[AGE.name]).assign(all="all faces")
     columns = ["all", *(attribute.group_column for attribute in class_attributes(run.attributes))]
     options = run.settings.evaluation.min_group, run.bootstrap
     return pd.concat([shrinkage(frame, by, *options) for by in columns], ignore_index=True)
