@@ -98,9 +98,9 @@ def restore(
     run: Annotated[str, typer.Option("--run", help="Name of the new run folder; the published folder's.")] = "",
     images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
 ) -> None:
-    """Make a run folder from a published run, on which notebooks 05 to 08 open without any training.
+    """Make a run folder from a published run, on which notebooks 05 to 09 open without any training.
 
-    Without --data only what needs none of its photographs does: 05, and 08 up to its study of margins.
+    Without --data only those parts open that need none of its photographs: 05, 06, and 09 up to its crop-scale study.
     """
     from facelib import runs
     from facelib.publication.restore import restore_run
