@@ -1,4 +1,4 @@
-"""Parts of the pages that sum up what benchmarks have measured."""
+"""Parts of the pages that sum up what studies and benchmarks have measured."""
 
 
 def interval(value: dict, form: str) -> str:

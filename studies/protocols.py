@@ -3,8 +3,8 @@
 usage: python -m studies.protocols --published RUN
        python -m studies.protocols --seeds RUN RUN [RUN ...]
 
-Either call writes what it read into reports/protocols and makes its page anew, and the README's table of the published
-split. The page names the commands that made the runs.
+Either call writes what it read into reports/protocols and makes its page anew, and the table of the published split
+in docs/method.md. The page names the commands that made the runs.
 """
 
 import argparse
@@ -13,11 +13,13 @@ import shlex
 
 import numpy as np
 
-from benchmarks import PROTOCOL_RESULTS
-from facelib.config import PROFILES
+from facelib.config import resolve
 from facelib.publication.publish import update_page
+from facelib.publication.published_numbers import CORAL_21_60, published
 from facelib.runs import RunFolder, open_run, project_root, read_json, write_json
 from facelib.storage import write_text
+from studies import PROTOCOL_RESULTS
+from studies import PROTOCOL_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / PROTOCOL_RESULTS
@@ -31,17 +33,6 @@ MEASURES = {
     "ethnicity.accuracy": ("ethnicity", ".1%"),
     "age_stages.bin_accuracy": ("six age bins", ".1%"),
 }
-# Age error (years) and share within 5 years of others on the same published lists: method, what it learned before.
-CORAL_21_60 = (
-    (
-        "VOLO-D1, faces ([MiVOLO](https://github.com/WildChlamydia/MiVOLO))",
-        "about as many faces as IMDB has",
-        "4.23",
-        "69.8%",
-    ),
-    ("MWR (CVPR 2022)", "IMDB-WIKI", "4.37", ""),
-    ("ResNet-50, squared error ([dold](https://github.com/axeber01/dold))", "ImageNet", "4.60", ""),
-)
 OPENING = """# Numbers that others can compare
 
 Made by `python -m studies.protocols` from the results of finished runs. Intervals are 95 %, by bootstrap over groups
@@ -54,17 +45,17 @@ PUBLISHED_NOTE = """
 `python -m studies.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
 the {n_test:,} have a copy in the training list, and the second row leaves them out. The age error is of ages in whole
-years, as everywhere in this project; within 5 years is counted before ages are rounded, as others mostly do: in whole
+years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in most other work; in whole
 years it is {whole:.1%}. {made}
 """
 SEEDS_NOTE = """
-## The same, begun from other seeds
+## Other seeds
 
 `facelib run --data path/to/UTKFace --run NAME {options}` with `-p seed` {seeds}, then
-`python -m studies.protocols --seeds {runs}`. The seed decides on the split and on everything drawn in training,
-so each run has test faces of its own. *Spread* is the standard deviation between the runs; *by test faces* is the
-standard deviation that chance in the faces of the first run's test split leads to expect (its bootstrap interval's
-width over 2 x 1.96). From {count} runs a spread is known only roughly. {made}
+`python -m studies.protocols --seeds {runs}`. The seed decides the split and everything drawn in training,
+so each run has its own test faces. *Spread* is the standard deviation between the runs; *by test faces* is the
+standard deviation expected from sampling the test faces alone (the width of the first run's bootstrap interval over
+2 x 1.96). {count} runs give a rough estimate of the spread. {made}
 
 """
 
@@ -73,23 +64,27 @@ def facts_of(run: RunFolder) -> dict:
     """Settings, notebook parameters, code and test results of a finished run."""
     notebooks = list(read_json(run.path / "progress.json").values())
     parameters = {key: value for notebook in notebooks for key, value in notebook["parameters"].items()}
-    results = {key: value for key, value in run.results().items() if key.startswith(("test.", "test_unseen."))}
-    asked = {"settings": vars(run.profile), "parameters": parameters}
+    results = {
+        key: value.to_dict() for key, value in run.results().items() if key.startswith(("test.", "test_unseen."))
+    }
+    asked = {"settings": {"profile": run.settings.profile, **run.settings.flat()}, "parameters": parameters}
     about = {"data": run.params["data"]["fingerprint"], "commit": run.params["commit"]}
     about["code"] = sorted({notebook["package"] for notebook in notebooks})
     return {"run": run.name, **asked, **about, "results": results}
 
 
 def options(found: dict, leave: tuple[str, ...] = ()) -> str:
-    """The command line's part that asks for the like of a run: its profile, and what differs from that."""
-    profile = vars(PROFILES[found["settings"]["name"]])
-    changed = {key: value for key, value in found["settings"].items() if key not in leave and value != profile[key]}
-    given = "".join(f" -p {key} {shlex.quote(str(value))}" for key, value in (changed | found["parameters"]).items())
-    return f"--profile {profile['name']}{given}"
+    """The options of `facelib run` that repeat a run: its profile, and the settings that differ from it."""
+    profile = found["settings"]["profile"]
+    usual = resolve(profile).flat() | {"profile": profile}
+    changed = {key: value for key, value in found["settings"].items() if key not in leave and value != usual[key]}
+    texts = {key: " ".join(value) if key == "attributes" else str(value) for key, value in changed.items()}
+    given = "".join(f" -p {key} {shlex.quote(text)}" for key, text in (texts | found["parameters"]).items())
+    return f"--profile {profile}{given}"
 
 
 def made(found: dict) -> str:
-    """By which state of the project a run was made."""
+    """The state of the project that a run was made with."""
     code = f", by the code {' and '.join(found['code'])}" if "code" in found else ""
     return f"Begun at commit {found['commit']}{code}; the `.json` beside this page holds every setting."
 
@@ -105,7 +100,7 @@ def published_rows(found: dict) -> list[list[str]]:
         rows.append(
             [f"{name}, {which}, n = {values[0]['n']:,}", start, interval(values[0], ".2f"), interval(values[1], ".1%")]
         )
-    return rows + [list(other) for other in CORAL_21_60]
+    return rows + published(CORAL_21_60)[["who", "start", "age", "cs5"]].to_numpy().tolist()
 
 
 def published_table(found: dict) -> str:
@@ -160,7 +155,7 @@ def main() -> None:
             raise SystemExit(f"run {run.name} follows no published split")
         found = facts_of(run) | {"protocol": run.protocol["name"]}
         write_json(FOLDER / "published.json", found)
-        update_page(project_root() / "README.md", "published split", published_table(found))
+        update_page(project_root() / "docs" / "method.md", "published split", published_table(found))
     if given.seeds:
         runs = [facts_of(open_run(name)) for name in given.seeds]
         if listed := [name for name in given.seeds if open_run(name).protocol]:

@@ -43,7 +43,7 @@ OF_AGE = "age_stages"  # a table and a network of runs that learn age
 TABLES = ("faces", "splits", "predictions", OF_AGE, "decisions.csv", "label_issues", "quality")
 NETWORKS = ("model", OF_AGE)
 ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
-MOST_ROUNDING = {"years": 0.1, "classes": 0.01}  # on average: years, probability
+MOST_ROUNDING = 0.1  # years or probability, on average
 # The rows of the README's table, by kind of attribute.
 SHORT_METRICS = {
     "years": ("{name}.mae", "{name}.cs5", "{name}.interval_coverage", "{name}_stages.mae_routed"),
@@ -53,9 +53,6 @@ SHORT_METRICS = {
 
 class UnfitToPublish(FacelibError):
     """A run that is unfinished, or that could show a person."""
-
-
-# --- notebooks --------------------------------------------------------------------------------------------
 
 
 def check_notebook(path: Path) -> None:
@@ -123,9 +120,6 @@ def _machine_texts(run: RunFolder) -> dict[str, str]:
     return dict(sorted(texts.items(), key=lambda pair: -len(pair[0])))
 
 
-# --- weights and tables -----------------------------------------------------------------------------------
-
-
 def made_by(run: RunFolder, names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of `TABLES` or `NETWORKS` that a run has: the age stages only where it learns age."""
     return tuple(name for name in names if name != OF_AGE or AGE in run.learned)
@@ -175,27 +169,21 @@ def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str
 
 
 def measure_rounding(run: RunFolder, published: Path) -> dict:
-    """How far half precision moves predictions of validation faces, in years or probability, by attribute.
+    """How far half precision moves predictions of validation faces: their number, and mean and max by column.
 
     Raises
     ------
     UnfitToPublish
-        If the mean is above `MOST_ROUNDING`.
+        If a mean is above `MOST_ROUNDING`.
     """
     rows = np.flatnonzero(run.load_table("splits")["split"] == "validation")[:ROUNDED_FACES]
-    images, rounding = load_images(run, run.load_table("faces"))[rows], {"faces": len(rows)}
+    images = load_images(run, run.load_table("faces"))[rows]
     before, after = (Predictor.load(path)(images) for path in (run.path, published))
-    for attribute in run.learned:
-        columns = list(attribute.columns) if attribute.kind == "classes" else [attribute.prediction]
-        moved = (after[columns] - before[columns]).abs()
-        mean, most = float(moved.mean().max()), float(moved.max().max())
-        rounding[attribute.name] = {"mean": mean, "most": most}
-        if mean > MOST_ROUNDING[attribute.kind]:
-            raise UnfitToPublish(f"half precision moves {attribute.name} by {mean:.3f} on average")
-    return rounding
-
-
-# --- versions ---------------------------------------------------------------------------------------------
+    columns = [column for attribute in run.learned for column in attribute.columns]
+    moved = (after[columns] - before[columns]).abs().agg(["mean", "max"]).dropna(axis=1)
+    if (too_far := moved.loc["mean"] > MOST_ROUNDING).any():
+        raise UnfitToPublish(f"half precision moves {too_far.idxmax()} by {moved.loc['mean'].max():.3f} on average")
+    return {"faces": len(rows), **moved.to_dict()}
 
 
 def versions(target: Path, faces: str = "") -> list[dict]:
@@ -236,16 +224,13 @@ def add_version(run: RunFolder, target: Path) -> None:
             pd.DataFrame([*before, version]).to_csv(partial, index=False)
 
 
-# --- pages ------------------------------------------------------------------------------------------------
-
-
 def data_name(run: RunFolder) -> str:
     """The name of the folder or table of a run's data, such as `UTKFace`; empty for synthetic faces."""
     return Path(run.params["data"]["path"]).name
 
 
 def is_utkface(run: RunFolder) -> bool:
-    """Whether a run's data are, by their name, UTKFace, of which it is known how labels were made."""
+    """Whether a run's data are UTKFace by their name: how its labels were made is known."""
     return "utkface" in data_name(run).lower()
 
 
@@ -283,14 +268,13 @@ def summary(run: RunFolder, scored: int = 1) -> Findings:
 
 def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
     """What publication writes between marks: the page below the project's root, the name of the marks, the text."""
-    found, trust = (
-        finding._repr_markdown_() for finding in summary(run, len(versions(target, digest_of_test_faces(run))))
-    )
+    scored = len(versions(target, digest_of_test_faces(run)))
+    found, trust = (finding._repr_markdown_() for finding in summary(run, scored))
     short = {key.format(name=attribute.name) for attribute in run.learned for key in SHORT_METRICS[attribute.kind]}
-    rows = [row for row in findings.headline_rows(run) if row["key"] in short]
+    rows = [row for row in findings.headline_rows(run) if row["key"] in short][:6]
     return [
         ("README.md", "short", f"**What was found.** {found}\n\n**Can it be trusted?** {trust}\n"),
-        ("README.md", "results", findings.markdown_summary(rows[:6])),
+        ("README.md", "results", findings.markdown_summary(rows)),
         ("docs/method.md", "comparison", comparison_table(run)),
     ]
 
@@ -356,9 +340,6 @@ def course(run: RunFolder) -> dict[str, str]:
     if training > done["03_train_multitask"]["seconds"]:  # by `facelib train`, or in an earlier call
         time += f", and {training / 60:.0f} min for the training before them"
     return {"Time": time, "Code": code}
-
-
-# --- all of it --------------------------------------------------------------------------------------------
 
 
 def publish(run: RunFolder, target: Path) -> Path:

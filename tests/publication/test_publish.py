@@ -297,7 +297,7 @@ def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_pat
     assert "Smile (no, yes)" in data and "figures/05_age_scatter.svg" in readme
     assert not re.search("gender|ethnicity", model + data + readme, re.IGNORECASE)
     rounding = read_json(page.parent / "rounding.json")
-    assert rounding["faces"] == 1 and 0 <= rounding["age"]["mean"] <= rounding["age"]["most"] < 0.1
+    assert rounding["faces"] == 1 and 0 <= rounding["age_pred"]["mean"] <= rounding["age_pred"]["max"] < 0.1
     assert Predictor.load(page.parent).attributes == (AGE, SMILE)
     files = sorted(path.name for path in (page.parent / "checkpoints").iterdir())
     assert files == ["age_stages.safetensors", "model.safetensors", "ood.safetensors", "predictor.json"]
@@ -311,6 +311,6 @@ def test_a_second_publication_replaces_the_first(finished, tmp_path):
 
 
 def test_half_precision_that_moves_predictions_is_refused(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr("facelib.publication.publish.MOST_ROUNDING", {"years": 0.1, "classes": -1.0})
-    with pytest.raises(UnfitToPublish, match="half precision moves smile"):
+    monkeypatch.setattr("facelib.publication.publish.MOST_ROUNDING", -1.0)
+    with pytest.raises(UnfitToPublish, match="half precision moves age_pred by"):
         publish(finished, tmp_path / "out")
