@@ -12,7 +12,7 @@ from facelib.plots.style import BLUE, GREY, ORANGE, PALETTE, PURPLE, RED, SKY, c
 from facelib.prediction.ood import OOD_PERCENTILE
 from facelib.prediction.photos import FaceResult
 from facelib.schema import Attribute, ClassAttribute
-from facelib.statistics import SHARE
+from facelib.statistics import SHARE, YEARS
 
 WIDTH = "Crop width, 1 = as in training"
 
@@ -66,6 +66,7 @@ def crop_scale_curves(study: pd.DataFrame, attributes: Iterable[Attribute], head
         axis.fill_between(study["zoom"], study[f"{name}_low"], study[f"{name}_high"], color=colour, alpha=0.2, lw=0)
         axis.plot(study["zoom"], study[name], "o-", color=colour)
         axis.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        label = f"{label} (years)" if unit == YEARS else label
         axis.set(xlabel=WIDTH, ylabel=label, ylim=(-0.02, 1.02) if unit == SHARE else (0, None))
     title(figure, heading)
     return finish(figure)

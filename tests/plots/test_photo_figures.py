@@ -67,7 +67,7 @@ def test_the_zoom_figure_has_a_panel_for_each_attribute_and_the_percentile():
 
 def test_the_crop_scale_figure_has_a_panel_for_each_measure():
     figure = crop_scale_curves(study((AGE, EXPRESSION)), (AGE, EXPRESSION), "Scale")
-    titles = ["Age error", "Expression accuracy", "Share out of distribution"]
+    titles = ["Age error (years)", "Expression accuracy", "Share out of distribution"]
     assert labels(figure) == titles and all(list(axis.lines[0].get_ydata()) == [0.3, 0.2, 0.4] for axis in figure.axes)
     assert figure.get_suptitle() == "Scale"
 
