@@ -243,7 +243,7 @@ def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
 
 
 def faces_table(faces: Iterable[dict]) -> pd.DataFrame:
-    """Faces of `to_dict` as a table: columns such as `box_left` and `gender_male`, and the warnings as one text."""
+    """Faces of `to_dict` as a table: columns such as `box_left` and `expression_calm`, and the warnings as one text."""
     return pd.json_normalize([face | {"warnings": "; ".join(face["warnings"])} for face in faces], sep="_")
 
 

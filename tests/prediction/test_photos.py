@@ -137,7 +137,7 @@ def test_photographs_of_every_mode_become_rgb(mode, tmp_path):
 
 def test_unreadable_photographs_say_why(tmp_path):
     (tmp_path / "notes.jpg").write_text("no picture")
-    with pytest.raises(UnreadablePhoto, match=r"notes\.jpg is no image: give a photograph"):
+    with pytest.raises(UnreadablePhoto, match=r"notes\.jpg is not an image: give a photograph"):
         read_photo(tmp_path / "notes.jpg")
     with pytest.raises(UnreadablePhoto, match=r"gone\.jpg does not exist"):
         read_photo(tmp_path / "gone.jpg")
@@ -158,7 +158,7 @@ def test_the_photographs_of_a_folder_are_all_below_it_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "deeper")
     files, refused = list_photos([tmp_path / "c.txt", tmp_path, tmp_path / "gone.jpg", tmp_path / "empty"])
-    # A file that is named is tried whatever it is called.
+    # A named file is tried even with another ending.
     assert files == [tmp_path / name for name in ("c.txt", "a.JPG", "b.png", "deeper/still/d.webp", "gone.jpg")]
     assert len(refused) == 2 and "linked is a link to a folder, which is not followed" in refused[0]
     assert "empty holds no photograph: it takes .jpg" in refused[1]
@@ -237,7 +237,7 @@ def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_ph
     assert len(batches) == 7 and sum(batches) == sum(len(photo.faces) for photo in photos)
     assert batches[0] == sum(len(photo.faces) for photo in photos[: external.BATCH_PHOTOS])
     assert [photo.path.name for photo in photos if photo.reason] == ["100.png"]
-    assert photos[100].faces == [] and "100.png is no image" in photos[100].reason
+    assert photos[100].faces == [] and "100.png is not an image" in photos[100].reason
     for k in (0, 31, 32, 101, 199):
         for alone, many in zip(faces_of(small_photos[k], tiny_predictor), photos[k].faces, strict=True):
             many = many.to_dict()
@@ -368,8 +368,8 @@ def test_all_readable_photographs_are_predicted_and_the_others_named(tmp_path, t
     named = f"{tmp_path / 'empty'}:{tmp_path / 'notes.jpg'}:{example_file()}"
     photos, refused = predict_all(tiny_predictor, named, sensitive=True)
     assert len(photos) == 1 and "ethnicity" in photos[0].faces[0].to_dict()
-    assert "empty holds no photograph" in refused[0] and "notes.jpg is no image" in refused[1]
-    with pytest.raises(UnreadablePhoto, match=r"empty holds.*; .*notes\.jpg is no image"):
+    assert "empty holds no photograph" in refused[0] and "notes.jpg is not an image" in refused[1]
+    with pytest.raises(UnreadablePhoto, match=r"empty holds.*; .*notes\.jpg is not an image"):
         predict_all(tiny_predictor, named.rpartition(":")[0])
 
 
