@@ -148,7 +148,7 @@ def test_a_text_file_is_no_photograph(facelib, trained_run, tmp_path):
     (tmp_path / "notes.txt").write_text("not a picture")
     code, out, err = facelib("predict", tmp_path / "notes.txt", "--run", trained_run)
     assert code == 2 and out == ""
-    assert err.splitlines()[-1].startswith(f"facelib: {tmp_path / 'notes.txt'} is no image: give a photograph")
+    assert err.splitlines()[-1].startswith(f"facelib: {tmp_path / 'notes.txt'} is not an image: give a photograph")
 
 
 def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_nothing(facelib, trained_run, blank_photo):
@@ -186,7 +186,7 @@ def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, bl
     code, out, err = facelib(*call, "--json")
     assert code == 0
     assert [line for line in err.splitlines() if line.startswith("facelib: ")] == [
-        f"facelib: {folder / 'broken.jpg'} is no image: give a photograph (JPEG, PNG, WEBP, BMP, GIF, TIFF)"
+        f"facelib: {folder / 'broken.jpg'} is not an image: give a photograph (JPEG, PNG, WEBP, BMP, GIF, TIFF)"
     ]
     assert "3 photographs, 1 unreadable, 1 without a face found; 2 faces" in err
     faces, table = [json.loads(line) for line in out.splitlines()], read_csv(csv)
@@ -230,7 +230,7 @@ def test_where_no_photograph_can_be_read_each_says_why_and_the_code_is_2(facelib
     assert code == 2 and out == "" and not (tmp_path / "faces.csv").exists()
     said = [line for line in err.splitlines() if line.startswith("facelib: ")]
     assert len(said) == 3 and "empty holds no photograph" in said[0]
-    assert "gone.jpg does not exist" in said[1] and "notes.jpg is no image" in said[2]
+    assert "gone.jpg does not exist" in said[1] and "notes.jpg is not an image" in said[2]
     assert facelib("predict", tmp_path / "empty", "--run", trained_run)[0] == 2
 
 
