@@ -1,8 +1,7 @@
-"""Are two pictures one photograph? Compared after alignment: coarsely and in bulk first, then in their fine detail.
+"""Whether two pictures are one photograph: compared coarsely in bulk, then, once aligned, in their fine detail.
 
-Aligned faces of different people agree in their broad light and shade, so an ordinary correlation cannot tell them
-from copies. Fine detail (a lash, a strand of hair, a highlight) agrees only in copies, once they lie exactly upon each
-other.
+Aligned faces of different people agree in their broad light and shade, so an ordinary correlation cannot tell them from
+copies. Fine detail (a lash, a strand of hair, a highlight) agrees only in copies that are exactly superimposed.
 """
 
 import cv2
@@ -53,18 +52,9 @@ def deformation_basis(pictures: np.ndarray) -> np.ndarray:
 
 
 def coarse_correlation(basis: np.ndarray, pictures: np.ndarray) -> np.ndarray:
-    """Highest correlation of each picture with any small shift and stretch of its partner.
+    """Highest correlation of each picture with any small shift and stretch of its partner: float (n,), 0 to 1.
 
-    Parameters
-    ----------
-    basis : float array of shape (n, 5, px * px)
-        From `deformation_basis` of the partners.
-    pictures : float array of shape (n, px, px)
-        Normalised.
-
-    Returns
-    -------
-    float array of shape (n,), 0 to 1
+    `basis` is from `deformation_basis` of the partners; `pictures` (n, px, px) are normalised.
     """
     return np.linalg.norm(np.einsum("nkp,np->nk", basis, pictures.reshape(basis.shape[0], basis.shape[2])), axis=1)
 
@@ -72,8 +62,8 @@ def coarse_correlation(basis: np.ndarray, pictures: np.ndarray) -> np.ndarray:
 def _detail(picture: np.ndarray) -> np.ndarray:
     """The fine detail of a picture's inner part, as a row of zero mean and unit length.
 
-    It is divided by the contrast of its neighbourhood: else the outlines of eyes and hair, which aligned faces share,
-    would outweigh all the rest.
+    Division by the contrast of the neighbourhood keeps the outlines of eyes and hair, which aligned faces share, from
+    outweighing the rest.
     """
     fine = picture - cv2.GaussianBlur(picture, (0, 0), DETAIL_SIGMA)
     fine /= np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), CONTRAST_SIGMA)) + CONTRAST_FLOOR
@@ -87,8 +77,7 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Correlation of the fine detail of two grey pictures, the second one moved onto the first.
 
     The affine map that aligns them maximises the enhanced correlation coefficient (Evangelidis and Psarakis, PAMI
-    2008), which changes of brightness and contrast leave alone. Pictures that have `ALIGNED` in common as they lie are
-    left there.
+    2008), which is invariant to brightness and contrast. Pictures with `ALIGNED` in common are not moved.
 
     Parameters
     ----------
@@ -100,9 +89,9 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
         -1 to 1; near 1 for copies, far below for different faces that look alike.
     """
     detail = _detail(first)
-    as_they_lie = float(detail @ _detail(second))
-    if as_they_lie >= ALIGNED:
-        return as_they_lie
+    unmoved = float(detail @ _detail(second))
+    if unmoved >= ALIGNED:
+        return unmoved
     moved = second
     try:
         _, warp = cv2.findTransformECC(
@@ -111,5 +100,5 @@ def detail_correlation(first: np.ndarray, second: np.ndarray) -> float:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         moved = cv2.warpAffine(second, warp, second.shape, flags=flags, borderMode=cv2.BORDER_REFLECT)
     except cv2.error:
-        pass  # a flat picture, or nothing in common: they are compared as they lie
+        pass  # a flat picture, or nothing in common: compared unmoved
     return float(detail @ _detail(moved))

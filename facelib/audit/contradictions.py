@@ -17,13 +17,10 @@ OTHERS_RIGHT = "all others are right"
 
 
 def contradictions(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
-    """Groups of copies whose labels disagree.
+    """Groups of two copies or more and whether their labels disagree, unknown ones left out.
 
-    Returns
-    -------
-    DataFrame
-        group_id; size; for each attribute with classes <name>_disagrees, else <name>_range (years between the lowest
-        and highest label); contradicts (any of them). One row per group of two and more, unknown labels left out.
+    Columns: group_id; size; for an attribute with classes <name>_disagrees, else <name>_range (years between the lowest
+    and highest label); contradicts (any of them).
     """
     groups = faces.assign(group_id=group_id).groupby("group_id").filter(lambda members: len(members) > 1)
     by_group = groups.groupby("group_id")
@@ -141,13 +138,7 @@ def _counted_wrong(attribute: Attribute, labels: pd.Series, group_id: np.ndarray
 
 
 def labels_findings(conflicts: pd.DataFrame, pairs: pd.DataFrame, attributes: Iterable[Attribute]) -> Findings:
-    """How many groups of copies contradict themselves, and how far their ages lie apart.
-
-    Parameters
-    ----------
-    conflicts, pairs : DataFrame
-        From `contradictions` and `disagreements`.
-    """
+    """How many of `contradictions` contradict themselves, and how far ages lie apart, by `disagreements`."""
     contradicting = int(conflicts["contradicts"].sum())
     text = (
         f"{contradicting:,} of {len(conflicts):,} groups of copies contradict themselves: at least one label differs, "

@@ -107,23 +107,8 @@ def propose(
 ) -> pd.DataFrame:
     """Rows for a person to look at: contradicting copies, then doubted labels, then poor images.
 
-    Parameters
-    ----------
-    faces : DataFrame
-        The faces table.
-    group_id : int array of shape (n,)
-        Copies of one photograph.
-    attributes : tuple of Attribute
-    quality : DataFrame
-        From `quality.score_quality`.
-    issues : DataFrame, optional
-        From `label_issues.find_issues`.
-
-    Returns
-    -------
-    DataFrame
-        image_id, issue, action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row
-        per image and issue.
+    `quality` is from `quality.score_quality`, `issues` from `label_issues.find_issues`. Columns: image_id, issue,
+    action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row per image and issue.
     """
     parts = [_of_copies(faces, group_id, attributes, issues).assign(sort="copies")]
     if issues is not None:
@@ -153,13 +138,7 @@ def by_issue(attributes: Iterable[Attribute]) -> dict[str, Attribute]:
 
 
 def new_label(attribute: Attribute, value: str) -> float:
-    """The label that a relabel sets: years for an age, a class by code or name, `unknown` for none.
-
-    Raises
-    ------
-    ValueError
-        If the label cannot have that value.
-    """
+    """The label that a relabel sets, which may be `unknown`; a ValueError says why a value is impossible."""
     if value.strip().lower() in ("unknown", str(UNKNOWN)):
         return attribute.unknown
     if not value.strip():
@@ -168,27 +147,13 @@ def new_label(attribute: Attribute, value: str) -> float:
 
 
 def read(path: Path, faces: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
-    """The decisions file: proposals and a person's decisions, as text.
-
-    Parameters
-    ----------
-    path : Path
-        Need not exist.
-    faces : DataFrame
-        The faces table, whose image_ids decisions may be about.
-    attributes : iterable of Attribute
-        Whose labels decisions may be about.
-
-    Returns
-    -------
-    DataFrame
-        image_id, issue, action, value, reason.
+    """The decisions file, as text: image_id, issue, action, value, reason; empty where there is no file.
 
     Raises
     ------
     InvalidDecision
-        If the file is no such table, or a line of it has an action, an image, an issue or a value that does not exist
-        or contradicts an earlier line. The message has the line's number.
+        If the file is not such a table, or a line of it has an action, an image, an issue or a value that does not
+        exist, or contradicts an earlier line. The message has the line's number.
     """
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS, dtype=object)
@@ -223,16 +188,9 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 
 def merge(proposed: pd.DataFrame, edited: pd.DataFrame, limit: int = 500) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """New proposals with a person's earlier decisions kept.
+    """A person's decisions, from `read`, with new proposals, from `propose`.
 
-    Parameters
-    ----------
-    proposed : DataFrame
-        From `propose`.
-    edited : DataFrame
-        From `read`.
-    limit : int
-        Undecided proposals of each sort, at most: the next ones come once these are decided.
+    At most `limit` proposals of each sort: the next ones come once these are decided.
 
     Returns
     -------
@@ -261,23 +219,7 @@ def rows_finding(table: pd.DataFrame, stale: pd.DataFrame) -> Finding:
 def apply(
     faces: pd.DataFrame, decisions: pd.DataFrame, attributes: Iterable[Attribute]
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Faces with confirmed relabels, and which of them a person did not drop.
-
-    Parameters
-    ----------
-    faces : DataFrame
-        The faces table.
-    decisions : DataFrame
-        From `read`.
-    attributes : iterable of Attribute
-        As for `read`.
-
-    Returns
-    -------
-    faces : DataFrame
-        A copy with relabelled attributes.
-    used : bool array of shape (n,)
-    """
+    """A copy of the faces with confirmed relabels, and which rows a person did not drop, bool (n,)."""
     faces, issues = faces.copy(), by_issue(attributes)
     row_of = pd.Series(np.arange(len(faces)), index=faces["image_id"])
     used = np.ones(len(faces), bool)
@@ -298,13 +240,7 @@ def training_labels(
 
     A dropped copy has no vote in what its group agrees on, and another one represents the group in its place. The other
     splits keep their labels as given, one row per group, so that what is fitted and chosen on them holds for the test
-    set.
-
-    Returns
-    -------
-    labels : DataFrame
-        A column per attribute.
-    used : bool array of shape (n,)
+    set. Labels have a column per attribute; rows are bool (n,).
     """
     training = (splits["split"] == "train").to_numpy()
     relabelled, undropped = apply(faces, decisions, attributes)
@@ -320,15 +256,7 @@ def training_labels(
 
 
 def load_training(run: RunFolder) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """A run's labels to train on, and the rows to train, choose and calibrate with.
-
-    Returns
-    -------
-    labels : DataFrame
-        From `training_labels`.
-    rows : dict of int arrays
-        train, validation and calibration.
-    """
+    """A run's `training_labels`, and the rows of train, validation and calibration to use."""
     faces, splits, attributes = run.load_table("faces"), run.load_table("splits"), run.attributes
     decisions = read(run.require("tables/decisions.csv"), faces, attributes)
     labels, used = training_labels(faces, splits, decisions, attributes)

@@ -51,13 +51,8 @@ def _hash_chunk(images: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
-    """64-bit pHash of every image and of its mirror image.
-
-    Returns
-    -------
-    uint64 array of shape (n, 2)
-    """
-    # Pillow and scipy let go of the interpreter's lock.
+    """64-bit pHash of every image and of its mirror image: uint64 (n, 2)."""
+    # Pillow and scipy release the interpreter's lock.
     parts = joblib.Parallel(n_jobs=n_jobs, prefer="threads")(
         joblib.delayed(_hash_chunk)(images[rows]) for rows in chunks(len(images), CHUNK)
     )
@@ -67,15 +62,7 @@ def perceptual_hashes(images: FaceImages, n_jobs: int = -1) -> np.ndarray:
 def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> Iterator[pd.DataFrame]:
     """All pairs whose hashes differ in at most `radius` bits, as they are or with the second one mirrored, in parts.
 
-    Parameters
-    ----------
-    hashes : uint64 array of shape (n, 2)
-        From `perceptual_hashes`.
-
-    Yields
-    ------
-    DataFrame
-        first < second (rows), bits (Hamming distance), mirrored.
+    Yields tables of first < second (rows), bits (Hamming distance), mirrored; `hashes` is from `perceptual_hashes`.
     """
     for mirrored, other in ((False, None), (True, hashes[:, 1])):
         for first, second, bits in pairs_within(hashes[:, 0], other, radius):
@@ -85,13 +72,7 @@ def candidate_pairs(hashes: np.ndarray, radius: int = HASH_RADIUS) -> Iterator[p
 
 
 class CoarsePictures:
-    """All images at 16 px, ready to be compared in bulk.
-
-    Parameters
-    ----------
-    grey : float32 array of shape (n, 16, 16)
-        From `alignment.grey_pictures`.
-    """
+    """All images, as `alignment.grey_pictures` (n, 16, 16), ready to be compared in bulk."""
 
     def __init__(self, grey: np.ndarray):
         self.pictures = alignment.normalised(grey)
@@ -104,10 +85,10 @@ class CoarsePictures:
         correlation = np.zeros(len(pairs))
         for rows in chunks(len(pairs), 20_000):  # what is gathered for a pair takes 7 kB
             first, second, mirrored = (column[rows] for column in columns)
-            theirs = self.pictures[second]
-            theirs[mirrored] = theirs[mirrored][:, :, ::-1]
-            alike = np.einsum("nij,nij->n", self.pictures[first], theirs) >= MIN_ALIKE
-            correlation[rows[alike]] = alignment.coarse_correlation(self.basis[first[alike]], theirs[alike])
+            partners = self.pictures[second]
+            partners[mirrored] = partners[mirrored][:, :, ::-1]
+            alike = np.einsum("nij,nij->n", self.pictures[first], partners) >= MIN_ALIKE
+            correlation[rows[alike]] = alignment.coarse_correlation(self.basis[first[alike]], partners[alike])
         return correlation
 
 
@@ -122,28 +103,23 @@ def _detail_chunk(first: np.ndarray, second: np.ndarray, mirrored: np.ndarray) -
 def detail_correlations(images: FaceImages, pairs: pd.DataFrame) -> np.ndarray:
     """Correlation of the fine detail of each pair once it is aligned: float (len(pairs),), -1 to 1."""
     first, second, mirrored = (pairs[column].to_numpy() for column in ("first", "second", "mirrored"))
-    # OpenCV lets go of the interpreter's lock.
-    found = joblib.Parallel(n_jobs=-1, prefer="threads")(
+    # OpenCV releases the interpreter's lock.
+    parts = joblib.Parallel(n_jobs=-1, prefer="threads")(
         joblib.delayed(_detail_chunk)(images[first[part]], images[second[part]], mirrored[part])
         for part in chunks(len(pairs), 250)
     )
-    return np.array([value for chunk in found for value in chunk])
+    return np.array([value for part in parts for value in part])
 
 
 def copy_limit(detail: np.ndarray) -> float:
-    """Least common detail of a pair that counts as a copy.
+    """Least common detail of a pair that counts as a copy, from the common detail (n,) of all compared pairs.
 
-    `MIN_DETAIL` for photographs. Where the people of a data set look more alike, as drawn ones do, so many spreads
-    above what two lookalikes have in common as `MIN_DETAIL` is above that of photographs.
-
-    Parameters
-    ----------
-    detail : float array of shape (n,)
-        Common detail of all compared pairs, most of those below `MIN_DETAIL` being lookalikes.
+    `MIN_DETAIL` for photographs. Where different people look more alike, as drawn ones do, `SPREADS` above the common
+    detail of such lookalikes, as `MIN_DETAIL` is for photographs.
 
     Examples
     --------
-    >>> copy_limit(np.full(10, 0.5)) == MIN_DETAIL  # too few to tell
+    >>> copy_limit(np.full(10, 0.5)) == MIN_DETAIL  # too few pairs
     True
     """
     lookalikes = detail[detail < MIN_DETAIL]
@@ -161,12 +137,12 @@ def _compared(images: FaceImages, pairs: pd.DataFrame) -> pd.DataFrame:
 def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.DataFrame:
     """Confirmed pairs among images of different content: first, second, distance, mirrored.
 
-    Many copies of one photograph would make as many pairs as their number squared. So a copy with the very hash of an
-    earlier one is compared with that one alone, and pairs that others have joined already are not compared.
+    Many copies of one photograph would make as many pairs as their number squared. So a copy with the same hash as an
+    earlier one is compared with that one alone, and pairs that are joined already are not compared.
     """
     n = len(images)
     grey = np.concatenate([alignment.grey_pictures(images[rows], alignment.COARSE_PX) for rows in chunks(n, CHUNK)])
-    # Blank pictures and scans all share a hash, and there is nothing in them to compare.
+    # Blank images and scans all share a hash, and hold nothing to compare.
     searched = np.flatnonzero(grey.std(axis=(1, 2)) >= MIN_CONTRAST)
     _, leader, bucket = np.unique(hashes[searched, 0], return_index=True, return_inverse=True)
     same = pd.DataFrame({"first": searched[leader[bucket]], "second": searched, "mirrored": False})
@@ -175,11 +151,11 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
     searched = np.setdiff1d(searched, stand_ins)
 
     coarse = CoarsePictures(grey[searched])
-    kept = [pd.DataFrame({"first": [], "second": [], "mirrored": [], "alike": []})]
+    parts = [pd.DataFrame({"first": [], "second": [], "mirrored": [], "alike": []})]
     for pairs in candidate_pairs(hashes[searched], radius):
         alike = coarse.correlation(pairs)
-        kept.append(pairs.assign(alike=alike)[alike >= MIN_COARSE])
-    pairs = pd.concat(kept, ignore_index=True).astype({"mirrored": bool})
+        parts.append(pairs.assign(alike=alike)[alike >= MIN_COARSE])
+    pairs = pd.concat(parts, ignore_index=True).astype({"mirrored": bool})
     pairs[["first", "second"]] = searched[pairs[["first", "second"]].to_numpy(int)]
     pairs = pairs.sort_values(["alike", "first", "second", "mirrored"], ascending=False, ignore_index=True)
 
@@ -198,16 +174,15 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
 def find_copies(
     faces: pd.DataFrame, images: FaceImages, hashes: np.ndarray | None = None, radius: int = HASH_RADIUS
 ) -> pd.DataFrame:
-    """Confirmed pairs of copies, enough of them to join every group.
+    """Confirmed pairs of copies, enough of them to join every group, though not all.
 
     Parameters
     ----------
     faces : DataFrame
-        The faces table.
     images : FaceImages
         By row of `faces`.
     hashes : uint64 array of shape (n, 2), optional
-        From `perceptual_hashes`; computed where not given.
+        From `perceptual_hashes`; computed without it.
     radius : int
         Bits in which the hashes of a candidate pair may differ.
 
@@ -215,12 +190,11 @@ def find_copies(
     -------
     DataFrame
         first < second (rows), kind (exact | near), distance (1 - correlation of the fine detail; 0 for exact),
-        mirrored. Groups of many copies are joined without listing all of their pairs.
+        mirrored.
     """
     # One row of each content is enough to search: its exact copies join the group through it.
-    place = faces.groupby("sha256", sort=False).ngroup().to_numpy()
-    first_of_content = np.flatnonzero(~faces["sha256"].duplicated().to_numpy())
-    copies = np.flatnonzero(faces["sha256"].duplicated().to_numpy())
+    place, repeated = faces.groupby("sha256", sort=False).ngroup().to_numpy(), faces["sha256"].duplicated().to_numpy()
+    first_of_content, copies = np.flatnonzero(~repeated), np.flatnonzero(repeated)
     exact = pd.DataFrame({"first": first_of_content[place[copies]], "second": copies})
     exact = exact.assign(kind="exact", distance=0.0, mirrored=False)
 
@@ -228,11 +202,8 @@ def find_copies(
     hashes = perceptual_hashes(unique) if hashes is None else hashes[first_of_content]
     near = _near_copies(unique, hashes, radius).assign(kind="near")
     near[["first", "second"]] = first_of_content[near[["first", "second"]].to_numpy(int)]
-    return (
-        pd.concat([exact, near[exact.columns]], ignore_index=True)
-        .astype({"first": int, "second": int, "mirrored": bool})
-        .sort_values(["first", "second"], ignore_index=True)
-    )
+    pairs = pd.concat([exact, near[exact.columns]]).astype({"first": int, "second": int, "mirrored": bool})
+    return pairs.sort_values(["first", "second"], ignore_index=True)
 
 
 def group_copies(n: int, pairs: pd.DataFrame) -> np.ndarray:
@@ -249,10 +220,8 @@ def group_copies(n: int, pairs: pd.DataFrame) -> np.ndarray:
 
 def both_ways(pairs: pd.DataFrame) -> pd.DataFrame:
     """Each pair from either side, the closest first: row, copy, and the other columns of `find_copies`."""
-    sides = [
-        pairs.rename(columns=names)
-        for names in ({"first": "row", "second": "copy"}, {"second": "row", "first": "copy"})
-    ]
+    ends = ("row", "copy"), ("copy", "row")
+    sides = [pairs.rename(columns={"first": first, "second": second}) for first, second in ends]
     return pd.concat(sides).sort_values(["distance", "kind"], kind="stable")
 
 
@@ -277,22 +246,11 @@ def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarr
 
 
 def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Members of groups of two and more, each with the closest of the copies that it was compared with.
+    """Members of groups of two or more, each with the closest of the copies that it was compared with.
 
-    Returns
-    -------
-    DataFrame
-        image_id, group_id, kind (exact | near), distance, copy (image_id of the closest copy), mirrored.
+    Columns: image_id, group_id, kind (exact | near), distance, copy (image_id of the closest copy), mirrored.
     """
-    closest = both_ways(pairs).drop_duplicates("row").sort_values("row")
-    ids = faces["image_id"].to_numpy()
-    return pd.DataFrame(
-        {
-            "image_id": ids[closest["row"]],
-            "group_id": group_id[closest["row"]],
-            "kind": closest["kind"].to_numpy(),
-            "distance": closest["distance"].to_numpy(),
-            "copy": ids[closest["copy"]],
-            "mirrored": closest["mirrored"].to_numpy(),
-        }
-    )
+    closest, ids = both_ways(pairs).drop_duplicates("row").sort_values("row"), faces["image_id"].to_numpy()
+    own, copy = ids[closest["row"]], ids[closest["copy"]]
+    table = closest.assign(image_id=own, group_id=group_id[closest["row"]], copy=copy)
+    return table[["image_id", "group_id", "kind", "distance", "copy", "mirrored"]].reset_index(drop=True)

@@ -52,10 +52,9 @@ def choose_bands(n: int, radius: int) -> int:
 
 
 def _deal_bits(left: np.ndarray, right: np.ndarray, bands: int) -> tuple[np.ndarray, np.ndarray]:
-    """The hashes with their bits dealt out so that each band gets as many telling ones.
+    """The hashes with their bits reordered so that informative bits are spread evenly over the bands.
 
-    Bits that are nearly always set, or nearly never, tell little; a band full of them would put most hashes in one
-    place.
+    A band of bits that are nearly always or nearly never set would put most hashes in one place.
     """
     bits = [
         np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8).reshape(-1, 8), axis=1) for hashes in (left, right)
@@ -89,16 +88,15 @@ def _expand(rows: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> Iterato
 def pairs_within(
     left: np.ndarray, right: np.ndarray | None = None, radius: int = 4, bands: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """All pairs whose hashes differ in at most `radius` bits, in chunks, each pair once.
+    """All pairs whose hashes differ in at most `radius` bits, 0 to 63, in chunks, each pair once.
 
     Parameters
     ----------
     left, right : uint64 arrays of shape (n,) and (m,)
         Without `right`, pairs within `left`, first < second.
     radius : int
-        Bits, 0 to 63.
     bands : int, optional
-        Bands of the index; the fastest by estimate where not given. The result is the same but for its order.
+        Bands of the index; the fastest by estimate without it. Changes the order of the pairs alone.
 
     Yields
     ------

@@ -24,20 +24,10 @@ SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread
 
 
 def age_spread(age_pred: np.ndarray, residual: np.ndarray, least: float = MIN_SPREAD) -> np.ndarray:
-    """Standard deviation of residuals as it changes with the predicted age, from a running robust estimate.
+    """Standard deviation of residuals as it changes with the predicted age: float (n,), years, at least `least`.
 
-    Parameters
-    ----------
-    age_pred, residual : float arrays of shape (n,)
-        Years.
-    least : float
-        Years; no spread is taken to be smaller.
-
-    Returns
-    -------
-    float array of shape (n,), years
-        1.4826 times the running median absolute deviation over neighbours, a normal-consistent scale that a few wrong
-        labels do not inflate.
+    1.4826 times the running median absolute deviation over neighbours, a normal-consistent scale that a few wrong
+    labels do not inflate.
     """
     order = np.argsort(age_pred, kind="stable")
     window = max(25, int(len(order) * SPREAD_ROWS)) | 1
@@ -84,16 +74,9 @@ SCORING = {YearsAttribute.kind: _years_issues, ClassAttribute.kind: _class_issue
 
 
 def find_issues(faces: pd.DataFrame, predictions: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
-    """Score every known label against predictions of networks that never saw it.
+    """Score every known label against predictions of networks that never saw it, in the order of `faces`.
 
-    Parameters
-    ----------
-    faces : DataFrame
-        The faces table.
-    predictions : DataFrame
-        In the order of `faces`: the `columns` of the attributes; a predicted spread of ages may be missing.
-    attributes : iterable of Attribute
-        Those that nothing was predicted of are left out.
+    Attributes without predictions are left out; a predicted spread of ages may be missing.
 
     Returns
     -------
@@ -124,12 +107,7 @@ def suspicion(issues: pd.DataFrame) -> pd.Series:
 def joint_suspicion(issues: pd.DataFrame) -> pd.DataFrame:
     """Each photograph's doubts over all attributes, photographs doubted in several attributes first.
 
-    A photograph doubted twice may be a wrong row (a failed crop, another person's labels) rather than two slips.
-
-    Returns
-    -------
-    DataFrame
-        image_id, doubted (number of flagged labels), attributes (their names), rank (the lowest of their `suspicion`).
+    Columns: image_id, doubted (number of flagged labels), attributes (their names), rank (the lowest `suspicion`).
     """
     flagged = issues.assign(rank=suspicion(issues))[issues["is_issue"]].sort_values(["image_id", "attribute"])
     by_image = flagged.groupby("image_id")

@@ -7,16 +7,7 @@ from facelib.audit.duplicates import both_ways
 
 
 def leaks_table(faces: pd.DataFrame, part: pd.Series, group_id, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Test images with a copy in training.
-
-    Parameters
-    ----------
-    faces : DataFrame
-    part : Series of str
-        `train`, `test`, `both` or empty, by row; see `facelib.data.protocols.read_protocol`.
-    group_id : int array of shape (n,)
-    pairs : DataFrame
-        From `duplicates.find_copies`.
+    """Test images with a copy in training, by `protocols.read_protocol`'s part and `duplicates.find_copies`'s pairs.
 
     Returns
     -------
@@ -33,20 +24,14 @@ def leaks_table(faces: pd.DataFrame, part: pd.Series, group_id, pairs: pd.DataFr
         return pd.DataFrame({"row": tested, "copy": first[~first.index.duplicated()].reindex(key[tested]).to_numpy()})
 
     direct = both_ways(pairs)
-    found = pd.concat(
+    candidates = pd.concat(
         [
             trained_with_same(content).assign(kind="exact", distance=0.0),
             direct[direct["row"].isin(tested) & direct["copy"].isin(trained)],
             trained_with_same(np.asarray(group_id)).assign(kind="near by way of another copy", distance=np.nan),
         ]
     ).dropna(subset="copy")
-    closest = found.drop_duplicates("row").sort_values("row").astype({"copy": int})
+    closest = candidates.drop_duplicates("row").sort_values("row").astype({"copy": int})
     ids = faces["image_id"].to_numpy()
-    return pd.DataFrame(
-        {
-            "test_image": ids[closest["row"]],
-            "train_image": ids[closest["copy"]],
-            "kind": closest["kind"].to_numpy(),
-            "distance": closest["distance"].to_numpy(),
-        }
-    )
+    named = {"test_image": ids[closest["row"]], "train_image": ids[closest["copy"]]}
+    return closest.assign(**named)[[*named, "kind", "distance"]].reset_index(drop=True)

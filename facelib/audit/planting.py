@@ -16,32 +16,16 @@ from facelib.schema import Attribute
 from facelib.statistics import Bootstrap, Estimate, rate
 
 
-def plant_errors(
-    faces: pd.DataFrame, attributes: Iterable[Attribute], seed: int, shares: dict[str, float] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Replace a share of the known labels of each attribute by wrong ones, each attribute on its own.
+def plant_errors(faces: pd.DataFrame, attributes: Iterable[Attribute], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A copy of the faces with wrong labels (`Attribute.wrong`) in place of a share of the known ones.
 
-    Parameters
-    ----------
-    faces : DataFrame
-        With a column of labels per attribute.
-    attributes : iterable of Attribute
-    seed : int
-    shares : dict of float, optional
-        Share of wrong labels by attribute; `Attribute.planted_share` without it.
-
-    Returns
-    -------
-    faces : DataFrame
-        A copy with wrong labels; see `Attribute.wrong`.
-    planted : DataFrame of bool
-        Which labels were replaced, a column per attribute.
+    Each attribute on its own, `Attribute.planted_share` of it. Also returns which labels were replaced: bool, a column
+    per attribute.
     """
     rng, faces, planted = np.random.default_rng(seed), faces.copy(), {}
     for attribute in attributes:
-        share = attribute.planted_share if shares is None else shares[attribute.name]
         known = np.flatnonzero(attribute.is_known(faces[attribute.name]))
-        rows = rng.choice(known, round(share * len(known)), replace=False)
+        rows = rng.choice(known, round(attribute.planted_share * len(known)), replace=False)
         labels = faces[attribute.name].to_numpy().copy()
         labels[rows] = attribute.wrong(labels[rows], rng)
         faces[attribute.name] = labels
@@ -57,16 +41,7 @@ def average_precision(wrong: np.ndarray, score: np.ndarray) -> float:
 def score_ranking(
     score: np.ndarray, wrong: np.ndarray, bootstrap: Bootstrap, groups: np.ndarray | None = None
 ) -> dict[str, Estimate]:
-    """How well low scores point at wrong labels.
-
-    Parameters
-    ----------
-    score : float array of shape (n,)
-        0 worst to 1 best.
-    wrong : bool array of shape (n,)
-    bootstrap : Bootstrap
-    groups : array of shape (n,), optional
-        Copies, which intervals resample together.
+    """How well low scores (n,), 0 worst to 1 best, point at wrong labels (n,); `groups` are resampled together.
 
     Returns
     -------
@@ -95,15 +70,7 @@ def measure_ranking(
 ) -> tuple[dict[str, Estimate], pd.DataFrame]:
     """`score_ranking` and `ranking_curve` of each attribute.
 
-    Parameters
-    ----------
-    issues : DataFrame
-        From `label_issues.find_issues` on faces with planted errors.
-    faces, planted : DataFrame
-        From `plant_errors`.
-    group_id : int array of shape (n,)
-        Copies of one photograph, by row of `faces`.
-    bootstrap : Bootstrap
+    `issues` is from `label_issues.find_issues` on `faces` with planted errors; `group_id` is by row of `faces`.
 
     Returns
     -------

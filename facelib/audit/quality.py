@@ -14,25 +14,14 @@ from facelib.statistics import Estimate
 # A score below its threshold raises the flag, which asks for a look. Set by hand; studies/quality.py measures what
 # share of photographs is flagged as they are, and spoilt.
 THRESHOLDS = {
-    "dark": 0.35,
-    "bright": 0.45,
-    "contrast": 0.35,
-    "blur": 0.16,
-    "tiny": 0.25,
-    "grey": 0.05,
-    "border": 0.80,
-    "face": 0.50,
-    "framing": 0.62,
-}
-# What a flag says of a picture, where the score's name does not.
+    "dark": 0.35, "bright": 0.45, "contrast": 0.35, "blur": 0.16, "tiny": 0.25, "grey": 0.05, "border": 0.80,
+    "face": 0.50, "framing": 0.62,
+}  # fmt: skip
+# What a flag says of an image, where the score's name does not.
 NAMES = {
-    "contrast": "low contrast",
-    "blur": "blurred",
-    "border": "black border",
-    "tiny": "tiny original",
-    "face": "no face found",
-    "framing": "oddly framed",
-}
+    "contrast": "low contrast", "blur": "blurred", "border": "black border", "tiny": "tiny original",
+    "face": "no face found", "framing": "oddly framed",
+}  # fmt: skip
 SCORED_PX = 64  # edge of the images that are scored, so that a score means the same whatever the cache holds
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
 BLACK = 12  # of 255: a border pixel is no brighter
@@ -41,7 +30,7 @@ MEASURED = ("chips, 64 px", "other things, 64 px")  # of studies/face_box.py
 
 
 def flag_names(scored: pd.DataFrame) -> dict[str, str]:
-    """What each is_<name> flag of a quality table says of a picture, by flag."""
+    """What each is_<name> flag of a quality table says of an image, by flag."""
     flags = [column for column in scored if column.startswith("is_")]
     return {flag: NAMES.get(flag.removeprefix("is_"), flag.removeprefix("is_")) for flag in flags}
 
@@ -77,25 +66,16 @@ def _overlap(boxes: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 def _face_scores(boxes: np.ndarray) -> dict[str, np.ndarray]:
     """`face`: whether one was found; `framing`: how well its box covers the usual one, nan without a face."""
-    found = np.isfinite(boxes[:, 0])
-    usual = np.median(boxes[found], axis=0) if found.any() else np.zeros(3)
-    return {"face": found.astype(float), "framing": _overlap(boxes, usual)}
+    has_face = np.isfinite(boxes[:, 0])
+    usual = np.median(boxes[has_face], axis=0) if has_face.any() else np.zeros(3)
+    return {"face": has_face.astype(float), "framing": _overlap(boxes, usual)}
 
 
 def score_quality(faces: pd.DataFrame, images: FaceImages, find_faces: bool = True, n_jobs: int = -1) -> pd.DataFrame:
     """Quality scores and flags of every image.
 
-    Scores of brightness, blur and colour are read off the cached pixels; `tiny` off the original's size; `face` and
-    `framing` off a search for a frontal face, which takes most of the time.
-
-    Parameters
-    ----------
-    faces : DataFrame
-        The faces table.
-    images : FaceImages
-        By row of `faces`.
-    find_faces : bool
-        Search for faces; without it `face` and `framing` are left out.
+    Brightness, blur and colour come from the cached pixels, `tiny` from the original's size, `face` and `framing` from
+    a search for a frontal face, which takes most of the time and may be left out.
 
     Returns
     -------
@@ -111,8 +91,8 @@ def score_quality(faces: pd.DataFrame, images: FaceImages, find_faces: bool = Tr
     scores = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
     scores["tiny"] = np.minimum(faces[["width", "height"]].min(axis=1).to_numpy() / TINY_PX, 1)
     if find_faces:
-        found = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(find_chip_faces)(small[rows]) for rows in tasks)
-        scores = scores.assign(**_face_scores(np.concatenate(found)))
+        boxes = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(find_chip_faces)(small[rows]) for rows in tasks)
+        scores = scores.assign(**_face_scores(np.concatenate(boxes)))
     flags = pd.DataFrame({f"is_{name}": scores[name] < THRESHOLDS[name] for name in scores})
     return pd.concat([faces[["image_id"]].reset_index(drop=True), scores, flags], axis=1)
 

@@ -35,26 +35,10 @@ def summarise(
     issues: pd.DataFrame | None = None,
     leaks: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
-    """The whole audit as one table, which a data card could take over.
+    """The whole audit as one table for a data card: topic, measure, value, low, high (95 %), n, unit.
 
-    Parameters
-    ----------
-    faces, rejected : DataFrame
-        From `pixels.cache_faces`.
-    group_id : int array of shape (n,)
-    conflicts, noise : DataFrame
-        From `contradictions.contradictions` and `contradictions.label_noise`.
-    scored : DataFrame
-        From `quality.score_quality`.
-    issues : DataFrame, optional
-        From `label_issues.find_issues`.
-    leaks : tuple of int, optional
-        Test images with a copy in training, and test images.
-
-    Returns
-    -------
-    DataFrame
-        topic, measure, value, low, high (95 %), n, unit.
+    `conflicts` and `noise` are from `contradictions`, `scored` from `quality.score_quality`, `issues` from
+    `label_issues.find_issues`; `leaks` are the numbers of test images with a copy in training and of test images.
     """
     rows, n = [], len(faces)
 
@@ -217,12 +201,10 @@ def audit_data(
         A folder with train.csv and test.csv.
     profile : str
         Whose settings the label-scoring networks take.
-    labels : bool
-        Score labels, which trains networks.
-    find_faces : bool
-        Search every image for a frontal face.
+    labels, find_faces : bool
+        Score labels, which trains networks; search every image for a frontal face.
     cluster : str
-        Address of a dask scheduler for the work on single images; empty for this machine.
+        See `cluster.on_cluster`.
 
     Raises
     ------

@@ -22,21 +22,9 @@ def wrong_labels(run: RunFolder, image_ids: pd.Series) -> pd.DataFrame | None:
 
 
 def score_audit(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, issues: pd.DataFrame) -> pd.DataFrame:
-    """How much of what was planted the audit found, and how much of what it found was planted.
+    """How much of what was planted the audit found (`group_id`, `issues`), and how much of what it found was planted.
 
-    Parameters
-    ----------
-    run : RunFolder
-    faces : DataFrame
-    group_id : int array of shape (n,)
-        Groups of copies found by the audit.
-    issues : DataFrame
-        From `label_issues.find_issues`.
-
-    Returns
-    -------
-    DataFrame
-        measure, value, low, high, n; empty for real photographs, whose truth is unknown.
+    Columns: measure, value, low, high, n. Empty for real photographs, whose truth is unknown.
     """
     columns = ["measure", "value", "low", "high", "n"]
     if not run.is_synthetic:

@@ -18,8 +18,8 @@ class ClusterUnreachable(FacelibError):
 def on_cluster(address: str) -> Iterator[None]:
     """Within the block, reading, decoding, hashing and scoring of images run on a dask cluster.
 
-    Every worker needs this package, and sees the photographs under the same path. The results are the same. With a
-    single worker joblib stays on this machine.
+    Every worker needs this package and the photographs under the same path. Results do not change. With a single worker
+    joblib stays on this machine.
 
     Parameters
     ----------

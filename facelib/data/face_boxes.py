@@ -7,9 +7,7 @@ from skimage.feature import Cascade
 
 DETECT_PX = 640  # longest edge of the searched photograph
 SMALLEST_PX = 40  # smallest face looked for in it
-CLOSE_FACE = (
-    0.25  # smallest face looked for beside the border, of the photograph's shorter edge: smaller ones have room
-)
+CLOSE_FACE = 0.25  # smallest face looked for with a border, of the shorter edge: smaller ones have room
 MIN_NEIGHBOURS = 12  # overlapping detections behind a find; with fewer, patterns are taken for faces
 CHIP_PAD = 0.25  # of a chip's edge: the detector needs room around a face
 CHIP_FACE = 0.6  # smallest face looked for in a chip, of its edge
@@ -19,7 +17,7 @@ def find_faces(photo: np.ndarray) -> list[tuple[float, float, float]]:
     """Boxes (left, top, edge) of frontal faces in pixels of the photograph, largest first.
 
     A tight crop leaves the detector no room, so a photograph without a find is searched again with a border around it,
-    for faces that fill much of it. Without need the border is left out: it invites finds that are no faces.
+    for faces that fill much of it. Otherwise the border is left out, since it invites false finds.
 
     Parameters
     ----------
@@ -53,9 +51,9 @@ def find_chip_faces(chips: np.ndarray) -> np.ndarray:
     cascade, px = _cascade(), chips.shape[1]
     boxes = np.full((len(chips), 3), np.nan)
     for row, chip in enumerate(chips):
-        found = _detect(chip, round(CHIP_PAD * px), round(CHIP_FACE * px), 1, cascade)
-        if found:
-            boxes[row] = np.array(found[0]) / px
+        detected = _detect(chip, round(CHIP_PAD * px), round(CHIP_FACE * px), 1, cascade)
+        if detected:
+            boxes[row] = np.array(detected[0]) / px
     return boxes
 
 
@@ -66,12 +64,8 @@ def _cascade() -> Cascade:
 def _detect(image: np.ndarray, pad: int, smallest: int, neighbours: int, cascade: Cascade) -> list[tuple]:
     """Boxes (left, top, edge) in an image that is searched with a border, largest first."""
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="edge")
-    found = cascade.detect_multi_scale(
-        padded,
-        scale_factor=1.1,
-        step_ratio=1,
-        min_size=(smallest, smallest),
-        max_size=padded.shape[:2],
+    detected = cascade.detect_multi_scale(
+        padded, scale_factor=1.1, step_ratio=1, min_size=(smallest, smallest), max_size=padded.shape[:2],
         min_neighbor_number=neighbours,
-    )
-    return sorted(((box["c"] - pad, box["r"] - pad, box["width"]) for box in found), key=lambda box: -box[2])
+    )  # fmt: skip
+    return sorted(((box["c"] - pad, box["r"] - pad, box["width"]) for box in detected), key=lambda box: -box[2])

@@ -9,7 +9,7 @@ from facelib.data.archives import unpack
 from facelib.errors import FacelibError
 from facelib.storage import PARTIAL, writing
 
-# The Kaggle data set of each name, and the part of it that is wanted: the first one holds the same faces several times.
+# The Kaggle data set of each name, and the part to take: the first one holds the same faces several times.
 DATASETS = {
     "utkface": ("jangedoo/utkface-new", "UTKFace"),
     "utkface-csv": ("nipunarora8/age-gender-and-ethnicity-face-data-csv", "age_gender.csv"),
@@ -21,22 +21,16 @@ class FetchFailed(FacelibError):
 
 
 def fetch_dataset(name: str, to: Path, archive: Path | None = None) -> Path:
-    """Download a data set into a folder of its name, or unpack one that was downloaded, and return what `--data` takes.
+    """Download one of `DATASETS` into a folder of its name, or unpack an archive of it; returns what `--data` takes.
 
-    Parameters
-    ----------
-    name : str
-        One of `DATASETS`.
-    to : Path
-        The folder to put it in; an existing copy is kept.
-    archive : Path, optional
-        A .zip or .tar file to unpack instead of downloading.
+    An existing copy is kept.
 
     Raises
     ------
     FetchFailed
-        If the name is unknown, the download fails or the archive cannot be unpacked; the message says how to go on by
-        hand.
+        If the name is unknown or the download fails; the message says how to continue by hand.
+    UnsafeArchive
+        See `archives.unpack`.
     """
     if name not in DATASETS:
         raise FetchFailed(f"there is no data set {name!r}: choose {' or '.join(DATASETS)}")
@@ -65,7 +59,7 @@ def _download(handle: str, part: str, target: Path) -> Path:
 
     try:
         downloaded = Path(kagglehub.dataset_download(handle)) / part
-    except Exception as error:  # kagglehub passes on whatever its transport raises
+    except Exception as error:  # kagglehub raises anything that its transport does
         raise FetchFailed(
             f"{handle} could not be downloaded from Kaggle ({type(error).__name__}): download it in a browser from "
             f"www.kaggle.com/datasets/{handle}, and pass the file as --archive, or unpack {part} to {target}"

@@ -1,4 +1,4 @@
-"""Files of a data folder, opened as if a stranger had put them there.
+"""Safe reading of untrusted data folders.
 
 Nothing outside the folder is opened, no link to a folder is followed, and nothing that could block or fill the memory
 is read.
@@ -18,26 +18,25 @@ def regular_files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
 
     Links to folders are not followed, so that none leads out or in circles.
     """
-    found, refused = [], []
+    files, refused = [], []
 
-    def below(path: str) -> str:
-        return os.path.relpath(path, root)
+    def refuse(path: str, reason: str) -> None:
+        refused.append((os.path.relpath(path, root), f"is a {reason}"))
 
-    def refuse(error: OSError) -> None:
-        refused.append((below(error.filename), f"is a folder that cannot be read: {error.strerror}"))
+    def unreadable(error: OSError) -> None:
+        refuse(error.filename, f"folder that cannot be read: {error.strerror}")
 
-    for folder, subfolders, names in os.walk(root, onerror=refuse):
+    for folder, subfolders, names in os.walk(root, onerror=unreadable):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        linked = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
-        refused += [
-            (below(os.path.join(folder, name)), "is a link to a folder, which is not followed") for name in linked
-        ]
-        found += [below(os.path.join(folder, name)) for name in names if not name.startswith(".")]
-    return sorted(found), sorted(refused)
+        for path in (os.path.join(folder, name) for name in subfolders):
+            if os.path.islink(path):
+                refuse(path, "link to a folder, which is not followed")
+        files += [os.path.relpath(os.path.join(folder, name), root) for name in names if not name.startswith(".")]
+    return sorted(files), sorted(refused)
 
 
 def printable(path: str) -> str:
-    r"""A path as text that every table can hold: null characters, and bytes that are no UTF-8, as escapes.
+    r"""A path as text that every table can hold: null characters, and bytes that are not UTF-8, as escapes.
 
     Examples
     --------
@@ -73,13 +72,14 @@ def read_file(path: Path) -> bytes:
     Raises
     ------
     ValueError
-        If it does not exist, is no regular file, is empty or too large, or cannot be read; the message is the reason.
+        If it does not exist, is not a regular file, is empty or too large, or cannot be read; with the reason.
     """
     with _reasons():
-        # A pipe or a device is not even opened, which might block or act; looked at again once open, lest it changed.
+        # A pipe or a device is not even opened, which might block or act; checked again once open, as it may change.
         if not path.is_file():
             raise ValueError("is not a regular file" if path.exists() else "does not exist")
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))  # where the system has them
+        handle = os.open(path, sum(flags, os.O_RDONLY))
         with open(handle, "rb") as opened:
             facts = os.fstat(handle)
             if not stat.S_ISREG(facts.st_mode):

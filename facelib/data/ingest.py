@@ -27,7 +27,7 @@ def synthetic_folder(run: RunFolder) -> Path:
 
 
 def read_source(run: RunFolder) -> FaceSource:
-    """The faces of a run: its data, sampled to the size that its settings ask for, or synthetic ones, drawn if need be.
+    """The faces of a run: its data, sampled to the size in its settings, or synthetic ones, drawn if need be.
 
     Raises
     ------
@@ -89,14 +89,8 @@ def read_labelled(path: str, images: str = "", lists: str = "") -> FaceSource:
 def ingest(run: RunFolder, source: FaceSource | None = None) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
     """A run's images, faces table and rejected table; read, decoded and saved once, then loaded.
 
-    Notes in the run's params.yaml a digest of the contents, the attributes that faces are labelled with, and those that
-    are learned.
-
-    Parameters
-    ----------
-    run : RunFolder
-    source : FaceSource, optional
-        From `read_labelled`, where the data were read before.
+    Notes in params.yaml a digest of the contents and the attributes, labelled and learned. `source` is from
+    `read_labelled`, where the data were read before.
 
     Raises
     ------

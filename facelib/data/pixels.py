@@ -25,16 +25,9 @@ from facelib.storage import PARTIAL, held, sweep, writing
 
 CACHE_VERSION = 2  # a change of how pixels are made changes the key
 CHUNK = 256  # photographs a task
-# What strangers' files may be, since Pillow knows formats that start other programs or read other files; and the most
-# pixels of each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.
-MAX_PIXELS = {
-    "JPEG": 50_000_000,  # a telephone's largest
-    "PNG": 25_000_000,
-    "WEBP": 12_500_000,
-    "BMP": 25_000_000,
-    "GIF": 25_000_000,
-    "TIFF": 25_000_000,
-}
+# Formats of untrusted files (Pillow knows others, which start programs or read further files), and the most pixels of
+# each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.
+MAX_PIXELS = {"JPEG": 50_000_000, "WEBP": 12_500_000} | dict.fromkeys(("PNG", "BMP", "GIF", "TIFF"), 25_000_000)
 FORMATS = tuple(MAX_PIXELS)
 LARGE_PIXELS = 8_000_000  # decoded one at a time
 ONE_LARGE = threading.Lock()
@@ -97,18 +90,13 @@ def resize(images: FaceImages, px: int) -> FaceImages:
 def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Image, tuple[int, int], str]]:
     """An encoded photograph, turned upright, as RGB; with its size in pixels and its mode as they are in the file.
 
-    Large ones are decoded one at a time, so that many of them do not fill the memory.
-
-    Parameters
-    ----------
-    content : bytes
-    wanted_px : int
-        Edge from which on the photograph may be decoded smaller than it is; 0: as it is.
+    Large ones are decoded one at a time, so that they do not fill the memory. A JPEG may be decoded smaller than it is,
+    down to `wanted_px` if that is not 0.
 
     Raises
     ------
     ValueError
-        If the content is no image of a known format, or cannot be decoded safely.
+        If the content is not an image of a known format, or cannot be decoded safely.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -126,10 +114,10 @@ def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Ima
                 else:
                     yield image if image.mode == "RGB" else image.convert("RGB"), size, mode
     except UnidentifiedImageError:
-        raise ValueError("is no image") from None
+        raise ValueError("is not an image") from None
     except Image.DecompressionBombError:
         raise ValueError("has too many pixels to be decoded safely") from None
-    except Exception as error:  # decoders pass on whatever a damaged file makes them stumble over
+    except Exception as error:  # decoders raise anything over damaged files
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"cannot be decoded: {reason}") from error
 
@@ -142,7 +130,6 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     content : bytes or uint8 array (h, w)
         An encoded file, or grey pixels.
     px : int
-        Edge of the result in pixels.
 
     Returns
     -------
@@ -152,7 +139,7 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     Raises
     ------
     ValueError
-        If the content is no image that can be decoded safely.
+        See `open_upright`.
     """
     if isinstance(content, np.ndarray):
         grey = Image.fromarray(content)
@@ -163,19 +150,13 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
 
 def _square(upright: Image.Image, px: int) -> np.ndarray:
     """The largest centred square of a picture, resized: uint8 (px, px, 3)."""
-    square = upright
-    if upright.width != upright.height:
-        square = ImageOps.fit(upright, (min(upright.size),) * 2)
+    square = upright if upright.width == upright.height else ImageOps.fit(upright, (min(upright.size),) * 2)
     how = Image.Resampling.LANCZOS if px < square.width else Image.Resampling.BICUBIC
     return np.asarray(square.resize((px, px), how))
 
 
 def _decode_chunk(items: list[Path | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
-    """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason).
-
-    A file that is not what it was when its digest was taken stops the work: kept in the cache, its pixels would pass
-    for the other content's for ever.
-    """
+    """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason)."""
     pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
     for place, (item, digest) in enumerate(zip(items, digests, strict=True)):
         content = item if isinstance(item, np.ndarray) else _unchanged(item, digest)
@@ -188,13 +169,13 @@ def _decode_chunk(items: list[Path | np.ndarray], digests: list[str], px: int) -
 
 
 def _unchanged(path: Path, digest: str) -> bytes:
-    """The content of a file, which has to be the one that was read before."""
+    """The content of a file; one that changed since its digest was taken would spoil the cache for ever."""
     try:
         content = read_file(path)
     except ValueError as error:
-        raise UnreadableData(f"{path} {error} any more, or not by every worker: mend it, or take it out") from error
+        raise UnreadableData(f"{path} {error} any more, or not by every worker: fix or remove it") from error
     if hashlib.sha256(content).hexdigest() != digest:
-        raise UnreadableData(f"{path} changed while the data were read: give the same command again")
+        raise UnreadableData(f"{path} changed while the data were read: repeat the command")
     return content
 
 
@@ -207,16 +188,7 @@ def cache_key(faces: pd.DataFrame, px: int) -> str:
 
 
 def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
-    """Decode the images of a source, or map them from the cache where they have been decoded before.
-
-    Parameters
-    ----------
-    source : FaceSource
-        What `read_faces` returned.
-    px : int
-        Edge of the cached images in pixels.
-    root : Path
-        Folder of all caches.
+    """Decode the images of a source at edge `px`, or map them from the cache below `root`.
 
     Returns
     -------
@@ -236,19 +208,18 @@ def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd
     if not is_cached(folder):
         _build(source, px, folder)
     index = _open_cache(folder)[0].set_index("sha256")
-    found = index.loc[source.faces["sha256"]].reset_index(drop=True)
-    usable = (found["reason"] == "").to_numpy()
+    facts = index.loc[source.faces["sha256"]].reset_index(drop=True)
+    usable = (facts["reason"] == "").to_numpy()
+    failed = pd.DataFrame({"item": source.faces["image_id"].to_numpy(), "reason": facts["reason"]})[~usable]
     if not usable.any():
-        example = f", e.g. {source.faces['image_id'].iloc[0]!r} {found['reason'].iloc[0]}" if len(found) else ""
-        raise UnreadableData(f"not one of {len(found)} images in {source.root} can be decoded{example}")
-    failed = pd.DataFrame({"item": source.faces["image_id"].to_numpy(), "reason": found["reason"]})[~usable]
-    faces = source.faces.reset_index(drop=True).join(found[["width", "height", "mode"]])[usable]
-    faces = faces.reset_index(drop=True)
+        example = "".join(f", e.g. {row.item!r} {row.reason}" for row in failed.head(1).itertuples(index=False))
+        raise UnreadableData(f"not one of {len(facts)} images in {source.root} can be decoded{example}")
+    faces = source.faces.reset_index(drop=True).join(facts[["width", "height", "mode"]])[usable].reset_index(drop=True)
     return map_cached(folder, faces), faces, pd.concat([source.rejected, failed], ignore_index=True)
 
 
 def is_cached(folder: Path) -> bool:
-    """Whether a cache folder is there, and holds what was written into it: its checksums are computed anew."""
+    """Whether a cache folder holds what was written into it, by its checksums."""
     try:
         about = read_json(folder / "about.json")
         if any(about.get(name) != _checksum(folder / name) for name in CACHE_FILES):
@@ -263,7 +234,7 @@ def _open_cache(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """The index and the pixels, uint8 (m, px, px, 3), still unread."""
     pixels = np.load(folder / "pixels.npy", mmap_mode="r", allow_pickle=False)
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
-        raise ValueError(f"{folder} holds no pictures")
+        raise ValueError(f"{folder} holds no images")
     return pd.read_parquet(folder / "index.parquet"), pixels
 
 
@@ -290,7 +261,7 @@ def map_cached(folder: Path, faces: pd.DataFrame) -> FaceImages:
 
 
 def _build(source: FaceSource, px: int, folder: Path) -> None:
-    """Decode each content once into a new folder, which takes its name only when it is whole."""
+    """Decode each content once into a new folder, which gets its name only when it is whole."""
     with held(folder.with_name(f".{folder.name}.lock")), writing(folder):
         if is_cached(folder):  # by another process, meanwhile
             return
@@ -314,7 +285,7 @@ def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
     """
     unique = source.faces.drop_duplicates("sha256")
     positions, digests, facts = unique.index.to_numpy(), unique["sha256"].to_numpy(), []
-    # Pillow lets go of the interpreter's lock while it decodes, so threads do.
+    # Pillow releases the interpreter's lock while it decodes, so threads suffice.
     decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
         joblib.delayed(_decode_chunk)(source.items(positions[rows]), digests[rows], px)
         for rows in chunks(len(positions), CHUNK)

@@ -33,13 +33,13 @@ def bare_name(name: str) -> str:
 
 def _named_files(path: Path) -> pd.Series:
     """The file names that a list of a split gives."""
-    if not path.is_file():  # reading a pipe would wait for ever
+    if not path.is_file():  # reading a pipe would never return
         raise UnreadableData(f"{path.parent} holds no {path.name}: a split is a folder with train.csv and test.csv")
     try:
         table = read_csv(path, dtype=str)
     except PARSING_ERRORS as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it anew as CSV") from error
+        raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it again as CSV") from error
     column = next((name for name in NAME_COLUMNS if name in table), None)
     if column is None:
         raise UnreadableData(f"{path} has no column of file names: name it one of {', '.join(NAME_COLUMNS)}")
@@ -47,23 +47,16 @@ def _named_files(path: Path) -> pd.Series:
 
 
 def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """The part of a published split that each face belongs to.
+    """The part of a published split that each face belongs to, by the names in `folder`'s train.csv and test.csv.
 
     A name matches the face with that path, or else the only face whose bare name it is.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds train.csv and test.csv with a column of file names.
-    faces : DataFrame
-        The faces table.
 
     Returns
     -------
     part : Series of str
         `train`, `test`, `both` for a face that both lists name, or empty; indexed as `faces`.
     unmatched : DataFrame
-        split, name, reason: names of the split that no face bears, or several.
+        split, name, reason: names of the split that match no face, or several.
 
     Raises
     ------
@@ -91,9 +84,7 @@ def read_protocol(folder: Path, faces: pd.DataFrame) -> tuple[pd.Series, pd.Data
 
 
 def identify(folder: Path) -> dict[str, str]:
-    """What tells a published split from others: its folder's name and path, and a digest of the names in its lists.
-
-    The digest depends on neither the order of the names nor the other columns.
+    """Name and path of a published split's folder, and a digest of the names in its lists, in any order.
 
     Raises
     ------
@@ -108,20 +99,9 @@ def identify(folder: Path) -> dict[str, str]:
 
 
 def follow(source: FaceSource, folder: Path) -> FaceSource:
-    """The faces that a published split names, with their part of it.
+    """The faces that a published split names, with a column `part`: train, test, or both.
 
-    Parameters
-    ----------
-    source : FaceSource
-        All faces at hand.
-    folder : Path
-        Holds train.csv and test.csv.
-
-    Returns
-    -------
-    FaceSource
-        Its faces have the column `part`: train, test, or both. Names that no single face bears, and faces that no list
-        names, are among the rejected.
+    Names that match no single face, and faces that no list names, are among the rejected.
 
     Raises
     ------
@@ -132,16 +112,9 @@ def follow(source: FaceSource, folder: Path) -> FaceSource:
     for split in LISTS:
         if not part.isin([split, "both"]).any():
             raise UnreadableData(f"not one name in {folder / split}.csv is a file of this data: is it the right data?")
-    names = pd.DataFrame(
-        {
-            "item": [printable(f"{row.split}.csv: {row.name}") for row in unmatched.itertuples(index=False)],
-            "reason": unmatched["reason"],
-        }
-    )
+    items = [printable(f"{row.split}.csv: {row.name}") for row in unmatched.itertuples(index=False)]
+    names = pd.DataFrame({"item": items, "reason": unmatched["reason"]})
     listed = part != ""
-    others = pd.DataFrame({"item": source.faces.loc[~listed, "image_id"], "reason": UNLISTED})
-    return dataclasses.replace(
-        source,
-        faces=source.faces[listed].assign(part=part[listed]),
-        rejected=pd.concat([source.rejected, names, others], ignore_index=True),
-    )
+    unlisted = pd.DataFrame({"item": source.faces.loc[~listed, "image_id"], "reason": UNLISTED})
+    rejected = pd.concat([source.rejected, names, unlisted], ignore_index=True)
+    return dataclasses.replace(source, faces=source.faces[listed].assign(part=part[listed]), rejected=rejected)

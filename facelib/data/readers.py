@@ -147,18 +147,15 @@ def read_utkface(folder: Path, source: str = "utkface") -> FaceSource:
     """Read a folder of images with UTKFace's file names, at any depth."""
     rows, (paths, rejected) = [], regular_files(folder)
     for path in paths:
-        if not is_text(path):
-            rejected.append((path, "has a name that is not UTF-8: rename it"))
-            continue
-        if not path.lower().endswith(IMAGE_SUFFIXES):
-            rejected.append((path, "is not an image file by its name"))
-            continue
         try:
-            age, gender, ethnicity = parse_utkface_name(os.path.basename(path))
+            if not is_text(path):
+                raise ValueError("has a name that is not UTF-8: rename it")
+            if not path.lower().endswith(IMAGE_SUFFIXES):
+                raise ValueError("is not an image file by its name")
+            labels = dict(zip(("age", "gender", "ethnicity"), parse_utkface_name(os.path.basename(path)), strict=True))
+            rows.append({"image_id": path, "path": path, **labels})
         except ValueError as error:
             rejected.append((path, str(error)))
-            continue
-        rows.append({"image_id": path, "path": path, "age": age, "gender": gender, "ethnicity": ethnicity})
     return _source(_with_digests(rows, folder, rejected), rejected, folder, source)
 
 
@@ -233,14 +230,9 @@ def _path_below(root: Path, path) -> str:
 def read_table(path: Path, images: Path | None = None) -> FaceSource:
     """Read a CSV or parquet table with a column `path` and one or more of labels.
 
-    Where only bands of ages are known, a column `age_band` or `age` itself may hold them: see `schema.parse_age_band`.
-
-    Parameters
-    ----------
-    path : Path
-        The table. Classes are codes or names of `schema.UTKFACE_ATTRIBUTES`; empty labels are unknown.
-    images : Path, optional
-        The folder that paths are relative to and have to stay below; the table's own folder without it.
+    Classes are codes or names of `schema.UTKFACE_ATTRIBUTES`; empty labels are unknown. Bands of ages may stand in a
+    column `age_band` or in `age` itself: see `schema.parse_age_band`. Paths are relative to `images`, else to the
+    table's own folder, and have to stay below it.
 
     Raises
     ------
@@ -285,21 +277,11 @@ def _is_grey_csv(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Reader:
-    """One form of data that `--data` takes.
+    """One form of data that `--data` takes."""
 
-    Attributes
-    ----------
-    about : str
-        What it is, for help texts and messages.
-    matches : callable
-        Whether a folder, or a .csv or .parquet file, is of this form.
-    read : callable
-        Reads it, given the path and the folder of `--images` or None.
-    """
-
-    about: str
-    matches: Callable[[Path], bool]
-    read: Callable[[Path, Path | None], FaceSource]
+    about: str  # for help texts and messages
+    matches: Callable[[Path], bool]  # whether a folder, or a .csv or .parquet file, is of this form
+    read: Callable[[Path, Path | None], FaceSource]  # the path, and the folder of `--images` or None
 
 
 # Every form of data; the first one that matches reads it.

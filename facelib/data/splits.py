@@ -21,14 +21,9 @@ def stratum(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.Series:
 
 
 def representatives(faces: pd.DataFrame, group_id: np.ndarray) -> np.ndarray:
-    """Which row represents its group: the one with most original pixels, ties broken by a digest of the image_id.
+    """Which row represents its group, bool (n,): the one with most original pixels, then by a digest of the image_id.
 
-    The digest, and not the image_id itself, because UTKFace's names open with the age: the first name would be the
-    youngest label.
-
-    Returns
-    -------
-    bool array of shape (n,)
+    Not by the image_id itself: UTKFace's names open with the age, so the first would be the youngest label.
     """
     digest = [hashlib.sha256(image_id.encode()).hexdigest() for image_id in faces["image_id"]]
     order = pd.DataFrame(
@@ -54,15 +49,13 @@ def split_faces(
     Parameters
     ----------
     faces : DataFrame
-        The faces table.
     group_id : int array of shape (n,)
         Equal for copies of one photograph.
     attributes : iterable of Attribute
         What the split is stratified by.
     seed : int
-        Fixes the shuffle.
     shares : dict of float
-        Of each split, in proportion; their order is that of the cut.
+        Of each split; their order is that of the cut.
 
     Returns
     -------
@@ -89,23 +82,11 @@ def _splits_table(faces: pd.DataFrame, split, group_id: np.ndarray, representati
 
 
 def split_listed(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute], seed: int) -> pd.DataFrame:
-    """Test the faces that a published split tests, and carve validation and calibration out of the others.
+    """Test what a published split tests (column `part`), and carve validation and calibration out of its training list.
 
     Published splits let copies cross from training to test, and nothing is removed from them here: see
-    `copied_from_training`. Within the training list whole groups are assigned, as by `split_faces`. A face that both
-    lists name is tested and not trained on.
-
-    Parameters
-    ----------
-    faces : DataFrame
-        The faces table, with the column `part`; see `facelib.data.protocols.follow`.
-    group_id, attributes, seed
-        See `split_faces`.
-
-    Returns
-    -------
-    DataFrame
-        As of `split_faces`. Every tested face is a representative, and one of each group in the training list.
+    `copied_from_training`. Within the training list whole groups are assigned, as by `split_faces`, whose table this
+    returns. A face that both lists name is tested and not trained on. Every tested face is a representative.
     """
     trained = (faces["part"] == "train").to_numpy()
     shares = {name: share for name, share in schema.SPLITS.items() if name != "test"}
@@ -158,15 +139,9 @@ def split_measures(splits: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: float, protocol: dict) -> Findings:
-    """Copies that cross the split, and that a random split would let cross; and the published lists it follows.
+    """Copies that cross the split, and that a random split would let cross; and the published lists it follows, if any.
 
-    Parameters
-    ----------
-    faces, splits : DataFrame
-    random_pairs : float
-        From `random_split_pairs`.
-    protocol : dict
-        Of the run; empty where it makes its own split.
+    `random_pairs` is from `random_split_pairs`, `protocol` the run's.
     """
     measured, tested = split_measures(splits), (splits["split"] == "test").to_numpy()
     leaks, within, copied = measured.values()
@@ -195,19 +170,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
 
 
 def fold_of_groups(group_id: np.ndarray, strata: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold of each row for out-of-fold prediction, 0 to folds - 1; copies share a fold, strata are spread evenly.
-
-    Parameters
-    ----------
-    group_id : int array of shape (n,)
-    strata : array of str, shape (n,)
-    folds : int
-    seed : int
-
-    Returns
-    -------
-    int array of shape (n,)
-    """
+    """Fold of each row for out-of-fold prediction, int (n,) from 0; copies share a fold, strata are spread evenly."""
     rng = np.random.default_rng(seed)
     groups = pd.DataFrame({"group": group_id, "stratum": strata}).drop_duplicates("group")
     groups = groups.sample(frac=1, random_state=rng).sort_values("stratum", kind="stable")

@@ -4,7 +4,6 @@ With it everything runs without any data, and what an audit finds can be held ag
 resemble UTKFace's; `drawing` decides what a face looks like.
 """
 
-import csv
 import io
 import os
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ from joblib import Parallel, delayed
 from PIL import Image, ImageEnhance, ImageOps
 
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, Attribute, ClassAttribute
-from facelib.storage import PARTIAL
+from facelib.storage import PARTIAL, atomic_path
 from facelib.synthetic.drawing import DRAWING_VERSION as DRAWING_VERSION
 from facelib.synthetic.drawing import draw_face
 
@@ -40,16 +39,10 @@ GIVEN = "_given"  # column of truth.csv with the given label of an attribute tha
 def _sample_ages(rng: np.random.Generator, n: int) -> np.ndarray:
     """Ages in whole years with UTKFace's two peaks, infants and the mid-twenties, and its long tail."""
     parts = rng.choice(6, size=n, p=[0.14, 0.08, 0.09, 0.37, 0.24, 0.08])
-    draws = np.stack(
-        [
-            rng.choice([1, 2, 3, 4], size=n, p=[0.42, 0.23, 0.18, 0.17]),
-            rng.uniform(5, 19, n),
-            np.full(n, 26.0),
-            rng.normal(29, 5.5, n),
-            rng.uniform(35, 66, n),
-            66 + rng.gamma(1.8, 7.5, n),
-        ]
-    )
+    draws = np.stack([
+        rng.choice([1, 2, 3, 4], size=n, p=[0.42, 0.23, 0.18, 0.17]), rng.uniform(5, 19, n), np.full(n, 26.0),
+        rng.normal(29, 5.5, n), rng.uniform(35, 66, n), 66 + rng.gamma(1.8, 7.5, n),
+    ])  # fmt: skip
     return np.clip(np.rint(draws[parts, np.arange(n)]), 1, 100).astype(int)
 
 
@@ -61,26 +54,13 @@ def _wrong_ages(ages: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Drawn:
-    """How one attribute of the drawn faces comes about.
-
-    Attributes
-    ----------
-    attribute : Attribute
-    sample : callable
-        True labels of n people: `sample(rng, n)`.
-    mislabelled : float
-        How often it is this attribute that is wrong, relative to the others.
-    draw : callable
-        Arguments of `drawing.draw_face` that show a label: `draw(label, rng)`.
-    wrong : callable, optional
-        Wrong labels in place of true ones: `wrong(labels, rng)`; the attribute's own without it.
-    """
+    """How one attribute of the drawn faces comes about."""
 
     attribute: Attribute
-    sample: Callable[[np.random.Generator, int], np.ndarray]
-    mislabelled: float
-    draw: Callable[[int, np.random.Generator], dict]
-    wrong: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    sample: Callable[[np.random.Generator, int], np.ndarray]  # true labels of n people
+    mislabelled: float  # how often it is this attribute that is wrong, relative to the others
+    draw: Callable[[int, np.random.Generator], dict]  # arguments of `drawing.draw_face` that show a label
+    wrong: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None  # labels; None: `Attribute.wrong`
 
 
 # What is drawn, by attribute. The first three stand in the file names of every set; others are drawn on request, and
@@ -209,15 +189,6 @@ def _write_person(faces: Path, files: list[_FaceFile], looks: dict, seed: int, p
         os.replace(part, faces / file.image_id)
 
 
-def _write_truth(path: Path, rows: list[dict], columns: list[str]) -> None:
-    part = path.with_suffix(".csv.part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
-
-
 def read_truth(folder: Path) -> pd.DataFrame:
     """truth.csv of a synthetic set by image_id, in which the texts of originals and right labels are empty."""
     return pd.read_csv(folder / "truth.csv", keep_default_na=False).set_index("image_id")
@@ -234,24 +205,17 @@ def write_synthetic_faces(
     Parameters
     ----------
     folder : Path
-        Receives `faces/` and `truth.csv`, one row per file: image_id, person, the true labels, copy_of, copy_kind,
-        mislabelled (the attributes given wrong labels, joined by commas), and the given labels, as `<name>_given`, of
-        attributes that the file names do not hold.
+        Receives `faces/`, whose path is returned, and `truth.csv`, one row per file: image_id, person, the true labels,
+        copy_of, copy_kind, mislabelled (names of attributes, joined by commas), and as `<name>_given` the given labels
+        that the file names do not hold.
     n : int
         Number of files, copies included.
-    seed : int
-        At least 0.
-    px : int
-        Edge of the pictures in pixels.
+    seed, px : int
+        At least 0; edge of the pictures in pixels.
     n_jobs : int
         Processes; -1 for one per core.
     attributes : iterable of str
         Names of further attributes in `DRAWN` to draw.
-
-    Returns
-    -------
-    Path
-        `folder/faces`.
 
     Raises
     ------
@@ -275,8 +239,6 @@ def write_synthetic_faces(
     Parallel(n_jobs=jobs)(
         delayed(_write_person)(faces, group, _looks(group[0], drawn, seed), seed, px) for group in by_person.values()
     )
-    names = [row.attribute.name for row in drawn]
-    columns = ["image_id", "person", *names, "copy_of", "copy_kind", "mislabelled"]
-    columns += [f"{name}{GIVEN}" for name in names[len(UTKFACE_ATTRIBUTES) :]]
-    _write_truth(truth, [file.row() for file in files], columns)
+    with atomic_path(truth) as partial:
+        pd.DataFrame([file.row() for file in files]).to_csv(partial, index=False)
     return faces

@@ -665,20 +665,14 @@ def draw_face(
     ----------
     age_years : float
         True age, 0 to 116; the face shows it with noise that grows with age.
-    gender : int
-        0 or 1.
-    group : int
-        Abstract group, 0 to 4; it stands where real data have an ethnicity code.
+    gender, group : int
+        0 or 1; abstract group, 0 to 4, which stands where real data have an ethnicity code.
     rng : numpy.random.Generator
         Everything else about the person and the photo.
     px : int
-        Edge of the picture in pixels.
+        Edge of the picture, which is uint8 (px, px, 3).
     **features
         Drawing parameters to set in place of random ones, such as `smile` (about 0.75 with a deviation of 0.55).
-
-    Returns
-    -------
-    uint8 array of shape (px, px, 3)
 
     Raises
     ------

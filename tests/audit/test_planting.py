@@ -40,10 +40,8 @@ def test_the_share_asked_for_is_wrong_and_nothing_else_changes(faces):
 def test_unknown_labels_are_never_planted(faces):
     faces.loc[faces.index[:1500], ["gender", "ethnicity"]] = -1
     faces.loc[faces.index[:1500], "age"] = np.nan
-    spoilt, planted = plant_errors(
-        faces, UTKFACE_ATTRIBUTES, seed=1, shares={"gender": 0.5, "age": 0.5, "ethnicity": 0.5}
-    )
-    assert planted.sum().to_list() == [250, 250, 250] and not planted[:1500].any(axis=None)
+    spoilt, planted = plant_errors(faces, UTKFACE_ATTRIBUTES, seed=1)
+    assert planted.sum().to_list() == [15, 15, 25] and not planted[:1500].any(axis=None)
     assert (spoilt["gender"][:1500] == -1).all() and spoilt["age"][:1500].isna().all()
 
 

@@ -26,7 +26,7 @@ def summary() -> pd.DataFrame:
     scored = pd.DataFrame({"dark": 0.5, "is_dark": [True, True, False, False, False, False], "is_face": False})
     return summarise(
         faces,
-        pd.DataFrame({"item": ["x.txt"], "reason": ["is no image"]}),
+        pd.DataFrame({"item": ["x.txt"], "reason": ["is not an image"]}),
         group_id,
         contradictions(faces, group_id, UTKFACE_ATTRIBUTES),
         label_noise(faces, group_id, UTKFACE_ATTRIBUTES, Bootstrap(20)),

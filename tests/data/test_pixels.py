@@ -113,7 +113,7 @@ def test_a_plain_picture_stays_plain_at_any_size(px):
 
 
 def test_what_cannot_be_decoded_says_why():
-    with pytest.raises(ValueError, match="is no image"):
+    with pytest.raises(ValueError, match="is not an image"):
         decode(b"this is text", 16)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))
     for kind in ("JPEG", "PNG"):
@@ -198,7 +198,7 @@ def test_rows_and_images_stay_aligned_when_one_cannot_be_decoded(tmp_path):
     assert images.take(np.array([3, 0]))[1].mean() == 10
     assert rejected["item"].tolist() == ["20_0_0_130.png", "20_0_0_110.png", "20_0_0_120.png"]
     reasons = rejected["reason"].tolist()
-    assert reasons[0] == "is empty" and reasons[1].startswith("cannot be decoded: ") and reasons[2] == "is no image"
+    assert reasons[0] == "is empty" and reasons[1].startswith("cannot be decoded: ") and reasons[2] == "is not an image"
     assert (faces[["width", "height"]] == 20).all(axis=None) and (faces["mode"] == "RGB").all()
 
 
@@ -262,7 +262,7 @@ def test_a_source_of_which_nothing_can_be_decoded_is_refused(tmp_path):
     folder = tmp_path / "faces"
     folder.mkdir()
     (folder / "20_0_0_a.jpg").write_text("not a picture")
-    with pytest.raises(UnreadableData, match=r"not one of 1 images .* '20_0_0_a.jpg' is no image"):
+    with pytest.raises(UnreadableData, match=r"not one of 1 images .* '20_0_0_a.jpg' is not an image"):
         cached(folder, tmp_path / "cache")
 
 

@@ -55,7 +55,7 @@ def test_the_corpus_repeats_and_does_damage(tmp_path):
 def test_formats_that_start_other_programs_are_no_images():
     postscript = encode(face_like(np.random.default_rng(0)), "EPS")
     for content in (postscript, b"%PDF-1.4\n", encode(Image.new("RGB", (8, 8)), "ICO"), b"8BPS" + bytes(80)):
-        with pytest.raises(ValueError, match="is no image"):
+        with pytest.raises(ValueError, match="is not an image"):
             decode(content, 16)
     assert not {"EPS", "FPX", "WMF", "PSD"} & set(FORMATS)
 
