@@ -1,4 +1,4 @@
-"""Pictures as strangers make them: damaged, mislabelled, oversized, oddly named, or no pictures at all.
+"""Untrusted image files: damaged, mislabelled, oversized, oddly named, or not images at all.
 
 Everything is made from a seed, so that the same number gives the same bytes.
 """
@@ -195,7 +195,7 @@ def largest(rng: np.random.Generator) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Oddity:
-    """A file that is no ordinary picture, and the beginning of the reason that it is rejected for; none: it is used."""
+    """An odd file, and the beginning of the reason for its rejection; empty where it is used."""
 
     name: bytes
     reason: str | None
@@ -220,17 +220,17 @@ NAMES = (
 def write_oddities(folder: Path, outside: Path) -> list[Oddity]:
     """Write one of everything that is not an ordinary damaged file; `outside` is a picture that links lead to."""
     rng = np.random.default_rng(1)
-    root, found = os.fsencode(folder), []
+    root, oddities = os.fsencode(folder), []
     picture = encode(face_like(rng), "PNG")
 
     def write(name: bytes, content: bytes, reason: str | None) -> None:
         with open(os.path.join(root, name), "wb") as file:
             file.write(content)
-        found.append(Oddity(name, reason))
+        oddities.append(Oddity(name, reason))
 
     def special(name: bytes, make: Callable[[bytes], None], reason: str | None) -> None:
         make(os.path.join(root, name))
-        found.append(Oddity(name, reason))
+        oddities.append(Oddity(name, reason))
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in sound_files(rng).items():
@@ -261,4 +261,4 @@ def write_oddities(folder: Path, outside: Path) -> list[Oddity]:
     special(b"20_0_0_inside.png", lambda path: os.symlink(b"20_0_0_sound_plain.png", path), None)
     special(b"circle", lambda path: os.symlink(b".", path), "is a link to a folder")
     special(b"away", lambda path: os.symlink(os.fsencode(outside.parent), path), "is a link to a folder")
-    return found
+    return oddities

@@ -9,7 +9,6 @@ usage: python -m benchmarks.training_step [DATA] [--px 64 96] [--out DIR]
 """
 
 import argparse
-import dataclasses
 import itertools
 import tempfile
 import time
@@ -24,16 +23,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from benchmarks import TRAINING_RESULTS
-from facelib.config import resolve_profile
+from facelib.config import resolve
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
-from facelib.models.augmentation import AUGMENTATIONS, Draws, augment
+from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
 from facelib.models.batches import Batches, EpochBatches
-from facelib.models.losses import multitask_losses
 from facelib.models.network import FaceNet
-from facelib.models.training import has_fast_bfloat16, in_memory_format
+from facelib.models.training import channels_last, has_fast_bfloat16
 from facelib.runs import processor, write_json
-from facelib.schema import ATTRIBUTES
+from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.synthetic.dataset import write_synthetic_faces
 
 FACES, STEPS, ROUNDS = 1000, 12, 7
@@ -68,12 +66,12 @@ class Decoded(Dataset):
 def step_function(batch: dict, bfloat16: bool) -> Callable[[torch.Tensor], None]:
     """Forward, backward and update of a new network, as a function of the images."""
     torch.manual_seed(0)
-    network = FaceNet().to(memory_format=torch.channels_last)
+    network = FaceNet(UTKFACE_ATTRIBUTES).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters())
 
     def step(images: torch.Tensor) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            loss = sum(multitask_losses(network(in_memory_format(images)), batch, 20.0).values())
+            loss = sum(network.losses(network(channels_last(images)), batch).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -102,28 +100,28 @@ def matmul_peak(dtype: torch.dtype) -> float:
 
 def measure(folder: str, px: int, scratch: Path, workers: int) -> dict:
     """Medians over the rounds of what a step takes each way, in seconds, and their ratios, by round."""
-    setting = resolve_profile("full")
+    training, names = resolve("full").training, [attribute.name for attribute in UTKFACE_ATTRIBUTES]
     source = read_faces(folder).sample(FACES)
     images, faces, _ = cache_faces(source, px, scratch)
-    batches = Batches(images, faces[list(ATTRIBUTES)])
+    batches = Batches(images, faces[names])
     rows = np.arange(len(faces))
-    batch = batches[rows[: setting.batch_size].tolist()]
-    columns = {name: batch[name] for name in ATTRIBUTES}
+    batch = batches[rows[: training.batch_size].tolist()]
+    columns = {name: batch[name] for name in names}
     bfloat16 = has_fast_bfloat16()
 
     def ours() -> Iterator[torch.Tensor]:
         for epoch in itertools.count():
-            sampler = EpochBatches(rows, setting.batch_size, seed=0)
+            sampler = EpochBatches(rows, training.batch_size, seed=0)
             sampler.set_epoch(epoch)
             for number, chosen in enumerate(sampler):
                 image = batches[chosen]["image"]
-                draws = Draws(torch.Generator().manual_seed(number), len(image))
-                yield augment(image, draws, AUGMENTATIONS[setting.augmentation])
+                draws = BatchRandom(torch.Generator().manual_seed(number), len(image))
+                yield augment(image, draws, AUGMENTATIONS[training.augmentation])
 
     def plain() -> Iterator[torch.Tensor]:
         loader = DataLoader(
             Decoded(source.items(source.faces.index), faces["age"].to_numpy(), px),
-            setting.batch_size,
+            training.batch_size,
             shuffle=True,
             drop_last=True,
             num_workers=workers,
@@ -171,7 +169,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "bfloat16": has_fast_bfloat16(),
         "workers": options.workers,
-        "batch": dataclasses.asdict(resolve_profile("full"))["batch_size"],
+        "batch": resolve("full").training.batch_size,
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.data or write_synthetic_faces(Path(scratch) / "drawn", FACES, 0, px=200)

@@ -1,1 +1,1 @@
-"""Reference analysis of age, gender and ethnicity prediction from faces."""
+"""A reference analysis of facial demographics."""

@@ -21,7 +21,7 @@ MIN_PX = 32  # smallest edge of a trained image, pixels; below, the last maps of
 
 
 def _as_names(value):
-    """Names from text such as `age gender` or `age,gender`."""
+    """Names from text such as `age shape` or `age,shape`."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 

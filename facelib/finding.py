@@ -63,8 +63,8 @@ def listed(names: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> listed(["age"]), listed(["age", "gender", "ethnicity"]), listed([])
-    ('age', 'age, gender and ethnicity', 'none')
+    >>> listed(["age"]), listed(["age", "shape", "hair"]), listed([])
+    ('age', 'age, shape and hair', 'none')
     """
     *first, last = list(names) or ["none"]
     return f"{', '.join(first)} and {last}" if first else last

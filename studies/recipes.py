@@ -3,7 +3,7 @@
 Each call trains one variant with the settings of a recipe and keeps what it says of the run's validation faces in
 runs/recipes/. The run needs notebooks 01 and 02: `facelib run --to 02`. `--compare` puts all variants beside a first
 one, with paired bootstrap intervals, into a file of reports/training. Time is processor time, which other programs on
-the machine do not lengthen much; what notebook 02's networks took, whose opinions a recipe may learn, is not in it.
+the machine do not lengthen much.
 
 usage: python -m studies.recipes RUN VARIANT [--px 64] [--set KEY=VALUE ...]
        python -m studies.recipes --finished FOLDER VARIANT, what the network of a run or a published one says
@@ -17,45 +17,45 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from benchmarks import TRAINING_RESULTS
-from facelib import metrics, statistics
+from facelib import metrics
 from facelib.audit import decisions
-from facelib.config import Profile, resolve_profile
+from facelib.config import Settings, resolve
 from facelib.data.ingest import load_images
 from facelib.data.pixels import resize
 from facelib.models.network import predict_outputs
-from facelib.models.out_of_fold import opinions_table, predictions_table
-from facelib.models.training import train_multitask, training_seconds
+from facelib.models.checkpoints import load_result
+from facelib.models.out_of_fold import predictions_table
+from facelib.models.training import train_multitask
 from facelib.runs import RunFolder, open_run, runs_root, write_json
-from facelib.schema import ATTRIBUTES, P_ETHNICITY, UNKNOWN
+from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path
+from studies import TRAINING_RESULTS
 
-LABELLED = ["image_id", *ATTRIBUTES]
+LABELLED = ["image_id", *(attribute.name for attribute in UTKFACE_ATTRIBUTES)]
 
 
-def train_variant(run: str, name: str, profile: Profile) -> None:
+def train_variant(run: str, name: str, settings: Settings) -> None:
     """Train one variant and keep its predictions of the validation faces."""
     prepared = open_run(run)
-    faces, opinions = prepared.load_table("faces"), opinions_table(prepared.load_table("label_scores"))
+    faces = prepared.load_table("faces")
     labels, rows = decisions.load_training(prepared)
-    images, validation = resize(load_images(prepared, faces), profile.image_px), rows["validation"]
+    images, validation = resize(load_images(prepared, faces), settings.data.image_px), rows["validation"]
     folder = runs_root() / "recipes"
     begun = any((folder / name).glob("*.ckpt"))
     wall, processor = time.perf_counter(), time.process_time()
     network, history = train_multitask(
-        images, labels, rows["train"], validation, profile, folder / name, faces["image_id"], opinions
+        images, labels, rows["train"], validation, prepared.learned, settings, folder / name, faces["image_id"]
     )
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
     # The processor time of epochs that an earlier call trained is not known any more. A checkpoint there was no help if
     # it was of other settings: then all of the training's time is this call's.
-    resumed = begun and training_seconds(folder / name) > seconds["wall"]
+    resumed = begun and load_result(folder / name).seconds > seconds["wall"]
     given = faces.iloc[validation][LABELLED].reset_index(drop=True)
-    table = given.join(predictions_table(predict_outputs(network, images.take(validation))))
-    known = {key: getattr(prepared.profile, key) for key in ("label_folds", "label_px", "label_epochs")}
+    table = given.join(predictions_table(predict_outputs(network, images.take(validation)), prepared.learned))
     facts = {"run": run, "seconds": None if resumed else seconds, "epochs": len(history)}
-    facts["settings"] = vars(profile) | known  # the opinions are the run's
+    facts["settings"] = settings.flat()
     keep(name, table, facts)
 
 
@@ -73,23 +73,21 @@ def keep_finished(folder: Path, name: str) -> None:
     split, predictions = finished.load_table("splits"), finished.load_table("predictions")
     own = predictions[predictions["model"] == "multitask"].reset_index(drop=True)
     columns = [column for column in own if column.startswith("p_")]
-    judged = (split["kept"] & (split["split"] == "validation")).to_numpy()
+    judged = (split["representative"] & (split["split"] == "validation")).to_numpy()
     table = finished.load_table("faces")[LABELLED].join(own[["age_pred", *columns]])[judged].reset_index(drop=True)
-    settings = yaml.safe_load((folder / "params.yaml").read_text("utf-8"))["profile"]
-    settings.setdefault("opinion_share", 0.0)  # of a run before there were opinions
-    epochs = finished.load_metrics("03_train_multitask")["details"]["epochs"]
-    keep(name, table, {"run": folder.name, "seconds": None, "epochs": epochs, "settings": settings})
+    epochs = finished.details("03_train_multitask")["epochs"]
+    facts = {"run": folder.name, "seconds": None, "epochs": epochs, "settings": finished.settings.flat()}
+    keep(name, table, facts)
 
 
 def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """What each face adds to each measure; all but the age error are better when larger."""
     age_error = np.abs(metrics.whole_years(table["age_pred"]) - table["age"].to_numpy())
     aged = table["age"].notna()
-    old, gender = (table["age"] >= 5).to_numpy(), (table["p_female"] > 0.5) == table["gender"]
-    gender = np.where(table["gender"] == UNKNOWN, np.nan, gender)
-    ethnicity = table[list(P_ETHNICITY)].to_numpy().argmax(axis=1) == table["ethnicity"]
-    ethnicity = np.where(table["ethnicity"] == UNKNOWN, np.nan, ethnicity)
-    other = (table["ethnicity"] == len(P_ETHNICITY) - 1).to_numpy()
+    gender, ethnicity = (
+        np.where(a.is_known(table[a.name]), a.decode(table) == table[a.name], np.nan) for a in (GENDER, ETHNICITY)
+    )
+    old, other = (table["age"] >= 5).to_numpy(), (table["ethnicity"] == ETHNICITY.parse("Other")).to_numpy()
     return {
         "age.mae": age_error,
         "age.mae_gt45": np.where(table["age"] > 45, age_error, np.nan),
@@ -101,10 +99,10 @@ def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     }
 
 
-def measure(table: pd.DataFrame) -> dict[str, statistics.Estimate]:
+def measure(table: pd.DataFrame) -> dict[str, Estimate]:
     """Each measure with its interval."""
     return {
-        name: statistics.bootstrap(np.mean, values[np.isfinite(values)], unit="years" if "mae" in name else "share")
+        name: Bootstrap()(np.mean, values[np.isfinite(values)], unit="years" if "mae" in name else "share")
         for name, values in errors(table).items()
     }
 
@@ -123,7 +121,7 @@ def compare(names: list[str]) -> dict[str, dict]:
             raise SystemExit(f"{name} was scored on other faces or labels than {names[0]}: train it again")
         paired = {key: values - first[key] for key, values in errors(table).items()}
         found[name][f"minus {names[0]}"] = {
-            key: statistics.bootstrap(np.mean, values[np.isfinite(values)]).to_dict() for key, values in paired.items()
+            key: Bootstrap()(np.mean, values[np.isfinite(values)]).to_dict() for key, values in paired.items()
         }
     return found
 
@@ -148,7 +146,7 @@ def main() -> None:
         found = compare([name])
     else:
         settings = dict(pair.split("=", 1) for pair in options.set)
-        train_variant(options.run, options.variant, resolve_profile("full", {"image_px": options.px, **settings}))
+        train_variant(options.run, options.variant, resolve("full", {"image_px": options.px, **settings}))
         found = compare([options.variant])
     for name, facts in found.items():
         minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "time not known"

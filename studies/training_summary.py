@@ -5,20 +5,22 @@ usage: python -m studies.training_summary
 
 import json
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from benchmarks import TRAINING_RESULTS
-from facelib.config import PROFILES
-from facelib.models.training import READ_BY_TRAINING
-from facelib.plots import all as plots
+from facelib.config import TrainingSettings, resolve
+from facelib.plots.style import error_bars, finish, new_figure, title, use_style
 from facelib.runs import project_root
 from facelib.storage import write_text
+from studies import TRAINING_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / TRAINING_RESULTS
-# Settings that a training reads; how long it takes may be given in another way.
-READ = ("epochs", "learning_rate", "head_epochs", *READ_BY_TRAINING)
+# Settings that a training read in earlier versions of the package, as the profile `full` had them.
+EARLIER = {"learned": "age gender ethnicity", "optimizer": "adamw", "low_px_share": 0.0, "opinion_share": 0.3}
+READ = (*TrainingSettings.model_fields, "image_px", "seed", "recipe", *EARLIER)
 OPENING = """# How do the recipes compare, and what does a training step cost?
 
 Measured on UTKFace by the commands named below, each of which writes its results into this folder. This page is made
@@ -105,12 +107,14 @@ MEASURES = {
 
 def learned(facts: dict, key: str) -> bool:
     """Whether a variant learned what a measure is about."""
-    return key.partition(".")[0] in facts["settings"]["learned"].split()
+    settings = facts["settings"]
+    names = settings["learned"].split() if "learned" in settings else settings["attributes"]
+    return not names or key.partition(".")[0] in names
 
 
 def usual_at(settings: dict) -> dict:
     """The profile `full`, on which --set is read, at the edge of some settings."""
-    return vars(PROFILES["full"]) | {"image_px": settings["image_px"]}
+    return EARLIER | resolve("full").flat() | {"image_px": settings["image_px"]}
 
 
 def set_of(settings: dict, usual: dict) -> list[str]:
@@ -157,9 +161,29 @@ def difference_table(found: dict[str, dict]) -> str:
     return DIFFERENCE_NOTE.format(first=first) + table(["", *(name for name, _ in MEASURES.values())], rows)
 
 
+def recipe_comparison(table: pd.DataFrame) -> Figure:
+    """Measures of several recipes with their intervals, a panel each: variant, measure, value, low, high, n."""
+    names = {
+        "age.mae": "Age MAE (years)\nleft is better",
+        "gender.accuracy": "Gender accuracy\nright is better",
+        "ethnicity.accuracy": "Ethnicity accuracy\nright is better",
+    }
+    variants = list(dict.fromkeys(table["variant"]))
+    figure, axes = new_figure(len(names), width=11, height=1.5 + 0.32 * len(variants))
+    for axis, (measure, heading) in zip(axes.flat, names.items(), strict=True):
+        part = table[table["measure"] == measure]
+        error_bars(axis, [variants.index(name) for name in part["variant"]], part["value"], part["low"], part["high"])
+        axis.set(yticks=range(len(variants)), yticklabels=variants if axis is axes[0, 0] else [], title=heading)
+        axis.set(ylim=(len(variants) - 0.5, -0.5))
+        if measure != "age.mae":
+            axis.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+    title(figure, f"Validation, n = {table['n'].max():,}, 95 % intervals")
+    return finish(figure)
+
+
 def comparison(file: str) -> str:
     """One comparison of variants, and its figure."""
-    path, (title, note, how) = FOLDER / file, COMPARISONS[file]
+    path, (heading, note, how) = FOLDER / file, COMPARISONS[file]
     if not path.exists():
         return ""
     found = json.loads(path.read_text())
@@ -169,8 +193,8 @@ def comparison(file: str) -> str:
         for key in ("age.mae", "gender.accuracy", "ethnicity.accuracy")
         if learned(facts, key)
     ]
-    plots.use_style()
-    figure = plots.recipe_comparison(pd.DataFrame(rows))
+    use_style()
+    figure = recipe_comparison(pd.DataFrame(rows))
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
     first, facts = next(iter(found.items()))
     opening = RECIPE_NOTE.format(
@@ -180,11 +204,12 @@ def comparison(file: str) -> str:
         start={"none": "random"}.get(facts["settings"]["start_weights"], facts["settings"]["start_weights"]),
         px=facts["settings"]["image_px"],
         n=facts["measures"]["age.mae"]["n"],
-        alt=f"{title}, on validation",
+        alt=f"{heading}, on validation",
         figure=path.with_suffix(".svg").name,
         first=first,
     )
-    return f"\n## {title}\n\n{note}\n{opening}" + settings_list(found) + variant_table(found) + difference_table(found)
+    tables = settings_list(found) + variant_table(found) + difference_table(found)
+    return f"\n## {heading}\n\n{note}\n{opening}{tables}"
 
 
 def grey() -> str:

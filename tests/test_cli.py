@@ -341,7 +341,7 @@ def test_one_image_and_few_images_are_audited_without_networks(facelib, faces_fo
     code, said, err = facelib("audit", "--data", one, "--out", tmp_path / "audit")
     assert code == 0 and err == ""
     assert "faces: 1, rejected: 0" in said and "groups of copies: 0" in said
-    assert "labels are not scored: networks want 200 different photographs, and there are 1" in said
+    assert "labels are not scored: networks need 200 different photographs, and there are 1" in said
     assert len(pd.read_csv(tmp_path / "audit" / "quality.csv")) == 1
 
 
@@ -358,17 +358,17 @@ def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
     assert "groups of copies: 1, with contradicting labels: 1" in said and "there are 1" in said
     duplicates = pd.read_csv(tmp_path / "audit" / "duplicates.csv")
     assert len(duplicates) == 210 and set(duplicates["age_range"]) == {39} and set(duplicates["kind"]) == {"exact"}
-    assert duplicates["kept"].sum() == 1
-    assert "leaks.csv is left from an earlier audit and no part of this one" in said
+    assert duplicates["representative"].sum() == 1
+    assert "leaks.csv is left from an earlier audit and not part of this one" in said
 
 
-def test_missing_labels_are_said_and_train_no_network(facelib, faces_folder, tmp_path):
+def test_missing_labels_are_reported_and_train_no_network(facelib, faces_folder, tmp_path):
     table, names = tmp_path / "unlabelled.csv", sorted(path.name for path in faces_folder.iterdir())
     pd.DataFrame({"path": names, "gender": ""}).to_csv(table, index=False)
     call = ("audit", "--data", table, "--images", faces_folder, "--out", tmp_path / "a", "--no-faces")
     code, said, err = facelib(*call)
     assert code == 0 and err == ""
-    assert "no labels of age, gender, ethnicity: nothing is said of them" in said
+    assert "no labels of gender: they are left out" in said
 
 
 # --- a published split ------------------------------------------------------------------------------------

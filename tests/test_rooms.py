@@ -93,3 +93,19 @@ def test_what_needs_no_network_loads_no_network_library():
     code = f"import sys, {', '.join(f'facelib.{name}' for name in modules)}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+NAMED = {"schema.py", "data/readers.py"}  # and synthetic/: the attributes, the readers of UTKFace's two forms, drawing
+MOST_NAMING = 5
+
+
+def test_attributes_are_named_in_few_files():
+    """Code that names an attribute has to change when one is added; templates count too."""
+    naming = [
+        name
+        for path in PACKAGE.rglob("*")
+        if path.suffix in (".py", ".j2", ".typ", ".csv")
+        and any(word in path.read_text() for word in ("gender", "ethnicity"))
+        if (name := path.relative_to(PACKAGE).as_posix()) not in NAMED and not name.startswith("synthetic/")
+    ]
+    assert len(naming) <= MOST_NAMING, naming

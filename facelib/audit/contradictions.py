@@ -67,7 +67,8 @@ def disagreements(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterabl
         table["difference"] = table["differ"] if isinstance(attribute, ClassAttribute) else years
         table.insert(0, "attribute", attribute.name)
         tables.append(table.reset_index())
-    return pd.concat(tables, ignore_index=True)
+    columns = ["group_id", "attribute", "labels", "differ", "difference"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def independent_error_rate(disagreeing: float, classes: int) -> float:

@@ -1,7 +1,7 @@
 """Decisions about single images, proposed by rule and confirmed by a person in a hand-editable CSV.
 
-Nothing is deleted. A row counts as a person's decision once its action is keep, drop or relabel; a proposal waits with
-the action empty and is applied by nobody.
+Nothing is deleted. A row is a person's decision once its action is keep, drop or relabel; a proposal has an empty
+action and changes nothing.
 """
 
 import csv
@@ -110,7 +110,7 @@ def propose(
     `quality` is from `quality.score_quality`, `issues` from `label_issues.find_issues`. Columns: image_id, issue,
     action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row per image and issue.
     """
-    parts = [_of_copies(faces, group_id, attributes, issues).assign(sort="copies")]
+    parts = [_of_copies(faces, group_id, attributes, issues).assign(sort="copies")] if attributes else []
     if issues is not None:
         parts.append(_of_labels(issues, attributes).assign(sort="labels"))
     parts.append(_of_quality(quality).assign(sort="quality"))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 HASH_BITS = 64
-CHUNK = 2_000_000  # pairs compared at a time: bounds the memory, whatever the hashes are
+CHUNK = 2_000_000  # pairs compared at a time: bounds the memory for any hashes
 BANDS = range(2, 9)  # numbers of bands to choose from
 EFFECTIVE = 0.75  # set by hand: share of a band's bits that tell hashes apart, since bits go together
 LOOKUP_COST = 4  # set by hand: of a table lookup, in comparisons of two hashes

@@ -70,7 +70,7 @@ def _class_issues(attribute: ClassAttribute, given: np.ndarray, predictions: pd.
 
 
 # Suggested label, score and flag of known labels, by kind of attribute.
-SCORING = {YearsAttribute.kind: _years_issues, ClassAttribute.kind: _class_issues}
+SCORING = {"years": _years_issues, "classes": _class_issues}
 
 
 def find_issues(faces: pd.DataFrame, predictions: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:

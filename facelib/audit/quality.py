@@ -22,7 +22,7 @@ NAMES = {
     "contrast": "low contrast", "blur": "blurred", "border": "black border", "tiny": "tiny original",
     "face": "no face found", "framing": "oddly framed",
 }  # fmt: skip
-SCORED_PX = 64  # edge of the images that are scored, so that a score means the same whatever the cache holds
+SCORED_PX = 64  # edge of the images that are scored, so that scores do not depend on the cache's
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
 BLACK = 12  # of 255: a border pixel is no brighter
 CHUNK = 500  # images a task

@@ -103,13 +103,11 @@ class _Audit:
     settings: Settings
     source: FaceSource
 
-    def read(self) -> Iterator[str]:
+    def read(self) -> None:
         self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root())
         self.attributes = labelled(self.faces, self.source.attributes)
-        self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)  # refused before the work
+        self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)
         self.issues = self.leaks = None
-        yield f"faces: {len(self.faces):,}, rejected: {len(self.rejected):,}"
-        yield self.save(self.rejected, "rejected.csv")
 
     def save(self, table: pd.DataFrame, name: str) -> str:
         write_csv(table, self.out / name)
@@ -221,14 +219,13 @@ def audit_data(
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     with on_cluster(cluster):
         audit = _Audit(out, settings, read_faces(data, images or None))
-        reading = audit.read()
-        first = next(reading)
-        listed_parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
-        yield first
-        yield from reading
+        audit.read()
+        parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
+        yield f"faces: {len(audit.faces):,}, rejected: {len(audit.rejected):,}"
+        yield audit.save(audit.rejected, "rejected.csv")
         yield from audit.copies()
-        if listed_parts is not None:
-            yield from audit.split(*listed_parts)
+        if parts is not None:
+            yield from audit.split(*parts)
         yield from audit.quality(find_faces)
     known = [attribute.name for attribute in audit.attributes]
     if absent := ", ".join(a.name for a in audit.source.attributes if a.name not in known):

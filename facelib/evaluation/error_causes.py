@@ -32,22 +32,13 @@ def measured_traits(frame: pd.DataFrame, attributes: tuple[Attribute, ...], issu
 
 
 def compare_measured(labels: np.ndarray, is_error: np.ndarray, measured: pd.DataFrame) -> pd.DataFrame:
-    """Medians of each cluster against the rows that are not errors.
-
-    Parameters
-    ----------
-    labels : int array of shape (e,)
-        Cluster of each error; -1 for none.
-    is_error : bool array of shape (n,)
-    measured : DataFrame of float, n rows
-        From `measured_traits`.
+    """Medians of `measured_traits` in each cluster (e,) against the rows (n,) that are not errors.
 
     Returns
     -------
     DataFrame
         cluster, n, measure, median, median_correct, chance_higher (that a row of the cluster has more than a correct
-        one: the Mann-Whitney statistic over its largest value), p_adjusted (of the Mann-Whitney test, two-sided,
-        adjusted for all rows).
+        one: the Mann-Whitney statistic over its largest value), p_adjusted (two-sided test, adjusted for all rows).
     """
     rows, inside = [], measured[is_error]
     for number in sorted(set(labels) - {-1}):
@@ -74,20 +65,14 @@ def errors_with(
 ) -> np.ndarray | None:
     """Of which errors a mispredicted label is marked: bool (e,); None where nothing is known.
 
-    Parameters
-    ----------
-    kinds : DataFrame of n rows
-        From `error_clusters.find_errors`.
-    attributes : tuple of Attribute
-    marked : DataFrame of bool, n rows, optional
-        A column per attribute: from `doubted_labels`, or `audit.truth.wrong_labels`.
+    `kinds` is from `error_clusters.find_errors`; `marked` has n rows and a bool column per attribute, from
+    `doubted_labels` or `audit.truth.wrong_labels`.
     """
     if marked is None:
         return None
     both = np.zeros(len(kinds), bool)
-    for attribute in attributes:
-        if attribute.name in marked:
-            both |= kinds[error_column(attribute)].to_numpy(bool) & marked[attribute.name].to_numpy(bool)
+    for attribute in (attribute for attribute in attributes if attribute.name in marked):
+        both |= kinds[error_column(attribute)].to_numpy(bool) & marked[attribute.name].to_numpy(bool)
     return both[kinds["any_error"]]
 
 
@@ -100,10 +85,8 @@ def cluster_causes(labels: np.ndarray, doubted: np.ndarray, wrong: np.ndarray | 
 
     Parameters
     ----------
-    labels : int array of shape (e,)
-        Cluster of each error; -1 for none.
-    doubted, wrong : bool arrays of shape (e,)
-        From `errors_with`.
+    labels, doubted, wrong : int, bool and bool arrays of shape (e,)
+        Cluster of each error, -1 for none; from `errors_with`.
 
     Returns
     -------
@@ -167,23 +150,10 @@ def error_table(
     frame: pd.DataFrame, attributes: tuple[Attribute, ...], kinds: pd.DataFrame, labels: np.ndarray,
     measured: pd.DataFrame,
 ) -> pd.DataFrame:  # fmt: skip
-    """Labels, predictions, label scores and confidences of each error, for reading.
+    """Each error of an evaluation frame, for reading, from `find_errors`, `cluster` and `measured_traits`.
 
-    Parameters
-    ----------
-    frame, kinds : DataFrame
-        From `headline.evaluation_frame` and `error_clusters.find_errors`.
-    attributes : tuple of Attribute
-    labels : int array of shape (e,)
-        Cluster of each error.
-    measured : DataFrame
-        From `measured_traits`.
-
-    Returns
-    -------
-    DataFrame
-        image_id, cluster, missed (names of attributes), each attribute as labelled and as predicted, errors in years,
-        and the columns of `measured`; one row per error, in the order of `frame`.
+    image_id, cluster, missed (names of attributes), each attribute as labelled and as predicted, errors in years, and
+    the columns of `measured`.
     """
     is_error = kinds["any_error"].to_numpy(bool)
     errors, columns = frame[is_error], {}

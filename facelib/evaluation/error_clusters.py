@@ -52,13 +52,9 @@ def error_shares(kinds: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: rate(int(marked.sum()), len(kinds)).to_dict() for name, marked in kinds.items()}).T
 
 
-def cluster_run(
-    run: RunFolder, frame: pd.DataFrame, kinds: pd.DataFrame, embeddings: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, dict]:
-    """`cluster` of the embeddings (e, d) of a run's errors; the table error_clusters is saved.
+def cluster_run(run: RunFolder, frame: pd.DataFrame, kinds: pd.DataFrame, embeddings: np.ndarray):
+    """`cluster` of the embeddings (e, d) of a run's errors, saved as the table error_clusters.
 
-    Returns
-    -------
     Cluster (e,), position in a picture (e, 2), and facts of the clustering.
     """
     labels, facts = cluster(embeddings, run.settings.seed)
@@ -80,8 +76,7 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
         -1 for noise.
     facts : dict
         method, why, clusters, noise (share), stability (mean adjusted Rand index of clusterings of halves of the rows
-        against this one), silhouette (mean of the rows within clusters), both nan for fewer than two clusters;
-        `methods` has the last four for both methods, one dictionary each.
+        against this one), silhouette (mean within clusters); `methods` has the last four of both methods.
     """
     if len(embeddings) < MIN_CLUSTER:
         none = {"clusters": 0, "noise": 1.0, "stability": np.nan, "silhouette": np.nan}
@@ -177,9 +172,8 @@ def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame)
 
     Parameters
     ----------
-    labels : int array of shape (e,)
-        Cluster of each error; -1 for none.
-    is_error : bool array of shape (n,)
+    labels, is_error : int array of shape (e,), bool array of shape (n,)
+        Cluster of each error, -1 for none; which rows are errors.
     properties : DataFrame of bool, n rows
         From `traits`.
 

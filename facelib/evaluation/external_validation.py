@@ -242,19 +242,21 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     attributes = tuple(a for a in learned if a in known or (a == AGE and "age_from" in faces))
     yield from _notes(run, data, known, learned, attributes)
     outputs = predict_outputs(predictor.network, pictures)
-    quality = score_quality(faces, pictures, search_faces)
-    other = FaceData(faces, pictures, quality, outputs["features"])
-    predictions = predictor.predictions(outputs, pictures)
-    settings = run.bootstrap, run.settings.evaluation.min_group
+    other = FaceData(faces, pictures, score_quality(faces, pictures, search_faces), outputs["features"])
+    predictions, settings = predictor.predictions(outputs, pictures), (run.bootstrap, run.settings.evaluation.min_group)
     results, tables = compare(_own_data(run), other, predictions, attributes, *settings)
     about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"]}
     about["labels"] = [attribute.name for attribute in learned if attribute in known]
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "results.json", {"about": about, "results": results})
-    for name, table in (tables | {"rejected": rejected}).items():
-        write_csv(table, out / f"{name}.csv")
+    _write(out, {"about": about, "results": results}, tables | {"rejected": rejected})
     yield from _summary(results, run.results(), tables, len(faces))
     yield f"written: {out}"
+
+
+def _write(out: Path, results: dict, tables: dict[str, pd.DataFrame]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "results.json", results)
+    for name, table in tables.items():
+        write_csv(table, out / f"{name}.csv")
 
 
 def _own_data(run: RunFolder) -> FaceData:

@@ -83,8 +83,8 @@ def grouping_name(by: Iterable[str]) -> str:
 
     Examples
     --------
-    >>> grouping_name(["age_band", "gender_name"])
-    'age band x gender'
+    >>> grouping_name(["age_band", "shape_name"])
+    'age band x shape'
     """
     return " x ".join(column.removesuffix("_name").replace("_", " ") for column in by)
 
@@ -127,7 +127,7 @@ def group_table(
 def group_tables(
     frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
 ) -> dict[str, pd.DataFrame]:
-    """The `group_table` of each of `groupings`, by name, such as `age_band x gender_name`."""
+    """The `group_table` of each of `groupings`, by name, such as `age_band x shape_name`."""
     tables = {" x ".join(by): by for by in groupings(frame, attributes)}
     return {name: group_table(frame, by, attributes, bootstrap, min_group) for name, by in tables.items()}
 

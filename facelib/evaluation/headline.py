@@ -246,7 +246,7 @@ def baselines(
                 constant = attribute.constant(labels)
                 arrays = known[attribute.name], np.full(len(known), constant)
                 estimate = bootstrap(metric.statistic, *arrays, groups=known["group_id"], unit=metric.unit)
-                name = f"always {attribute.label_name(constant)} {attribute.unit}".rstrip()
+                name = f"always answering {attribute.label_name(constant)} {attribute.unit}".rstrip()
                 rows.append({"metric": metric.key, "baseline": name, **estimate.to_dict()})
     return pd.DataFrame(rows, columns=["metric", "baseline", *Estimate.__dataclass_fields__])
 
@@ -412,8 +412,11 @@ def ranking_finding(ranking: pd.DataFrame) -> Finding:
         return Finding("test.ranking", "No class has both faces within it and without.", n=0)
     row = ranking.loc[ranking["base_rate"].idxmin()]
     precision = Estimate(*(row[f"average_precision{end}"] for end in ("", "_low", "_high")), int(row["n"]))
-    text = f"{row['class']} is the rarest class, {row['base_rate']:.0%} of {row['n']:,} faces: its area under the ROC "
-    return Finding("test.ranking", f"{text}curve is {row['auc']:.2f}, its average precision {precision}.", precision)
+    text = (
+        f"{row['class']} is the rarest class, {100 * row['base_rate']:.0f} % of {row['n']:,} faces: its area under the "
+        f"ROC curve is {row['auc']:.2f}, its average precision {precision}."
+    )
+    return Finding("test.ranking", text, precision)
 
 
 def calibration_finding(errors: dict[str, float], n: int) -> Finding:
@@ -434,9 +437,9 @@ def interval_finding(run: RunFolder, coverage: pd.DataFrame, results: dict[str, 
     least = bands.loc[bands["value"].idxmin()]
     text = (
         f"The 90 % intervals hold {share} of the labelled ages; their mean width is {width.text}. In {held} of "
-        f"{len(promised)} categories of predicted age the interval of the share held contains 90 %; it reflects test "
-        f"sampling only, and calibration sampling adds an SD of {np.sqrt(0.09 / each):.1%}. Plain intervals hold "
-        f"{plain['value'].min():.0%} to {plain['value'].max():.0%} there. By labelled age, for which nothing is "
-        f"promised, they hold least at {least['group']}: {rate(round(least['value'] * least['n']), least['n'])}."
+        f"{len(promised)} categories of predicted age the share is compatible with 90 % (calibration sampling adds an "
+        f"SD of {100 * np.sqrt(0.09 / each):.1f} %); plain intervals hold {100 * plain['value'].min():.0f} to "
+        f"{100 * plain['value'].max():.0f} % there. By labelled age they hold least at {least['group']}: "
+        f"{rate(round(least['value'] * least['n']), least['n'])}."
     )
     return Finding("test.intervals", text, share)

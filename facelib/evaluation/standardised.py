@@ -155,10 +155,10 @@ def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
     text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance"
     text += f". Effect of the age mix on these: {answers}." if clear.any() else "."
     in_years = explained[(explained["metric"] == f"{AGE.name}_mae") & explained["explained_low"].notna()]
-    for row in in_years.tail(1).to_dict("records"):
+    for row in in_years.tail(1).assign(covered=100 * in_years["covered"]).to_dict("records"):
         text += (
             " In age error {highest} lies {raw:.2f} y above {lowest}; their ages explain {explained:.2f} y "
             "({explained_low:.2f} to {explained_high:.2f}), and {standardised:.2f} y ({standardised_low:.2f} to "
-            "{standardised_high:.2f}) remain at equal ages, in bands with {covered:.0%} of the faces.".format(**row)
+            "{standardised_high:.2f}) remain at equal ages, in bands with {covered:.0f} % of the faces.".format(**row)
         )
     return Finding("groups.same_ages", text, n=int(explained["n"].max()) if len(explained) else 0)

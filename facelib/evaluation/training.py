@@ -7,13 +7,14 @@ import pandas as pd
 
 from facelib import metrics
 from facelib.config import RECIPES, Settings, TrainingSettings
-from facelib.evaluation.headline import confidence, reliability, run_frame, scored
+from facelib.evaluation.headline import confidence, reliability, scored
 from facelib.finding import Finding
 from facelib.models.checkpoints import load_result
-from facelib.models.training import MULTITASK_FOLDER, kept_epoch
+from facelib.models.out_of_fold import predictions_table
+from facelib.models.training import MULTITASK_FOLDER, used_epoch
 from facelib.runs import RunFolder
 from facelib.schema import Attribute, YearsAttribute, class_attributes
-from facelib.statistics import Bootstrap, Estimate, calibration_error, rate
+from facelib.statistics import SHARE, YEARS, Estimate, calibration_error, format_value, rate
 
 
 def record_time(run: RunFolder) -> None:
@@ -23,7 +24,7 @@ def record_time(run: RunFolder) -> None:
 
 def recipe_finding(settings: Settings) -> Finding:
     """The recipe that the run is trained by."""
-    return Finding("training.recipe", f"Recipe {settings.recipe}: {RECIPES[settings.recipe].about}", n=1)
+    return Finding("training.recipe", f"Recipe {settings.recipe}: {RECIPES[settings.recipe].about}")
 
 
 def recipe_table(training: TrainingSettings) -> pd.DataFrame:
@@ -45,32 +46,29 @@ def curve_titles(attributes: Iterable[Attribute]) -> dict[str, str]:
 
 
 def curve_finding(history: pd.DataFrame, training: TrainingSettings) -> Finding:
-    """Which epoch's weights are kept, and their validation loss."""
-    kept = kept_epoch(history, training)
-    at = history.loc[kept]
+    """Which epoch's weights are used, and their validation loss."""
+    used = used_epoch(history, training)
+    at = history.loc[used]
     average = f", averaged over steps with a decay of {training.average_decay}" if training.average_decay else ""
     start = "random" if training.start_weights == "none" else training.start_weights
     text = (
-        f"Training started from {start} weights. The weights after epoch {kept + 1} of {len(history)} are "
-        f"kept{average}: their loss is {at['validation_loss']:.3g} on validation; on augmented training images it was "
+        f"Training started from {start} weights. The weights after epoch {used + 1} of {len(history)} are "
+        f"used{average}: their loss is {at['validation_loss']:.3g} on validation; on augmented training images it was "
         f"{at['train_loss']:.3g} during that epoch, with dropout."
     )
     return Finding("training.curve", text, n=len(history))
 
 
 def calibration_gaps(
-    run: RunFolder, tables: dict[str, pd.DataFrame], labels: pd.DataFrame, bootstrap: Bootstrap
+    run: RunFolder,
+    outputs: dict[str, np.ndarray],
+    labels: pd.DataFrame,
+    rows: np.ndarray,
+    temperatures: dict[str, float],
 ) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame], dict[str, float]]:
-    """The expected calibration error of each class attribute on some rows, by kind of probabilities.
+    """The expected calibration error of each class attribute before and after dividing by its temperature.
 
-    Parameters
-    ----------
-    run : RunFolder
-    tables : dict of DataFrame
-        Predictions by kind, such as before and after dividing by temperatures.
-    labels : DataFrame
-        In the order of the predictions.
-    bootstrap : Bootstrap
+    Outputs of a network and labels are those of all images, `rows` those that are scored.
 
     Returns
     -------
@@ -80,49 +78,36 @@ def calibration_gaps(
         Points of the reliability diagram and the error of each panel, by its title.
     """
     headline, points, errors = {}, {}, {}
+    outputs, labels = {name: values[rows] for name, values in outputs.items()}, labels.iloc[rows].reset_index(drop=True)
     for attribute in class_attributes(run.learned):
-        for kind, table in tables.items():
+        for kind, divisors in {"before": {}, "after": temperatures}.items():
+            table = predictions_table(outputs, (attribute,), divisors)
             correct, confident = confidence(labels, table, attribute)
-            estimate = calibration_error(correct, confident, bootstrap)
+            estimate = calibration_error(correct, confident, run.bootstrap)
             headline[f"validation.{attribute.name}.calibration_error_{kind}"] = estimate
             title = f"{attribute.name}, {kind} dividing"
             points[title], errors[title] = reliability(correct, confident), estimate.value
     return headline, points, errors
 
 
-def training_gap(run: RunFolder, frame: pd.DataFrame, constant: pd.DataFrame) -> tuple[dict[str, float], Finding]:
-    """How much better the network predicts the images that it was trained on than those of validation.
+def training_gap(
+    trained: pd.DataFrame, frame: pd.DataFrame, constant: pd.DataFrame, attributes: Iterable[Attribute]
+) -> tuple[dict[str, float], Finding]:
+    """How much better a network predicts the images that it was trained on than those of validation.
 
-    Parameters
-    ----------
-    run : RunFolder
-    frame : DataFrame
-        The evaluation frame of validation.
-    constant : DataFrame
-        From `headline.baselines`.
-
-    Returns
-    -------
-    dict of float
-        `train_mae` in years where an age is learned.
-    Finding
+    Takes the evaluation frames of both splits and the `headline.baselines` of validation. Also returns `train_mae` in
+    years, where an age is learned.
     """
-    trained, baseline = run_frame(run, ("train",)), constant.set_index("metric")
-    details, parts = {}, []
-    for attribute in run.learned:
+    baseline, details, parts = constant.set_index("metric")["value"], {}, []
+    for attribute in attributes:
         years = isinstance(attribute, YearsAttribute)
-        measure, key = (metrics.mae, "mae") if years else (metrics.accuracy, "accuracy")
-        values = []
-        for rows in (trained, frame):
-            known = rows[scored(rows, attribute)]
-            values.append(Estimate(measure(known[attribute.name], known[attribute.prediction]), np.nan, np.nan,
-                                   len(known), "years" if years else "share"))  # fmt: skip
+        measure, key, unit = (metrics.mae, "mae", YEARS) if years else (metrics.accuracy, "accuracy", SHARE)
+        known = (rows[scored(rows, attribute)] for rows in (trained, frame))
+        values = [measure(rows[attribute.name], rows[attribute.prediction]) for rows in known]
         if years:
-            details["train_mae"] = values[0].value
-        row = baseline.loc[f"{attribute.name}.{key}"]
-        none = Estimate(row["value"], np.nan, np.nan, int(row["n"]), values[0].unit)
-        what = "error" if years else "accuracy"
-        parts.append(f"{attribute.name} {what}: {values[0].text}, {values[1].text} and {none.text}")
+            details["train_mae"] = values[0]
+        texts = [format_value(value, unit) for value in (*values, baseline[f"{attribute.name}.{key}"])]
+        parts.append(f"{attribute.name} {'error' if years else key}: {texts[0]}, {texts[1]} and {texts[2]}")
     text = f"On training images, on validation and by a no-image baseline: {'; '.join(parts)}."
     return details, Finding("training.gap", text, n=len(frame))
 

@@ -1,11 +1,9 @@
-"""What is explained: years or class probabilities of a network, for a sample of faces, and class activation maps of it.
+"""What is explained: years or class probabilities of a network, for a sample of faces; and class activation maps.
 
-A map is not a reason. Maps are compared with baselines that never query the network; see `methods.BASELINES`.
+A map is not a reason: each has to beat maps that never query the network, see `methods.BASELINES`.
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +22,7 @@ from facelib.runs import RunFolder
 from facelib.schema import Attribute, ClassAttribute, YearsAttribute
 from facelib.statistics import YEARS
 
+Maps = dict[tuple[str, str], np.ndarray]  # by output and method
 FINE_EDGE = 12  # places along the edge of a map that can separate an eye from a brow
 CORRECT_YEARS = 5  # an estimate this close counts as correct, as in CS@5
 
@@ -52,14 +51,9 @@ class Explained:
         """The same for some of the images."""
         return self if self.classes is None else replace(self, classes=self.classes[rows])
 
-    def of(self, network: nn.Module) -> "Explained":
-        """The same of another network."""
-        return replace(self, network=network)
-
     def logits(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Years (n, 1), or logits of the classes (n, k)."""
-        value = outputs[self.output]
-        return value[:, None] if self.classes is None else value
+        return outputs[self.output][:, None] if self.classes is None else outputs[self.output]
 
     def number(self, outputs: dict[str, torch.Tensor]) -> np.ndarray:
         """The explained number of each image: years, or the probability of its class."""
@@ -150,11 +144,9 @@ def load_sample(run: RunFolder, min_averaged: int) -> Sample:
 @torch.inference_mode()
 def network_outputs(network: nn.Module, images: np.ndarray, batch: int = 64) -> dict[str, torch.Tensor]:
     """Outputs of uint8 images (n, px, px, 3), computed in bfloat16 where the processor is built for it."""
-    network = network.eval().to(memory_format=torch.channels_last)
-    parts: list[dict[str, torch.Tensor]] = []
+    network, starts = network.eval().to(memory_format=torch.channels_last), range(0, len(images), batch)
     with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
-        for start in range(0, len(images), batch):
-            parts.append(network(as_tensor(images[start : start + batch])))
+        parts = [network(as_tensor(images[start : start + batch])) for start in starts]
     return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
 
@@ -173,7 +165,7 @@ def folded(explained: list[Explained]) -> list[Explained]:
                 copied.backbone.resnet = fuse(copied.backbone.resnet)
                 if has_fast_bfloat16():
                     copied.backbone.resnet.to(torch.bfloat16)
-    return [output.of(copies[id(output.network)]) for output in explained]
+    return [replace(output, network=copies[id(output.network)]) for output in explained]
 
 
 def explained_numbers(explained: list[Explained], images: np.ndarray) -> np.ndarray:
@@ -191,40 +183,24 @@ class _Target(nn.Module):
         self.network, self.output = output.network, output
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.output.logits(self.network(images))
-        if self.output.classes is None:
-            return logits
-        return logits.gather(1, torch.as_tensor(self.output.classes)[:, None])
+        logits, classes = self.output.logits(self.network(images)), self.output.classes
+        return logits if classes is None else logits.gather(1, torch.as_tensor(classes)[:, None])
 
 
-@contextmanager
-def _gradients(network: nn.Module, layer: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients down to a layer's output and no further; restored afterwards."""
-    required = [parameter.requires_grad for parameter in network.parameters()]
-    network.eval().requires_grad_(False)
-    last = list(layer.parameters())[-1]
-    last.requires_grad_(True)
-    try:
-        yield
-    finally:
-        last.grad = None
-        for parameter, flag in zip(network.parameters(), required, strict=True):
-            parameter.requires_grad_(flag)
-
-
-def _cam(make, output: Explained, layer: nn.Module, images: np.ndarray, batch: int) -> np.ndarray:
-    maps = []
-    with _gradients(output.network, layer):
-        for start in range(0, len(images), batch):
-            part = slice(start, start + batch)
-            with make(model=_Target(output.at(part)), target_layers=[layer]) as cam:
-                maps.append(cam(as_tensor(images[part]), targets=[lambda value: value[0]] * len(images[part])))
+def _cam(make, output: Explained, stage: int, images: np.ndarray, batch: int) -> np.ndarray:
+    network, maps = copy.deepcopy(output.network).eval().requires_grad_(False), []
+    layer = getattr(network.backbone.resnet, f"layer{stage}")
+    list(layer.parameters())[-1].requires_grad_(True)  # gradients down to this layer's output and no further
+    for start in range(0, len(images), batch):
+        part = slice(start, start + batch)
+        with make(model=_Target(replace(output.at(part), network=network)), target_layers=[layer]) as cam:
+            maps.append(cam(as_tensor(images[part]), targets=[lambda value: value[0]] * len(images[part])))
     return np.concatenate(maps)
 
 
 def grad_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndarray:
     """Grad-CAM (ICCV 2017) of the last layer for uint8 images (n, px, px, 3): float array (n, px, px), 0 to 1."""
-    return _cam(GradCAM, output, output.network.backbone.resnet.layer4, images, batch)
+    return _cam(GradCAM, output, 4, images, batch)
 
 
 def layer_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndarray:
@@ -234,9 +210,8 @@ def layer_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndar
     about the face; averaging removes it.
     """
     stage, edge = fine_stage(output.network, images.shape[1])
-    maps = _cam(LayerCAM, output, getattr(output.network.backbone.resnet, f"layer{stage}"), images, batch)
     width = 2 * images.shape[1] // edge
-    maps = ndimage.uniform_filter(maps, (1, width, width), mode="nearest")
+    maps = ndimage.uniform_filter(_cam(LayerCAM, output, stage, images, batch), (1, width, width), mode="nearest")
     peak = maps.max(axis=(1, 2), keepdims=True)
     return maps / np.where(peak > 0, peak, 1)
 
@@ -244,8 +219,7 @@ def layer_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndar
 def stage_edges(network: nn.Module, px: int) -> list[int]:
     """Places along the edge of the maps of layer1 to layer4, for images of edge px, before they are scaled to it."""
     backbone = network.backbone
-    seen = min(px, backbone.input_px or px)
-    first = 2 if backbone.stem == "small" else 4
+    seen, first = min(px, backbone.input_px or px), 2 if backbone.stem == "small" else 4
     return [-(-seen // (first * 2**stage)) for stage in range(4)]
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage, stats
 from torch import nn
 
-from facelib.explain.attribution import Explained, Sample, explained_numbers, folded, titles
+from facelib.explain.attribution import Explained, Maps, Sample, explained_numbers, folded, titles
 from facelib.explain.methods import BASELINES, METHODS, explained_faces
 from facelib.finding import Finding, listed
 from facelib.statistics import Bootstrap
@@ -56,24 +56,21 @@ def curves(explained: list[Explained], images: np.ndarray, saliency: np.ndarray)
     return numbers
 
 
-def all_curves(sample: Sample, maps: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
-    """`curves` of every map, by output and method: float arrays (2, STEPS + 1, n)."""
+def all_curves(sample: Sample, maps: Maps) -> Maps:
+    """`curves` of every map: float arrays (2, STEPS + 1, n)."""
     numbers, quick = {}, replace(sample, outputs=folded(sample.outputs))
     with sample.run.timed("08.faithfulness", len(sample.images)):
-        for name in BASELINES:  # one map for all outputs
-            values = curves(quick.outputs, quick.images, maps[quick.outputs[0].name, name])
-            numbers |= {(output.name, name): part for output, part in zip(quick.outputs, values, strict=True)}
-        for name in METHODS:
+        for name in (*METHODS, *BASELINES):
             faces = explained_faces(quick, name)
-            for output in faces.outputs:
-                numbers[output.name, name] = curves([output], faces.images, maps[output.name, name])[0]
+            for outputs in [faces.outputs] if name in BASELINES else [[output] for output in faces.outputs]:
+                values = curves(outputs, faces.images, maps[outputs[0].name, name])
+                numbers |= {(output.name, name): part for output, part in zip(outputs, values, strict=True)}
     return numbers
 
 
-def mean_curves(sample: Sample, numbers: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.ndarray]:
+def mean_curves(sample: Sample, numbers: Maps) -> Maps:
     """`all_curves` on the faces that every method explains, the classes of an attribute averaged."""
-    common = min(values.shape[2] for values in numbers.values())
-    members: dict[tuple[str, str], list[np.ndarray]] = {}
+    common, members = min(values.shape[2] for values in numbers.values()), {}
     for name in (*METHODS, *BASELINES):
         for output in sample.outputs:
             members.setdefault((output.family, name), []).append(numbers[output.name, name][:, :, :common])
@@ -117,11 +114,8 @@ def beats_all(gains: pd.DataFrame) -> pd.Series:
 
 def faithful_finding(gains: pd.DataFrame, explained: list[Explained]) -> Finding:
     """For which outputs each method beats every baseline."""
-    wins = beats_all(gains)
-    texts = []
-    for name, method in METHODS.items():
-        won = wins.xs(name, level="method")
-        texts.append(f"{method.title} for {listed(titles(won.index[won], explained))}")
+    wins = {name: won.xs(name, level="method") for won in [beats_all(gains)] for name in METHODS}
+    texts = [f"{METHODS[name].title} for {listed(titles(won.index[won], explained))}" for name, won in wins.items()]
     baselines = listed(baseline.title for baseline in BASELINES.values())
     text = f"More faithful than every baseline ({baselines}), with 95 % confidence: {'; '.join(texts)}. "
     text += "Other maps may show the picture's outlines rather than what the network uses."
@@ -148,7 +142,7 @@ def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(product, size, out=np.full(len(first), np.nan), where=size > 0)
 
 
-def sanity_check(sample: Sample, maps: dict[tuple[str, str], np.ndarray], faces: int) -> pd.DataFrame:
+def sanity_check(sample: Sample, maps: Maps, faces: int) -> pd.DataFrame:
     """How alike each map is to the one that its method draws of the same network with random weights.
 
     The test of Adebayo et al. (NeurIPS 2018): a map that hardly changes shows the picture, not the network. At most
@@ -162,7 +156,7 @@ def sanity_check(sample: Sample, maps: dict[tuple[str, str], np.ndarray], faces:
     """
     run, few = sample.run, sample.head(min(faces, *map(len, maps.values())))
     shuffled = {id(output.network): randomised(output.network, run.settings.seed) for output in few.outputs}
-    outputs, rows = [output.of(shuffled[id(output.network)]) for output in few.outputs], []
+    outputs, rows = [replace(output, network=shuffled[id(output.network)]) for output in few.outputs], []
     for name, method in METHODS.items():
         for output, drawn in zip(outputs, method.maps(outputs, few.images, run.settings)[0], strict=True):
             alike = rank_correlations(maps[output.name, name][: len(drawn)], drawn)
@@ -183,7 +177,7 @@ def sanity_finding(sanity: pd.DataFrame, explained: list[Explained]) -> Finding:
     return Finding("explain.random_weights", text, n=int(sanity["n"].max()))
 
 
-def stability(sample: Sample, maps: dict[tuple[str, str], np.ndarray], seeds: int, faces: int) -> pd.DataFrame:
+def stability(sample: Sample, maps: Maps, seeds: int, faces: int) -> pd.DataFrame:
     """How alike maps of one face are under other seeds, for the methods that depend on them.
 
     A table of head (the output), method, value (mean rank correlation of pairs of seeds), low, high, n.
@@ -205,8 +199,8 @@ def stability_findings(stable: pd.DataFrame, seeds: int) -> list[Finding]:
     for name, part in stable.groupby("method", sort=False):
         least, title = part.loc[part["value"].idxmin()], METHODS[name].title
         text = (
-            f"Over {seeds} seeds, {title} maps of one face have a mean rank correlation of {part['value'].mean():.2f}"
+            f"Mean rank correlation of {title} maps of one face over {seeds} seeds: {part['value'].mean():.2f}; it is "
         )
-        text += f"; it is lowest for {least['head'].replace('_', ' ')}, {least['value']:.2f}."
+        text += f"lowest for {least['head'].replace('_', ' ')}, {least['value']:.2f}."
         findings.append(Finding(f"explain.{name}_stability", text, n=int(part["n"].max())))
     return findings

@@ -1,4 +1,4 @@
-"""The attribution methods and the baselines that they have to beat: one entry each.
+"""The attribution methods, and the baselines that they have to beat: one entry each.
 
 Maps, curves, checks, region shares, figures and findings loop over these tables.
 """
@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import nn
 
 from facelib.config import Settings
-from facelib.explain.attribution import FINE_EDGE, Explained, Sample, fine_stage, grad_cam, layer_cam, stage_edges
+from facelib.explain.attribution import FINE_EDGE, Explained, Maps, Sample, fine_stage, grad_cam, layer_cam, stage_edges
 from facelib.explain.lime_maps import lime_maps
 from facelib.finding import Finding, listed
 
@@ -21,7 +21,7 @@ Drawn = tuple[np.ndarray, np.ndarray | None]
 
 @dataclass(frozen=True)
 class Method:
-    """One way to draw what outputs depend on."""
+    """One way to draw what outputs depend on; a baseline draws one map for all outputs, without the network."""
 
     title: str
     colour: str
@@ -32,18 +32,18 @@ class Method:
     images: str = "explained_images"  # the setting of how many faces are explained
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A map that never queries the network, one for all outputs."""
-
-    title: str
-    colour: str
-    maps: Callable[[np.ndarray, Settings], np.ndarray]  # of images; (n, px, px)
-
-
 def _each(draw: Callable[[Explained, np.ndarray], np.ndarray]) -> Callable[..., Drawn]:
     """A method that draws one output at a time."""
     return lambda explained, images, settings: (np.stack([draw(output, images) for output in explained]), None)
+
+
+def _same(draw: Callable[[np.ndarray, Settings], np.ndarray]) -> Callable[..., Drawn]:
+    """A baseline: one map for all outputs."""
+
+    def maps(explained: list[Explained], images: np.ndarray, settings: Settings) -> Drawn:
+        return np.broadcast_to(draw(images, settings), (len(explained), *images.shape[:3])), None
+
+    return maps
 
 
 def _lime(explained: list[Explained], images: np.ndarray, settings: Settings) -> Drawn:
@@ -68,31 +68,27 @@ METHODS = {
     "lime": Method("LIME", "#009E73", _lime, signed=True, seeded=True, images="lime_images"),
 }
 BASELINES = {
-    "edges": Baseline("edge map", "#777777", lambda images, settings: edge_maps(images)),
-    "noise": Baseline("noise", "#111111", lambda images, settings: noise_maps(images.shape[:3], settings.seed)),
+    "edges": Method("edge map", "#777777", _same(lambda images, settings: edge_maps(images))),
+    "noise": Method("noise", "#111111", _same(lambda images, settings: noise_maps(images.shape[:3], settings.seed))),
 }
 REGION_METHOD = "layer_cam"  # fine enough to say where in a face a map points
 
 
 def explained_faces(sample: Sample, name: str) -> Sample:
     """The faces of a sample that a method or a baseline draws."""
-    setting = METHODS[name].images if name in METHODS else "explained_images"
-    return sample.head(getattr(sample.run.settings.explanation, setting))
+    return sample.head(getattr(sample.run.settings.explanation, (METHODS | BASELINES)[name].images))
 
 
-def draw_maps(sample: Sample) -> tuple[dict[tuple[str, str], np.ndarray], dict[tuple[str, str], np.ndarray]]:
-    """The maps of all methods and baselines, and the R2 of local models, by output and method."""
-    maps, fits, settings = {}, {}, sample.run.settings
-    for name, method in METHODS.items():
+def draw_maps(sample: Sample) -> tuple[Maps, Maps]:
+    """The maps (n, px, px) of all methods and baselines, and the R2 (n,) of local models."""
+    maps, fits = {}, {}
+    for name, method in (METHODS | BASELINES).items():
         faces = explained_faces(sample, name)
         with sample.run.timed(f"08.{name}", len(faces.images)):
-            drawn, fit = method.maps(faces.outputs, faces.images, settings)
+            drawn, fit = method.maps(faces.outputs, faces.images, sample.run.settings)
         for k, output in enumerate(faces.outputs):
             maps[output.name, name] = drawn[k]
             fits |= {} if fit is None else {(output.name, name): fit[k]}
-    for name, baseline in BASELINES.items():
-        drawn = baseline.maps(sample.images, settings)
-        maps |= {(output.name, name): drawn for output in sample.outputs}
     return maps, fits
 
 
@@ -102,20 +98,19 @@ def map_edges(sample: Sample) -> dict[str, int]:
     return {name: method.edge(network, sample.px) for name, method in METHODS.items() if method.edge}
 
 
-def maps_finding(sample: Sample, maps: dict, fits: dict) -> Finding:
+def maps_finding(sample: Sample, maps: Maps, fits: Maps) -> Finding:
     """How fine maps are, how many are empty, and how well local models fit."""
-    grids = [f"{METHODS[name].title} {edge} x {edge}" for name, edge in map_edges(sample).items()]
-    empty = {
-        method.title: np.mean([(maps[output.name, name].max(axis=(1, 2)) <= 0).mean() for output in sample.outputs])
+    grids = listed(f"{METHODS[name].title} {edge} x {edge}" for name, edge in map_edges(sample).items())
+    text = f"Resolution of maps: {grids}; to separate regions of a face takes {FINE_EDGE} x {FINE_EDGE}. Empty maps: "
+    empty = [
+        f"{np.mean([(maps[output.name, name].max(axis=(1, 2)) <= 0).mean() for output in sample.outputs]):.0%} "
+        f"({method.title})"
         for name, method in METHODS.items()
-    }
-    fitted = {METHODS[name].title: [np.mean(fit) for (_, method), fit in fits.items() if method == name]
-              for name in METHODS}  # fmt: skip
-    text = f"Resolution of maps: {listed(grids)}; to separate regions of a face takes {FINE_EDGE} x {FINE_EDGE}. "
-    text += f"Empty maps: {listed(f'{share:.0%} ({title})' for title, share in empty.items())}."
-    for title, shares in fitted.items():
-        if shares:
-            text += (
-                f" Local models of {title} explain {min(shares):.0%} to {max(shares):.0%} of the variance, by output."
-            )
+    ]
+    text += f"{listed(empty)}."
+    for name in dict.fromkeys(name for _, name in fits):
+        shares = [fits[output.name, name].mean() for output in sample.outputs]
+        text += (
+            f" Local models of {METHODS[name].title} explain {min(shares):.0%} to {max(shares):.0%} of the variance."
+        )
     return Finding("explain.maps", text, n=len(sample.images))

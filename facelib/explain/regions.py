@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 from skimage.draw import disk, ellipse
 
-from facelib.explain.attribution import CORRECT_YEARS, Sample, titles
+from facelib.explain.attribution import CORRECT_YEARS, Maps, Sample, titles
 from facelib.explain.faithfulness import beats_all, curve_scores
 from facelib.explain.methods import BASELINES, METHODS, REGION_METHOD, explained_faces
 from facelib.finding import Finding, listed
@@ -56,7 +56,7 @@ def region_shares(saliency: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return np.divide(mass @ one_hot, total, out=np.full((len(mass), len(REGIONS)), np.nan), where=total > 0)
 
 
-def attributions(sample: Sample, maps: dict, numbers: dict) -> pd.DataFrame:
+def attributions(sample: Sample, maps: Maps, numbers: Maps) -> pd.DataFrame:
     """The attributions table, a row per face, output and method, from `methods.draw_maps` and `all_curves`.
 
     image_id, head (the output), method, share_<region>, deletion, insertion, faithfulness.
@@ -97,12 +97,10 @@ def background_shares(table: pd.DataFrame, px: int, bootstrap: Bootstrap) -> tup
 
 def headline(background: pd.DataFrame, gains: pd.DataFrame) -> dict[str, Estimate]:
     """The notebook's keys for results.json: background shares, and faithfulness over that of edges."""
-    shares = {f"explain.{row['head']}.background_share": Estimate.from_dict(row)
-              for row in background.to_dict("records")}  # fmt: skip
-    return shares | {
-        f"explain.{row['head']}.{row['method']}_over_edges": Estimate.from_dict(row)
-        for row in gains[gains["baseline"] == "edges"].to_dict("records")
-    }
+    rows = [(f"{row['head']}.background_share", row) for row in background.to_dict("records")]
+    over_edges = gains[gains["baseline"] == "edges"].to_dict("records")
+    rows += [(f"{row['head']}.{row['method']}_over_edges", row) for row in over_edges]
+    return {f"explain.{key}": Estimate.from_dict(row) for key, row in rows}
 
 
 def background_findings(

@@ -6,6 +6,7 @@ as they are. The network has still seen these identities.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ YEARS = MAX_AGE + 1
 STEPS, MOST_PASSES, BATCH, LEARNING_RATE, WEIGHT_DECAY = 1000, 60, 256, 1e-2, 0.05
 AGE_CENTRE, AGE_SCALE = 33.0, 20.0  # years, about the middle and the spread of the data sets in use
 CORAL_SLOPE = 5.0  # logits per `AGE_SCALE` at the start
-CORN_START = 4.0  # logit: a chance of 1 in 55 that somebody above k - 1 is not above k
+CORN_START = 4.0  # logit: a chance of 1 in 55 that a face above k - 1 is not above k
 # "Mean-Variance Loss for Deep Age Estimation from a Face" (CVPR 2018).
 MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05
 
@@ -118,9 +119,6 @@ def _corn_age(logits: torch.Tensor) -> torch.Tensor:
 class Years(nn.Linear):
     """One number, in years; its weights are of the size of the other heads' weights."""
 
-    def __init__(self, width: int):
-        super().__init__(width, 1)
-
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Ages (n, 1) of features (n, width)."""
         return super().forward(features) * AGE_SCALE + AGE_CENTRE
@@ -137,11 +135,6 @@ class Coral(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (n, 116) of features (n, width)."""
         return (self.score(features) + self.offsets) * CORAL_SLOPE
-
-
-def distribution_layer(width: int) -> nn.Linear:
-    """Logits of the years."""
-    return nn.Linear(width, YEARS)
 
 
 def corn_layer(width: int) -> nn.Linear:
@@ -162,11 +155,11 @@ class AgeHead:
 
 MEAN_MEDIAN = {"mean": expected_age, "median": median_age}
 AGE_HEADS = {
-    "absolute error": AgeHead(Years, _absolute, {"": lambda outputs: outputs[:, 0]}),
-    "cross entropy": AgeHead(distribution_layer, _entropy, MEAN_MEDIAN),
+    "absolute error": AgeHead(partial(Years, out_features=1), _absolute, {"": lambda outputs: outputs[:, 0]}),
+    "cross entropy": AgeHead(partial(nn.Linear, out_features=YEARS), _entropy, MEAN_MEDIAN),
     # "Age Estimation Using Expectation of Label Distribution Learning" (IJCAI 2018).
-    "soft labels (DLDL-v2)": AgeHead(distribution_layer, _soft_labels, MEAN_MEDIAN),
-    "mean-variance": AgeHead(distribution_layer, _mean_variance, {"mean": expected_age}),
+    "soft labels (DLDL-v2)": AgeHead(partial(nn.Linear, out_features=YEARS), _soft_labels, MEAN_MEDIAN),
+    "mean-variance": AgeHead(partial(nn.Linear, out_features=YEARS), _mean_variance, {"mean": expected_age}),
     # "Rank consistent ordinal regression for neural networks with application to age estimation" (PRL 2020).
     "ordinal (CORAL)": AgeHead(Coral, _coral, {"": _coral_age}),
     # "Deep neural networks for rank-consistent ordinal regression based on conditional probabilities" (PAA 2023).

@@ -47,17 +47,9 @@ def scale(images: torch.Tensor, px: int) -> torch.Tensor:
 class Backbone(nn.Module):
     """A torchvision ResNet without its classifier: images 0 to 1, (n, 3, H, W), to features (n, width).
 
-    Parameters
-    ----------
-    architecture : str
-        One of `ARCHITECTURES`.
-    stem : str
-        `pooled`: torchvision's 7 x 7 convolution of stride 2 and pooling. `small`: a 3 x 3 convolution of stride 2
-        and no pooling, which keeps twice as many places along each edge of a small image.
-    input_px : int
-        Larger images are scaled to this edge; 0 leaves them as they are.
-    grey : bool
-        Turn images grey first.
+    Its stem is `pooled` (torchvision's 7 x 7 convolution of stride 2, and pooling) or `small` (a 3 x 3 convolution of
+    stride 2 and no pooling, which keeps twice as many places along each edge). Images larger than `input_px` are scaled
+    to that edge, unless it is 0; `grey` turns them grey.
     """
 
     def __init__(self, architecture: str = "resnet18", stem: str = "pooled", input_px: int = 0, grey: bool = False):

@@ -33,6 +33,7 @@ from facelib.runs import write_csv
 from facelib.schema import Attribute, YearsAttribute
 
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 loads
+Losses = Callable[[dict, dict], dict[str, torch.Tensor]]  # by name, from outputs and batch
 STRENGTHS = (0.75, 2.0)  # least and largest factor of augmentation, where rarer groups are augmented more
 
 
@@ -51,19 +52,11 @@ def has_fast_bfloat16() -> bool:
 class FaceModule(lightning.LightningModule):
     """One network in training: augmentation, the sum of its losses, AdamW, warm-up and cosine.
 
-    The network has `backbone` and `attributes`; `losses` gives losses by name from outputs and batch. The backbone
-    stays as it is for `frozen_epochs`.
+    The network has `backbone` and `attributes`; the backbone stays as it is for `frozen_epochs`.
     """
 
     def __init__(
-        self,
-        network: torch.nn.Module,
-        losses: Callable[[dict, dict], dict[str, torch.Tensor]],
-        training: TrainingSettings,
-        seed: int,
-        epochs: int,
-        learning_rate: float,
-        frozen_epochs: int = 0,
+        self, network, losses: Losses, training: TrainingSettings, seed, epochs, learning_rate, frozen_epochs=0
     ):
         super().__init__()
         self.network, self.losses, self.settings, self.seed = network, losses, training, seed
@@ -200,7 +193,7 @@ class Epochs(lightning.Callback):
         self.bar.close()
 
     def table(self) -> pd.DataFrame:
-        """One row per epoch: epoch, train_<loss>, validation_<loss>."""
+        """One row per epoch."""
         return pd.DataFrame(self.rows)
 
 
@@ -236,19 +229,8 @@ def fit_in_folder(
 ) -> pd.DataFrame:
     """Train a module in place, resume its training at the last completed epoch, or load its finished result.
 
-    With `patience` it stops early and the weights of the epoch with the lowest validation loss are kept.
-
-    Parameters
-    ----------
-    path : Path
-        Of a `TrainingFolder`; the losses are also written to <path>_log.csv.
-    weights : float array, optional
-        By entry of `train_rows`; see `EpochBatches`.
-
-    Returns
-    -------
-    DataFrame
-        One row per epoch: epoch, train_<loss>, validation_<loss>.
+    With `patience` it stops early and keeps the weights of the epoch with the lowest validation loss. For `weights`
+    see `EpochBatches`. Returns a row per epoch, also written to <path>_log.csv: epoch, train_<loss>, validation_<loss>.
     """
     folder = TrainingFolder(path, training_key(module, batches, train_rows, validation_rows, weights))
     if trained := folder.result():
@@ -269,12 +251,12 @@ def fit_in_folder(
     loaders = _loader(batches, order), _loader(batches, InOrder(validation_rows, module.settings.batch_size))
     trainer.fit(module, *loaders, ckpt_path=resumed, weights_only=True)
     state = load_checkpoint(folder.best if patience else folder.last)["state_dict"]
-    weights_by_name = {name.removeprefix("network."): value for name, value in state.items()}
-    module.network.load_state_dict(weights_by_name)
+    state = {name.removeprefix("network."): value for name, value in state.items()}
+    module.network.load_state_dict(state)
     module.network.eval()
     trainer.strategy.barrier()
     if trainer.is_global_zero:
-        folder.finish(Trained(weights_by_name, epochs.rows, epochs.seconds))
+        folder.finish(Trained(state, epochs.rows, epochs.seconds))
     return epochs.table()
 
 
@@ -348,15 +330,13 @@ def train_multitask(
         columns.iloc[train_rows, -1] = np.sqrt(weights).clip(*STRENGTHS)
     network = new_network(labels, train_rows, attributes, training, settings.seed)
     frozen = training.head_epochs if training.start_weights != "none" else 0
-    module = FaceModule(
-        network, _losses(network, training), training, settings.seed, training.epochs, training.learning_rate, frozen
-    )
-    sampled = weights if training.sampler == "balanced" else None
-    batches = Batches(images, columns, image_ids)
+    course = settings.seed, training.epochs, training.learning_rate, frozen
+    module = FaceModule(network, _losses(network, training), training, *course)
+    sampled, batches = weights if training.sampler == "balanced" else None, Batches(images, columns, image_ids)
     return network, fit_in_folder(module, batches, train_rows, validation_rows, folder, sampled)
 
 
-def kept_epoch(history: pd.DataFrame, training: TrainingSettings) -> int:
+def used_epoch(history: pd.DataFrame, training: TrainingSettings) -> int:
     """The epoch, counted from 0, whose weights `fit_in_folder` left in the network."""
     return int(history["validation_loss"].idxmin() if training.patience else history.index[-1])
 
@@ -383,7 +363,7 @@ def new_network(
     return network
 
 
-def _losses(network: FaceNet, training: TrainingSettings) -> Callable[[dict, dict], dict[str, torch.Tensor]]:
+def _losses(network: FaceNet, training: TrainingSettings) -> Losses:
     return lambda outputs, batch: network.losses(outputs, batch, training.label_smoothing)
 
 

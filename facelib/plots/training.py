@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from facelib.plots.style import BLUE, GREY, ORANGE, error_bars, finish, panel_grid
 
 
-def training_curves(history: pd.DataFrame, titles: dict[str, str], kept: int) -> Figure:
-    """Training and validation by epoch, of each measure with a title; `kept` is the epoch whose weights are used."""
+def training_curves(history: pd.DataFrame, titles: dict[str, str], used: int) -> Figure:
+    """Training and validation by epoch, of each measure with a title; `used` is the epoch whose weights are used."""
     figure, axes = panel_grid(len(titles), 2, width=9, height=2.7)
     for axis, (name, label) in zip(axes, titles.items(), strict=True):
         for stage, colour in (("train", GREY), ("validation", BLUE)):
             axis.plot(history["epoch"] + 1, history[f"{stage}_{name}"], color=colour, label=stage, marker=".")
-        axis.axvline(kept + 1, color=ORANGE, linewidth=1, linestyle="--", label="used")
+        axis.axvline(used + 1, color=ORANGE, linewidth=1, linestyle="--", label="used")
         axis.set(xlabel="Epoch", title=label)
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
     axes[0].legend()

@@ -48,54 +48,36 @@ class ErrorBrowser:
     """
 
     def __init__(self, errors: pd.DataFrame, images: FaceImages | None = None):
-        self.errors, self.images = errors.reset_index(drop=True), images
-        self.sorts, self.at = sorts(errors), 0
-        self._build()
-        self._start_over()
-
-    def _build(self) -> None:
-        sizes = self.errors["cluster"].value_counts().sort_index()
-        named = [(f"{NONE if number < 0 else f'cluster {number}'} ({n:,})", int(number)) for number, n in sizes.items()]
-        self.cluster = widgets.Dropdown(options=[(f"{ALL} ({len(self.errors):,})", ALL), *named], description="Show")
+        self.errors, self.images, self.sorts = errors.reset_index(drop=True), images, sorts(errors)
+        clusters = [(f"{ALL} ({len(errors):,})", ALL)]
+        for number, n in errors["cluster"].value_counts().sort_index().items():
+            clusters.append((f"{NONE if number < 0 else f'cluster {number}'} ({n:,})", int(number)))
+        self.cluster = widgets.Dropdown(options=clusters, description="Show")
         self.sort = widgets.Dropdown(options=list(self.sorts), description="First the")
-        self.buttons = {}
-        for name, icon, step in (("back", "arrow-left", -1), ("next", "arrow-right", 1)):
-            self.buttons[name] = widgets.Button(description=name.capitalize(), icon=icon)
-            self.buttons[name].on_click(lambda _, step=step: self.turn(step))
+        self.number = widgets.BoundedIntText(1, min=1, max=1, description="Page")
         self.status, self.table = widgets.HTML(), widgets.HTML()
         self.pictures = widgets.HBox(layout={"flex_flow": "row wrap"})
-        for chooser in (self.cluster, self.sort):
-            chooser.observe(lambda _: self._start_over(), names="value")
-        choices = widgets.HBox([self.cluster, self.sort, *self.buttons.values(), self.status])
+        for chooser, update in ((self.cluster, self._list), (self.sort, self._list), (self.number, self._show)):
+            chooser.observe(lambda _, update=update: update(), names="value")
+        choices = widgets.HBox([self.cluster, self.sort, self.number, self.status])
         self.box = widgets.VBox([choices, self.pictures, self.table])
+        self._list()
 
     @property
     def page(self) -> pd.DataFrame:
         """The errors on this page; its index counts rows of the whole table."""
-        return self.listed.iloc[self.at * ROWS : (self.at + 1) * ROWS]
+        return self.listed.iloc[(self.number.value - 1) * ROWS : self.number.value * ROWS]
 
-    @property
-    def pages(self) -> int:
-        """How many pages the chosen cluster has; one where it is empty."""
-        return max(1, -(-len(self.listed) // ROWS))
-
-    def turn(self, pages: int) -> None:
-        """Turn some pages forward, or back where negative, to the last or the first one at most."""
-        self.at = min(max(0, self.at + pages), self.pages - 1)
-        self._show()
-
-    def _start_over(self) -> None:
+    def _list(self) -> None:
         number, (column, ascending) = self.cluster.value, self.sorts[self.sort.value]
         chosen = self.errors if number == ALL else self.errors[self.errors["cluster"] == number]
         # Equal values keep the order of the table; missing ones come last.
         self.listed = chosen.sort_values(column, ascending=ascending, kind="stable", na_position="last")
-        self.at = 0
+        self.number.value, self.number.max = 1, max(1, -(-len(chosen) // ROWS))
         self._show()
 
     def _show(self) -> None:
-        self.buttons["back"].disabled = self.at == 0
-        self.buttons["next"].disabled = self.at == self.pages - 1
-        self.status.value = f"page {self.at + 1:,} of {self.pages:,}"
+        self.status.value = f"of {self.number.max:,}"
         self.table.value = self.page.to_html(index=False, border=0, na_rep="", float_format="{:.2f}".format)
         if self.images is not None:
             self.pictures.children = [self._picture(row) for row in self.page.index]

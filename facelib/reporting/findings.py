@@ -70,7 +70,7 @@ def answers(run: RunFolder) -> list[Answer]:
 
 
 def title(run: RunFolder) -> str:
-    """What a run predicts, such as `Age and gender from faces`."""
+    """What a run predicts, such as `Age and expression from faces`."""
     return capitalised(f"{listed(attribute.title.lower() for attribute in run.learned)} from faces")
 
 

@@ -56,24 +56,19 @@ class ReviewPanel:
     def _build(self) -> None:
         self.picture = widgets.Image(format="png", width=PICTURE_PX, height=PICTURE_PX)
         self.picture.layout.display = "none" if self.images is None else ""
-        self.text = widgets.HTML()
-        self.status = widgets.HTML()
+        self.text, self.status = widgets.HTML(), widgets.HTML()
         self.bar = widgets.IntProgress(min=0, max=max(1, len(self.queue)), layout={"width": "100%"})
         self.value = widgets.Combobox(placeholder="new label", ensure_option=False, layout={"width": "12em"})
-        actions = {"keep": "success", "drop": "danger", "relabel": "primary"}
+        looks = {"keep": "success", "drop": "danger", "relabel": "primary", "skip": "", "undo": ""}
         self.buttons = {
-            action: widgets.Button(description=action.capitalize(), button_style=style)
-            for action, style in actions.items()
-        }
-        self.buttons |= {
-            "skip": widgets.Button(description="Skip"),
-            "undo": widgets.Button(description="Undo", icon="undo"),
+            name: widgets.Button(description=name.capitalize(), button_style=look) for name, look in looks.items()
         }
         for action in decisions.ACTIONS:
             self.buttons[action].on_click(lambda _, action=action: self.decide(action))
         self.buttons["skip"].on_click(lambda _: self._move(self.at + 1))
         self.buttons["undo"].on_click(lambda _: self.undo())
-        row = widgets.HBox([*list(self.buttons.values())[:3], self.value, *list(self.buttons.values())[3:]])
+        buttons = list(self.buttons.values())
+        row = widgets.HBox([*buttons[:3], self.value, *buttons[3:]])
         side = widgets.VBox([self.text, row, self.status])
         self.box = widgets.VBox([self.bar, widgets.HBox([self.picture, side])])
 
@@ -100,15 +95,17 @@ class ReviewPanel:
         """Change one line of the file as it is now; False, with the reason shown, where that is refused."""
         try:
             if action == "relabel":
+                if key[1] not in self.attributes:
+                    raise ValueError(f"{key[1]} has no label to change")
                 decisions.new_label(self.attributes[key[1]], value)
             table = decisions.read(self.path, self.faces, self.attributes.values())
         except (ValueError, InvalidDecision) as error:
             self.status.value = f"<b>Not written:</b> {html.escape(str(error))}"
             return False
-        others = table[(table["image_id"] != key[0]) | (table["issue"] != key[1])]
+        rest = table[(table["image_id"] != key[0]) | (table["issue"] != key[1])]
         proposal = self.proposals[key]
         changed = pd.DataFrame([{**proposal._asdict(), "action": action, "value": value or proposal.value}])
-        table = pd.concat([changed, others] if action else [others, changed], ignore_index=True)
+        table = pd.concat([changed, rest] if action else [rest, changed], ignore_index=True)
         decisions.write(table, self.path)
         return True
 
@@ -133,9 +130,8 @@ class ReviewPanel:
         proposal = self.proposals[self.current]
         self.value.value = proposal.value
         labels = ", ".join(f"{a.name} {a.label_name(self.faces[a.name].iloc[row])}" for a in self.attributes.values())
-        self.text.value = "<br>".join(html.escape(line) for line in (image_id, labels)) + (
-            f"<br><b>{html.escape(issue)}</b>: {html.escape(proposal.reason)}"
-        )
+        issue, *lines = (html.escape(text) for text in (issue, image_id, labels, proposal.reason))
+        self.text.value = f"{lines[0]}<br>{lines[1]}<br><b>{issue}</b>: {lines[2]}"
         if self.images is not None:
             self.picture.value = as_png(self.images[row], PICTURE_PX)
 

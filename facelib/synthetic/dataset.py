@@ -23,7 +23,6 @@ from facelib.synthetic.drawing import draw_face
 
 EXACT_COPY_SHARE = 0.03  # of all files
 NEAR_COPY_SHARE = 0.04
-NEAR_COPY_KINDS = ("reencoded", "resized", "brightened", "grey", "cropped", "mirrored")
 MISLABELLED_SHARE = 0.05
 COPY_MISLABELLED_SHARE = 0.15  # of the copies: their label contradicts the original's
 SECOND_ATTRIBUTE_SHARE = 0.1  # of the mislabelled files: two attributes are wrong
@@ -140,22 +139,27 @@ def _plan(n: int, seed: int, drawn: tuple[Drawn, ...]) -> list[_FaceFile]:
     return files
 
 
-def _near_copy(picture: Image.Image, kind: str, rng: np.random.Generator) -> Image.Image:
-    """A degraded copy: re-encoded, resized, relit, grey, cropped or mirrored."""
+def _resized(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    px, small = picture.width, round(picture.width * rng.uniform(0.55, 0.75))
+    return picture.resize((small, small), Image.Resampling.LANCZOS).resize((px, px), Image.Resampling.BICUBIC)
+
+
+def _cropped(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     px = picture.width
-    if kind == "resized":
-        small = round(px * rng.uniform(0.55, 0.75))
-        return picture.resize((small, small), Image.Resampling.LANCZOS).resize((px, px), Image.Resampling.BICUBIC)
-    if kind == "brightened":
-        return ImageEnhance.Brightness(picture).enhance(rng.uniform(1.15, 1.35))
-    if kind == "grey":
-        return picture.convert("L").convert("RGB")
-    if kind == "cropped":
-        left, top, right, bottom = (px * rng.uniform(0.005, 0.03, 4)).tolist()
-        return picture.resize((px, px), Image.Resampling.BICUBIC, box=(left, top, px - right, px - bottom))
-    if kind == "mirrored":
-        return ImageOps.mirror(picture)
-    return picture
+    left, top, right, bottom = (px * rng.uniform(0.005, 0.03, 4)).tolist()
+    return picture.resize((px, px), Image.Resampling.BICUBIC, box=(left, top, px - right, px - bottom))
+
+
+# How each kind of near copy is degraded, before it is encoded again.
+NEAR_COPIES = {
+    "reencoded": lambda picture, rng: picture,
+    "resized": _resized,
+    "brightened": lambda picture, rng: ImageEnhance.Brightness(picture).enhance(rng.uniform(1.15, 1.35)),
+    "grey": lambda picture, rng: picture.convert("L").convert("RGB"),
+    "cropped": _cropped,
+    "mirrored": lambda picture, rng: ImageOps.mirror(picture),
+}
+NEAR_COPY_KINDS = tuple(NEAR_COPIES)
 
 
 def _encode(picture: Image.Image, quality: int) -> bytes:
@@ -182,7 +186,7 @@ def _write_person(faces: Path, files: list[_FaceFile], looks: dict, seed: int, p
         data = encoded
         if file.copy_kind in NEAR_COPY_KINDS:
             with Image.open(io.BytesIO(encoded)) as picture:
-                data = _encode(_near_copy(picture.convert("RGB"), file.copy_kind, rng), int(rng.integers(60, 80)))
+                data = _encode(NEAR_COPIES[file.copy_kind](picture.convert("RGB"), rng), int(rng.integers(60, 80)))
         # A drawing process that outlives a killed run must not be seen halfway through a file.
         part = faces / f"{PARTIAL}{os.getpid()}-{file.image_id}"
         part.write_bytes(data)

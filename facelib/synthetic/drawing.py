@@ -313,7 +313,7 @@ def _skin_albedo(scene: _Scene, rng) -> np.ndarray:
     px, old = canvas.px, person.old
     tone = 1.0 + 0.030 * _pattern(canvas, person.pattern, rng)
     tone = tone + (0.010 + 0.035 * old**1.5) * _noise(rng, px, 5)
-    tone = tone + 0.030 * _noise(rng, px, 4)  # nobody else's skin: what tells a copy from a lookalike
+    tone = tone + 0.030 * _noise(rng, px, 4)  # each skin is unique, which tells copies from lookalikes
     albedo = person.skin[:, None, None] * tone
     flush = np.zeros_like(tone)
     strength = 0.25 + 0.25 * person.child

@@ -79,6 +79,7 @@ def test_disagreement_is_the_mean_over_all_pairs_of_a_group():
 
 def test_nothing_disagrees_without_copies(copies):
     assert disagreements(copies, np.arange(8), UTKFACE_ATTRIBUTES).empty
+    assert disagreements(copies, GROUPS, ()).empty and label_noise(copies, GROUPS, (), Bootstrap(20)).empty
 
 
 def test_a_photograph_that_is_there_a_hundred_thousand_times_takes_no_more_memory_than_its_rows():

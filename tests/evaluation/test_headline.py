@@ -255,9 +255,9 @@ def test_baselines_by_hand():
         {"age": [20, 30, np.nan, 50], "gender": [1, 0, 0, np.nan], "ethnicity": [3, 3, 1, 0.0], "group_id": range(4)}
     ).assign(age_pred=0.0, gender_pred=0.0, ethnicity_pred=0.0)
     table = baselines(train, frame, UTKFACE_ATTRIBUTES, Bootstrap(20)).set_index("metric")
-    assert table.loc["age.mae", ["baseline", "n", "unit"]].tolist() == ["always 20 years", 3, "years"]
+    assert table.loc["age.mae", ["baseline", "n", "unit"]].tolist() == ["always answering 20 years", 3, "years"]
     assert table.loc["age.mae", "value"] == pytest.approx((0 + 10 + 30) / 3)
-    assert table.loc["gender.accuracy", "baseline"] == "always female"
+    assert table.loc["gender.accuracy", "baseline"] == "always answering female"
     assert table.loc["gender.accuracy", "value"] == pytest.approx(1 / 3)
     assert table.loc["ethnicity.accuracy", "value"] == pytest.approx(2 / 4)  # the unknown is no majority class
 

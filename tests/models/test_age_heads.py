@@ -27,8 +27,8 @@ def planted(n: int, seed: int, views: int = 2) -> tuple[np.ndarray, np.ndarray]:
 def test_mean_variance_by_hand():
     logits = torch.full((1, 117), -100.0)
     logits[0, 20] = logits[0, 30] = 0.0  # half a chance each: mean 25, variance 25
-    found = AGE_HEADS["mean-variance"].loss(logits, torch.tensor([20.0]))
-    assert found.item() == pytest.approx(math.log(2) + 0.2 / 2 * 25 + 0.05 * 25, rel=1e-5)
+    loss = AGE_HEADS["mean-variance"].loss(logits, torch.tensor([20.0]))
+    assert loss.item() == pytest.approx(math.log(2) + 0.2 / 2 * 25 + 0.05 * 25, rel=1e-5)
 
 
 def test_ordinal_losses_by_hand():
@@ -69,11 +69,11 @@ def test_every_head_learns_the_age_from_features_that_hold_it():
     features, ages = planted(3000, 0)
     new, y_true = planted(300, 1)
     guess = np.abs(y_true - np.median(ages)).mean()
-    found = fit_age_heads(features, ages, seed=0)(new[0])
-    assert set(found) == {
+    estimates = fit_age_heads(features, ages, seed=0)(new[0])
+    assert set(estimates) == {
         f"{name}, {way}" if way else name for name, head in AGE_HEADS.items() for way in head.decodings
     }
-    for name, estimate in found.items():
+    for name, estimate in estimates.items():
         assert np.abs(estimate - y_true).mean() < guess / 3, name
         assert estimate.min() >= 0 and estimate.max() <= 116, name
 
@@ -106,11 +106,11 @@ def test_two_stages_on_features_beat_the_median_and_keep_to_their_bins(overlap):
 
 def test_views_differ_from_each_other_and_come_again_with_the_seed(tiny_network, noise_images):
     rows = np.array([3, 0, 1])
-    found = augmented_features(tiny_network, noise_images, rows, 2, seed=5)
-    assert found.shape == (2, 3, tiny_network.backbone.width) and found.dtype == np.float16
-    assert not np.array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found, augmented_features(tiny_network, noise_images, rows, 2, seed=5))
-    assert not np.array_equal(found, augmented_features(tiny_network, noise_images, rows, 2, seed=6))
+    features = augmented_features(tiny_network, noise_images, rows, 2, seed=5)
+    assert features.shape == (2, 3, tiny_network.backbone.width) and features.dtype == np.float16
+    assert not np.array_equal(features[0], features[1])
+    np.testing.assert_array_equal(features, augmented_features(tiny_network, noise_images, rows, 2, seed=5))
+    assert not np.array_equal(features, augmented_features(tiny_network, noise_images, rows, 2, seed=6))
 
 
 def test_images_without_augmentation_have_the_features_of_prediction(tiny_network, noise_images, monkeypatch):

@@ -38,9 +38,9 @@ from facelib.models.network import load_network, predict_outputs, save_network
     ],
 )
 def test_edges_by_hand(ages, bins, edges):
-    found = age_bin_edges(np.array(ages, float), bins)
-    assert found.tolist() == edges
-    sizes = np.bincount(to_bin(np.array(ages), found), minlength=len(edges) + 1)
+    cut = age_bin_edges(np.array(ages, float), bins)
+    assert cut.tolist() == edges
+    sizes = np.bincount(to_bin(np.array(ages), cut), minlength=len(edges) + 1)
     assert (sizes > 0).all()
 
 
@@ -89,7 +89,7 @@ def test_routed_and_soft_estimates_by_hand(outputs):
     assert table["age_soft"].tolist() == pytest.approx([5 + 7.5 + 15, 1.2 + 6.4 + 35])
 
 
-def test_the_oracle_is_told_the_true_bin(outputs):
+def test_the_oracle_is_given_the_true_bin(outputs):
     edges = np.array([20.0, 45.0])
     assert oracle_ages(outputs["bin_ages"], np.array([20.0, 19.0]), edges).tolist() == [30, 12]
 
@@ -108,9 +108,9 @@ def test_each_bins_estimate_stays_within_its_bin(push, tiny):
     for regressor in network.heads.regressors:
         torch.nn.init.constant_(regressor.bias, push)
     with torch.no_grad():
-        found = network(torch.rand(6, 3, 32, 32))
-    assert found["bin_logits"].shape == found["bin_ages"].shape == (6, 3)
-    ages = found["bin_ages"].numpy()
+        outputs = network(torch.rand(6, 3, 32, 32))
+    assert outputs["bin_logits"].shape == outputs["bin_ages"].shape == (6, 3)
+    ages = outputs["bin_ages"].numpy()
     assert (ages >= [0, 20, 50]).all() and (ages <= [20, 50, 116]).all()
     if push:
         assert ages[0].tolist() == ([20, 50, 116] if push > 0 else [0, 20, 50])
@@ -128,7 +128,7 @@ def test_a_regressor_starts_at_its_bins_median(tiny):
 
 def test_a_regressor_that_overshot_learns_again():
     heads = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0))
-    torch.nn.init.constant_(heads.regressors[0].bias, 9.0)  # far above 20 years, whatever the features
+    torch.nn.init.constant_(heads.regressors[0].bias, 9.0)  # far above 20 years for all features
     features, batch = torch.ones(2, 4), {"age": torch.tensor([5.0, 5.0]), "bin": torch.tensor([0, 0])}
     outputs = heads(features)
     assert (outputs["bin_ages"][:, 0] == 20.0).all()
@@ -142,10 +142,10 @@ def test_losses_by_hand():
         "bin_ages": torch.tensor([[10.0, 30.0, 60.0]] * 3, requires_grad=True),
     }
     batch = {"bin": torch.tensor([1.0, -1.0, 2.0]), "age": torch.tensor([25.0, math.nan, 63.0])}
-    found = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0)).losses(outputs, batch)
-    assert found["bin"].item() == pytest.approx(math.log(3))
-    assert found["regressor"].item() == pytest.approx((5 + 3) / 2 / 10)
-    found["regressor"].backward()
+    losses = StageHeads(4, (20.0, 50.0), (10.0, 30.0, 65.0)).losses(outputs, batch)
+    assert losses["bin"].item() == pytest.approx(math.log(3))
+    assert losses["regressor"].item() == pytest.approx((5 + 3) / 2 / 10)
+    losses["regressor"].backward()
     assert outputs["bin_ages"].grad[1].abs().sum() == 0  # an unknown age teaches nothing
     assert outputs["bin_ages"].grad[0].tolist() == pytest.approx([0, 1 / 20, 0])  # only the true bin's regressor learns
 

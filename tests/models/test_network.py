@@ -348,7 +348,7 @@ def test_a_network_has_outputs_of_its_attributes_alone(tiny, noise_images):
     assert set(outputs) == {"features", "ethnicity"} and outputs["ethnicity"].shape == (10, 5)
 
 
-def test_saved_weights_are_contiguous_whatever_their_memory_format(tiny_network, tmp_path):
+def test_saved_weights_are_contiguous_in_any_memory_format(tiny_network, tmp_path):
     tiny_network.to(memory_format=torch.channels_last)
     save_network(tiny_network, tmp_path / "model.safetensors")
     saved = load_file(tmp_path / "model.safetensors")

@@ -12,36 +12,33 @@ import torch
 
 from facelib import cli
 from facelib.audit import decisions
-from facelib.data.ingest import ingest, load_images
+from facelib.data.ingest import ingest
 from facelib.data.splits import split_faces
 from facelib.models import training
-from facelib.models.losses import OPINIONS
-from facelib.models.out_of_fold import opinions_table
+from facelib.prediction.assemble import train_run
 from facelib.runs import open_run, start_run
+from facelib.schema import UTKFACE_ATTRIBUTES
 
-# One step of a network whose batch statistics are held (on a processor they are not synchronised), without dropout.
+# One step of a network with frozen batch statistics (on a processor they are not synchronised), without dropout.
 STEP = """
 import sys
 import numpy as np, pandas as pd, torch
-from facelib.config import Profile
+from facelib.config import TrainingSettings
 from facelib.data.pixels import FaceImages
 from facelib.models.batches import Batches, rank_and_world
 from facelib.models import training
-from facelib.models.losses import OPINIONS
-from facelib.models.out_of_fold import opinions_table
-from facelib.models.losses import multitask_losses
 from facelib.models.network import FaceNet
+from facelib.schema import UTKFACE_ATTRIBUTES
 
 training.has_fast_bfloat16 = lambda: False
-profile = Profile("test", batch_size=8, epochs=1, optimizer="sgd", learning_rate=1.0, weight_decay=0.0, warmup_epochs=0,
-                  average_decay=0.0, low_px_share=0.0)
+settings = TrainingSettings(batch_size=8, average_decay=0.0)
 rng = np.random.default_rng(0)
 images = FaceImages(rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), np.arange(8))
-# One process knows three ages, the other one: the mean is over all four all the same.
+# One process has three ages, the other has one: the mean is over all four.
 ages = [20.0, 30.0, np.nan, np.nan, 40.0, np.nan, 70.0, np.nan]
 labels = pd.DataFrame({"age": ages, "gender": [0, 1, -1, 1, 0, 0, 1, -1], "ethnicity": [0, 1, 2, 3, 4, -1, 1, 2]})
 torch.manual_seed(0)
-network = FaceNet(dropout=0.0)
+network = FaceNet(UTKFACE_ATTRIBUTES, dropout=0.0)
 
 
 class Held(training.FaceModule):
@@ -52,8 +49,7 @@ class Held(training.FaceModule):
         self.gradients = {name: p.grad.clone() for name, p in self.network.named_parameters()}
 
 
-losses = lambda outputs, batch: multitask_losses(outputs, batch, 20.0)
-module = Held(network, losses, profile, 1, 1.0)
+module = Held(network, network.losses, settings, 0, 1, 1e-3)
 training.fit(module, Batches(images, labels), np.arange(8))
 if rank_and_world()[0] == 0:
     torch.save(module.gradients, sys.argv[1])
@@ -90,37 +86,26 @@ def prepared_run(empty_runs, tmp_path, monkeypatch) -> str:
     settings = {"synthetic_images": "240", "image_px": "32", "batch_size": "16", "epochs": "1"}
     folder = start_run("prepared", "smoke", overrides=settings)
     _, faces, rejected = ingest(folder)
+    folder.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
     folder.save_table(faces, "faces")
     folder.save_table(rejected, "rejected.csv")
-    folder.save_table(split_faces(faces, np.arange(len(faces)), 0), "splits")
-    scores = faces[["image_id"]].assign(**dict.fromkeys(OPINIONS, 0.2), fold=0)
-    folder.save_table(scores, "label_scores")
+    folder.save_table(split_faces(faces, np.arange(len(faces)), UTKFACE_ATTRIBUTES, 0), "splits")
     decisions.write(pd.DataFrame(columns=decisions.COLUMNS), folder.table_path("decisions.csv"))
     return "prepared"
 
 
-def test_a_run_is_trained_by_two_processes_and_taken_up_without_training(prepared_run, monkeypatch):
+def test_a_run_is_trained_by_two_processes_and_loaded_without_training(prepared_run, monkeypatch):
     done = torchrun("-m", "facelib.cli", "train", prepared_run)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("trained 1 epochs: `facelib run --run prepared --from 03` goes on") == 1
+    assert done.stdout.count("trained 1 epochs: ") == 1
     folder = open_run(prepared_run)
-    faces = folder.load_table("faces")
     saved = torch.load(folder.path / training.MULTITASK_FOLDER / "finished.ckpt", weights_only=True)["weights"]
 
     def trained_again(*_):
         raise AssertionError("the network was trained although it had been")
 
     monkeypatch.setattr(training.FaceModule, "training_step", trained_again)
-    labels, rows = decisions.load_training(folder)
-    network, history = training.train_multitask(
-        load_images(folder, faces),
-        labels,
-        rows["train"],
-        rows["validation"],
-        folder.profile,
-        folder.path / training.MULTITASK_FOLDER,
-        opinions=opinions_table(folder.load_table("label_scores")),
-    )
+    network, history = train_run(folder, *decisions.load_training(folder))
     assert len(history) == 1
     for name, value in network.state_dict().items():
         assert torch.equal(value, saved[name])

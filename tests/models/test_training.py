@@ -19,11 +19,11 @@ from facelib.models.training import (
     TrainingDiverged,
     fit,
     fit_in_folder,
-    kept_epoch,
     new_network,
     train_multitask,
     train_scorer,
     training_key,
+    used_epoch,
 )
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
@@ -213,7 +213,7 @@ def test_a_finished_training_is_loaded_without_a_step_until_the_version_is_raise
         settings = settings.model_copy(update=early)
     first = module_of(settings, epochs=12 if patience else 4)
     whole = fit_in_folder(first, batches, ROWS, validation, tmp_path / "training")
-    assert kept_epoch(whole, settings) == (whole["validation_loss"].idxmin() if patience else 3)
+    assert used_epoch(whole, settings) == (whole["validation_loss"].idxmin() if patience else 3)
 
     def forbidden(*_):
         raise AssertionError("trained again")
@@ -359,7 +359,7 @@ def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improv
     labels = contrary_labels(len(images))
     module, validation = module_of(settings, epochs=12), np.arange(16, 40)
     history = fit_in_folder(module, Batches(images, labels), ROWS, validation, tmp_path / "training")
-    best = kept_epoch(history, settings)
+    best = used_epoch(history, settings)
     assert best < len(history) - 1 and len(history) == best + 1 + settings.patience < 12
     batch = Batches(images, labels)[validation.tolist()]
     with torch.no_grad():

@@ -87,7 +87,9 @@ def test_a_label_that_cannot_be_is_said_and_not_written(path, faces):
         assert panel.current == ("a", "label:gender") and "Not written" in panel.status.value
     assert actions(path, faces)["a", "label:gender"] == ("", "female")
     click(panel, "skip")
-    assert panel.buttons["relabel"].disabled  # a picture's quality has no label to change
+    assert panel.buttons["relabel"].disabled  # the quality of an image has no label to change
+    panel.decide("relabel")
+    assert "Not written" in panel.status.value and actions(path, faces)["b<i>", "quality"] == ("", "")
 
 
 def test_edits_by_hand_in_between_are_kept(path, faces):
