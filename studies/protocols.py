@@ -19,7 +19,6 @@ from facelib.publication.published_numbers import CORAL_21_60, published
 from facelib.runs import RunFolder, open_run, project_root, read_json, write_json
 from facelib.storage import write_text
 from studies import PROTOCOL_RESULTS
-from studies import PROTOCOL_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / PROTOCOL_RESULTS
