@@ -100,14 +100,14 @@ def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
         text = environment.get_template(template).render(current=file, **content)
         (site / file).write_text(text, encoding="utf-8")
 
+    bodies = [_notebook_body(path) for path in notebooks]
     shown, rows = figures_like(run), findings.headline_rows(run)
     (site / "figures").mkdir()
     for file in shown:
         shutil.copy(run.path / "figures" / file, site / "figures" / file)
     write("index.html", "front.html.j2", title=findings.title(run), headline=rows, figures=shown)
     (site / "summary.md").write_text(findings.markdown_summary(rows), encoding="utf-8")
-    for path, page, before, after in zip(notebooks, pages, [None, *pages], [*pages[1:], None], strict=False):
-        body = _notebook_body(path)
+    for body, page, before, after in zip(bodies, pages, [None, *pages], [*pages[1:], None], strict=False):
         content = {"title": page["short"], "body": body, "contents": _contents(body), "before": before, "after": after}
         write(page["file"], "notebook_page.html.j2", **content)
     (site / "style.css").write_text(_style(), encoding="utf-8")

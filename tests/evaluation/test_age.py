@@ -139,9 +139,9 @@ def test_the_best_head_is_compared_with_its_error_on_training_images():
     finding = heads_finding(errors, differences, trained, np.array([10.0, 20.0]))
     assert (finding.key, finding.n) == ("age.heads", 30)
     for part in (
-        "0 have a lower",
-        "1 a higher one",
-        "for 1 the difference",
+        "own head's for 0",
+        "higher for 1",
+        "within chance for 1",
         "has b: 4.00 years",
         "2.00 years on augmented",
     ):

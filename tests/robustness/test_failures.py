@@ -107,7 +107,7 @@ def start_weights(tmp: Path) -> None:
 AUDIT = ("audit", "--out", "{tmp}/out", "--no-labels", "--no-faces", "--data")
 CASES = {
     "no data": (nothing, (*AUDIT, "{tmp}/gone"), r"nothing at \S+gone: give a UTKFace folder"),
-    "an empty folder": (nothing, (*AUDIT, "{tmp}"), r"holds no usable face .*: give the folder that holds the images"),
+    "an empty folder": (nothing, (*AUDIT, "{tmp}"), r"holds no usable face .*: give the folder of the images"),
     "a table of nothing": (
         lambda tmp: (tmp / "t.csv").write_text("path,age\n"),
         (*AUDIT, "{tmp}/t.csv"),
@@ -118,7 +118,11 @@ CASES = {
         (*AUDIT, "{tmp}/t.csv"),
         r"cannot be read .*: save it",
     ),
-    "another kind of file": (a_text_file, (*AUDIT, "{tmp}/notes.txt"), r"neither a folder nor .*: give one of them"),
+    "another kind of file": (
+        a_text_file,
+        (*AUDIT, "{tmp}/notes.txt"),
+        r"neither a folder nor .*: give a UTKFace folder",
+    ),
     "no --images": (
         lambda tmp: (tmp / "t.csv").write_text("path,age\na,3\n"),
         (*AUDIT, "{tmp}/t.csv", "--images", "{tmp}/gone"),
@@ -171,7 +175,7 @@ CASES = {
     "no run": (nothing, ("report", "--run", "r"), r"no run 'r' yet: `facelib run --run r`"),
     "no notebooks": (a_run_without_notebooks, ("report", "--run", "r"), r"no executed notebook: run `facelib run"),
     "no results": (a_run_without_notebooks, ("slides", "--run", "r"), r"no metrics of 01_explore yet: run"),
-    "nothing published": (nothing, ("restore", "{tmp}/gone"), r"gone holds no published run, .*: name a folder of one"),
+    "nothing published": (nothing, ("restore", "{tmp}/gone"), r"gone is not a published run .*: name another"),
     "no model": (
         a_run_without_notebooks,
         ("predict", "x.jpg", "--run", "r"),
@@ -325,7 +329,7 @@ def test_a_read_only_folder_is_one_sentence_and_nothing_is_begun(facelib, open_f
     monkeypatch.setenv("FACELIB_RUNS", str(shut))
     with ordinary_user():
         code, out, err = facelib("run", "--profile", "smoke", "--run", "r")
-    assert code == 2 and out == "" and err.count("\n") == 1 and "(Permission denied): choose a folder" in err
+    assert code == 2 and out == "" and err.count("\n") == 1 and "(Permission denied): choose a writable folder" in err
 
 
 # --- two at once ------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from facelib.config import resolve
 from facelib.data import archives
 from facelib.data.archives import UnsafeArchive, unpack
 from facelib.data.fetch import fetch_dataset
-from facelib.data.pixels import cache_faces, is_cached
+from facelib.data.pixels import FaceImages, cache_faces, is_cached
 from facelib.data.readers import read_faces
 from facelib.errors import DamagedRun, FacelibError, UnknownSetting
 from facelib.models.batches import Batches
@@ -85,7 +85,7 @@ def test_a_network_file_runs_nothing(trace, tmp_path):
 def test_a_checkpoint_to_resume_from_runs_nothing(trace, tmp_path, tiny_network):
     settings = resolve("smoke", {"epochs": 1})
     rows = np.arange(8)
-    batches = Batches(np.zeros((8, 32, 32, 3), np.uint8), pd.DataFrame({"age": np.full(8, 30.0)}))
+    batches = Batches(FaceImages(np.zeros((8, 32, 32, 3), np.uint8), rows), pd.DataFrame({"age": np.full(8, 30.0)}))
 
     def losses(outputs, batch):
         return {"age": known_mean((outputs["age"] - batch["age"]).abs(), batch["age"].isfinite())}
