@@ -686,6 +686,8 @@ def draw_face(
     """
     if not 0 <= age_years <= MAX_AGE or gender not in (0, 1) or group not in range(len(GROUP_HUES)):
         raise ValueError(f"age {age_years}, gender {gender}, group {group}: allowed are 0 to {MAX_AGE}, 0 or 1, 0 to 4")
+    if unknown := features.keys() - set(_Person._fields):
+        raise ValueError(f"there is no feature {min(unknown)}")
     person, pose = _sample_person(age_years, gender, group, rng)._replace(**features), _sample_pose(rng)
     canvas = _Canvas(px, pose)
     image, backdrop = _paint_background(canvas, rng)
