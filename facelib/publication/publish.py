@@ -192,8 +192,8 @@ def versions(target: Path, faces: str = "") -> list[dict]:
     `faces`, a `digest_of_test_faces`, leaves those tested on others out.
     """
     path = target / "versions.csv"
-    listed = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
-    return [version for version in listed if faces in ("", version["faces"])]
+    published = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.exists() else []
+    return [version for version in published if faces in ("", version["faces"])]
 
 
 def digest_of_test_faces(run: RunFolder) -> str:
@@ -304,10 +304,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         keep_trailing_newline=True,
     )
     measured, splits = run.findings(), run.load_table("splits")
-    predictor, noise = (
-        read_json(run.require("checkpoints/predictor.json")),
-        run.details("02_clean").get("label_noise", []),
-    )
+    predictor = read_json(run.require("checkpoints/predictor.json"))
     facts = {
         "run": run,
         "findings": findings,
@@ -317,7 +314,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
         "faces": splits[splits["representative"]].groupby("split").size().to_dict(),
         "age_method": AGE_METHODS[predictor["age_method"]] if AGE in run.learned else "",
-        "noise": [(row, Estimate.from_dict(row)) for row in noise],
+        "noise": [(row, Estimate.from_dict(row)) for row in run.details("02_clean").get("label_noise", [])],
         "figures": figures_like(run),
         "provenance": findings.provenance(run) | course(run),
         "predictor": predictor,
