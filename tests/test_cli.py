@@ -94,7 +94,10 @@ def test_a_pair_without_its_value_is_refused(arguments):
             ["run", "--profile", "smoke", "-p", "epoch", "3"],
             "no setting or notebook parameter 'epoch': choose one of .*epochs",
         ),
-        (["run", "--profile", "smoke", "-p", "epochs", "many"], "setting epochs is 'many': input should be a valid integer"),
+        (
+            ["run", "--profile", "smoke", "-p", "epochs", "many"],
+            "setting epochs is 'many': input should be a valid integer",
+        ),
         (["run", "--profile", "smoke", "-p", "epochs"], "-p takes a key and a value"),
         (["run", "--profile", "smoke", "--to", "9"], "no notebook '9'"),
         (["audit", "--data", "{tmp}/nowhere", "--out", "{tmp}/out"], "there is nothing at .*nowhere"),
