@@ -54,6 +54,7 @@ def test_the_readme_has_at_most_six_results_and_the_runs_page_all(run):
     assert markdown_summary(headline_rows(run)) in (REFERENCE / "README.md").read_text(encoding="utf-8")
 
 
+@needs_evaluation
 @pytest.mark.parametrize(("page", "name"), docs_tables.BLOCKS)
 def test_the_tables_of_the_docs_are_of_what_was_measured(page, name):
     assert block(f"docs/{page}.md", name) == docs_tables.BLOCKS[page, name]()
