@@ -8,24 +8,32 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from facelib.evaluation.groups import group_metrics
-from facelib.plots.style import BLUE, GREY, PALETTE, error_bars, finish, new_figure, title
-from facelib.schema import AGE, AGE_BANDS, Attribute, class_attributes
+from facelib.plots.style import BLUE, GREY, class_colours, error_bars, finish, new_figure, title
+from facelib.schema import AGE, AGE_BANDS, Attribute, ClassAttribute, class_attributes
 from facelib.statistics import SHARE
 
 
-def group_errors(table: pd.DataFrame, metric: str, label: str, heading: str, reference: float | None = None) -> Figure:
-    """A metric by age band (x) and a second grouping (colour), with intervals; masked groups are absent.
+def group_errors(
+    table: pd.DataFrame,
+    metric: str,
+    label: str,
+    heading: str,
+    attribute: ClassAttribute | None = None,
+    reference: float | None = None,
+) -> Figure:
+    """A metric by age band (x) and class (colour), with intervals; masked groups are absent.
 
-    Takes a `groups.group_table` by age band, alone or crossed; `reference` is a horizontal line, `label` that of y.
+    Takes a `groups.group_table` by age band, alone or crossed with `attribute`; `reference` is a horizontal line.
     """
-    hue = next((name for name in table.columns[: list(table).index("n")] if name != AGE.group_column), None)
-    parts = [(None, table)] if hue is None else list(table.groupby(hue, sort=False))
+    column = attribute.group_column if attribute else None
+    colours = class_colours(attribute) if attribute else {None: BLUE}
+    classes = [name for name in colours if not attribute or name in set(table[column])]
     figure, axes = new_figure(width=9, height=3.6)
     bands = [band for band in AGE_BANDS if band in set(table["age_band"])]
-    for number, (name, part) in enumerate(parts):
-        rows = part.dropna(subset=[metric])
-        x = rows["age_band"].map(bands.index).astype(float) + (number - (len(parts) - 1) / 2) * 0.13
-        look = {"capsize": 2, "label": name, "color": PALETTE[number % len(PALETTE)]}
+    for number, name in enumerate(classes):
+        rows = (table[table[column] == name] if attribute else table).dropna(subset=[metric])
+        x = rows["age_band"].map(bands.index).astype(float) + (number - (len(classes) - 1) / 2) * 0.13
+        look = {"capsize": 2, "label": name, "color": colours[name]}
         error_bars(axes[0, 0], x, rows[metric], rows[f"{metric}_low"], rows[f"{metric}_high"], vertical=True, **look)
     if reference is not None:
         axes[0, 0].axhline(reference, color=GREY, linestyle="--", linewidth=1)
@@ -33,7 +41,7 @@ def group_errors(table: pd.DataFrame, metric: str, label: str, heading: str, ref
     names = [f"{band}\nn = {counts[band]:,}" for band in bands]
     axes[0, 0].set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=heading)
     axes[0, 0].tick_params(axis="x", labelsize=9)
-    if hue is not None:
+    if attribute:
         axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     return finish(figure)
 
@@ -51,12 +59,13 @@ def age_figures(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute]
             figures[name] = group_errors(tables[table], metric, *look)
 
     bias = f"Age: predicted minus labelled{ending}"
-    add("age_bias", AGE.group_column, "age_bias", "Predicted minus labelled (years)", bias, 0)
+    add("age_bias", AGE.group_column, "age_bias", "Predicted minus labelled (years)", bias, None, 0)
     for attribute in class_attributes(attributes):
         name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
-        add(f"age_error_by_{name}", table, "age_mae", "MAE (years)", error)
+        add(f"age_error_by_{name}", table, "age_mae", "MAE (years)", error, attribute)
         if len(attribute.classes) == 2:
-            add(f"{name}_by_age", table, f"{name}_accuracy", "Share right", f"{attribute.title} accuracy{ending}")
+            heading = f"{attribute.title} accuracy{ending}"
+            add(f"{name}_by_age", table, f"{name}_accuracy", "Share right", heading, attribute)
     return figures
 
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from facelib.plots.groups import age_figures, group_errors, raw_and_standardised
-from facelib.plots.style import use_style
+from facelib.plots.style import class_colours, use_style
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
 
@@ -44,8 +44,9 @@ def rates() -> pd.DataFrame:
 
 
 def test_errors_of_groups_stand_at_their_age_band():
-    figure = group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", reference=5.0)
-    female, male = (container.lines[0] for container in figure.axes[0].containers)
+    figure = group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", GENDER, reference=5.0)
+    male, female = (container.lines[0] for container in figure.axes[0].containers)  # in the order of the classes
+    assert [line.get_color() for line in (male, female)] == list(class_colours(GENDER).values())
     assert list(female.get_ydata()) == [3.0, 8.0] and list(male.get_ydata()) == [4.0]
     assert [round(float(x)) for x in female.get_xdata()] == [0, 1]
     assert "male" in texts(figure) and "75+\nn = 33" in texts(figure)
@@ -56,6 +57,7 @@ def test_errors_of_groups_stand_at_their_age_band():
 def test_each_class_attribute_has_its_figures_by_age():
     crossed = by_gender()
     races = crossed.rename(columns={"gender_name": "ethnicity_name", "gender_accuracy": "ethnicity_accuracy"})
+    races = races.replace({"ethnicity_name": {"female": "Asian", "male": "White"}})
     bands = crossed[::2].drop(columns="gender_name").rename(columns=lambda name: name.replace("mae", "bias"))
     tables = {"age_band": bands, "age_band x gender_name": crossed, "age_band x ethnicity_name": races}
     figures = age_figures(tables, UTKFACE_ATTRIBUTES, "; drawn")
@@ -85,7 +87,7 @@ def test_groups_of_one_name_in_two_groupings_keep_their_own_numbers():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: group_errors(by_gender(), "age_mae", "MAE (years)", "Errors"),
+        lambda: group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", GENDER),
         lambda: raw_and_standardised(rates(), UTKFACE_ATTRIBUTES, "Same ages"),
     ],
 )
