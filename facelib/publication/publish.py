@@ -44,11 +44,7 @@ TABLES = ("faces", "splits", "predictions", OF_AGE, "decisions.csv", "label_issu
 NETWORKS = ("model", OF_AGE)
 ROUNDED_FACES = 500  # validation faces on which half precision is compared with single
 MOST_ROUNDING = 0.1  # years or probability, on average
-# The rows of the README's table, by kind of attribute.
-SHORT_METRICS = {
-    "years": ("{name}.mae", "{name}.cs5", "{name}.interval_coverage", "{name}_stages.mae_routed"),
-    "classes": ("{name}.accuracy",),
-}
+README_MEASURES = ("mae", "cs5", "interval_coverage", "mae_routed", "accuracy")
 
 
 class UnfitToPublish(FacelibError):
@@ -270,8 +266,7 @@ def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
     """What publication writes between marks: the page below the project's root, the name of the marks, the text."""
     scored = len(versions(target, digest_of_test_faces(run)))
     found, trust = (finding._repr_markdown_() for finding in summary(run, scored))
-    short = {key.format(name=attribute.name) for attribute in run.learned for key in SHORT_METRICS[attribute.kind]}
-    rows = [row for row in findings.headline_rows(run) if row["key"] in short][:6]
+    rows = findings.headline_rows(run, README_MEASURES)[:6]
     return [
         ("README.md", "short", f"**What was found.** {found}\n\n**Can it be trusted?** {trust}\n"),
         ("README.md", "results", findings.markdown_summary(rows)),

@@ -84,14 +84,18 @@ def lead_key(attribute: Attribute) -> str:
     return metrics_of(attribute)[0].key
 
 
-def headline_rows(run: RunFolder) -> list[dict]:
-    """Rows of the headline table: key, name, value, interval, n, cleaned and baseline, as text."""
+def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
+    """Rows of the headline table: name, value, interval, n, cleaned and baseline, as text.
+
+    `measures` are ends of keys, such as `mae`; by default all are shown.
+    """
     results, rows = run.results(), []
     baselines = {row["metric"]: Estimate.from_dict(row).text for row in run.details("05_evaluate").get("baselines", [])}
     for metric in (metric for attribute in run.learned for metric in metrics_of(attribute)):
-        if estimate := results.get(f"test.{metric.key}"):
+        wanted = not measures or metric.key.partition(".")[2] in measures
+        if wanted and (estimate := results.get(f"test.{metric.key}")):
             cleaned = results.get(f"test_cleaned.{metric.key}")
-            row = {"key": metric.key, "name": metric.title, "value": estimate.text, "n": f"{estimate.n:,}"}
+            row = {"name": metric.title, "value": estimate.text, "n": f"{estimate.n:,}"}
             row |= {"interval": estimate.interval_text, "cleaned": cleaned.text if cleaned else ""}
             rows.append(row | {"baseline": baselines.get(metric.key, "")})
     return rows

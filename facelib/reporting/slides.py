@@ -18,7 +18,9 @@ from facelib.runs import RunFolder, as_written, atomic_path
 from facelib.schema import NOTEBOOKS
 from facelib.statistics import Estimate
 
-TABLE_ROWS = 11  # of metrics, that fit on a slide
+# The metrics of the slide, of which `TABLE_ROWS` fit.
+MEASURES = ("mae", "cs5", "mae_le45", "mae_gt45", "interval_coverage", "accuracy", "accuracy_age5plus", "macro_f1")
+TABLE_ROWS = 11
 
 
 def _table(rows: list[dict], **titles: str) -> list[list[str]]:
@@ -29,7 +31,7 @@ def _table(rows: list[dict], **titles: str) -> list[list[str]]:
 def headline_table(run: RunFolder) -> list[list[str]]:
     """The headline metrics."""
     titles = {"name": "Metric, test split", "value": "Value", "interval": "95 % interval", "n": "n"}
-    return _table(findings.headline_rows(run)[:TABLE_ROWS], **titles, baseline="No-image baseline")
+    return _table(findings.headline_rows(run, MEASURES)[:TABLE_ROWS], **titles, baseline="No-image baseline")
 
 
 def data_table(run: RunFolder) -> list[list[str]]:
@@ -67,15 +69,15 @@ class Slide:
     figures : tuple of str
         Patterns of files; the first match of each is shown. Where none matches there is no slide.
     table : callable, optional
-    layout : str
-        `stacked`: figures below each other. `beside`: points beside the figure.
+    beside : bool
+        Whether points stand beside the figure.
     """
 
     lead: str
     points: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     table: Callable[[RunFolder], list[list[str]]] | None = None
-    layout: str = ""
+    beside: bool = False
 
 
 METHOD = (
@@ -83,21 +85,21 @@ METHOD = (
     "Intervals are 95 %, by a bootstrap over groups of copies or Wilson's.",
 )
 SLIDES = (
-    Slide("data.faces", ("data.ages", "data.imbalance"), ("01_labels.svg", "01_joint_imbalance.svg"), layout="stacked"),
+    Slide("data.faces", ("data.ages", "data.imbalance"), ("01_labels.svg", "01_joint_imbalance.svg")),
     Slide("copies.groups", ("labels.doubted",), table=data_table),
     Slide("copies.labels_differ", ("split.random",), ("02_copies_disagree.svg",)),
     Slide("training.gap", ("training.curve",), ("03_training_curves.svg",)),
     Slide("test.baselines", table=headline_table),
     Slide("test.age", figures=("05_age_scatter.svg",)),
     Slide("age.chosen", ("age.heads",), ("04_two_stage_errors.svg",)),
-    Slide("groups.worst", ("groups.age_bias", "groups.same_age_gaps"), ("06_*_by_age.svg",), layout="beside"),
+    Slide("groups.worst", ("groups.age_bias", "groups.same_age_gaps"), ("06_*_by_age.svg",), beside=True),
     Slide("groups.same_ages", ("groups.beyond_chance",), ("06_standardised.svg",)),
     Slide("claims.answers", ("Intervals are widened for the number of claims.",), table=claims_table),
     Slide("test.intervals", table=coverage_table),
     Slide("errors.causes", ("errors.clusters",), ("07_error_map.svg",)),
     Slide("explain.regions", ("explain.background", "explain.faithful"), ("08_mean_maps.png",)),
     Slide("photos.crop_scale", figures=("09_crop_scale.svg",)),
-    Slide("split.leaks", ("test.faces", "test.calibration", "photos.ood", *METHOD)),
+    Slide("split.leaks", ("test.faces", "test.calibration", "prediction.ood", *METHOD)),
 )
 
 
@@ -168,4 +170,4 @@ def _filled(run: RunFolder, slide: Slide, measured: dict[str, Finding]) -> dict 
         points += [point] if point.endswith(".") else quoted
     rows = slide.table(run) if slide.table else []
     filled = {"title": title.removesuffix("."), "points": points, "figures": figures, "table": rows}
-    return filled | {"layout": slide.layout}
+    return filled | {"beside": slide.beside}

@@ -47,15 +47,18 @@ def test_the_title_names_what_is_learned(begun):
 
 def test_headline_rows_carry_interval_n_baseline_and_the_cleaned_value(filled):
     age, gender, _ = findings.headline_rows(filled)
-    expected = {"key": "age.mae", "name": "Age: mean absolute error", "value": "4.86 y", "interval": "4.50 to 5.20"}
+    expected = {"name": "Age: mean absolute error", "value": "4.86 y", "interval": "4.50 to 5.20"}
     assert age == expected | {"n": "1,234", "cleaned": "4.70 y", "baseline": "15.20 y"}
     assert (gender["value"], gender["interval"], gender["cleaned"]) == ("91.2 %", "90.0 to 93.0", "")
 
 
-def test_every_expected_metric_has_a_row(begun):
+def test_every_expected_metric_has_a_row_and_some_can_be_chosen(begun):
     keys = [key for key in expected_keys(begun.learned) if key.startswith("test.")]
     begun.notebook("05_evaluate").save({key: Estimate(0.5, 0.4, 0.6, 9, "share") for key in keys})
-    assert sorted(f"test.{row['key']}" for row in findings.headline_rows(begun)) == sorted(keys)
+    titles = [metric.title for attribute in begun.learned for metric in metrics_of(attribute)]
+    assert [row["name"] for row in findings.headline_rows(begun)] == titles and len(titles) == len(keys)
+    chosen = [row["name"] for row in findings.headline_rows(begun, ("accuracy", "mae"))]
+    assert chosen == ["Age: mean absolute error", "Gender: accuracy", "Ethnicity: accuracy"]
 
 
 def test_an_attribute_s_lead_is_its_first_metric():

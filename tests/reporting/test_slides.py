@@ -3,10 +3,12 @@
 import pytest
 
 from facelib.errors import MissingFromRun
+from facelib.evaluation.headline import expected_keys
 from facelib.finding import Finding
 from facelib.reporting import slides
 from facelib.runs import write_text
 from facelib.schema import ClassAttribute
+from facelib.statistics import Estimate
 
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="200"><rect width="300" height="200"/></svg>'
@@ -67,6 +69,13 @@ def test_tables_hold_the_run_s_rows(run):
     rows = by_title(run)["Held"]["table"]
     assert rows[0] == ["Age label", "within, plain", "within, by predicted age", "n"]
     assert rows[1] == ["30-45", "90.0 % (70.0 to 95.0)", "90.0 % (70.0 to 95.0)", "60"]
+
+
+def test_the_slide_of_metrics_holds_every_attribute(run):
+    keys = [key for key in expected_keys(run.learned) if key.startswith("test.")]
+    run.notebook("06_groups").save({key: Estimate(0.5, 0.4, 0.6, 9, "share") for key in keys})
+    names = [row[0] for row in by_title(run)["Text of test.baselines"]["table"]]
+    assert {"Age: mean absolute error", "Gender: accuracy", "Ethnicity: macro F1"} <= set(names) and len(names) <= 12
 
 
 def test_a_run_of_another_attribute_has_a_deck(run, fill, tmp_path):
