@@ -1,7 +1,7 @@
 """README and docs: the commands, options, settings, files and names that they give exist, and the README is short."""
 
+import ast
 import importlib.util
-import pydoc
 import re
 import shlex
 from itertools import pairwise
@@ -122,13 +122,29 @@ def test_every_file_that_a_page_names_exists(page):
     assert missing == []
 
 
+def is_defined(name: str) -> bool:
+    """Whether a dotted name is a module of the package, or defined at the top of one."""
+    path = ROOT / "facelib" / Path(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module = path.parent.with_suffix(".py")
+    nodes = ast.parse(module.read_text(encoding="utf-8")).body if module.exists() else []
+    targets = [target for node in nodes for target in getattr(node, "targets", [getattr(node, "target", node)])]
+    return path.name in {getattr(target, "id", getattr(target, "name", "")) for target in targets}
+
+
 @by_page
 def test_every_name_of_the_package_that_a_page_gives_exists(page):
     modules = {path.stem for path in (ROOT / "facelib").iterdir()}
-    named = [name for name in code(page.read_text(encoding="utf-8")) if re.fullmatch(r"[a-z_]+(\.\w+)+(\(\))?", name)]
+    named = [name for name in code(page.read_text(encoding="utf-8")) if re.fullmatch(r"[a-z_]+(\.\w+)+", name)]
     files = (".md", ".py", ".csv", ".json", ".yaml", ".parquet", ".npy", ".safetensors")
     inside = [name for name in named if name.partition(".")[0] in modules and not name.endswith(files)]
-    assert [name for name in inside if pydoc.locate(f"facelib.{name.removesuffix('()')}") is None] == []
+    assert [name for name in inside if not is_defined(name)] == []
+
+
+def test_a_name_that_does_not_exist_is_found():
+    assert is_defined("schema.Attribute") and is_defined("plots.style") and is_defined("config.SECTION_OF")
+    assert not is_defined("schema.Nothing") and not is_defined("plots.nothing") and not is_defined("none.x")
 
 
 def test_the_readme_is_short_and_lists_every_notebook():
