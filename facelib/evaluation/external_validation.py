@@ -53,16 +53,9 @@ class FaceData:
 
 
 def find_copied(own: FaceData, other: FaceData) -> tuple[np.ndarray, pd.DataFrame]:
-    """Copies among the faces of another data set, and of the run's faces.
+    """Copy group of each face of another data set, and its faces with a copy in the run; see `leaks.leaks_table`.
 
     Near copies are distinguished from lookalikes from about 48 pixels on; below, a few lookalikes are among them.
-
-    Returns
-    -------
-    group_id : int array of shape (n,)
-        Copies within the other data set, also those joined through a copy in the run.
-    copied : DataFrame
-        image_id, copy_in_run, kind, distance; see `facelib.audit.leaks.leaks_table`.
     """
     px = min(COMPARED_PX, own.images.px, other.images.px)
     resized = [resize(images, px) for images in (own.images, other.images)]
@@ -84,7 +77,8 @@ def band_metrics(frame: pd.DataFrame, prefix: str, bootstrap: Bootstrap) -> dict
     if "age_from" not in frame:
         return {}
     banded = frame[frame["age"].isna() & frame["age_pred"].notna() & frame["age_from"].notna()]
-    outside = years_outside(banded["age_pred"], banded["age_from"], banded["age_to"])
+    year = metrics.whole_years(banded["age_pred"])
+    outside = np.maximum(np.maximum(banded["age_from"] - year, year - banded["age_to"]), 0)  # whole years; 0 inside
     measured = {"accuracy": (outside == 0, SHARE), "mae_least": (outside, YEARS)}
     return {
         f"{prefix}.age.band_{name}": bootstrap(np.mean, values, groups=banded["group_id"], unit=unit)
@@ -92,26 +86,11 @@ def band_metrics(frame: pd.DataFrame, prefix: str, bootstrap: Bootstrap) -> dict
     }
 
 
-def years_outside(age_pred, first, last) -> np.ndarray:
-    """Whole years between a rounded age and a band of whole years, both ends included: 0 inside.
-
-    Examples
-    --------
-    >>> years_outside([19.4, 19.5, 29.4, 31.0], 20, 29).tolist()
-    [1.0, 0.0, 0.0, 2.0]
-    """
-    year = metrics.whole_years(age_pred)
-    return np.maximum(np.maximum(np.asarray(first) - year, year - np.asarray(last)), 0)
-
-
 def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """Share of each label in two faces tables, unknown labels left out; of attributes that both know.
 
-    Returns
-    -------
-    DataFrame
-        topic, measure, run, table, distance: half the sum of the absolute differences of an attribute's shares (total
-        variation: 0 equal, 1 disjoint), the same in all rows of the attribute.
+    Columns: topic, measure, run, table, and distance: half the sum of the absolute differences of an attribute's shares
+    (total variation: 0 equal, 1 disjoint), the same in all rows of the attribute.
     """
     rows = []
     for attribute in labelled(other, labelled(own, attributes)):
@@ -124,13 +103,10 @@ def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Att
 
 
 def quality_shift(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Quality scores of two data sets, both from `quality.score_quality`.
+    """Medians of the quality scores of two data sets (of `face` the share in which one was found).
 
-    Returns
-    -------
-    DataFrame
-        topic, measure, run, table (medians; of `face` the share in which one was found), distance: the largest gap
-        between the two cumulative distributions (Kolmogorov-Smirnov: 0 equal, 1 disjoint).
+    Columns as in `label_shift`; distance is the largest gap between the two cumulative distributions
+    (Kolmogorov-Smirnov: 0 equal, 1 disjoint).
     """
     rows = []
     for name in (name for name in QUALITY if name in own and name in other):
@@ -177,16 +153,10 @@ def compare(
     bootstrap: Bootstrap,
     min_group: int,
 ) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame]]:
-    """Metrics of a `Predictor`'s predictions of another data set, and the shift between the two data sets.
+    """Metrics of a `Predictor`'s predictions of the other faces, in their order, and the shift between the data sets.
 
-    One row per group of copies counts. Predictions are in the order of the other faces; `attributes` are measured.
-
-    Returns
-    -------
-    dict of Estimate
-        transfer.*; transfer_unseen.* without copies of the run's faces, where there are any; shift.embedding.*.
-    dict of DataFrame
-        shift, groups, copies, predictions.
+    One row per group of copies counts. The metrics are transfer.*; transfer_unseen.* without copies of the run's faces,
+    where there are any; and shift.embedding.*. The tables are shift, groups, copies and predictions.
     """
     faces, (group_id, copied) = other.faces, find_copied(own, other)
     representative = representatives(faces, group_id)

@@ -102,14 +102,9 @@ def group_table(
 ) -> pd.DataFrame:
     """The metrics of each group of an evaluation frame; several columns in `by` are crossed.
 
-    Rows count in which the labels and predictions of all attributes that have any are known. Groups below `min_group`
-    keep their count; their metrics are masked.
-
-    Returns
-    -------
-    DataFrame
-        One row per group: the columns of `by`, n, and `<attribute>_mae`, `<attribute>_bias` (years) or
-        `<attribute>_accuracy`, each with _low and _high (95 %).
+    Columns: those of `by`, n, and `<attribute>_mae`, `<attribute>_bias` (years) or `<attribute>_accuracy`, each with
+    _low and _high. Rows count in which the labels and predictions of all attributes that have any are known. Groups
+    below `min_group` keep their count; their metrics are masked.
     """
     metrics, known = compared_rows(frame, by, attributes)
     values, rows = row_values(known, metrics), []
@@ -148,15 +143,10 @@ def comparisons(
 ) -> pd.DataFrame:
     """The worst and the best group of each measure: age error by age band, accuracies by age band and by class.
 
-    Takes `group_tables`, whose masked groups take no part, and the gaps of `standardised.standardise`.
-
-    Returns
-    -------
-    DataFrame
-        attribute; what, such as `Gender accuracy`; by, such as `age band`; worst, worst_value, best, best_value: the
-        groups and their estimates; apart: whether the intervals lie apart; same_ages: whether the gap is there at one
-        age mix (`yes`, `reversed`, `cannot tell`; empty where that was not measured); stands: whether the intervals lie
-        apart and ages do not explain it.
+    Takes `group_tables`, whose masked groups take no part, and the gaps of `standardised.standardise`. `worst_value`
+    and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at one age mix
+    (`yes`, `reversed`, `cannot tell`; empty where that was not measured). `stands`: they lie apart and ages do not
+    explain it.
     """
     rows = []
     for metric in group_metrics(attributes):
