@@ -1,6 +1,7 @@
 """Bad pictures: a sample of the fuzzing benchmark, and what an ordinary user may not read."""
 
 import json
+import multiprocessing.dummy  # noqa: F401, by joblib's threads, which an ordinary user could not import any more
 import os
 import subprocess
 import sys
