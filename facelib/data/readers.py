@@ -30,6 +30,7 @@ PARSING_ERRORS = (ArithmeticError, LookupError, NotImplementedError, OSError, Ty
 CSV_EDGE = 48  # pixels
 CSV_COLUMNS = {"age", "gender", "ethnicity", "pixels"}
 BAND_COLUMN = f"{AGE.name}_band"
+TABLE_ATTRIBUTES = UTKFACE_ATTRIBUTES  # whose labels a table may have
 
 
 @dataclass(frozen=True)
@@ -228,9 +229,9 @@ def _path_below(root: Path, path) -> str:
 
 
 def read_table(path: Path, images: Path | None = None) -> FaceSource:
-    """Read a CSV or parquet table with a column `path` and one or more of labels.
+    """Read a CSV or parquet table with a column `path` and one or more label columns.
 
-    Classes are codes or names of `schema.UTKFACE_ATTRIBUTES`; empty labels are unknown. Bands of ages may stand in a
+    Classes are codes or names of `TABLE_ATTRIBUTES`; empty labels are unknown. Bands of ages may stand in a
     column `age_band` or in `age` itself: see `schema.parse_age_band`. Paths are relative to `images`, else to the
     table's own folder, and have to stay below it.
 
@@ -242,7 +243,7 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
     table = pd.read_parquet(path) if path.suffix.lower() == ".parquet" else pd.read_csv(path, dtype=str)
     table.columns = [" ".join(str(column).split()).lower() for column in table.columns]  # one line in a message
     columns = list(table.columns)
-    label_columns = [*(attribute.name for attribute in UTKFACE_ATTRIBUTES), BAND_COLUMN]
+    label_columns = [*(attribute.name for attribute in TABLE_ATTRIBUTES), BAND_COLUMN]
     for name in ("path", *label_columns):
         if columns.count(name) > 1:
             raise UnreadableData(f"{path} has {columns.count(name)} columns {name}: leave one of them")
@@ -255,7 +256,7 @@ def read_table(path: Path, images: Path | None = None) -> FaceSource:
     if not root.is_dir():
         raise UnreadableData(f"there is no folder {root}: --images takes the one that the table's paths begin in")
     of_bands = {AGE} if BAND_COLUMN in columns else set()
-    attributes = tuple(a for a in UTKFACE_ATTRIBUTES if a.name in columns or a in of_bands)
+    attributes = tuple(a for a in TABLE_ATTRIBUTES if a.name in columns or a in of_bands)
     rows, rejected, seen = [], [], set()
     for number, record in enumerate(table.to_dict("records")):
         try:

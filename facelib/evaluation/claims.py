@@ -1,6 +1,6 @@
 """The bias claims of an earlier analysis of UTKFace, each tested on this run: found, not found, or cannot tell.
 
-The analysis is "Demographic Prediction from Facial Images", source A of the README. It is about age, gender and
+The analysis is "Demographic Prediction from Facial Images", source A of docs/method.md. It is about age, gender and
 ethnicity as UTKFace labels them.
 """
 

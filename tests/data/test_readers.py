@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from facelib.data import readers
 from facelib.data.readers import parse_utkface_name, read_faces
 from facelib.errors import UnreadableData
+from facelib.schema import ClassAttribute
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 UTKFACE = SHARED / "data" / "utkface" / "UTKFace"
@@ -242,6 +244,15 @@ def test_one_label_column_is_enough(table_path, column):
     assert [attribute.name for attribute in source.attributes] == [column]
     assert list(source.faces.columns) == ["image_id", "path", column, "source", "sha256"]
     assert source.faces[column].tolist() == [1] and source.faces[column].dtype == source.attributes[0].dtype
+
+
+def test_a_further_attribute_of_a_table_is_one_entry(table_path, monkeypatch):
+    smile = ClassAttribute("smile", classes=("no", "yes"))
+    monkeypatch.setattr(readers, "TABLE_ATTRIBUTES", (*readers.TABLE_ATTRIBUTES, smile))
+    table = pd.DataFrame({"path": ["photos/0.jpg", "photos/1.jpg"], "smile": ["Yes", "perhaps"]})
+    source = read_faces(write_table(table, table_path))
+    assert source.attributes == (smile,) and source.faces["smile"].tolist() == [1]
+    assert reasons(source) == {"row 1: photos/1.jpg": "smile 'perhaps' is none of 0 no, 1 yes"}
 
 
 @pytest.mark.parametrize("columns", [["path"], ["age", "gender"], ["path", "smile"]])
