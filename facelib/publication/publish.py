@@ -33,7 +33,7 @@ from facelib.reporting import findings
 from facelib.reporting.site import TEMPLATES, figures_like
 from facelib.runs import PROGRESS, RunFolder, atomic_path, open_run, project_root, read_json, write_json, write_text
 from facelib.schema import AGE, NOTEBOOKS
-from facelib.statistics import Estimate
+from facelib.statistics import SHARE, Estimate, format_value
 
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
 PRIVATE = {"show_faces": False, "photos": ""}
@@ -246,7 +246,8 @@ def summary(run: RunFolder, scored: int = 1) -> Findings:
     ]
     n = max(estimate.n for estimate in tested.values())
     quoted = findings.chosen(measured, ("groups.worst", "groups.age_bias", "groups.same_age_gaps"), run.learned)
-    found = [f"On {n:,} test faces of {data_name(run) or run.label}, {listed(phrases)}.", *map(str, quoted)]
+    faces = "synthetic test faces" if run.is_synthetic else f"test faces of {data_name(run)}"
+    found = [f"On {n:,} {faces}, {listed(phrases)}.", *map(str, quoted)]
     limits = ["One model, one seed and one data set"]
     limits += ["labels partly made by an algorithm"] * is_utkface(run)
     limits += ["different photographs of one person may lie in both training and test"] * (not run.is_synthetic)
@@ -257,7 +258,7 @@ def summary(run: RunFolder, scored: int = 1) -> Findings:
         bands = [row for row in run.details("05_evaluate")["coverage_by_age"]
                  if row["kind"] == MONDRIAN and row["n"] >= run.settings.evaluation.min_group]  # fmt: skip
         least = min(bands, key=lambda row: row["value"], default=None)
-        where = f", least at {least['group']} years ({least['value']:.0%})" if least else ""
+        where = f", least at {least['group']} years ({format_value(least['value'], SHARE)})" if least else ""
         trust.append(f"The 90 % age intervals hold {held} of the labels{where}.")
     return Findings([Finding("summary.found", " ".join(found), n=n), Finding("summary.trust", " ".join(trust), n=n)])
 

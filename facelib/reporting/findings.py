@@ -151,5 +151,5 @@ def provenance(run: RunFolder) -> dict[str, str]:
         "Device": params["device"],
         **restored,
         "Versions": ", ".join(f"{name} {version}" for name, version in params["versions"].items()),
-        "Settings": ", ".join(f"{name} {value}" for name, value in run.settings.flat().items()),
+        "Settings": ", ".join(f"{name} {value}" for name, value in run.settings.flat().items() if value != ()),
     }

@@ -33,7 +33,7 @@ FRONT_FIGURES = {
     "04_two_stage_errors.svg": "Age error of direct and two-stage prediction; oracle rows know the true bin",
     "05_age_scatter.svg": "Predicted against labelled age",
     "06_age_bias.svg": "Mean of predicted minus labelled age, by age band",
-    "06_*_by_age.svg": "{}, test split",
+    "06_*_by_age.svg": "{}: accuracy, test split",
     "06_age_error_by_*.svg": "{}, test split",
     "08_mean_maps.png": "Mean attribution maps over an average face",
     "02_copies_disagree.svg": "Copies, and how often their labels differ",
