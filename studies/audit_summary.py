@@ -43,13 +43,13 @@ that its copies agree on.
 """
 RANDOM = """
 Held-out faces with a copy in training are other photographs than those without one, and their labels contradict
-themselves more often, so the last line is more than the gain from a seen copy.
+themselves more often, so the last line does not isolate the gain from a seen copy.
 """
 QUALITY = """
 ## Poor images
 
-`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt. Some
-untouched photographs that are flagged are truly poor.
+`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt.
+Untouched photographs that are flagged may be truly poor.
 """
 NO_FACE = """
 `python -m studies.face_box path/to/UTKFace`: images in which no face is found. Nearly all chips show a face, so the
