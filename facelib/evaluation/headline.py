@@ -186,9 +186,6 @@ def cleaned_frame(run: RunFolder) -> pd.DataFrame:
     return frame[~frame["group_id"].isin(conflicts.loc[conflicts["contradicts"], "group_id"])]
 
 
-# --- metrics ----------------------------------------------------------------------------------------------
-
-
 def scored(frame: pd.DataFrame, attribute: Attribute) -> pd.Series:
     """Rows of a frame in which an attribute is labelled and predicted: bool (n,)."""
     return frame[attribute.name].notna() & frame[attribute.prediction].notna()
@@ -265,9 +262,6 @@ def compare(estimate: Estimate, other: Estimate, more_is_better: bool) -> Verdic
     return "cannot tell" if not (above or below) else "better" if above == more_is_better else "worse"
 
 
-# --- ranking and calibration ------------------------------------------------------------------------------
-
-
 def one_against_rest(
     frame: pd.DataFrame, attributes: Iterable[Attribute]
 ) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -327,9 +321,6 @@ def calibration_points(
     pairs = {a.name: confidence(frame, frame, a) for a in class_attributes(attributes) if scored(frame, a).any()}
     errors = {name: metrics.expected_calibration_error(*pair) for name, pair in pairs.items()}
     return {name: reliability(*pair) for name, pair in pairs.items()}, errors
-
-
-# --- age intervals ----------------------------------------------------------------------------------------
 
 
 def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
