@@ -233,11 +233,7 @@ def is_utkface(run: RunFolder) -> bool:
 def summary(run: RunFolder, scored: int = 1) -> Findings:
     """What a run found (`summary.found`), and how far to trust it (`summary.trust`).
 
-    Parameters
-    ----------
-    run : RunFolder
-    scored : int
-        Models that were scored on these test faces so far, this one among them.
+    `scored` models were scored on these test faces so far, this one among them.
     """
     measured, results, tested = run.findings(), run.results(), lead_results(run)
     phrases = [
@@ -336,19 +332,7 @@ def course(run: RunFolder) -> dict[str, str]:
 
 
 def publish(run: RunFolder, target: Path) -> Path:
-    """Fill a folder with what of a finished run may be published.
-
-    Parameters
-    ----------
-    run : RunFolder
-        With all notebooks done by `facelib run`.
-    target : Path
-        What it held of an earlier publication is replaced.
-
-    Returns
-    -------
-    Path
-        Its README.md.
+    """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md.
 
     Raises
     ------
@@ -358,13 +342,11 @@ def publish(run: RunFolder, target: Path) -> Path:
     results = run.results()
     if missing := [key for key in expected_keys(run.learned) if key not in results]:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")
-    notebooks = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS]
-    if not run.is_synthetic:
-        for path in notebooks:
-            check_notebook(path)
+    notebooks, hidden = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS], _machine_texts(run)
+    for path in notebooks if not run.is_synthetic else ():
+        check_notebook(path)
     for old in ("notebooks", "figures", "metrics", "checkpoints", "tables"):
         shutil.rmtree(target / old, ignore_errors=True)
-    hidden = _machine_texts(run)
     for path in notebooks:
         publish_notebook(path, target / "notebooks" / path.name, hidden)
     for folder in ("figures", "metrics"):

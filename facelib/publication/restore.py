@@ -113,16 +113,8 @@ def read_same(run: RunFolder) -> FaceSource:
 def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=print) -> RunFolder:
     """Make a run folder from a published run, as if notebooks 01 to 04 had just been run.
 
-    Parameters
-    ----------
-    source : Path
-        What `publish` filled.
-    path : Path
-        The run folder to make: whole when this returns, absent when it raises.
-    data, images : str
-        As for `start_run`. Without data a run on photographs is restored without them; notebooks that need them raise.
-    say : callable
-        Takes one line of progress.
+    `data` and `images` are as for `start_run`. Without data a run on photographs is restored without them, and what
+    needs them raises. The folder at `path` is whole when this returns and absent when it raises.
 
     Raises
     ------
@@ -139,9 +131,8 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
         files, published = published_files(source), RunFolder(source)
         check_published(published)
         if data:
-            places = {"path": data, "images": images}
-            resolved = {key: str(Path(place).resolve()) if place else "" for key, place in places.items()}
-            published.params["data"] |= resolved
+            places = {"path": data, "images": images}.items()
+            published.params["data"] |= {key: str(Path(place).resolve()) if place else "" for key, place in places}
         photographs = read_same(published) if data or published.is_synthetic else None
         sweep([building])
         try:
@@ -152,10 +143,8 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
             run = RunFolder(building)
             finished = runs.read_json(building / runs.PROGRESS)
             runs.write_json(building / runs.PROGRESS, {name: finished[name] for name in DONE if name in finished})
-            run.update_params(
-                data=published.params["data"],
-                restored=runs.WITH_PHOTOGRAPHS if photographs else runs.WITHOUT_PHOTOGRAPHS,
-            )
+            how = runs.WITH_PHOTOGRAPHS if photographs else runs.WITHOUT_PHOTOGRAPHS
+            run.update_params(data=published.params["data"], restored=how)
             if photographs:
                 cache_faces(photographs, run.settings.data.image_px, runs.cache_root())
                 run.save_array(embed(run, say), "embeddings")

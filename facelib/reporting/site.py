@@ -51,18 +51,7 @@ def figures_like(run: RunFolder, patterns: dict[str, str] = FRONT_FIGURES) -> di
 
 
 def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
-    """Render the front page, every executed notebook and summary.md into report/ of a run.
-
-    Parameters
-    ----------
-    run : RunFolder
-    notebooks : list of Path
-        Executed notebooks, in order.
-
-    Returns
-    -------
-    Path
-        The front page.
+    """Render report/ of a run: the front page, which is returned, summary.md and executed notebooks in their order.
 
     Raises
     ------
