@@ -167,16 +167,19 @@ def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str
 def measure_rounding(run: RunFolder, published: Path) -> dict:
     """How far half precision moves predictions of validation faces: their number, and mean and max by column.
 
+    Compared with the run's predictions table, so that it holds for a run restored with half-precision weights, too.
+
     Raises
     ------
     UnfitToPublish
         If a mean is above `MOST_ROUNDING`.
     """
     rows = np.flatnonzero(run.load_table("splits")["split"] == "validation")[:ROUNDED_FACES]
-    images = load_images(run, run.load_table("faces"))[rows]
-    before, after = (Predictor.load(path)(images) for path in (run.path, published))
-    columns = [column for attribute in run.learned for column in attribute.columns]
-    moved = (after[columns] - before[columns]).abs().agg(["mean", "max"]).dropna(axis=1)
+    faces, columns = run.load_table("faces"), [column for attribute in run.learned for column in attribute.columns]
+    table = run.load_table("predictions").query("model == 'predictor'").set_index("image_id")
+    before = table.loc[faces["image_id"].iloc[rows], columns].reset_index(drop=True)
+    after = Predictor.load(published)(load_images(run, faces)[rows])[columns]
+    moved = (after - before).abs().agg(["mean", "max"]).dropna(axis=1)
     if (too_far := moved.loc["mean"] > MOST_ROUNDING).any():
         raise UnfitToPublish(f"half precision moves {too_far.idxmax()} by {moved.loc['mean'].max():.3f} on average")
     return {"faces": len(rows), **moved.to_dict()}

@@ -274,6 +274,9 @@ def finished(tested, tiny_network, ood_score, monkeypatch):
     splits = tested.load_table("splits").assign(split=["train", "test", "validation"], representative=True)
     for name in TABLES:
         tested.save_table(splits, name)
+    predicted = Predictor.load(tested)(images)
+    predicted.loc[2, "age_pred"] += 0.05  # as if the run's own weights predicted it so
+    tested.save_table(splits[["image_id"]].assign(model="predictor").join(predicted), "predictions")
     (tested.path / "notebooks").mkdir(exist_ok=True)
     for name in NOTEBOOKS:
         written(tested.path / "notebooks" / f"{name}.ipynb", code("x = 1"))
@@ -297,7 +300,7 @@ def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_pat
     assert "Smile (no, yes)" in data and "figures/05_age_scatter.svg" in readme
     assert not re.search("gender|ethnicity", model + data + readme, re.IGNORECASE)
     rounding = read_json(page.parent / "rounding.json")
-    assert rounding["faces"] == 1 and 0 <= rounding["age_pred"]["mean"] <= rounding["age_pred"]["max"] < 0.1
+    assert rounding["faces"] == 1 and rounding["age_pred"]["mean"] == pytest.approx(0.05, abs=0.02)
     assert Predictor.load(page.parent).attributes == (AGE, SMILE)
     files = sorted(path.name for path in (page.parent / "checkpoints").iterdir())
     assert files == ["age_stages.safetensors", "model.safetensors", "ood.safetensors", "predictor.json"]
