@@ -1,33 +1,16 @@
 """Figures of notebook 02: counts, shares and labels are those of the tables."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
-from matplotlib.figure import Figure
 
 from facelib.data.pixels import FaceImages
 from facelib.plots import audit as plots
-from facelib.plots.style import use_style
 from facelib.runs import start_run
 from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.statistics import Bootstrap, Estimate
 
 
-@pytest.fixture(autouse=True)
-def style():
-    use_style()
-    yield
-    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
-
-
-def texts(figure: Figure) -> str:
-    """All words of a figure."""
-    figure.canvas.draw()
-    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
-
-
-def test_flagged_shares_and_counts_are_in_the_titles():
+def test_flagged_shares_and_counts_are_in_the_titles(texts):
     quality = pd.DataFrame({"dark": [0.1, 0.5, 0.6, 0.7], "is_dark": [True, False, False, False]})
     words = texts(plots.quality_scores(quality.assign(blur=0.5, is_blur=False)))
     assert "dark\n25.0% flagged" in words and "blurred\n0.0% flagged" in words
@@ -42,7 +25,7 @@ def test_flagged_shares_and_counts_are_in_the_titles():
     assert "age: 1 of 3 flagged" in words and "gender: 0 of 2 flagged" in words
 
 
-def test_disagreeing_copies_are_counted():
+def test_disagreeing_copies_are_counted(texts):
     conflicts = pd.DataFrame({"size": [2, 2, 3]})
     pairs = pd.DataFrame(
         {
@@ -59,7 +42,7 @@ def test_disagreeing_copies_are_counted():
     assert "0 groups of copies" in texts(plots.copies_disagree(conflicts[:0], pairs[:0], Bootstrap(20)))
 
 
-def test_rankings_say_what_was_planted_and_what_chance_gives():
+def test_rankings_say_what_was_planted_and_what_chance_gives(texts):
     curves = pd.DataFrame({"attribute": ["age", "age"], "recall": [1.0, 0.5], "precision": [0.1, 0.8]})
     results = {"age.auroc": Estimate(0.91234, 0.9, 0.92, 200), "age.precision_at_k": Estimate(0.5, 0.3, 0.7, 20)}
     figure = plots.ranking_curves(curves, results)
@@ -68,7 +51,7 @@ def test_rankings_say_what_was_planted_and_what_chance_gives():
     assert plots.ranking_curves(curves[:0], {}).axes[0].lines[:] == []
 
 
-def test_doubted_labels_are_named_and_single_faces_shown_only_where_allowed(empty_runs, tmp_path):
+def test_doubted_labels_are_named_and_single_faces_shown_only_where_allowed(empty_runs, tmp_path, texts):
     drawn, real = start_run("drawn", "smoke"), start_run("real", "smoke", str(tmp_path))
     for run in (drawn, real):
         run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)

@@ -1,28 +1,15 @@
 """Figures of clusters of errors: counts, averages without single people, and medians."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from facelib.data.pixels import FaceImages
 from facelib.plots.errors import cluster_faces, error_map, median_table
-from facelib.plots.style import MIN_AVERAGED, use_style
+from facelib.plots.style import MIN_AVERAGED
 
 
-@pytest.fixture(autouse=True)
-def style():
-    use_style()
-    yield
-    assert plt.get_fignums() == []
-
-
-def texts(figure) -> str:
-    figure.canvas.draw()
-    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
-
-
-def test_the_error_map_counts_each_cluster():
+def test_the_error_map_counts_each_cluster(texts):
     figure = error_map(np.random.default_rng(0).normal(size=(6, 2)), np.array([-1, 0, 0, 1, 1, 1]), "Errors")
     for text in ("in no cluster (1)", "cluster 0 (2)", "cluster 1 (3)", "Errors"):
         assert text in texts(figure)
@@ -37,7 +24,7 @@ def clusters() -> tuple[FaceImages, np.ndarray]:
     return FaceImages(pixels, np.arange(len(labels))), labels
 
 
-def test_clusters_too_small_to_be_anonymous_have_no_face(clusters):
+def test_clusters_too_small_to_be_anonymous_have_no_face(clusters, texts):
     figure = cluster_faces(*clusters, single=False)
     large, small = figure.axes[:2]
     assert (large.images[0].get_array() == 96).all() and not small.images  # 12 of 25 are 200
@@ -45,14 +32,14 @@ def test_clusters_too_small_to_be_anonymous_have_no_face(clusters):
     assert "cluster -1" not in texts(figure)
 
 
-def test_one_face_stands_for_a_small_cluster_only_where_single_ones_may_be_shown(clusters):
+def test_one_face_stands_for_a_small_cluster_only_where_single_ones_may_be_shown(clusters, texts):
     figure = cluster_faces(*clusters, single=True)
     large, small = figure.axes[:2]
     assert (large.images[0].get_array() == 96).all() and (small.images[0].get_array() == 90).all()
     assert "cluster 1, n = 3\none of them" in texts(figure)
 
 
-def test_without_clusters_there_is_no_face(clusters):
+def test_without_clusters_there_is_no_face(clusters, texts):
     figure = cluster_faces(clusters[0], np.full(29, -1), single=True)
     assert not figure.axes[0].images and "No clusters" in texts(figure)
 

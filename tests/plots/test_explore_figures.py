@@ -1,6 +1,5 @@
 """Figures of notebook 01: they count the labels that there are, whatever the attributes."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,18 +8,10 @@ from matplotlib.figure import Figure
 from facelib.data.overview import cells
 from facelib.data.pixels import FaceImages
 from facelib.plots import explore
-from facelib.plots.style import use_style
 from facelib.runs import start_run
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute, all_known
 
 MOOD = ClassAttribute("mood", classes=("calm", "glad", "sad"))
-
-
-@pytest.fixture(autouse=True)
-def style():
-    use_style()
-    yield
-    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
 
 
 @pytest.fixture
@@ -33,18 +24,12 @@ def faces() -> pd.DataFrame:
     return faces
 
 
-def texts(figure: Figure) -> str:
-    """All words of a figure."""
-    figure.canvas.draw()
-    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
-
-
 def counted(figure: Figure) -> int:
     """The sum of a heat map's numbers."""
     return sum(int(text.get_text().replace(",", "")) for text in figure.axes[0].texts)
 
 
-def test_distributions_count_the_known_labels(faces):
+def test_distributions_count_the_known_labels(faces, texts):
     figure = explore.label_distributions(faces, UTKFACE_ATTRIBUTES, "; synthetic faces")
     assert "n = 59; synthetic faces" in texts(figure) and len(figure.axes) == 2
     bars = sum(bar.get_width() for bar in figure.axes[1].patches)
@@ -56,7 +41,7 @@ def test_distributions_count_the_known_labels(faces):
     [(AGE,), (GENDER,), (ETHNICITY,), (AGE, ETHNICITY), (GENDER, ETHNICITY), (*UTKFACE_ATTRIBUTES, MOOD)],
     ids=lambda attributes: "-".join(attribute.name for attribute in attributes),
 )
-def test_label_figures_show_the_attributes_that_there_are(faces, attributes):
+def test_label_figures_show_the_attributes_that_there_are(faces, attributes, texts):
     figure = explore.label_distributions(faces, attributes)
     others = [attribute for attribute in attributes if attribute not in (AGE, GENDER)]
     assert len(figure.axes) == (AGE in attributes) + (len(others) or GENDER in attributes)
@@ -87,7 +72,7 @@ def test_an_average_face_takes_fifty_different_images(faces):
     assert [len(axis.images) for axis in explore.average_faces(images(), copied, (GENDER,)).axes] == [0, 0]
 
 
-def test_single_faces_are_named_by_their_labels_and_shown_only_where_allowed(faces, empty_runs, tmp_path):
+def test_single_faces_are_named_by_their_labels_and_shown_only_where_allowed(faces, empty_runs, tmp_path, texts):
     drawn, real = start_run("drawn", "smoke"), start_run("real", "smoke", str(tmp_path))
     for run in (drawn, real):
         run.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)

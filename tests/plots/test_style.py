@@ -1,27 +1,11 @@
 """What figures share: average faces, grids of pictures, colours, intervals."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
-from matplotlib.figure import Figure
 
 from facelib.plots import style
 from facelib.runs import start_run
 from facelib.schema import GENDER
-
-
-@pytest.fixture(autouse=True)
-def use_style():
-    style.use_style()
-    yield
-    assert plt.get_fignums() == []  # a figure left open would be shown twice in a notebook
-
-
-def texts(figure: Figure) -> str:
-    """All words of a figure."""
-    figure.canvas.draw()
-    return " | ".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_text())
 
 
 def random_images(n: int, px: int = 8) -> np.ndarray:
@@ -40,7 +24,7 @@ def test_too_few_faces_have_no_average():
     assert style.average_face(random_images(24)) is None and style.average_face(random_images(25)) is not None
 
 
-def test_a_missing_picture_leaves_a_grey_field():
+def test_a_missing_picture_leaves_a_grey_field(texts):
     pictures = [random_images(1)[0], None, random_images(1)[0]]
     figure = style.image_grid(pictures, ["a", "b", "c"], columns=2, heading="Faces")
     assert [len(axis.images) for axis in figure.axes] == [1, 0, 1, 0] and len(figure.axes[1].patches) == 1
