@@ -1,6 +1,7 @@
 """Small faces, a small architecture and an empty folder of runs, for the tests of several rooms."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,27 @@ def empty_runs(tmp_path, monkeypatch) -> Path:
     for name in ("FACELIB_RUN", "FACELIB_PROFILE", "FACELIB_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def drawn_cache(tmp_path_factory) -> Path:
+    """A cache folder with the 200 synthetic faces of a run whose setting `synthetic_images` is 200."""
+    from facelib.data.ingest import read_source
+    from facelib.runs import start_run
+
+    folder = tmp_path_factory.mktemp("drawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACELIB_RUNS", str(folder / "runs"))
+        patch.setenv("FACELIB_CACHE", str(folder / "cache"))
+        read_source(start_run("drawn", "smoke", overrides={"synthetic_images": 200}))
+    return folder / "cache"
+
+
+@pytest.fixture
+def drawn_faces(drawn_cache, empty_runs, tmp_path) -> dict[str, int]:
+    """Settings of a run on 200 synthetic faces, which need not be drawn again."""
+    shutil.copytree(drawn_cache, tmp_path / "cache")
+    return {"synthetic_images": 200}
 
 
 @pytest.fixture

@@ -126,14 +126,15 @@ def test_a_refused_run_leaves_no_folder(arguments, facelib, empty_runs, tmp_path
     assert not (empty_runs / "mine").exists()
 
 
-def test_a_notebook_that_failed_exits_with_1(facelib, monkeypatch):
+def test_a_notebook_that_failed_exits_with_1(facelib, drawn_faces, monkeypatch):
     from facelib import pipeline
 
     def fail(*_):
         raise NotebookFailed("02_clean, cell 3: ValueError: two\nlines")
 
     monkeypatch.setattr(pipeline, "execute", fail)
-    code, out, err = facelib("run", "--profile", "smoke", "--run", "mine")
+    settings = [word for pair in drawn_faces.items() for word in ("-p", *pair)]
+    code, out, err = facelib("run", "--profile", "smoke", "--run", "mine", *settings)
     assert code == 1 and out.startswith("run mine: profile smoke, synthetic faces")
     assert err == "facelib: 02_clean, cell 3: ValueError: two lines\n"
 

@@ -130,13 +130,12 @@ def test_each_notebook_is_noted_with_the_package_that_ran_it(run, blank, monkeyp
 # --- the faces are read once, before the notebooks --------------------------------------------------------
 
 
-def test_a_run_begins_with_its_faces_and_an_existing_one_is_not_read_again(empty_runs, monkeypatch):
+def test_a_run_begins_with_its_faces_and_an_existing_one_is_not_read_again(drawn_faces, monkeypatch):
     read = []
     ingest = pipeline.ingest
     monkeypatch.setattr(pipeline, "ingest", lambda run, source=None: (read.append(run.name), ingest(run, source)))
-    settings = {"synthetic_images": 200}
     for again in (False, False, True):
-        with pipeline.prepared("drawn", "smoke", settings=settings, read_again=again) as run:
+        with pipeline.prepared("drawn", "smoke", settings=drawn_faces, read_again=again) as run:
             assert len(run.load_table("faces")) == 200 and run.learned == UTKFACE_ATTRIBUTES
     assert read == ["drawn", "drawn"]
 

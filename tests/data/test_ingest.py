@@ -31,9 +31,6 @@ def table(tmp_path):
     return write
 
 
-SMALL = {"synthetic_images": 200}  # faces of a drawn set
-
-
 def test_faces_are_read_once_and_then_loaded(empty_runs, table, monkeypatch):
     path, reads = table(age=30, gender=[0, 1] * 120), []
     read = module.read_faces
@@ -101,9 +98,9 @@ def test_data_that_changed_after_their_cache_was_removed_are_refused(empty_runs,
         load_images(run, faces)
 
 
-def test_a_fourth_attribute_is_drawn_where_the_settings_name_it(empty_runs):
-    plain = start_run("plain", "smoke", overrides=SMALL)
-    run = start_run("four", "smoke", overrides=SMALL | {"attributes": "age gender ethnicity expression"})
+def test_a_fourth_attribute_is_drawn_where_the_settings_name_it(drawn_faces):
+    plain = start_run("plain", "smoke", overrides=drawn_faces)
+    run = start_run("four", "smoke", overrides=drawn_faces | {"attributes": "age gender ethnicity expression"})
     assert synthetic_folder(plain).name == "synthetic-200-seed0-v2"
     assert synthetic_folder(run).name == "synthetic-200-seed0-v2-expression"
     _, faces, _ = ingest(run)
@@ -115,10 +112,10 @@ def test_a_fourth_attribute_is_drawn_where_the_settings_name_it(empty_runs):
     assert "expression" in names(settle_learned(run, faces, split))
 
 
-def test_only_the_named_attributes_of_drawn_faces_are_learned(empty_runs):
-    run = start_run("two", "smoke", overrides=SMALL | {"attributes": "expression,age"})
+def test_only_the_named_attributes_of_drawn_faces_are_learned(drawn_faces):
+    run = start_run("two", "smoke", overrides=drawn_faces | {"attributes": "expression,age"})
     ingest(run)
     assert names(run.attributes) == ["age", "gender", "ethnicity", "expression"]
     assert names(run.learned) == ["age", "expression"]
     with pytest.raises(UnknownSetting, match="no face has a label of hair: attributes can be age, gender and eth"):
-        ingest(start_run("hair", "smoke", overrides=SMALL | {"attributes": "hair"}))
+        ingest(start_run("hair", "smoke", overrides=drawn_faces | {"attributes": "hair"}))

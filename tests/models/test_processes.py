@@ -80,10 +80,9 @@ def test_two_processes_compute_the_gradients_of_one(tmp_path):
 
 
 @pytest.fixture
-def prepared_run(empty_runs, tmp_path, monkeypatch) -> str:
-    """The name of a run that notebooks 01 and 02 would have left: 240 small synthetic faces, split, undecided."""
-    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "cache"))
-    settings = {"synthetic_images": "240", "image_px": "32", "batch_size": "16", "epochs": "1"}
+def prepared_run(drawn_faces) -> str:
+    """The name of a run that notebooks 01 and 02 would have left: 200 small synthetic faces, split, undecided."""
+    settings = drawn_faces | {"image_px": "32", "batch_size": "16", "epochs": "1"}
     folder = start_run("prepared", "smoke", overrides=settings)
     _, faces, rejected = ingest(folder)
     folder.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)

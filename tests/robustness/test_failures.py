@@ -295,9 +295,11 @@ def test_a_disk_that_fills_up_while_the_cache_is_made_loses_nothing(facelib, tmp
     assert [path for path in (small_disk / "cache").rglob("*") if path.is_file()] == []
 
 
-def test_a_disk_that_fills_up_within_a_run_is_one_sentence_and_the_run_resumes(facelib, small_disk, monkeypatch):
+def test_a_disk_that_fills_up_within_a_run_is_one_sentence_and_the_run_resumes(
+    facelib, drawn_faces, small_disk, monkeypatch
+):
     monkeypatch.setenv("FACELIB_RUNS", str(small_disk / "runs"))
-    start_run("r", "smoke", overrides={"synthetic_images": 200})
+    start_run("r", "smoke", overrides=drawn_faces)
     call = ("run", "--profile", "smoke", "--run", "r", "--to", "01")
     filler = small_disk / "filler"
     filler.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 60_000))

@@ -221,14 +221,14 @@ def test_an_untrusted_cache_runs_nothing_and_is_made_again(trace, faces_folder, 
 # --- the working directory --------------------------------------------------------------------------------
 
 
-def test_modules_beside_the_data_are_not_imported(trace, tmp_path, empty_runs):
+def test_modules_beside_the_data_are_not_imported(trace, tmp_path, drawn_faces):
     """`cd scraped; facelib run --data .` runs the project's modules, not those that lie among the pictures."""
     folder = tmp_path / "scraped"
     folder.mkdir()
     for name in ("facelib", "numpy", "pandas", "seaborn", "IPython", "ipykernel_launcher", "joblib", "json"):
         (folder / f"{name}.py").write_text(f"import os\nos.system('touch {trace}')\n")
     call = "import sys; sys.path.remove(''); sys.argv = ['facelib', 'run', '--profile', 'smoke', '--to', '01',"
-    call += " '-p', 'synthetic_images', '210']; from facelib import cli; cli.main()"
+    call += " '-p', 'synthetic_images', '200']; from facelib import cli; cli.main()"
     environment = {**os.environ, "PYTHONPATH": str(project_root())}
     environment.pop("PYTHONSAFEPATH", None)  # as in a shell
     done = subprocess.run([sys.executable, "-c", call], cwd=folder, env=environment, capture_output=True, text=True)
