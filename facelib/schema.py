@@ -28,6 +28,12 @@ SPLITS = {"train": 0.75, "validation": 0.08, "calibration": 0.05, "test": 0.12}
 PLANTED_AGE_ERROR = 20  # years, up or down
 
 
+# Columns of tables, entries of batches and of results that an attribute of the same name would overwrite.
+RESERVED_NAMES = {"image_id", "path", "source", "sha256", "box", "session", "age_from", "age_to"}  # a faces table
+RESERVED_NAMES |= {"image", "row", "strength", "features", "loss"}  # a training
+RESERVED_NAMES |= {"photo", "face", "face_found", "ood_percentile", "out_of_distribution", "warnings"}  # a photograph
+
+
 def _slug(name: str) -> str:
     """A class name as part of a column's name: lower case, everything but letters and digits as `_`."""
     return re.sub(r"\W+", "_", name.lower()).strip("_")
@@ -71,6 +77,10 @@ class Attribute(ABC):
     dtype: ClassVar[str]  # of the labels
     unit: ClassVar[str] = ""
     planted_share: ClassVar[float] = 0.03  # of labels replaced by wrong ones to measure how many are found
+
+    def __post_init__(self) -> None:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"an attribute cannot be called {self.name}: tables and results hold something else there")
 
     @property
     def title(self) -> str:
@@ -231,6 +241,7 @@ class ClassAttribute(Attribute):
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         slugs = [_slug(name) for name in self.classes]
         if len(self.classes) < 2 or len(set(slugs)) < len(slugs):
             raise ValueError(f"{self.name} needs two classes or more with different names, not {self.classes}")
