@@ -21,7 +21,7 @@ from benchmarks import EXPLAIN_RESULTS
 from facelib.explain.attribution import Explained
 from facelib.explain.lime_maps import lime_maps, superpixels
 from facelib.models.network import FaceNet, as_tensor, load_network
-from facelib.models.training import has_fast_bfloat16
+from facelib.models.training import processor_has_bfloat16
 from facelib.runs import processor, runs_root, write_json
 from facelib.schema import UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face
@@ -117,7 +117,7 @@ def main() -> None:
     }
     facts = {
         "device": processor(),
-        "bfloat16": has_fast_bfloat16(),
+        "bfloat16": processor_has_bfloat16(),
         "px": options.px,
         "samples": options.samples,
         "measured": [measure(ways, faces, threads) for threads in sorted({1, torch.get_num_threads()}, reverse=True)],

@@ -29,7 +29,7 @@ from facelib.data.readers import read_faces
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
 from facelib.models.batches import Batches, EpochBatches
 from facelib.models.network import FaceNet
-from facelib.models.training import channels_last, has_fast_bfloat16
+from facelib.models.training import channels_last, processor_has_bfloat16
 from facelib.runs import processor, write_json
 from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.synthetic.dataset import write_synthetic_faces
@@ -107,7 +107,7 @@ def measure(folder: str, px: int, scratch: Path, workers: int) -> dict:
     rows = np.arange(len(faces))
     batch = batches[rows[: training.batch_size].tolist()]
     columns = {name: batch[name] for name in names}
-    bfloat16 = has_fast_bfloat16()
+    bfloat16 = processor_has_bfloat16()
 
     def ours() -> Iterator[torch.Tensor]:
         for epoch in itertools.count():
@@ -167,7 +167,7 @@ def main() -> None:
     facts = {
         "device": processor(),
         "threads": torch.get_num_threads(),
-        "bfloat16": has_fast_bfloat16(),
+        "bfloat16": processor_has_bfloat16(),
         "workers": options.workers,
         "batch": resolve("full").training.batch_size,
     }

@@ -17,7 +17,7 @@ from torch.fx.experimental.optimization import fuse
 from facelib.data.ingest import load_images
 from facelib.models.age_stages import AgeStagesNet, to_bin
 from facelib.models.network import FaceNet, as_tensor, load_network, predict_outputs
-from facelib.models.training import has_fast_bfloat16
+from facelib.models.training import processor_has_bfloat16
 from facelib.runs import RunFolder
 from facelib.schema import Attribute, ClassAttribute, YearsAttribute
 from facelib.statistics import YEARS
@@ -44,11 +44,9 @@ class Explained:
 
     @property
     def unit(self) -> str:
-        """`years` or `probability`."""
         return YEARS if self.classes is None else "probability"
 
     def at(self, rows) -> "Explained":
-        """The same for some of the images."""
         return self if self.classes is None else replace(self, classes=self.classes[rows])
 
     def logits(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -76,10 +74,7 @@ class Explained:
 def explained_outputs(
     network: FaceNet, stages: AgeStagesNet | None, images: np.ndarray, attributes: tuple[Attribute, ...]
 ) -> list[Explained]:
-    """Years and their predicted two-stage bin; of two classes the predicted one; of more classes every one.
-
-    `attributes` are those that the networks learned; only years need `stages`.
-    """
+    """Years and their predicted two-stage bin, which need `stages`; of two classes the predicted, of more every one."""
     predicted, explained = predict_outputs(network, images, flip=False), []
     for attribute in attributes:
         name = attribute.name
@@ -108,11 +103,9 @@ class Sample:
 
     @property
     def px(self) -> int:
-        """Edge of the images."""
         return self.images.shape[1]
 
     def head(self, n: int) -> "Sample":
-        """The first n faces."""
         outputs = [output.at(slice(n)) for output in self.outputs]
         return replace(self, outputs=outputs, images=self.images[:n], labels=self.labels.iloc[:n])
 
@@ -145,26 +138,21 @@ def load_sample(run: RunFolder, min_averaged: int) -> Sample:
 def network_outputs(network: nn.Module, images: np.ndarray, batch: int = 64) -> dict[str, torch.Tensor]:
     """Outputs of uint8 images (n, px, px, 3), computed in bfloat16 where the processor is built for it."""
     network, starts = network.eval().to(memory_format=torch.channels_last), range(0, len(images), batch)
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+    with torch.autocast("cpu", torch.bfloat16, enabled=processor_has_bfloat16()):
         parts = [network(as_tensor(images[start : start + batch])) for start in starts]
     return {name: torch.cat([part[name].float() for part in parts]) for name in parts[0]}
 
 
 def folded(explained: list[Explained]) -> list[Explained]:
-    """The same of copies of the networks for many calls of `network_outputs`.
-
-    Batch norms are folded into the convolutions, whose weights are stored in the type that they are used in.
-    """
+    """The same of copies of the networks whose batch norms are folded into the convolutions, for many calls."""
     copies = {}
-    for output in explained:
-        if id(output.network) not in copies:
-            # In the layout of `network_outputs` from here on: several threads may call it with one copy.
-            copied = copy.deepcopy(output.network).eval().to(memory_format=torch.channels_last)
-            copies[id(output.network)] = copied
-            if hasattr(copied, "backbone"):
-                copied.backbone.resnet = fuse(copied.backbone.resnet)
-                if has_fast_bfloat16():
-                    copied.backbone.resnet.to(torch.bfloat16)
+    for network in {id(output.network): output.network for output in explained}.values():
+        # In the layout of `network_outputs` from here on: several threads may call it with one copy.
+        copied = copies[id(network)] = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
+        if hasattr(copied, "backbone"):
+            copied.backbone.resnet = fuse(copied.backbone.resnet)
+            if processor_has_bfloat16():
+                copied.backbone.resnet.to(torch.bfloat16)
     return [replace(output, network=copies[id(output.network)]) for output in explained]
 
 
@@ -206,8 +194,7 @@ def grad_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndarr
 def layer_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndarray:
     """LayerCAM (TIP 2021) of `fine_stage`, averaged over 2 x 2 places: as `grad_cam`.
 
-    The convolutions above that stage have stride 2, so their gradients form a lattice of period two that says nothing
-    about the face; averaging removes it.
+    Averaging removes the lattice that the gradients of the convolutions of stride 2 above that stage form.
     """
     stage, edge = fine_stage(output.network, images.shape[1])
     width = 2 * images.shape[1] // edge

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -26,16 +26,8 @@ def curves(explained: list[Explained], images: np.ndarray, saliency: np.ndarray)
     Deletion and insertion as in RISE (BMVC 2018), with blurred pixels for deleted ones. Years have no direction that
     would be more faithful: their number is minus the distance from the unchanged picture's.
 
-    Parameters
-    ----------
-    explained : list of Explained
-        All are read from the same changed pictures; `folded` networks are faster.
-    images, saliency : uint8 array (n, px, px, 3), float array (n, px, px)
-
-    Returns
-    -------
-    float array of shape (outputs, 2, STEPS + 1, n)
-        Deletion, insertion; the share of changed pixels rises from 0 to 1 along the third axis.
+    Images are uint8 (n, px, px, 3), saliency (n, px, px); `folded` networks are faster. Returns deletion and insertion
+    (outputs, 2, STEPS + 1, n); the share of changed pixels rises from 0 to 1 along the third axis.
     """
     px, n = images.shape[1], len(images)
     blurred = ndimage.gaussian_filter(images.astype(np.float32), (0, px * BLUR, px * BLUR, 0)).astype(np.uint8)
@@ -78,10 +70,7 @@ def mean_curves(sample: Sample, numbers: Maps) -> Maps:
 
 
 def curve_scores(numbers: np.ndarray) -> pd.DataFrame:
-    """Mean heights of curves (2, STEPS + 1, n), in n rows: deletion, insertion, and faithfulness, their difference.
-
-    Low deletion and high insertion are faithful; the unit is that of the output.
-    """
+    """Mean heights of curves (2, STEPS + 1, n), in n rows: deletion, insertion, and faithfulness, their difference."""
     deletion, insertion = np.trapezoid(numbers, dx=1 / STEPS, axis=1)
     return pd.DataFrame({"deletion": deletion, "insertion": insertion, "faithfulness": insertion - deletion})
 
@@ -89,21 +78,16 @@ def curve_scores(numbers: np.ndarray) -> pd.DataFrame:
 def against_baselines(table: pd.DataFrame, explained: list[Explained], bootstrap: Bootstrap) -> pd.DataFrame:
     """Whether each method is more faithful than each baseline on the same faces of the attributions table.
 
-    Returns
-    -------
-    DataFrame
-        head (the output), method, baseline, value (mean paired difference of faithfulness), low, high, n, unit, answer:
-        better (the whole interval is above 0), worse (below), cannot tell.
+    head (the output), method, baseline, value (mean paired difference of faithfulness), low, high, n, unit, answer:
+    better (the whole interval is above 0), worse (below), cannot tell.
     """
     wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
     rows = []
-    for output in explained:
+    for output, method, baseline in product(explained, METHODS, BASELINES):
         part = wide.loc[output.name]
-        for method in METHODS:
-            for baseline in BASELINES:
-                gain = bootstrap(np.mean, (part[method] - part[baseline]).dropna(), unit=output.unit)
-                row = {"head": output.name, "method": method, "baseline": baseline, **gain.to_dict()}
-                rows.append(row | {"answer": gain.against(0, "worse", "better")})
+        gain = bootstrap(np.mean, (part[method] - part[baseline]).dropna(), unit=output.unit)
+        row = {"head": output.name, "method": method, "baseline": baseline, **gain.to_dict()}
+        rows.append(row | {"answer": gain.against(0, "worse", "better")})
     return pd.DataFrame(rows)
 
 
@@ -146,13 +130,8 @@ def sanity_check(sample: Sample, maps: Maps, faces: int) -> pd.DataFrame:
     """How alike each map is to the one that its method draws of the same network with random weights.
 
     The test of Adebayo et al. (NeurIPS 2018): a map that hardly changes shows the picture, not the network. At most
-    `faces` are compared, the first that every method explains.
-
-    Returns
-    -------
-    DataFrame
-        head (the output), method, value (mean rank correlation), low, high, n, answer: changes (the whole interval is
-        below `SAME_MAP`), stays (above), cannot tell.
+    `faces` are compared, the first that every method explains. A table of head (the output), method, value (mean rank
+    correlation), low, high, n, answer: changes (the whole interval is below `SAME_MAP`), stays (above), cannot tell.
     """
     run, few = sample.run, sample.head(min(faces, *map(len, maps.values())))
     shuffled = {id(output.network): randomised(output.network, run.settings.seed) for output in few.outputs}
@@ -178,10 +157,7 @@ def sanity_finding(sanity: pd.DataFrame, explained: list[Explained]) -> Finding:
 
 
 def stability(sample: Sample, maps: Maps, seeds: int, faces: int) -> pd.DataFrame:
-    """How alike maps of one face are under other seeds, for the methods that depend on them.
-
-    A table of head (the output), method, value (mean rank correlation of pairs of seeds), low, high, n.
-    """
+    """How alike maps of a face are under other seeds: head, method, value (mean rank correlation), low, high, n."""
     run, few, rows = sample.run, sample.head(min(faces, *map(len, maps.values()))), []
     others = [run.settings.model_copy(update={"seed": run.settings.seed + 1000 * k}) for k in range(1, seeds)]
     for name, method in METHODS.items():
@@ -198,9 +174,7 @@ def stability_findings(stable: pd.DataFrame, seeds: int) -> list[Finding]:
     findings = []
     for name, part in stable.groupby("method", sort=False):
         least, title = part.loc[part["value"].idxmin()], METHODS[name].title
-        text = (
-            f"Mean rank correlation of {title} maps of one face over {seeds} seeds: {part['value'].mean():.2f}; it is "
-        )
-        text += f"lowest for {least['head'].replace('_', ' ')}, {least['value']:.2f}."
+        text = f"Mean rank correlation of {title} maps of one face over {seeds} seeds: {part['value'].mean():.2f}; "
+        text += f"it is lowest for {least['head'].replace('_', ' ')}, {least['value']:.2f}."
         findings.append(Finding(f"explain.{name}_stability", text, n=int(part["n"].max())))
     return findings

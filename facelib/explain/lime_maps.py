@@ -1,9 +1,8 @@
 """LIME for all outputs of one or two networks at once: the same perturbed images are shown to every network.
 
 Perturbations, distances, kernel and local linear model are lime's own. Unlike in its `explain_instance`, batches are
-assembled by indexing, networks are folded and run in bfloat16 where the processor is built for it, every output is
-fitted to the same perturbations, and each core explains its own image. As in lime, an area is hidden behind its mean
-colour: a mark of one flat colour that fills its area stays visible, and gets no weight.
+assembled by indexing, networks are folded, and every output is fitted to the same perturbations. As in lime, an area is
+hidden behind its mean colour: a mark of one flat colour that fills its area stays visible, and gets no weight.
 """
 
 from collections.abc import Iterator
@@ -42,21 +41,10 @@ def perturbed(image: np.ndarray, segments: np.ndarray, visible: np.ndarray) -> I
 def lime_map(explained: list[Explained], image: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """LIME weights of superpixels: positive where an area supports the explained output, negative where it opposes.
 
-    Parameters
-    ----------
-    explained : list of Explained
-        For this image alone: `classes` of shape (1,) or None.
-    image : uint8 array (px, px, 3)
-    samples, seed : int
-        Perturbed images, and how they are drawn.
-
-    Returns
-    -------
-    float arrays (outputs, px, px), (outputs,)
-        Weight of each pixel's superpixel (years, or probability); R2 of the local linear models.
+    The image is uint8 (px, px, 3), and `explained` is for it alone: `classes` of shape (1,) or None. Returns the weight
+    of each pixel's superpixel, in years or probability (outputs, px, px), and the R2 of the local models (outputs,).
     """
-    segments = superpixels(image)
-    explainer = LimeImageExplainer(random_state=seed)
+    segments, explainer = superpixels(image), LimeImageExplainer(random_state=seed)
     visible = explainer.random_state.randint(0, 2, (samples, segments.max() + 1))
     visible[0] = 1
     numbers = np.concatenate(
@@ -75,10 +63,7 @@ def lime_map(explained: list[Explained], image: np.ndarray, samples: int, seed: 
 
 
 def lime_maps(explained: list[Explained], images: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`lime_map` of several images: maps (outputs, n, px, px), and the R2 of each local model (outputs, n).
-
-    Each core explains its own images, so that the work between two calls of a network delays no other core.
-    """
+    """`lime_map` of several images, each by one core: maps (outputs, n, px, px) and R2 (outputs, n)."""
     networks, threads = folded(explained), torch.get_num_threads()
     torch.set_num_threads(1)  # before the workers begin, which inherit it
     try:

@@ -1,7 +1,4 @@
-"""The attribution methods, and the baselines that they have to beat: one entry each.
-
-Maps, curves, checks, region shares, figures and findings loop over these tables.
-"""
+"""The attribution methods, and the baselines that they have to beat: one entry each, over which all else loops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +30,6 @@ class Method:
 
 
 def _each(draw: Callable[[Explained, np.ndarray], np.ndarray]) -> Callable[..., Drawn]:
-    """A method that draws one output at a time."""
     return lambda explained, images, settings: (np.stack([draw(output, images) for output in explained]), None)
 
 
@@ -110,7 +106,6 @@ def maps_finding(sample: Sample, maps: Maps, fits: Maps) -> Finding:
     text += f"{listed(empty)}."
     for name in dict.fromkeys(name for _, name in fits):
         shares = [fits[output.name, name].mean() for output in sample.outputs]
-        text += (
-            f" Local models of {METHODS[name].title} explain {min(shares):.0%} to {max(shares):.0%} of the variance."
-        )
+        text += f" Local models of {METHODS[name].title} explain {min(shares):.0%} to {max(shares):.0%}"
+        text += " of the variance."
     return Finding("explain.maps", text, n=len(sample.images))

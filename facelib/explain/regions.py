@@ -57,10 +57,7 @@ def region_shares(saliency: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 
 def attributions(sample: Sample, maps: Maps, numbers: Maps) -> pd.DataFrame:
-    """The attributions table, a row per face, output and method, from `methods.draw_maps` and `all_curves`.
-
-    image_id, head (the output), method, share_<region>, deletion, insertion, faithfulness.
-    """
+    """A row per face, output and method: image_id, head (the output), method, share_<region>, and `curve_scores`."""
     regions, parts = region_map(sample.px), []
     for output in sample.outputs:
         for name in (*METHODS, *BASELINES):
@@ -80,13 +77,8 @@ def edge_rows(table: pd.DataFrame) -> pd.DataFrame:
 def background_shares(table: pd.DataFrame, px: int, bootstrap: Bootstrap) -> tuple[pd.DataFrame, Estimate]:
     """Mean share of the background in the maps of `REGION_METHOD`, by output, and in the edge map.
 
-    Returns
-    -------
-    DataFrame
-        head (the output), value, low, high, n, unit, than_area: less or more than the background's share of the
-        picture (the whole interval is), cannot tell.
-    Estimate
-        Of the edge map.
+    The table has head (the output), value, low, high, n, unit, than_area: less or more than the background's share of
+    the picture (the whole interval is), cannot tell.
     """
     area, rows = region_area(px)["background"], []
     for head, part in table[table["method"] == REGION_METHOD].groupby("head", sort=False):
@@ -134,12 +126,8 @@ def background_findings(
 
 
 def group_shares(table: pd.DataFrame, sample: Sample) -> pd.DataFrame:
-    """Mean share of each region in the maps of `REGION_METHOD`, by output and group; nan below `min_group` faces.
-
-    head (the output), attribute, group, n, share_<region>.
-    """
-    groups = pd.DataFrame({attribute.name: attribute.groups(sample.labels[attribute.name]).astype(object)
-                           for attribute in sample.run.attributes})  # fmt: skip
+    """Mean share_<region> of the maps of `REGION_METHOD`, by head (output), attribute, group; nan in small groups."""
+    groups = pd.DataFrame({a.name: a.groups(sample.labels[a.name]).astype(object) for a in sample.run.attributes})
     named = groups.melt(ignore_index=False, var_name="attribute", value_name="group").dropna()
     maps = table[table["method"] == REGION_METHOD].dropna(subset=SHARES)
     joined = maps.merge(named, left_on="image_id", right_index=True)
@@ -154,13 +142,9 @@ def correct_against_wrong(
     """Whether the maps of `REGION_METHOD` point elsewhere where the prediction is wrong.
 
     Mann-Whitney tests of the attributions table, adjusted for all outputs and regions together. `correct` is from
-    `Sample.correct`; with fewer than `min_group` correct or wrong predictions nothing is compared.
-
-    Returns
-    -------
-    DataFrame
-        head (the output), region, n_correct, n_wrong, value (mean share where correct minus where wrong), low, high,
-        p_adjusted, answer (found, cannot tell, too few).
+    `Sample.correct`; with fewer than `min_group` correct or wrong predictions nothing is compared. A table of head (the
+    output), region, n_correct, n_wrong, value (mean share where correct minus where wrong), low, high, p_adjusted,
+    answer (found, cannot tell, too few).
     """
     rows = []
     for head, part in table[table["method"] == REGION_METHOD].dropna(subset=SHARES).groupby("head", sort=False):

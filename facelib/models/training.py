@@ -11,6 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -19,14 +20,14 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 from tqdm import tqdm
 
 from facelib.config import Settings, TrainingSettings
 from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError, UnknownSetting
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
-from facelib.models.batches import Batches, EpochBatches, InOrder, class_weights, rank_and_world
+from facelib.models.batches import Batches, EpochBatches, class_weights, rank_and_world
 from facelib.models.checkpoints import TRAINING_VERSION, Trained, TrainingFolder, WholeCheckpoints, load_checkpoint
 from facelib.models.network import FaceNet
 from facelib.runs import write_csv
@@ -41,12 +42,16 @@ class TrainingDiverged(FacelibError):
     """A loss that is not finite."""
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware: a CUDA device, or a processor with AVX512-BF16 or AMX."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+def processor_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware: by AVX512-BF16 or AMX."""
     checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(check() for check in checks if check)
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the device of trainings multiplies bfloat16 in hardware: the CUDA device, else the processor."""
+    on_card = torch.cuda.is_available()
+    return torch.cuda.is_bf16_supported(including_emulation=False) if on_card else processor_has_bfloat16()
 
 
 class FaceModule(lightning.LightningModule):
@@ -63,13 +68,12 @@ class FaceModule(lightning.LightningModule):
         self.epochs, self.learning_rate, self.frozen_epochs = epochs, learning_rate, frozen_epochs
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the backbone, batch statistics included, while only the output layers learn."""
+        # A frozen backbone keeps its batch statistics, too.
         frozen = self.current_epoch < self.frozen_epochs
         self.network.backbone.requires_grad_(not frozen)
         self.network.backbone.train(not frozen)
 
     def training_step(self, batch: dict, _) -> torch.Tensor:
-        """Loss of one augmented batch."""
         seed = self.seed * 1_000_003 + self.global_step
         rank, world = rank_and_world()
         random = BatchRandom(torch.Generator().manual_seed(seed), len(batch["image"]), rank, world)
@@ -91,13 +95,11 @@ class FaceModule(lightning.LightningModule):
         return total
 
     def validation_step(self, batch: dict, _) -> None:
-        """Losses of one validation batch."""
         outputs = self.network(channels_last(batch["image"]))
         self._log("validation", self.losses(outputs, batch), outputs, batch)
 
     def _log(self, stage: str, losses: dict, outputs: dict, batch: dict) -> None:
-        values = losses | {"loss": sum(losses.values())}
-        named = {f"{stage}_{name}": value for name, value in values.items()}
+        named = {f"{stage}_{name}": value for name, value in {**losses, "loss": sum(losses.values())}.items()}
         options = {"on_step": False, "on_epoch": True, "sync_dist": stage == "train" and rank_and_world()[1] > 1}
         self.log_dict(named, batch_size=len(batch["row"]), **options)
         for attribute in self.network.attributes:
@@ -132,14 +134,10 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
 
 
 def weight_average(decay: float) -> WeightAveraging:
-    """Running average of weights and batch statistics, which is validated and saved in place of the last weights.
-
-    Its decay after n updates is min(decay, (1 + n) / (10 + n)), so that short trainings keep nothing of their random
-    start.
-    """
+    """Running average of weights and batch statistics, which is validated and saved in place of the last weights."""
 
     def update(averages, current, updates) -> None:
-        n = float(updates)
+        n = float(updates)  # with a smaller decay at first, short trainings keep nothing of their random start
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, current, updates)
 
     # Named here, because lightning asks for the network's device before it moves the network.
@@ -151,7 +149,6 @@ class Stopping(EarlyStopping):
     """Early stopping that holds after a resume: a training that had stopped trains no further step."""
 
     def on_train_start(self, trainer, module) -> None:
-        """Stop before the first step."""
         trainer.should_stop = self.wait_count >= self.patience
 
 
@@ -163,38 +160,28 @@ class Epochs(lightning.Callback):
         self.seconds, self.started = 0.0, 0.0
 
     def state_dict(self) -> dict:
-        """What the checkpoint stores."""
         return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore the epochs of a checkpoint."""
         self.rows, self.seconds = state["rows"], state["seconds"]
 
     def on_train_start(self, trainer, module) -> None:
-        """Start the bar at the first epoch to train."""
         self.bar = tqdm(total=trainer.max_epochs, initial=len(self.rows), unit="epoch", mininterval=1)
 
     def on_train_epoch_start(self, trainer, module) -> None:
-        """Start the clock."""
         self.started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        """Record the epoch's losses and seconds."""
         self.seconds += time.perf_counter() - self.started
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows = [*self.rows, {"epoch": trainer.current_epoch, **losses}]
         if trainer.is_global_zero:
-            write_csv(self.table(), self.log_path)
+            write_csv(pd.DataFrame(self.rows), self.log_path)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in losses if name.endswith("_loss")})
         self.bar.update()
 
     def on_train_end(self, trainer, module) -> None:
-        """Close the bar."""
         self.bar.close()
-
-    def table(self) -> pd.DataFrame:
-        """One row per epoch."""
-        return pd.DataFrame(self.rows)
 
 
 def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None) -> str:
@@ -214,18 +201,12 @@ def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None)
 
 def fit(module: FaceModule, batches: Batches, rows: np.ndarray) -> None:
     """Train a module in place on some rows of `batches` for all its epochs: without validation, log and bar."""
-    order = _prepared(module, rows)
-    _trainer(module, []).fit(module, _loader(batches, order))
+    _trainer(module, []).fit(module, _loader(batches, _prepared(module, rows)))
     module.network.eval()
 
 
 def fit_in_folder(
-    module: FaceModule,
-    batches: Batches,
-    train_rows: np.ndarray,
-    validation_rows: np.ndarray,
-    path: Path,
-    weights: np.ndarray | None = None,
+    module: FaceModule, batches: Batches, train_rows, validation_rows, path: Path, weights: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Train a module in place, resume its training at the last completed epoch, or load its finished result.
 
@@ -248,7 +229,9 @@ def fit_in_folder(
     latest = ModelCheckpoint(path, folder.last.stem, **options)
     early = [Stopping("validation_loss", patience=patience), best] if patience else []
     trainer = _trainer(module, [epochs, *early, latest])
-    loaders = _loader(batches, order), _loader(batches, InOrder(validation_rows, module.settings.batch_size))
+    # Every process sees all validation rows, in their order.
+    in_order = BatchSampler(np.asarray(validation_rows).tolist(), module.settings.batch_size, drop_last=False)
+    loaders = _loader(batches, order), _loader(batches, in_order)
     trainer.fit(module, *loaders, ckpt_path=resumed, weights_only=True)
     state = load_checkpoint(folder.best if patience else folder.last)["state_dict"]
     state = {name.removeprefix("network."): value for name, value in state.items()}
@@ -257,7 +240,7 @@ def fit_in_folder(
     trainer.strategy.barrier()
     if trainer.is_global_zero:
         folder.finish(Trained(state, epochs.rows, epochs.seconds))
-    return epochs.table()
+    return pd.DataFrame(epochs.rows)
 
 
 def _prepared(module: FaceModule, rows: np.ndarray, weights: np.ndarray | None = None) -> EpochBatches:
@@ -271,11 +254,8 @@ def _prepared(module: FaceModule, rows: np.ndarray, weights: np.ndarray | None =
 
 def _loader(batches: Batches, sampler: Sampler) -> DataLoader:
     """Batches by a sampler; with a GPU prefetched by workers into pinned memory."""
-    on_card = torch.cuda.is_available()
-    workers = min(4, os.cpu_count() or 1) if on_card else 0
-    return DataLoader(
-        batches, sampler=sampler, batch_size=None, num_workers=workers, pin_memory=on_card, persistent_workers=on_card
-    )
+    workers = {"num_workers": min(4, os.cpu_count() or 1), "pin_memory": True, "persistent_workers": True}
+    return DataLoader(batches, sampler=sampler, batch_size=None, **(workers if torch.cuda.is_available() else {}))
 
 
 def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightning.Trainer:
@@ -288,6 +268,7 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     averages = [weight_average(module.settings.average_decay)] if module.settings.average_decay else []
     if module.settings.batch_size % world:
         raise UnknownSetting(f"batch_size {module.settings.batch_size} cannot be divided among {world} processes")
+    switched_off = ("logger", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
     return lightning.Trainer(
         max_epochs=module.epochs,
         # bfloat16 products for speed; losses and weights stay in float32.
@@ -298,26 +279,17 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         callbacks=[*averages, *callbacks],
         plugins=[WholeCheckpoints()],
-        logger=False,
         enable_checkpointing=bool(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         gradient_clip_val=1.0,
+        **dict.fromkeys(switched_off, False),
     )
 
 
 def train_multitask(
-    images: FaceImages,
-    labels: pd.DataFrame,
-    train_rows: np.ndarray,
-    validation_rows: np.ndarray,
-    attributes: tuple[Attribute, ...],
-    settings: Settings,
-    folder: Path,
-    image_ids: np.ndarray | None = None,
-) -> tuple[FaceNet, pd.DataFrame]:
+    images: FaceImages, labels: pd.DataFrame, train_rows, validation_rows, attributes: tuple[Attribute, ...],
+    settings: Settings, folder: Path, image_ids: np.ndarray | None = None,
+) -> tuple[FaceNet, pd.DataFrame]:  # fmt: skip
     """Train the multitask network on a column of labels per attribute; see `fit_in_folder`.
 
     With start weights the output layers learn alone for `head_epochs`, then all layers. The `image_ids` are for
@@ -330,8 +302,7 @@ def train_multitask(
         columns.iloc[train_rows, -1] = np.sqrt(weights).clip(*STRENGTHS)
     network = new_network(labels, train_rows, attributes, training, settings.seed)
     frozen = training.head_epochs if training.start_weights != "none" else 0
-    course = settings.seed, training.epochs, training.learning_rate, frozen
-    module = FaceModule(network, _losses(network, training), training, *course)
+    module = _module(network, training, settings.seed, training.epochs, frozen)
     sampled, batches = weights if training.sampler == "balanced" else None, Batches(images, columns, image_ids)
     return network, fit_in_folder(module, batches, train_rows, validation_rows, folder, sampled)
 
@@ -353,33 +324,28 @@ def new_network(
     torch.manual_seed(seed)
     centre = {}
     for attribute in attributes:
-        if isinstance(attribute, YearsAttribute):
-            known = labels[attribute.name].iloc[rows].dropna().to_numpy()
-            if len(known):
-                centre = {"age_mean": float(np.median(known)), "age_std": float(max(known.std(), 1.0))}
+        known = labels[attribute.name].iloc[rows].dropna().to_numpy()
+        if isinstance(attribute, YearsAttribute) and len(known):
+            centre = {"age_mean": float(np.median(known)), "age_std": float(max(known.std(), 1.0))}
     shape = training.architecture, training.stem, training.input_px, training.grey, training.age_head
     network = FaceNet(attributes, *shape, dropout=training.dropout, **centre)
     network.backbone.load_start_weights(training.start_weights)
     return network
 
 
-def _losses(network: FaceNet, training: TrainingSettings) -> Losses:
-    return lambda outputs, batch: network.losses(outputs, batch, training.label_smoothing)
+def _module(network: FaceNet, training: TrainingSettings, seed: int, epochs: int, frozen_epochs: int = 0) -> FaceModule:
+    losses = partial(network.losses, label_smoothing=training.label_smoothing)
+    return FaceModule(network, losses, training, seed, epochs, training.learning_rate, frozen_epochs)
 
 
 def train_scorer(
     images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, attributes: tuple[Attribute, ...], settings: Settings
 ) -> FaceNet:
-    """Train a network that scores labels, for `label_epochs`: no row may decide when it stops.
-
-    It starts from random weights or from ImageNet's: the network of a file or of a run may have seen the rows that it
-    would score.
-    """
+    """Train a network that scores labels, for `label_epochs`: no row may decide when it stops."""
     training = settings.training
-    if training.start_weights != "imagenet":
+    if training.start_weights != "imagenet":  # the network of a file or of a run may have seen the rows to score
         training = training.model_copy(update={"start_weights": "none"})
     network = new_network(labels, rows, attributes, training, settings.seed)
-    losses, epochs = _losses(network, training), settings.audit.label_epochs
-    module = FaceModule(network, losses, training, settings.seed, epochs, training.learning_rate)
+    module = _module(network, training, settings.seed, settings.audit.label_epochs)
     fit(module, Batches(images, learned_labels(labels, attributes)), rows)
     return network

@@ -156,7 +156,7 @@ def test_the_first_faces_of_a_sample_keep_their_classes_and_labels(small_run):
 
 
 def test_folded_networks_answer_the_same(network, pictures, monkeypatch):
-    monkeypatch.setattr(attribution, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(attribution, "processor_has_bfloat16", lambda: False)
     (output,) = folded([Explained("gender", GENDER, network, "gender", np.ones(5, int))])
     with torch.inference_mode():
         expected, got = (net(as_tensor(pictures))["age"] for net in (network, output.network))
@@ -165,13 +165,22 @@ def test_folded_networks_answer_the_same(network, pictures, monkeypatch):
     assert not any(isinstance(part, nn.BatchNorm2d) for part in output.network.modules())
 
 
-@pytest.mark.skipif(not attribution.has_fast_bfloat16(), reason="the processor is not built for bfloat16")
+@pytest.mark.skipif(not attribution.processor_has_bfloat16(), reason="the processor is not built for bfloat16")
 def test_folded_networks_answer_nearly_the_same_in_bfloat16(network, pictures):
     (output,) = folded([Explained("gender", GENDER, network, "gender", np.ones(5, int))])
     expected, got = (network_outputs(net, pictures)["age"] for net in (network, output.network))
     assert (got - expected).abs().max() < 0.25 * (expected.max() - expected.min())
     for net, kept_in in ((network, torch.float32), (output.network, torch.bfloat16)):
         assert {part.weight.dtype for part in net.modules() if isinstance(part, nn.Conv2d)} == {kept_in}
+
+
+def test_a_card_that_multiplies_bfloat16_says_nothing_about_the_processor(network, pictures, monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    expected = network_outputs(network, pictures)["age"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    torch.testing.assert_close(network_outputs(network, pictures)["age"], expected, rtol=0, atol=0)
 
 
 # --- class activation maps --------------------------------------------------------------------------------

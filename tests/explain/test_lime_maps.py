@@ -53,7 +53,7 @@ def test_lime_supports_what_raises_the_output_and_opposes_what_lowers_it(patches
 
 
 def test_every_output_gets_the_weights_of_lime_s_own_call(patches, monkeypatch):
-    monkeypatch.setattr(attribution, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(attribution, "processor_has_bfloat16", lambda: False)
     explained, image = outputs_of(Texture(slice(0, PX), slice(0, PX // 2)), 1), patches[0]
     maps, fits = lime_maps.lime_map(explained, image, samples=120, seed=3)
 
