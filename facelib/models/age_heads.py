@@ -1,7 +1,6 @@
 """Ways to learn age from the same saved features: one linear layer each, with its loss and how it is decoded.
 
-The features are those of augmented training images (`augmented_features`), because the network has memorised the images
-as they are. The network has still seen these identities.
+The features are those of augmented training images: the network has memorised the images as they are.
 """
 
 from collections.abc import Callable
@@ -35,12 +34,7 @@ MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05
 def augmented_features(
     network: nn.Module, images: FaceImages | np.ndarray, rows: np.ndarray, views: int, seed: int
 ) -> np.ndarray:
-    """Features of some rows of images, each augmented `views` times as in a long training.
-
-    Returns
-    -------
-    float16 array (views, rows, width)
-    """
+    """Features of rows of images, each augmented `views` times as in a long training: float16 (views, rows, width)."""
     device = pick_device()
     backbone = network.backbone.to(device).eval().to(memory_format=torch.channels_last)
     features = []
@@ -61,24 +55,8 @@ def expected_age(logits: torch.Tensor) -> torch.Tensor:
     return logits.softmax(dim=1) @ torch.arange(logits.shape[1], dtype=logits.dtype)
 
 
-def median_age(logits: torch.Tensor) -> torch.Tensor:
-    """Median of a distribution over the years 0, 1, ...: (n, years) to (n,)."""
-    return age_quantile(logits, 0.5)
-
-
-def _absolute(outputs: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
-    """Absolute error in tens of years."""
-    return (outputs[:, 0] - ages).abs() / 10
-
-
 def _entropy(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of the year."""
     return F.cross_entropy(logits, ages.round().long(), reduction="none")
-
-
-def _soft_labels(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
-    """The multitask network's loss."""
-    return age_losses(logits, ages, AGE_SCALE)
 
 
 def _mean_variance(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
@@ -104,16 +82,6 @@ def _corn(logits: torch.Tensor, ages: torch.Tensor) -> torch.Tensor:
     arises = torch.cat([torch.ones_like(older[:, :1]), older[:, :-1]], dim=1)
     entropy = F.binary_cross_entropy_with_logits(logits, older, reduction="none")
     return (entropy * arises).sum(dim=1) / MAX_AGE
-
-
-def _coral_age(logits: torch.Tensor) -> torch.Tensor:
-    """Number of years that a face is more likely than not above."""
-    return (logits > 0).sum(dim=1).float()
-
-
-def _corn_age(logits: torch.Tensor) -> torch.Tensor:
-    """The same, from products of the conditional probabilities."""
-    return (logits.sigmoid().cumprod(dim=1) > 0.5).sum(dim=1).float()
 
 
 class Years(nn.Linear):
@@ -153,40 +121,39 @@ class AgeHead:
     decodings: dict[str, Callable[[torch.Tensor], torch.Tensor]]
 
 
-MEAN_MEDIAN = {"mean": expected_age, "median": median_age}
+LOGITS = partial(nn.Linear, out_features=YEARS)
+MEAN_MEDIAN = {"mean": expected_age, "median": partial(age_quantile, share=0.5)}
 AGE_HEADS = {
-    "absolute error": AgeHead(partial(Years, out_features=1), _absolute, {"": lambda outputs: outputs[:, 0]}),
-    "cross entropy": AgeHead(partial(nn.Linear, out_features=YEARS), _entropy, MEAN_MEDIAN),
-    # "Age Estimation Using Expectation of Label Distribution Learning" (IJCAI 2018).
-    "soft labels (DLDL-v2)": AgeHead(partial(nn.Linear, out_features=YEARS), _soft_labels, MEAN_MEDIAN),
-    "mean-variance": AgeHead(partial(nn.Linear, out_features=YEARS), _mean_variance, {"mean": expected_age}),
-    # "Rank consistent ordinal regression for neural networks with application to age estimation" (PRL 2020).
-    "ordinal (CORAL)": AgeHead(Coral, _coral, {"": _coral_age}),
-    # "Deep neural networks for rank-consistent ordinal regression based on conditional probabilities" (PAA 2023).
-    "ordinal (CORN)": AgeHead(corn_layer, _corn, {"": _corn_age}),
+    "absolute error": AgeHead(
+        partial(Years, out_features=1), lambda out, ages: (out[:, 0] - ages).abs() / 10, {"": lambda out: out[:, 0]}
+    ),
+    "cross entropy": AgeHead(LOGITS, _entropy, MEAN_MEDIAN),
+    # The multitask network's: "Age Estimation Using Expectation of Label Distribution Learning" (IJCAI 2018).
+    "soft labels (DLDL-v2)": AgeHead(LOGITS, partial(age_losses, age_scale=AGE_SCALE), MEAN_MEDIAN),
+    "mean-variance": AgeHead(LOGITS, _mean_variance, {"mean": expected_age}),
+    # "Rank consistent ordinal regression for neural networks with application to age estimation" (PRL 2020). The age is
+    # the number of years that a face is more likely than not above.
+    "ordinal (CORAL)": AgeHead(Coral, _coral, {"": lambda logits: (logits > 0).sum(dim=1).float()}),
+    # "Deep neural networks for rank-consistent ordinal regression based on conditional probabilities" (PAA 2023). The
+    # same, by products of the conditional probabilities.
+    "ordinal (CORN)": AgeHead(
+        corn_layer, _corn, {"": lambda logits: (logits.sigmoid().cumprod(dim=1) > 0.5).sum(dim=1).float()}
+    ),
 }
+Standardise = Callable[[np.ndarray | torch.Tensor], torch.Tensor]  # features (..., width), in float32
 
 
-class Standardiser:
+def _standardiser(features: torch.Tensor) -> Standardise:
     """Features in units of their spread among training features (views, n, width)."""
-
-    def __init__(self, features: torch.Tensor):
-        flat = features.flatten(0, 1).float()
-        self.mean, self.spread = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-3)
-
-    def __call__(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Features (..., width) as float32, standardised."""
-        return (torch.as_tensor(features).float() - self.mean) / self.spread
+    flat = features.flatten(0, 1).float()
+    mean, spread = flat.mean(dim=0), flat.std(dim=0).clamp(min=1e-3)
+    return lambda values: (torch.as_tensor(values).float() - mean) / spread
 
 
 def _fit(
-    layer: nn.Module,
-    loss: Callable[[torch.Tensor, np.ndarray], torch.Tensor],
-    features: torch.Tensor,
-    standardise: Standardiser,
-    seed: int,
-    weights: np.ndarray | None = None,
-) -> nn.Module:
+    layer: nn.Module, loss: Callable[[torch.Tensor, np.ndarray], torch.Tensor], features: torch.Tensor,
+    standardise: Standardise, seed: int, weights: np.ndarray | None = None,
+) -> nn.Module:  # fmt: skip
     """Train a layer in place on features (views, n, width); `loss` takes outputs and rows and gives a mean."""
     views, n, _ = features.shape
     batch = min(BATCH, max(8, n // 8))
@@ -210,24 +177,15 @@ def _fit(
 
 
 def fit_age_heads(
-    features: np.ndarray,
-    ages: np.ndarray,
-    seed: int,
-    names: tuple[str, ...] = tuple(AGE_HEADS),
-    weights: np.ndarray | None = None,
+    features: np.ndarray, ages: np.ndarray, seed: int, names=tuple(AGE_HEADS), weights: np.ndarray | None = None
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Train some of `AGE_HEADS` on augmented features (views, n, width) and known ages (n,) in years.
 
-    With `weights` (n,) rows are drawn in proportion to them; otherwise each is drawn once a pass.
-
-    Returns
-    -------
-    callable
-        From features (m, width) to ages (m,) in years, by head and decoding.
+    With `weights` (n,) rows are drawn in proportion to them; otherwise each is drawn once a pass. Returns a function
+    from features (m, width) to ages (m,) in years, by head and decoding.
     """
-    trained = {}
     tensor, target = torch.from_numpy(np.asarray(features)), torch.as_tensor(ages, dtype=torch.float32)
-    standardise = Standardiser(tensor)
+    standardise, trained = _standardiser(tensor), {}
     for name in names:
 
         def loss(outputs: torch.Tensor, rows: np.ndarray, name=name) -> torch.Tensor:
@@ -251,19 +209,13 @@ def fit_age_heads(
 def fit_stage_heads(
     features: np.ndarray, ages: np.ndarray, edges: np.ndarray, overlap: bool, seed: int
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Train both stages of a two-stage model on augmented features; see `fit_age_heads` and `StageHeads`.
-
-    Returns
-    -------
-    callable
-        From features (m, width) to bin_logits and bin_ages, each (m, bins).
-    """
+    """Train `StageHeads` as `fit_age_heads`: a function from features to bin_logits and bin_ages, each (m, bins)."""
     torch.manual_seed(seed)
     tensor = torch.from_numpy(np.asarray(features))
     heads = StageHeads(tensor.shape[2], edges.tolist(), bin_medians(ages, edges).tolist(), overlap)
     labels = stage_labels(ages, edges)
     targets = {name: torch.tensor(labels[name].to_numpy(), dtype=torch.float32) for name in labels}
-    standardise = Standardiser(tensor)
+    standardise = _standardiser(tensor)
 
     def loss(outputs: dict, rows: np.ndarray) -> torch.Tensor:
         return sum(heads.losses(outputs, {name: value[rows] for name, value in targets.items()}).values())

@@ -30,15 +30,11 @@ class TooFewAges(FacelibError):
 
 
 def age_bin_edges(ages: np.ndarray, bins: int) -> np.ndarray:
-    """Inner edges of equal-count bins; a bin holds ages from its lower edge up to below the next.
+    """Inner edges of equal-count bins, in years; a bin holds ages from its lower edge up to below the next.
 
-    Whole-year labels tie, so counts are equal only as far as ties allow: each edge is the age that comes closest to its
-    share, and edges that coincide are merged. At most bins - 1 edges, years.
+    Whole-year labels tie: each edge is the age that comes closest to its share, and edges that coincide are merged.
 
-    Raises
-    ------
-    TooFewAges
-        If fewer than two bins would be left.
+    TooFewAges if fewer than two bins would be left.
 
     Examples
     --------
@@ -73,13 +69,9 @@ def bin_names(edges: np.ndarray) -> list[str]:
 class StageHeads(nn.Module):
     """A classifier of age bins and one age regressor per bin, on features (n, width).
 
-    Parameters
-    ----------
-    edges, medians : sequences of float
-        Inner bin edges, and each bin's median training age, where its regressor starts; years.
-    overlap : bool
-        Each regressor also learns and predicts ages up to its neighbours' medians, so that a face sent to a
-        neighbouring bin can still get its age.
+    `edges` and `medians` are the inner bin edges and each bin's median training age, where its regressor starts, years.
+    With `overlap` each regressor also learns and predicts ages up to its neighbours' medians, so that a face sent to a
+    neighbouring bin can still get its age.
     """
 
     def __init__(self, width: int, edges, medians, overlap: bool = False):
@@ -135,23 +127,14 @@ class AgeStagesNet(nn.Module):
         return self.outputs(self.dropout(self.backbone(images)))
 
     def config(self) -> dict:
-        """What the constructor needs to make this network again."""
+        """The arguments that make this network again."""
         return {"backbone": self.backbone.config(), "edges": self.edges, "medians": self.medians}
 
 
 def train_age_stages(
-    start: FaceNet,
-    images: FaceImages,
-    ages: np.ndarray,
-    train_rows: np.ndarray,
-    validation_rows: np.ndarray,
-    settings: Settings,
-    folder: Path,
+    start: FaceNet, images: FaceImages, ages: np.ndarray, train_rows, validation_rows, settings: Settings, folder: Path
 ) -> tuple[AgeStagesNet, pd.DataFrame]:
-    """Fine-tune both stages from a copy of the multitask network's backbone; see `fit_in_folder`.
-
-    `ages` (n,) are in years by row of `images`, nan where unknown.
-    """
+    """Fine-tune both stages from a copy of `start`'s backbone on ages (n,), nan where unknown; see `fit_in_folder`."""
     training_ages = ages[train_rows][np.isfinite(ages[train_rows])]
     edges = age_bin_edges(training_ages, settings.stages.age_bins)
     medians = bin_medians(training_ages, edges)
@@ -177,19 +160,18 @@ def bin_medians(ages: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def route(outputs: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Estimates of a two-stage network from its outputs.
+    """Estimates of a two-stage network from its outputs; ages in years.
 
-    Columns: p_bin_0 ..., age_bin_0 ... (each bin's regressor), predicted_bin, age_routed (the likeliest bin's
-    regressor), age_soft (all, weighted by the bins' probabilities); ages in years.
+    p_bin_0 ..., age_bin_0 ... (each bin's regressor), predicted_bin, age_routed (the likeliest bin's regressor),
+    age_soft (all, weighted by the bins' probabilities).
     """
     probabilities = softmax(outputs["bin_logits"].astype(float), axis=1)
     predicted = probabilities.argmax(axis=1)
     table = pd.DataFrame(probabilities).add_prefix("p_bin_")
     table = table.join(pd.DataFrame(outputs["bin_ages"].astype(float)).add_prefix("age_bin_"))
-    table["predicted_bin"] = predicted
-    table["age_routed"] = outputs["bin_ages"][np.arange(len(predicted)), predicted].astype(float)
-    table["age_soft"] = (probabilities * outputs["bin_ages"]).sum(axis=1)
-    return table
+    routed = outputs["bin_ages"][np.arange(len(predicted)), predicted].astype(float)
+    soft = (probabilities * outputs["bin_ages"]).sum(axis=1)
+    return table.assign(predicted_bin=predicted, age_routed=routed, age_soft=soft)
 
 
 def oracle_ages(bin_ages: np.ndarray, y_true: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ class Limits:
     p_erase: float = 0.0  # share of images with a blank rectangle
 
     def scaled(self, factor: float) -> "Limits":
-        """All limits times a factor."""
         return Limits(**{name: value * factor for name, value in asdict(self).items()})
 
 
@@ -31,10 +30,9 @@ AUGMENTATIONS = {
 
 
 class BatchRandom:
-    """Random numbers of a batch; each of several processes takes those of its images.
+    """Random numbers of a batch, drawn on the CPU, so that a seed means the same augmentation on every device.
 
-    The generator is on the CPU, so that a seed means the same augmentation on every device. Process `rank` of `world`
-    has `n` images; its image i is image rank + i * world of the batch.
+    Process `rank` of `world` has `n` images; its image i is image rank + i * world of the batch.
     """
 
     def __init__(self, generator: torch.Generator, n: int, rank: int = 0, world: int = 1):
@@ -63,20 +61,16 @@ def _erase(images: torch.Tensor, random: BatchRandom, p: float) -> torch.Tensor:
     ratio = torch.exp(random.uniform(-math.log(2), math.log(2)))
     half_h, half_w = (area * ratio).sqrt() / 2, (area / ratio).sqrt() / 2
     y, x, hit = random.uniform(), random.uniform(), random.uniform() < p
-    rows = (torch.arange(height) + 0.5) / height
-    columns = (torch.arange(width) + 0.5) / width
-    inside = ((rows - y[:, None]).abs() < half_h[:, None])[:, :, None] & (
-        (columns - x[:, None]).abs() < half_w[:, None]
-    )[:, None, :]
+    rows, columns = ((torch.arange(edge) + 0.5) / edge for edge in (height, width))
+    in_rows = (rows - y[:, None]).abs() < half_h[:, None]
+    in_columns = (columns - x[:, None]).abs() < half_w[:, None]
+    inside = in_rows[:, :, None] & in_columns[:, None, :]
     mask = (inside & hit[:, None, None])[:, None].to(images.device)
     return images.masked_fill(mask, 0.5)
 
 
 def augment(
-    images: torch.Tensor,
-    random: BatchRandom,
-    limits: Limits = AUGMENTATIONS["faces"],
-    strength: torch.Tensor | None = None,
+    images: torch.Tensor, random: BatchRandom, limits=AUGMENTATIONS["faces"], strength: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Flip, rotate, zoom, shift, re-light, grey and partly blank each image at random.
 

@@ -1,6 +1,5 @@
 """Whole batches from the pixel cache, in an order fixed by seed and epoch."""
 
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -26,10 +25,9 @@ def as_tensor(images: np.ndarray) -> torch.Tensor:
 
 
 def class_weights(labels: pd.DataFrame, attributes: Iterable[Attribute]) -> np.ndarray:
-    """Inverse frequency of each face's groups (age band, classes): float (n,), 1 on average.
+    """Weights (n,), 1 on average, that would give every group (age band, class) the same share.
 
-    Mean over the attributes of n / (groups * count), the weight that would give every group the same share; 1 where
-    the label is unknown.
+    The mean over the attributes of n / (groups * count), 1 where the label is unknown.
     """
     total = np.zeros(len(labels))
     for attribute in attributes:
@@ -66,9 +64,8 @@ class Batches(Dataset):
 class EpochBatches(Sampler):
     """Rows of each training batch, shuffled by seed and epoch, so that a resumed epoch sees the same order.
 
-    Each of several processes takes its share of every batch of `batch_size`: together they see the batches of one
-    process. With `weights`, one per entry of `rows`, rows are drawn with replacement in proportion to them; without,
-    every row comes once an epoch.
+    Several processes share every batch. With `weights`, one per entry of `rows`, rows are drawn with replacement in
+    proportion to them; without, every row comes once an epoch.
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, seed: int, weights: np.ndarray | None = None):
@@ -85,24 +82,8 @@ class EpochBatches(Sampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        if self.weights is None:
-            rows = rng.permutation(self.rows)
-        else:
-            rows = rng.choice(self.rows, len(self.rows), p=self.weights)
+        rows = self.rows
+        rows = rng.permutation(rows) if self.weights is None else rng.choice(rows, len(rows), p=self.weights)
         rank, world = rank_and_world()
         for batch in range(len(self)):
             yield rows[batch * self.batch_size : (batch + 1) * self.batch_size][rank::world].tolist()
-
-
-class InOrder(Sampler):
-    """Rows of each batch in the order given: every process sees them all."""
-
-    def __init__(self, rows: np.ndarray, batch_size: int):
-        self.rows, self.batch_size = np.asarray(rows), batch_size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(len(self)):
-            yield self.rows[batch * self.batch_size : (batch + 1) * self.batch_size].tolist()

@@ -20,13 +20,7 @@ TRAINING_VERSION = 1
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What a checkpoint holds.
-
-    Raises
-    ------
-    DamagedRun
-        If it cannot be read.
-    """
+    """What a checkpoint holds; DamagedRun if it cannot be read."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file can raise anything in its reader
@@ -38,7 +32,6 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that appear under their name only when they are complete."""
 
     def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
-        """Save atomically."""
         with atomic_path(Path(path)) as partial:
             torch.save(checkpoint, partial)
 

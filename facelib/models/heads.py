@@ -13,12 +13,10 @@ from facelib.schema import MAX_AGE, ClassAttribute, YearsAttribute
 
 
 def age_quantile(logits: torch.Tensor, share: float) -> torch.Tensor:
-    """The age below which a share of a distribution over the years 0, 1, ... lies.
+    """The age (n,) in years below which a share of a distribution over the years 0, 1, ... (n, years) lies.
 
-    At one half it is the median, the number that minimises the expected absolute error. The probability of a year is
-    spread evenly over the year around it, so that quantiles move smoothly.
-
-    Logits are (n, years), the result (n,) in years.
+    At one half it is the median, which minimises the expected absolute error. The probability of a year is spread
+    evenly over the year around it, so that quantiles move smoothly.
 
     Examples
     --------
@@ -34,14 +32,9 @@ def age_quantile(logits: torch.Tensor, share: float) -> torch.Tensor:
 
 
 class YearsHead(nn.Linear):
-    """An age: logits of the years 0 to `MAX_AGE`, decoded by their median, or one number.
+    """An age: logits of the years 0 to `MAX_AGE`, decoded by their median (`distribution`), or one number (`linear`).
 
-    Parameters
-    ----------
-    age_head : str
-        `distribution` or `linear`.
-    age_mean, age_std : float
-        Years; the centre and the unit of a linear output. Absolute errors in the loss are in this unit.
+    A linear output is centred at `age_mean` years and in units of `age_std` years, as are absolute errors in the loss.
     """
 
     def __init__(self, attribute: YearsAttribute, width: int, age_head: str, age_mean: float, age_std: float):
@@ -84,12 +77,10 @@ class ClassHead(nn.Linear):
         return {self.name: torch.cat([-logits, logits], dim=1) / 2 if logits.shape[1] == 1 else logits}
 
     def losses(self, outputs: dict[str, torch.Tensor], labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-        """Loss of each row (n,): `class_losses`."""
         return class_losses(outputs[self.name], labels, label_smoothing)
 
     @staticmethod
     def columns(attribute: ClassAttribute, outputs: dict[str, np.ndarray], temperature: float) -> list[np.ndarray]:
-        """The probability of each class."""
         return list(softmax(outputs[attribute.name].astype(float) / temperature, axis=1).T)
 
 

@@ -32,10 +32,9 @@ def known_mean(loss: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 
 
 def soft_ages(ages: torch.Tensor, years: int) -> torch.Tensor:
-    """Ages as distributions over the years 0 to years - 1: float (n, years), each summing to 1.
+    """Ages as distributions over the years 0 to years - 1 (n, years): normal, and wider for older people.
 
-    A discretised normal distribution around the age, wider for older people, after "Deep label distribution learning
-    with label ambiguity" (TIP 2017).
+    After "Deep label distribution learning with label ambiguity" (TIP 2017).
     """
     spread = LABEL_SPREAD + SPREAD_BY_YEAR * ages
     distance = torch.arange(years, device=ages.device) - ages[:, None]

@@ -67,7 +67,6 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(COLOUR_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of images."""
         if 0 < self.input_px < images.shape[-1]:
             images = scale(images, self.input_px)
         if self.grey:
@@ -75,17 +74,11 @@ class Backbone(nn.Module):
         return self.resnet((images - self.mean) / self.std)
 
     def config(self) -> dict:
-        """What the constructor needs to make this backbone again."""
+        """The arguments that make this backbone again."""
         return {"architecture": self.architecture, "stem": self.stem, "input_px": self.input_px, "grey": self.grey}
 
     def load_start_weights(self, start: str) -> None:
-        """Load `imagenet` (torchvision's download), a state dict in a file, a run's model, or nothing for `none`.
-
-        Raises
-        ------
-        StartWeightsError
-            If the download or the file fails; the message says how to train without.
-        """
+        """Load `imagenet`, a state dict in a file, a run's model, or nothing for `none`; else StartWeightsError."""
         if start == "none":
             return
         of_run = runs_root() / Path(start).name / "checkpoints" / "model.safetensors"
@@ -117,23 +110,14 @@ class Backbone(nn.Module):
 
 
 class FaceNet(nn.Module):
-    """One backbone with an output layer for each attribute; see `facelib.models.heads`.
-
-    See `Backbone` for architecture, stem, input_px and grey, and `YearsHead` for age_head, age_mean and age_std.
-    """
+    """One backbone with an output layer for each attribute; see `Backbone` and `heads.YearsHead` for the settings."""
 
     def __init__(
         self,
-        attributes: Iterable[Attribute],
-        architecture: str = "resnet18",
-        stem: str = "pooled",
-        input_px: int = 0,
-        grey: bool = False,
-        age_head: str = "distribution",
-        age_mean: float = 33.0,
-        age_std: float = 20.0,
+        attributes: Iterable[Attribute], architecture: str = "resnet18", stem: str = "pooled", input_px: int = 0,
+        grey: bool = False, age_head: str = "distribution", age_mean: float = 33.0, age_std: float = 20.0,
         dropout: float = 0.2,
-    ):
+    ):  # fmt: skip
         super().__init__()
         self.attributes = tuple(attributes)
         self.backbone = Backbone(architecture, stem, input_px, grey)
@@ -158,7 +142,7 @@ class FaceNet(nn.Module):
         }
 
     def config(self) -> dict:
-        """What the constructor needs to make this network again."""
+        """The arguments that make this network again."""
         attributes = [attribute.to_dict() for attribute in self.attributes]
         return {"attributes": attributes, **self.backbone.config(), **self.ages, "dropout": self.dropout.p}
 
@@ -170,13 +154,7 @@ def save_network(network: nn.Module, path: Path, **facts) -> None:
 
 
 def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[nn.Module, dict]:
-    """The network saved at `path`, in evaluation mode, and the facts saved with it.
-
-    Raises
-    ------
-    FacelibError
-        If the file is not a network of this kind.
-    """
+    """The network saved at `path`, in evaluation mode, and the facts saved with it; else FacelibError."""
     try:
         with safe_open(path, framework="pt") as opened:
             facts = dict(json.loads((opened.metadata() or {})["config"]))
@@ -187,9 +165,8 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
         if "attributes" in config:
             config["attributes"] = [attribute_from_dict(stored) for stored in config["attributes"]]
         network = make(**config)
-        network.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
-        )
+        state = load_file(path)
+        network.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in state.items()})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
         raise FacelibError(f"{path} is not a network saved by facelib: {reason}") from error
@@ -198,14 +175,10 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
 
 @torch.no_grad()
 def predict_outputs(network: nn.Module, images: FaceImages | np.ndarray, flip: bool = True) -> dict[str, np.ndarray]:
-    """Outputs and features of all images, averaged over each image and its mirror image.
+    """Outputs of uint8 images (n, px, px, 3) by name, float32, averaged over each image and its mirror image.
 
-    The network has `backbone`, `outputs` and `attributes`; images are uint8 (n, px, px, 3).
-
-    Returns
-    -------
-    dict of float32 arrays
-        `features` (n, width) and each output of the network; ages are clipped to 0-116 years.
+    The network has `backbone`, `outputs` and `attributes`. Beside its outputs there are the `features` (n, width); ages
+    are clipped to 0-116 years.
     """
     device = pick_device()
     network = network.to(device).eval().to(memory_format=torch.channels_last)

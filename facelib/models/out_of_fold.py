@@ -17,10 +17,7 @@ from facelib.schema import Attribute, labelled
 def predictions_table(
     outputs: dict[str, np.ndarray], attributes: Iterable[Attribute], temperatures: dict[str, float] | None = None
 ) -> pd.DataFrame:
-    """A network's outputs, of `predict_outputs`, as the `columns` of its attributes: float64.
-
-    `temperatures` are divisors of logits by attribute name, 1 where absent.
-    """
+    """Outputs of `predict_outputs` as the `columns` of attributes, their logits divided by `temperatures` by name."""
     table = {}
     for attribute in attributes:
         values = HEADS[attribute.kind].columns(attribute, outputs, (temperatures or {}).get(attribute.name, 1.0))
@@ -29,22 +26,13 @@ def predictions_table(
 
 
 def score_out_of_fold(
-    faces: pd.DataFrame,
-    images: FaceImages,
-    splits: pd.DataFrame,
-    attributes: tuple[Attribute, ...],
-    settings: Settings,
+    faces: pd.DataFrame, images: FaceImages, splits: pd.DataFrame, attributes: tuple[Attribute, ...], settings: Settings
 ) -> pd.DataFrame:
     """Predict every label by networks that were trained without the row and without its copies.
 
-    Training rows are predicted by the network of the fold that holds them out. All other rows are predicted by the
-    mean of the fold networks, each trained within the training split. Faces, images and splits have the same rows.
-
-    Returns
-    -------
-    DataFrame
-        By row of `faces`: `columns` of the attributes, nan where no training face has the label; fold, -1 outside
-        training.
+    Training rows are predicted by the network of the fold that holds them out, all others by the mean of the fold
+    networks. Faces, images and splits have the same rows, and so has the result: `columns` of the attributes, nan where
+    no training face has the label; fold, -1 outside training.
     """
     audit = settings.audit
     small = resize(images, audit.label_px)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from facelib.models import batches
-from facelib.models.batches import Batches, EpochBatches, InOrder, class_weights
-from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+from facelib.models.batches import Batches, EpochBatches, class_weights
+from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, YearsAttribute
 
 COLUMNS = ["age", "gender", "ethnicity"]
 
@@ -40,12 +40,6 @@ def test_the_order_changes_with_epoch_and_seed_and_repeats_with_both():
     assert first == again != second
     assert batches_of(EpochBatches(np.arange(32), 8, seed=3), 1) == second
     assert batches_of(EpochBatches(np.arange(32), 8, seed=4), 0) != first
-
-
-def test_rows_in_order_come_all_and_in_order():
-    sampler = InOrder(np.array([5, 3, 9]), 2)
-    assert list(sampler) == list(sampler) == [[5, 3], [9]]
-    assert len(sampler) == 2
 
 
 def test_weights_draw_rows_in_proportion():
@@ -93,3 +87,10 @@ def test_a_batch_holds_images_and_labels_of_its_rows(small_faces):
     assert batch["age"].tolist() == faces["age"].iloc[[4, 2]].tolist()
     assert batch["ethnicity"].tolist() == faces["ethnicity"].iloc[[4, 2]].tolist()
     np.testing.assert_array_equal((batch["image"] * 255).round().permute(0, 2, 3, 1).numpy(), images[np.array([4, 2])])
+
+
+def test_no_attribute_can_overwrite_what_a_batch_holds(small_faces):
+    images, faces = small_faces
+    for name in {*Batches(images, faces[[]].astype(float))[[0]], "strength"}:
+        with pytest.raises(ValueError, match=f"cannot be called {name}"):
+            YearsAttribute(name)
