@@ -178,11 +178,11 @@ def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_p
 
 
 def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, blank_photo):
-    from facelib.prediction.photos import example_photo
+    from skimage import data
 
     folder = blank_photo.parent / "many"
     (folder / "deeper").mkdir(parents=True)
-    Image.fromarray(np.concatenate([example_photo()] * 2, axis=1)).save(folder / "deeper" / "two.jpg")
+    Image.fromarray(np.concatenate([data.astronaut()] * 2, axis=1)).save(folder / "deeper" / "two.jpg")
     shutil.copy(blank_photo, folder / "=1+1.png")
     (folder / "broken.jpg").write_text("not an image")
     csv = blank_photo.parent / "out" / "faces.csv"

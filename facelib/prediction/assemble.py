@@ -1,7 +1,6 @@
 """Making a run's predictor: train, predict every face, calibrate, save; for notebooks 03 and 04 and `facelib train`.
 
-Labels and rows are those of `audit.decisions.load_training`: a column per attribute, and int arrays train, validation
-and calibration.
+Labels and rows are those of `audit.decisions.load_training`.
 """
 
 import numpy as np
@@ -19,7 +18,7 @@ from facelib.prediction.predictor import Predictor, save_predictor
 from facelib.runs import RunFolder
 from facelib.schema import AGE, NOTEBOOKS, Attribute, class_attributes
 
-Rows = dict[str, np.ndarray]
+Rows = dict[str, np.ndarray]  # int arrays train, validation and calibration
 
 
 def train_run(run: RunFolder, labels: pd.DataFrame, rows: Rows) -> tuple[FaceNet, pd.DataFrame]:
@@ -27,9 +26,8 @@ def train_run(run: RunFolder, labels: pd.DataFrame, rows: Rows) -> tuple[FaceNet
 
     Writes only checkpoints/multitask, so that several processes can call it.
     """
-    faces = run.load_table("faces")
+    faces, both = run.load_table("faces"), (rows["train"], rows["validation"])
     images, folder = load_images(run, faces), run.path / MULTITASK_FOLDER
-    both = rows["train"], rows["validation"]
     return train_multitask(images, labels, *both, run.learned, run.settings, folder, faces["image_id"])
 
 
@@ -61,17 +59,12 @@ def fit_temperatures(
 
 
 def from_network(
-    run: RunFolder,
-    outputs: dict[str, np.ndarray],
-    labels: pd.DataFrame,
-    rows: Rows,
-    temperatures: dict[str, float],
+    run: RunFolder, outputs: dict[str, np.ndarray], labels: pd.DataFrame, rows: Rows, temperatures: dict[str, float]
 ) -> tuple[Predictor, pd.DataFrame]:
     """The predictor that uses the network's own age, and the predictions of all models.
 
-    Takes what `predict_run` and `fit_temperatures` gave. Saves checkpoints/ood.safetensors and predictor.json, and
-    tables/predictions with the models multitask, label_scorer and predictor; removes what notebooks from 04 on
-    measured, since it was with another network.
+    Saves checkpoints/ood.safetensors and predictor.json, and tables/predictions with the models multitask, label_scorer
+    and predictor; removes what notebooks from 04 on measured, since it was with another network.
     """
     run.forget(NOTEBOOKS[3:])
     splits, features = run.load_table("splits"), outputs["features"]
@@ -118,14 +111,9 @@ def choose_age(run: RunFolder, method: str, ages: np.ndarray, labels: pd.DataFra
 
 
 def _save(
-    run: RunFolder,
-    predictions: pd.DataFrame,
-    method: str,
-    temperatures: dict[str, float],
-    ages: np.ndarray | None,
-    labels: pd.DataFrame,
-    rows: Rows,
-) -> tuple[Predictor, pd.DataFrame]:
+    run: RunFolder, predictions: pd.DataFrame, method: str, temperatures: dict[str, float], ages: np.ndarray | None,
+    labels: pd.DataFrame, rows: Rows,
+) -> tuple[Predictor, pd.DataFrame]:  # fmt: skip
     """Fit age intervals, save the predictor, and add its rows to the predictions."""
     added, intervals = predictions.query("model == 'multitask'").assign(model="predictor"), fit_age_intervals([], [])
     if ages is not None:
@@ -135,7 +123,7 @@ def _save(
         added = added.assign(age_pred=ages, age_low=low, age_high=high)
         if method != "direct":
             added["age_spread"] = np.nan  # the network's own
-    facts = (method, temperatures, intervals, run.is_synthetic)
+    facts = method, temperatures, intervals, run.is_synthetic
     run.save_checkpoint(lambda path: save_predictor(path, *facts), "predictor.json")
     predictions = pd.concat([predictions, added], ignore_index=True)
     run.save_table(predictions, "predictions")

@@ -18,12 +18,7 @@ MIN_ROWS = 10  # of the calibration split; with fewer nothing is fitted
 def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
     """The temperature T that minimises the log loss of softmax(logits / T); 1 with fewer than `MIN_ROWS` rows.
 
-    From "On Calibration of Modern Neural Networks" (ICML 2017).
-
-    Parameters
-    ----------
-    logits : float array of shape (n, k)
-    y_true : int array of shape (n,)
+    From "On Calibration of Modern Neural Networks" (ICML 2017). Logits are (n, k), y_true int (n,).
     """
     if len(y_true) < MIN_ROWS:
         return 1.0
@@ -51,23 +46,19 @@ class AgeIntervals:
 def fit_age_intervals(
     y_true: np.ndarray, age_pred: np.ndarray, coverage: float = COVERAGE, most: int = MONDRIAN_BINS
 ) -> AgeIntervals:
-    """Split-conformal intervals, Mondrian by predicted age where there are enough rows.
+    """Split-conformal intervals that hold a share `coverage` of true ages, from ages (n,) of rows not trained on.
 
-    Parameters
-    ----------
-    y_true, age_pred : float arrays of shape (n,)
-        Years, of rows that were not trained on.
-    coverage : float
-        Share of true ages that the intervals have to hold.
-    most : int
-        Most categories of predicted age; 1 gives one width for all.
+    Mondrian by predicted age where there are enough rows, in at most `most` categories; 1 gives one width for all.
     """
     if len(y_true) < MIN_ROWS:
         return AgeIntervals((), (float(MAX_AGE),))  # nothing narrower can be guaranteed
     categories = max(1, min(most, len(y_true) // MIN_CATEGORY))
     edges = np.quantile(age_pred, np.arange(1, categories) / categories)
+    # Tied predictions can leave a category empty, whose width would be zero.
+    edges = edges[np.diff(np.searchsorted(np.sort(age_pred), edges), prepend=0) > 0]
     category = np.searchsorted(edges, age_pred, side="right")
     regressor = ConformalRegressor().fit(np.abs(y_true - age_pred), bins=category)
-    ends = regressor.predict_int(np.zeros(categories), bins=np.arange(categories), confidence=coverage)
+    present = np.arange(len(edges) + 1)
+    ends = regressor.predict_int(np.zeros(len(present)), bins=present, confidence=coverage)
     half_widths = np.minimum(ends[:, 1], MAX_AGE)
     return AgeIntervals(tuple(map(float, edges)), tuple(map(float, half_widths)))

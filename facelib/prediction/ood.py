@@ -37,14 +37,10 @@ def neighbour_distance(reference: np.ndarray, points: np.ndarray, k: int) -> np.
 
 @dataclass(frozen=True)
 class OodScore:
-    """The out-of-distribution score of one network's features.
+    """The out-of-distribution score of one network's features."""
 
-    `reference` (n, width) holds unit-length features of training faces, `calibration` (m,) the distances of calibration
-    faces, ascending; both float32.
-    """
-
-    reference: np.ndarray
-    calibration: np.ndarray
+    reference: np.ndarray  # float32 (n, width), unit-length features of training faces
+    calibration: np.ndarray  # float32 (m,), distances of calibration faces, ascending
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Distance of features (n, width) to the `NEIGHBOUR`-th nearest reference, or the last of fewer."""
@@ -57,9 +53,7 @@ class OodScore:
         return (m - math.ceil(OOD_PERCENTILE / 100 * m) + 1) / (m + 1)
 
     def __call__(self, features: np.ndarray) -> pd.DataFrame:
-        """Score features (n, width) of `predict_outputs`.
-
-        Returns ood_percentile, the percentage of calibration faces that are nearer (0 to 100), and out_of_distribution,
+        """ood_percentile, the percentage of calibration faces nearer than features (n, width), and out_of_distribution,
         whether that is at least `OOD_PERCENTILE`.
         """
         nearer = np.searchsorted(self.calibration, self.distances(features), side="left")
@@ -68,13 +62,7 @@ class OodScore:
 
 
 def fit_ood(train: np.ndarray, calibration: np.ndarray, seed: int) -> OodScore:
-    """The score from features of training faces (n, width), sampled by the seed, and of calibration faces (m, width).
-
-    Raises
-    ------
-    ValueError
-        If either is empty.
-    """
+    """The score from features of training faces (n, width), of which a sample is kept, and of calibration faces."""
     if not len(train) or not len(calibration):
         raise ValueError(f"needs training and calibration faces, and there are {len(train)} and {len(calibration)}")
     sample = np.sort(np.random.default_rng(seed).permutation(len(train))[:MOST_REFERENCES])
@@ -90,15 +78,7 @@ def save_ood(score: OodScore, path: Path) -> None:
 
 
 def load_ood(path: Path, width: int) -> OodScore:
-    """What `save_ood` wrote, for features of some width.
-
-    Raises
-    ------
-    MissingFromRun
-        If there is no such file.
-    DamagedRun
-        If it is not what `save_ood` wrote.
-    """
+    """What `save_ood` wrote, for features of this width; MissingFromRun without it, DamagedRun if it is invalid."""
     if not path.exists():
         raise MissingFromRun(f"{path} is missing: `facelib run` with --from 03 makes it")
     with as_written(path):
@@ -108,11 +88,8 @@ def load_ood(path: Path, width: int) -> OodScore:
             raise ValueError(str(error)) from error
         reference, calibration = (stored[name].astype(np.float32) for name in ("reference", "calibration"))
         if reference.shape != (len(reference), width) or calibration.ndim != 1:
-            raise ValueError(
-                f"arrays of shapes {reference.shape} and {calibration.shape} for features of width {width}"
-            )
-        if not (
-            len(reference) and len(calibration) and np.isfinite(reference).all() and np.isfinite(calibration).all()
-        ):
+            shapes = f"{reference.shape} and {calibration.shape}"
+            raise ValueError(f"arrays of shapes {shapes} for features of width {width}")
+        if not all(len(values) and np.isfinite(values).all() for values in (reference, calibration)):
             raise ValueError("its arrays are empty or not finite")
         return OodScore(reference, np.sort(calibration))

@@ -52,13 +52,7 @@ class FaceCrop:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """A photograph, turned upright, as uint8 (h, w, 3).
-
-    Raises
-    ------
-    UnreadablePhoto
-        If the file is missing or is not an image.
-    """
+    """A photograph, turned upright, as uint8 (h, w, 3); UnreadablePhoto if the file is missing or no image."""
     try:
         with open_upright(read_file(path)) as (upright, _, _):
             return np.asarray(upright)
@@ -66,30 +60,24 @@ def read_photo(path: Path) -> np.ndarray:
         raise UnreadablePhoto(f"{path} {error}: give a photograph ({', '.join(FORMATS)})") from error
 
 
-def example_photo() -> np.ndarray:
-    """scikit-image's public-domain portrait of an astronaut, uint8 (512, 512, 3)."""
-    return data.astronaut()
-
-
 def example_file() -> Path:
-    """The same as a file in the cache."""
+    """scikit-image's public-domain portrait of an astronaut, 512 x 512, as a file in the cache."""
     path = cache_root() / "astronaut.png"
     if not path.exists():
         with atomic_path(path) as partial:
-            Image.fromarray(example_photo()).save(partial)
+            Image.fromarray(data.astronaut()).save(partial)
     return path
 
 
 def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
     """All frontal faces of a photograph (h, w, 3), largest first, or its centre where none is found; px is the edge."""
-    boxes = [(left, top, width / BOX_EDGE) for left, top, width in find_faces(photo)]
-    if boxes:
-        return [
-            _crop(photo, (left - BOX_LEFT * edge, top - BOX_TOP * edge, edge), px, True) for left, top, edge in boxes
-        ]
+    crops = []
+    for left, top, width in find_faces(photo):
+        edge = width / BOX_EDGE
+        crops.append(_crop(photo, (left - BOX_LEFT * edge, top - BOX_TOP * edge, edge), px, found=True))
     height, width = photo.shape[:2]
     edge = min(height, width)
-    return [_crop(photo, ((width - edge) / 2, (height - edge) / 2, edge), px, found=False)]
+    return crops or [_crop(photo, ((width - edge) / 2, (height - edge) / 2, edge), px, found=False)]
 
 
 def _crop(photo: np.ndarray, box: tuple[float, float, float], px: int, found: bool) -> FaceCrop:
@@ -103,15 +91,13 @@ def rezoom(photo: np.ndarray, crop: FaceCrop, zoom: float, px: int) -> np.ndarra
     """The same face cropped `zoom` times as wide about the same centre: uint8 (px, px, 3)."""
     left, top, edge = crop.box
     grown = edge * zoom
-    box = (left - (grown - edge) / 2, top - (grown - edge) / 2, grown)
-    return _crop(photo, box, px, crop.found).image
+    return _crop(photo, (left - (grown - edge) / 2, top - (grown - edge) / 2, grown), px, crop.found).image
 
 
 def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """The files of photographs: those named, and of a folder every image below it, by name.
 
-    Hidden files are left out, and links to folders are not followed. Also a sentence for each folder that holds no
-    photograph or is not searched.
+    Also a sentence for each folder that holds no photograph or, as a link, is not searched.
     """
     files, refused = [], []
     for path in paths:
@@ -160,7 +146,6 @@ class FaceResult:
         return texts
 
     def __str__(self) -> str:
-        """The face as one line of text."""
         box = "left {}, top {}, edge {} px".format(*self.crop.box)
         place = f"face at {box}" if self.crop.found else f"NO FACE FOUND, the centre at {box} would be"
         text = f"{self.photo}: {place}: {', '.join(self.summaries()) or 'no prediction'}"
@@ -172,20 +157,15 @@ class FaceResult:
         photo, face, face_found, box (left, top, edge in pixels), age_years (whole), age_low, age_high, the probability
         of each class below the name of each class attribute, ood_percentile, out_of_distribution, warnings (sentences).
         """
-        predicted = {}
+        box = dict(zip(("left", "top", "edge"), self.crop.box, strict=True))
+        facts = {"photo": self.photo, "face": self.face, "face_found": self.crop.found, "box": box}
         for attribute, values in self._values().items():
             is_class = isinstance(attribute, ClassAttribute)
-            predicted |= {attribute.name: values} if is_class else {f"{attribute.name}_{k}": values[k] for k in values}
-        return {
-            "photo": self.photo,
-            "face": self.face,
-            "face_found": self.crop.found,
-            "box": dict(zip(("left", "top", "edge"), self.crop.box, strict=True)),
-            **predicted,
-            "ood_percentile": round(self.prediction["ood_percentile"], 2),
-            "out_of_distribution": bool(self.prediction["out_of_distribution"]),
-            "warnings": self.warnings,
-        }
+            facts |= {attribute.name: values} if is_class else {f"{attribute.name}_{k}": values[k] for k in values}
+        percentile, is_ood = self.prediction[["ood_percentile", "out_of_distribution"]]
+        return facts | {
+            "ood_percentile": round(percentile, 2), "out_of_distribution": bool(is_ood), "warnings": self.warnings
+        }  # fmt: skip
 
     def _values(self) -> dict[Attribute, dict]:
         """Rounded numbers of each attribute: probabilities by class, or years, low and high; without missing ones."""
@@ -218,14 +198,12 @@ def predict_photos(files: Iterable[Path], predictor: "Predictor", sensitive: boo
     Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
     are predicted together. Files are consumed as they are read, so that an iterator shows the progress.
     """
-    files = iter(files)
-    readers = min(joblib.cpu_count(), MOST_READERS)
+    files, readers = iter(files), min(joblib.cpu_count(), MOST_READERS)
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
     # The detector releases the interpreter. Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
-        while read := pool(
-            joblib.delayed(_read_crops)(path, predictor.image_px) for path in islice(files, BATCH_PHOTOS)
-        ):
+        read_crops = joblib.delayed(_read_crops)
+        while read := pool(read_crops(path, predictor.image_px) for path in islice(files, BATCH_PHOTOS)):
             images = [crop.image for _, crops, _ in read for crop in crops]
             rows = (row for _, row in predictor(np.stack(images)).iterrows()) if images else iter(())
             for path, crops, reason in read:
@@ -235,7 +213,6 @@ def predict_photos(files: Iterable[Path], predictor: "Predictor", sensitive: boo
 
 
 def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
-    """A photograph's faces, or why it cannot be read."""
     try:
         return path, crop_faces(read_photo(path), px), ""
     except UnreadablePhoto as error:
@@ -253,13 +230,10 @@ def predict_all(
     """All readable photographs of the files and folders named in a text, and why others were refused.
 
     Names are separated by `os.pathsep`, a colon or on Windows a semicolon; without any it is the example.
-
-    Raises
-    ------
-    UnreadablePhoto
-        If none is readable.
+    UnreadablePhoto if none is readable.
     """
-    files, refused = list_photos([Path(name) for name in named.split(os.pathsep)] if named else [example_file()])
+    # An empty name would be the working directory.
+    files, refused = list_photos([Path(name) for name in named.split(os.pathsep) if name] or [example_file()])
     photos = list(predict_photos(files, predictor, sensitive))
     refused += [photo.reason for photo in photos if photo.reason]
     readable = [photo for photo in photos if photo.faces]
@@ -275,10 +249,8 @@ def photo_results(photos: list[PhotoResult]) -> tuple[dict[str, Estimate], Findi
     flagged = count(sum(bool(face.flag) for face in faces), "faces")
     text = f"A frontal face was found in {total - missed:,} of {total:,} photographs"
     text += f"; in {missed:,} the centre was predicted instead." if missed else "."
-    ood = (
-        f"{flagged.n:,} of {len(faces):,} crops are flagged as out of distribution; the first is farther from the "
-        f"training faces than {faces[0].prediction['ood_percentile']:.1f} % of held-out faces."
-    )
+    ood = f"{flagged.n:,} of {len(faces):,} crops are flagged as out of distribution; the first is farther from the "
+    ood += f"training faces than {faces[0].prediction['ood_percentile']:.1f} % of held-out faces."
     headline = {"external.photos": count(total, "photos"), "external.not_found": count(missed, "photos")}
     findings = [Finding("photos.faces", text, n=total), Finding("photos.ood", ood, n=len(faces))]
     return headline | {"external.out_of_distribution": flagged}, Findings(findings)
@@ -312,7 +284,6 @@ def _accuracy_text(attribute: Attribute, headline: dict, groups: dict) -> tuple[
     if rows:
         row = min(rows, key=lambda row: row[column])
         lowest = Estimate(row[column], row[f"{column}_low"], row[f"{column}_high"], row["n"], SHARE)
-        text += (
-            f", but for {lowest} of the {lowest.n:,} labelled {row[attribute.group_column]}, the lowest of all classes"
-        )
+        text += f", but for {lowest} of the {lowest.n:,} labelled {row[attribute.group_column]},"
+        text += " the lowest of all classes"
     return f"{text}.", overall

@@ -51,12 +51,7 @@ class Predictor:
     def load(cls, run: RunFolder | Path) -> "Predictor":
         """The predictor of a run, or in the folder of a run or a published run.
 
-        Raises
-        ------
-        MissingFromRun
-            If notebook 03 has not made it.
-        DamagedRun
-            If a file is not what the notebooks write.
+        MissingFromRun if notebook 03 has not made it, DamagedRun if a file is not what the notebooks write.
         """
         path = run.path if isinstance(run, RunFolder) else run
         checkpoints = path / "checkpoints"
@@ -79,7 +74,6 @@ class Predictor:
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """What is predicted."""
         return self.network.attributes
 
     def __call__(self, images: FaceImages | np.ndarray) -> pd.DataFrame:

@@ -95,6 +95,15 @@ def test_categories_need_rows_enough(n, categories):
     assert len(intervals.half_widths) == categories and len(intervals.edges) == categories - 1
 
 
+@pytest.mark.parametrize(
+    ("ages", "edges"), [([33.0] * 200, 0), ([33.0] * 180 + [50.0] * 20, 0), ([20.0, 40.0] * 100, 1)]
+)
+def test_tied_predictions_leave_no_category_without_rows(ages, edges):
+    errors = np.random.default_rng(7).uniform(1, 30, len(ages))
+    intervals = fit_age_intervals(np.array(ages) + errors, np.array(ages))
+    assert len(intervals.edges) == edges and len(intervals.half_widths) == edges + 1 and min(intervals.half_widths) > 20
+
+
 def test_ends_are_clipped_and_categories_open_at_their_edges():
     intervals = AgeIntervals((30.0, 60.0), (2.0, 5.0, 70.0))
     low, high = intervals(np.array([1.0, 29.9, 30.0, 60.0]))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from skimage import data
 
 from facelib.errors import DamagedRun
 from facelib.models.network import predict_outputs
@@ -22,7 +23,6 @@ from facelib.prediction.photos import (
     UnreadablePhoto,
     crop_faces,
     example_file,
-    example_photo,
     faces_table,
     list_photos,
     photo_results,
@@ -41,7 +41,7 @@ ONES = {"gender": 1.0, "ethnicity": 1.0}  # temperatures
 
 @pytest.fixture(scope="module")
 def astronaut() -> FaceCrop:
-    return crop_faces(example_photo(), 64)[0]
+    return crop_faces(data.astronaut(), 64)[0]
 
 
 def overlap(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
@@ -61,14 +61,14 @@ def test_the_astronauts_face_is_found(astronaut):
 
 
 def test_the_box_moves_with_the_photograph(astronaut):
-    photo = example_photo()
+    photo = data.astronaut()
     wider = np.pad(photo, ((0, 0), (200, 0), (0, 0)), mode="edge")
     moved = max(crop_faces(wider, 64), key=lambda crop: overlap(crop.box, (372, 78, 105)))
     assert moved.found and overlap(moved.box, (astronaut.box[0] + 200, *astronaut.box[1:])) > 0.5
 
 
 def test_faces_come_largest_first(astronaut):
-    photo = example_photo()
+    photo = data.astronaut()
     larger = np.asarray(Image.fromarray(photo).resize((768, 768)))[:512]
     crops = crop_faces(np.concatenate([photo, larger], axis=1), 32)
     left, top, edge = astronaut.box
@@ -95,7 +95,7 @@ def test_odd_shapes_are_no_obstacle(size):
 
 
 def test_the_portrait_holds_one_face():
-    assert [crop.found for crop in crop_faces(example_photo(), 32)] == [True]
+    assert [crop.found for crop in crop_faces(data.astronaut(), 32)] == [True]
 
 
 # --- cropping ---------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_unreadable_photographs_say_why(tmp_path):
 
 
 def test_a_truncated_photograph_is_refused(tmp_path):
-    Image.fromarray(example_photo()).save(tmp_path / "whole.jpg")
+    Image.fromarray(data.astronaut()).save(tmp_path / "whole.jpg")
     (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:9000])
     with pytest.raises(UnreadablePhoto, match="half"):
         read_photo(tmp_path / "half.jpg")
@@ -179,11 +179,11 @@ def faces_of(path: Path, predictor: Predictor, **options) -> list[dict]:
 def test_each_face_of_a_photograph_is_predicted(tmp_path, tiny_predictor, astronaut, monkeypatch):
     monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
     path = example_file()
-    assert (read_photo(path) == example_photo()).all() and example_file() == path
+    assert (read_photo(path) == data.astronaut()).all() and example_file() == path
     face = faces_of(path, tiny_predictor)[0]
     assert face["photo"] == str(path) and face["face"] == 0 and face["face_found"]
     assert tuple(face["box"].values()) == astronaut.box and list(face["box"]) == ["left", "top", "edge"]
-    row = tiny_predictor(crop_faces(example_photo(), 32)[0].image[None]).iloc[0]
+    row = tiny_predictor(crop_faces(data.astronaut(), 32)[0].image[None]).iloc[0]
     assert isinstance(face["age_years"], int) and face["age_years"] == pytest.approx(row["age_pred"], abs=0.5)
     assert face["age_low"] == pytest.approx(row["age_low"], abs=0.05)
     assert face["gender"] == pytest.approx({"male": row["p_gender_male"], "female": row["p_gender_female"]}, abs=1e-4)
@@ -202,7 +202,7 @@ def test_sensitive_attributes_are_reported_only_where_asked_for(tmp_path, tiny_p
 
 
 def test_every_face_of_a_photograph_turned_by_its_exif_is_predicted(tmp_path, tiny_predictor):
-    two = Image.fromarray(np.concatenate([example_photo()] * 2, axis=1))
+    two = Image.fromarray(np.concatenate([data.astronaut()] * 2, axis=1))
     exif = Image.Exif()
     exif[0x0112] = 8  # to be turned by a quarter, anticlockwise
     two.save(tmp_path / "upright.png")
@@ -325,6 +325,12 @@ def test_a_face_as_a_dictionary():
     }
 
 
+def test_no_attribute_can_overwrite_the_facts_about_a_face():
+    for name in face(attributes=()).to_dict():
+        with pytest.raises(ValueError, match=f"cannot be called {name}"):
+            ClassAttribute(name, classes=("no", "yes"))
+
+
 @pytest.mark.parametrize("attribute", [AGE, GENDER, EXPRESSION])
 def test_what_is_not_predicted_is_left_out(attribute):
     partly = face(**dict.fromkeys(attribute.columns, np.nan))
@@ -369,6 +375,9 @@ def test_all_readable_photographs_are_predicted_and_the_others_named(tmp_path, t
     photos, refused = predict_all(tiny_predictor, named, sensitive=True)
     assert len(photos) == 1 and "ethnicity" in photos[0].faces[0].to_dict()
     assert "empty holds no photograph" in refused[0] and "notes.jpg is not an image" in refused[1]
+    monkeypatch.chdir(tmp_path)
+    photos, refused = predict_all(tiny_predictor, f"{example_file()}:")  # nothing between separators is no folder
+    assert len(photos) == 1 and refused == []
     with pytest.raises(UnreadablePhoto, match=r"empty holds.*; .*notes\.jpg is not an image"):
         predict_all(tiny_predictor, named.rpartition(":")[0])
 
