@@ -1,6 +1,5 @@
 """Figures of notebook 04 and of age in notebook 05."""
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -17,23 +16,20 @@ def bin_study(table: pd.DataFrame, heading: str) -> Figure:
         "oracle_bin": ("oracle bin (looks at the label)", GREY, "-"),
         "no_image": ("oracle bin, no image", GREY, "--"),
     }
-    figure, axes = new_figure(2, width=11)
+    figure, ((left, right),) = new_figure(2, width=11)
     for name, (label, colour, style) in lines.items():
-        axes[0, 0].plot(table["bins"], table[name], style, marker="o", color=colour, label=label)
-    axes[0, 0].set(ylabel="MAE (years)", ylim=(0, None), title=heading)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center")
-    axes[0, 1].plot(table["bins"], table["bin_accuracy"], "o-", color=BLUE)
-    axes[0, 1].set(ylabel="Bin accuracy", ylim=(0, 1))
-    axes[0, 1].yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
-    for axis in axes.flat:
-        axis.set(xlabel="Age bins", xticks=table["bins"])
+        left.plot(table["bins"], table[name], style, marker="o", color=colour, label=label)
+    left.set(ylabel="MAE (years)", ylim=(0, None), title=heading, xlabel="Age bins", xticks=table["bins"])
+    figure.legend(*left.get_legend_handles_labels(), ncols=3, fontsize=9, loc="outside lower center")
+    right.plot(table["bins"], table["bin_accuracy"], "o-", color=BLUE)
+    right.set(ylabel="Bin accuracy", ylim=(0, 1), xlabel="Age bins", xticks=table["bins"])
+    right.yaxis.set_major_formatter("{x:.0%}")
     return finish(figure)
 
 
 def age_scatter(frame: pd.DataFrame, heading: str) -> Figure:
     """Predicted against labelled age, with the median and middle 80 % of predictions by label."""
-    figure, axes = new_figure(width=6, height=4.8)
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(width=6, height=4.8)
     axis.scatter(frame["age"], frame["age_pred"], s=6, alpha=0.35, color=BLUE, linewidth=0)
     axis.plot([0, 100], [0, 100], color=GREY, linestyle=":", linewidth=1, label="label = prediction")
     by_decade = frame.groupby((frame["age"] // 10).rename("decade"))

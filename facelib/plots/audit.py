@@ -45,13 +45,10 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
     attributes = list(issues["attribute"].unique())
     figure, axes = new_figure(len(attributes), width=10, height=2.8)
     for axis, attribute in zip(axes.flat, attributes, strict=True):
-        part = issues[issues["attribute"] == attribute].assign(
-            Flagged=lambda t: t["is_issue"].map({True: "yes", False: "no"})
-        )
-        sns.histplot(
-            part, x="score", hue="Flagged", hue_order=["no", "yes"], palette={"no": SKY, "yes": RED}, bins=40,
-            multiple="stack", linewidth=0, ax=axis,
-        )  # fmt: skip
+        part = issues[issues["attribute"] == attribute]
+        flagged = part["is_issue"].map({True: "yes", False: "no"}).rename("Flagged")
+        look = {"hue_order": ["no", "yes"], "palette": {"no": SKY, "yes": RED}, "multiple": "stack", "linewidth": 0}
+        sns.histplot(part, x="score", hue=flagged, bins=40, ax=axis, **look)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
         axis.set_ylim(top=axis.get_ylim()[1] * 8)  # room for the legend above the bars
@@ -63,56 +60,41 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
 def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
     """Groups of copies by size, how often two labels of one photograph disagree, and how far their ages lie apart.
 
-    Parameters
-    ----------
-    contradictions, disagreements : DataFrame
-        From the functions of these names.
-    bootstrap : Bootstrap
+    The tables are from the functions of these names in `audit.contradictions`.
     """
-    figure, axes = new_figure(3, width=11, height=3)
-    sizes = contradictions["size"].value_counts().sort_index()
-    axes[0, 0].bar(sizes.index.astype(str), sizes.to_numpy(), color=SKY)
-    axes[0, 0].bar_label(axes[0, 0].containers[0], fmt="{:,.0f}", fontsize=9)
-    axes[0, 0].set(
-        xlabel="Images of one photograph", ylabel="Groups of copies", title=f"{len(contradictions):,} groups of copies"
-    )
+    figure, ((left, middle, right),) = new_figure(3, width=11, height=3)
+    sizes, heading = contradictions["size"].value_counts().sort_index(), f"{len(contradictions):,} groups of copies"
+    left.bar(sizes.index.astype(str), sizes.to_numpy(), color=SKY)
+    left.bar_label(left.containers[0], fmt="{:,.0f}", fontsize=9)
+    left.set(xlabel="Images of one photograph", ylabel="Groups of copies", title=heading)
     differ = {name: bootstrap(np.mean, part["differ"]) for name, part in disagreements.groupby("attribute", sort=False)}
     values, low, high = ([getattr(estimate, end) for estimate in differ.values()] for end in ("value", "low", "high"))
-    axes[0, 1].barh(list(differ), values, color=ORANGE, height=0.6)
-    error_bars(axes[0, 1], list(differ), values, low, high, fmt="none", color="black")
-    axes[0, 1].set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
-    axes[0, 1].invert_yaxis()
+    middle.barh(list(differ), values, color=ORANGE, height=0.6)
+    error_bars(middle, list(differ), values, low, high, fmt="none", color="black")
+    middle.set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
+    middle.invert_yaxis()
     years = disagreements.loc[disagreements["attribute"] == AGE.name, "difference"]
     bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
-    sns.histplot(years, **bins, ax=axes[0, 2], color=ORANGE, linewidth=0)
-    axes[0, 2].set_yscale("log")
-    axes[0, 2].yaxis.set_major_formatter("{x:g}")
-    axes[0, 2].set(
-        xlabel="Years between two age labels", ylabel="Groups (log)", title=f"Age labels, n = {len(years):,} groups"
-    )
+    sns.histplot(years, **bins, ax=right, color=ORANGE, linewidth=0)
+    right.set_yscale("log")
+    right.yaxis.set_major_formatter("{x:g}")
+    right.set(xlabel="Years between two age labels", ylabel="Groups (log)")
+    right.set_title(f"Age labels, n = {len(years):,} groups")
     return finish(figure)
 
 
 def ranking_curves(curves: pd.DataFrame, results: dict[str, Estimate]) -> Figure:
-    """Precision and recall of label scores on planted errors, with what chance would give.
-
-    Parameters
-    ----------
-    curves, results
-        From `planting.measure_ranking`.
-    """
-    figure, axes = new_figure(width=7, height=3.8)
+    """Precision and recall of label scores on planted errors, from `planting.measure_ranking`, beside chance."""
+    figure, ((axis,),) = new_figure(width=7, height=3.8)
     for (attribute, part), colour in zip(curves.groupby("attribute", sort=False), cycle(PALETTE), strict=False):
         planted, area = results[f"{attribute}.precision_at_k"], results[f"{attribute}.auroc"]
         label = f"{attribute}: {planted.n:,} of {area.n:,} planted, AUROC {area.value:.3f}"
-        axes[0, 0].plot(part["recall"], part["precision"], color=colour, label=label)
-        axes[0, 0].axhline(planted.n / area.n, color=colour, linestyle=":", linewidth=1)
-    axes[0, 0].set(
-        xlabel="Share of planted errors found (recall)", ylabel="Share of finds that were planted (precision)",
-        xlim=(0, 1), ylim=(0, 1.02), title="Planted label errors (dotted: chance)",
-    )  # fmt: skip
+        axis.plot(part["recall"], part["precision"], color=colour, label=label)
+        axis.axhline(planted.n / area.n, color=colour, linestyle=":", linewidth=1)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), title="Planted label errors (dotted: chance)")
+    axis.set(xlabel="Share of planted errors found (recall)", ylabel="Share of finds that were planted (precision)")
     if results:
-        axes[0, 0].legend(loc="upper right", fontsize=9)
+        axis.legend(loc="upper right", fontsize=9)
     return finish(figure)
 
 
@@ -128,9 +110,8 @@ def doubted_gallery(
     def label(attribute: str, value: float) -> str:
         return named[attribute].label_name(value) + " y" * (named[attribute].unit == "years")
 
-    titles = [
-        f"{label(row.attribute, row.given)},\nnot {label(row.attribute, row.suggested)}?" for row in worst.itertuples()
-    ]
+    rows = worst[["attribute", "given", "suggested"]].itertuples(index=False)
+    titles = [f"{label(name, given)},\nnot {label(name, suggested)}?" for name, given, suggested in rows]
     rows = pd.Series(range(len(faces)), index=faces["image_id"]).loc[worst["image_id"]]
     heading = "The most doubted photographs: the label given, and the one that networks suggest"
     return image_grid(list(images[rows.to_numpy()]), titles, heading=heading)

@@ -19,11 +19,11 @@ def confusion(frame: pd.DataFrame, attribute: ClassAttribute, note: str = "") ->
     counts = confusion_matrix(known[attribute.name], known[attribute.prediction], labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     text = [[f"{share:.0%}\n{n:,}" for share, n in zip(*row, strict=True)] for row in zip(shares, counts, strict=True)]
-    figure, axes = new_figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
-    sns.heatmap(shares, annot=np.array(text), fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes[0, 0],
+    figure, ((axis,),) = new_figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
+    sns.heatmap(shares, annot=np.array(text), fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis,
                 xticklabels=names, yticklabels=names, linewidths=0.5)  # fmt: skip
-    axes[0, 0].set(xlabel="Predicted", ylabel="Label", title=f"{attribute.title}, n = {len(known):,}{note}")
-    axes[0, 0].tick_params(axis="y", rotation=0)
+    axis.set(xlabel="Predicted", ylabel="Label", title=f"{attribute.title}, n = {len(known):,}{note}")
+    axis.tick_params(axis="y", rotation=0)
     return finish(figure)
 
 
@@ -33,12 +33,8 @@ def confusions(frame: pd.DataFrame, attributes: Iterable[Attribute], note: str =
 
 
 def class_curves(curves: dict[tuple[str, str], tuple], table: pd.DataFrame, heading: str) -> Figure:
-    """ROC and precision-recall curves of each class against the rest, with what a guess would reach.
-
-    Takes `headline.one_against_rest` and `headline.ranking_table` of the same frame.
-    """
-    figure, axes = new_figure(2, width=11, height=4.4)
-    left, right = axes[0]
+    """ROC and precision-recall curves, from `headline.one_against_rest` and `ranking_table`, beside a guess."""
+    figure, ((left, right),) = new_figure(2, width=11, height=4.4)
     rows = table.to_dict("records")
     for (is_class, score, _), row, colour in zip(curves.values(), rows, cycle(PALETTE), strict=False):
         false_rate, true_rate, _ = roc_curve(is_class, score)

@@ -14,18 +14,13 @@ from facelib.plots.style import title as set_title
 
 
 def _title(name: str) -> str:
-    """The title of a method or baseline."""
     return (METHODS | BASELINES)[name].title
 
 
 def attribution_grid(
     background: np.ndarray, maps: dict[tuple[str, str], np.ndarray], title: str, notes: dict | None = None
 ) -> Figure:
-    """Maps over one background picture: a row per method, a column per output; `notes` are short texts below maps.
-
-    Signed maps are green where they support and pink where they oppose the output, which colour-blind readers can
-    distinguish.
-    """
+    """Maps over one background picture: a row per method, a column per output; `notes` are short texts below maps."""
     heads, names = (list(dict.fromkeys(key)) for key in zip(*maps, strict=True))
     figure, axes = new_figure(len(heads), len(names), max(1.5 * len(heads), 5), 1.55 + 0.6 / len(names))
     signed = {name: METHODS[name].signed for name in names}
@@ -39,6 +34,7 @@ def attribution_grid(
             axis.imshow(saliency, cmap=colours, alpha=0.55, vmin=low, vmax=limit)
             axis.set(xticks=[], yticks=[])
             axis.set_xlabel((notes or {}).get((head, name), ""), fontsize=8)
+    # Green and pink, which colour-blind readers can distinguish.
     scales = {False: "dark least, bright most", True: "green supports the output, pink opposes it"}
     texts = [f"{', '.join(_title(name) for name in names if signed[name] == sign)}: {text}"
              for sign, text in scales.items() if sign in signed.values()]  # fmt: skip
@@ -51,12 +47,12 @@ def attribution_grid(
 
 def region_outline(background: np.ndarray, regions: np.ndarray) -> Figure:
     """The region map over one picture, so that a reader can check where each region lies."""
-    figure, axes = new_figure(2, width=7, height=3.4)
+    figure, ((left, right),) = new_figure(2, width=7, height=3.4)
     colours = mpl.colors.ListedColormap([*PALETTE, "#F0E442", "#DDDDDD"])
-    axes[0, 0].imshow(background)
-    axes[0, 1].imshow(background.mean(axis=2), cmap="gray")
-    axes[0, 1].imshow(regions, cmap=colours, alpha=0.5, vmin=-0.5, vmax=len(REGIONS) - 0.5, interpolation="nearest")
-    for axis in axes.flat:
+    left.imshow(background)
+    right.imshow(background.mean(axis=2), cmap="gray")
+    right.imshow(regions, cmap=colours, alpha=0.5, vmin=-0.5, vmax=len(REGIONS) - 0.5, interpolation="nearest")
+    for axis in (left, right):
         axis.axis("off")
     handles = [mpl.patches.Patch(color=colours(code), label=name.replace("_", " and "))
                for code, name in enumerate(REGIONS)]  # fmt: skip

@@ -46,27 +46,20 @@ def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], 
 
 
 def joint_imbalance(counts: pd.Series) -> Figure:
-    """Images by age band and classes: where the data are thin.
-
-    Parameters
-    ----------
-    counts : Series
-        From `overview.cells`.
-    """
+    """Images by age band and classes, from `overview.cells`: where the data are thin."""
     table, has_ages = counts.to_frame(), AGE.title in counts.index.names
     if has_ages and counts.index.nlevels > 1:
         table = counts.unstack(AGE.title)
     elif has_ages:
         table = counts.to_frame("all").T
     rows = [", ".join(name) if isinstance(name, tuple) else name for name in table.index]
-    figure, axes = new_figure(height=1.2 + 0.3 * len(table))
-    sns.heatmap(
-        np.log10(table.to_numpy() + 1), annot=table.to_numpy(), fmt=",d", cmap="viridis", cbar=False, ax=axes[0, 0],
-        xticklabels=list(table.columns), yticklabels=rows, linewidths=0.5,
-    )  # fmt: skip
-    axes[0, 0].tick_params(axis="y", rotation=0)
+    figure, ((axis,),) = new_figure(height=1.2 + 0.3 * len(table))
+    look = {"annot": table.to_numpy(), "fmt": ",d", "cmap": "viridis", "cbar": False, "linewidths": 0.5}
+    colour = np.log10(table.to_numpy() + 1)
+    sns.heatmap(colour, xticklabels=list(table.columns), yticklabels=rows, ax=axis, **look)
+    axis.tick_params(axis="y", rotation=0)
     title = f"Images in each cell (colour: log count), n = {counts.sum():,}"
-    axes[0, 0].set(xlabel="Age band (years)" if has_ages else "", ylabel="", title=title)
+    axis.set(xlabel="Age band (years)" if has_ages else "", ylabel="", title=title)
     return finish(figure)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,13 +13,9 @@ from facelib.statistics import SHARE
 
 
 def group_errors(
-    table: pd.DataFrame,
-    metric: str,
-    label: str,
-    heading: str,
-    attribute: ClassAttribute | None = None,
+    table: pd.DataFrame, metric: str, label: str, heading: str, attribute: ClassAttribute | None = None,
     reference: float | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """A metric by age band (x) and class (colour), with intervals; masked groups are absent.
 
     Takes a `groups.group_table` by age band, alone or crossed with `attribute`; `reference` is a horizontal line.
@@ -28,29 +23,26 @@ def group_errors(
     column = attribute.group_column if attribute else None
     colours = class_colours(attribute) if attribute else {None: BLUE}
     classes = [name for name in colours if not attribute or name in set(table[column])]
-    figure, axes = new_figure(width=9, height=3.6)
+    figure, ((axis,),) = new_figure()
     bands = [band for band in AGE_BANDS if band in set(table["age_band"])]
     for number, name in enumerate(classes):
         rows = (table[table[column] == name] if attribute else table).dropna(subset=[metric])
         x = rows["age_band"].map(bands.index).astype(float) + (number - (len(classes) - 1) / 2) * 0.13
         look = {"capsize": 2, "label": name, "color": colours[name]}
-        error_bars(axes[0, 0], x, rows[metric], rows[f"{metric}_low"], rows[f"{metric}_high"], vertical=True, **look)
+        error_bars(axis, x, rows[metric], rows[f"{metric}_low"], rows[f"{metric}_high"], vertical=True, **look)
     if reference is not None:
-        axes[0, 0].axhline(reference, color=GREY, linestyle="--", linewidth=1)
+        axis.axhline(reference, color=GREY, linestyle="--", linewidth=1)
     counts = table.groupby("age_band")["n"].sum()
     names = [f"{band}\nn = {counts[band]:,}" for band in bands]
-    axes[0, 0].set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=heading)
-    axes[0, 0].tick_params(axis="x", labelsize=9)
+    axis.set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=heading)
+    axis.tick_params(axis="x", labelsize=9)
     if attribute:
-        axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
+        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     return finish(figure)
 
 
 def age_figures(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], note: str = "") -> dict[str, Figure]:
-    """Age bias by age; age error, and accuracy of attributes with two classes, by age and class; by name of file.
-
-    Takes `groups.group_tables`; what they lack is left out.
-    """
+    """From `groups.group_tables`, by file: age bias by age; age error and accuracy of two classes by age and class."""
     ending = f", test split, 95 % intervals{note}"
     error, figures = f"Age: mean absolute error{ending}", {}
 
@@ -70,10 +62,7 @@ def age_figures(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute]
 
 
 def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], heading: str) -> Figure:
-    """Each group's raw and age-standardised numbers side by side with their intervals, a panel per measure.
-
-    Takes the rates of `standardised.standardise`.
-    """
+    """Each group's raw and age-standardised rates, from `standardised.standardise`, a panel per measure."""
     metrics = [metric for metric in group_metrics(attributes) if metric.key in set(rates["metric"])]
     drawn = rates.drop_duplicates(["by", "group"])
     rows = list(drawn[["by", "group"]].itertuples(index=False, name=None))
@@ -91,7 +80,7 @@ def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], h
         axis.set(yticks=range(len(rows)), yticklabels=names if axis is axes[0, 0] else [], xlabel=label)
         axis.set(ylim=(len(rows) - 0.5, -0.5))
         if metric.unit == SHARE:
-            axis.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1, decimals=0))
+            axis.xaxis.set_major_formatter("{x:.0%}")
     if metrics:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, fontsize=9, loc="outside lower center")
     title(figure, heading)

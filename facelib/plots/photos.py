@@ -19,15 +19,15 @@ WIDTH = "Crop width, 1 = as in training"
 
 def photo_with_faces(photo: np.ndarray, faces: Iterable[FaceResult]) -> Figure:
     """A photograph with its face crops and what was predicted for each."""
-    figure, axes = new_figure(width=5, height=5)
-    axes[0, 0].imshow(photo)
+    figure, ((axis,),) = new_figure(width=5, height=5)
+    axis.imshow(photo)
     for face in faces:
         left, top, edge = face.crop.box
         text = ", ".join([*face.summaries(), *["flagged"] * bool(face.warnings)])
-        axes[0, 0].add_patch(mpl.patches.Rectangle((left, top), edge, edge, fill=False, color=ORANGE, linewidth=2))
-        axes[0, 0].text(left, top - 6, text, color="white", fontsize=9, va="bottom",
-                        bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none"})  # fmt: skip
-    axes[0, 0].axis("off")
+        axis.add_patch(mpl.patches.Rectangle((left, top), edge, edge, fill=False, color=ORANGE, linewidth=2))
+        axis.text(left, top - 6, text, color="white", fontsize=9, va="bottom",
+                  bbox={"facecolor": "black", "alpha": 0.6, "edgecolor": "none"})  # fmt: skip
+    axis.axis("off")
     return finish(figure)
 
 

@@ -29,29 +29,14 @@ def class_colours(attribute: ClassAttribute) -> dict[str, str]:
 
 def use_style() -> None:
     """Set how this process draws figures and prints tables."""
-    sns.set_theme(
-        style="whitegrid",
-        palette=PALETTE,
-        rc={
-            "figure.dpi": 96,
-            "savefig.bbox": "tight",
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.color": "#e6e6e6",
-            "legend.frameon": False,
-            # Same bytes for the same figure, and text that can be searched.
-            "svg.hashsalt": "facelib",
-            "svg.fonttype": "none",
-            "text.parse_math": False,  # names of photographs are not formulas
-        },
-    )
+    look = {"figure.dpi": 96, "savefig.bbox": "tight", "font.size": 10, "grid.color": "#e6e6e6"}
+    look |= {"axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left"}
+    look |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    # The same bytes for the same figure, text that can be searched, and names of photographs that are not formulas.
+    look |= {"svg.hashsalt": "facelib", "svg.fonttype": "none", "text.parse_math": False}
+    sns.set_theme(style="whitegrid", palette=PALETTE, rc=look)
     pd.set_option("styler.format.escape", "html")  # nor are texts from data
-    shell = get_ipython()
-    if shell is not None and hasattr(shell, "kernel"):
+    if hasattr(get_ipython(), "kernel"):
         set_matplotlib_formats("svg")
     # seaborn 0.13.2 passes a keyword to boxplot that matplotlib has renamed.
     warnings.filterwarnings("ignore", message="vert: bool", category=PendingDeprecationWarning)
@@ -75,7 +60,7 @@ def panel_grid(panels: int, columns: int, width: float, height: float, **shared)
 
 
 def finish(figure: Figure) -> Figure:
-    """Close a figure for pyplot and return it, so that notebooks show it once."""
+    """Close a figure for pyplot, which would show it a second time in a notebook."""
     plt.close(figure)
     return figure
 
@@ -86,15 +71,9 @@ def title(figure: Figure, text: str) -> None:
 
 
 def error_bars(axis, at, value, low, high, vertical: bool = False, **look):
-    """Points with their intervals, along x, or along y where `vertical`; missing or inverted ends have no bar.
+    """Points (n,) with their intervals, along x, or along y where `vertical`; missing or inverted ends have no bar.
 
-    Parameters
-    ----------
-    axis : matplotlib Axes
-    at, value, low, high : array-like of shape (n,)
-        Positions on the other axis; the numbers and the ends of their intervals.
-    **look
-        Passed to `Axes.errorbar`.
+    `at` are positions on the other axis; `look` is passed to `Axes.errorbar`.
     """
     value = np.asarray(value, float)
     bars = np.nan_to_num(np.clip([value - np.asarray(low, float), np.asarray(high, float) - value], 0, None))
@@ -107,9 +86,7 @@ def image_grid(
 ) -> Figure:
     """Pictures with a short title each; a missing picture (None) leaves a grey field."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(size * columns, (size + 0.3) * rows + 0.3), squeeze=False, layout="constrained"
-    )
+    figure, axes = new_figure(columns, rows, size * columns, size + 0.3 + 0.3 / rows)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, name in zip(axes.flat, images, titles, strict=False):
@@ -137,8 +114,7 @@ def intervals(
 ) -> Figure:
     """Values with their intervals, one row each, with counts where the table has n."""
     rows = table.dropna(subset=[value]).reset_index(drop=True)
-    figure, axes = new_figure(width=8, height=0.7 + 0.34 * len(rows))
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(width=8, height=0.7 + 0.34 * len(rows))
     ends = (rows[f"{value}_{end}"] if f"{value}_{end}" in rows else rows[end] for end in ("low", "high"))
     error_bars(axis, rows.index, rows[value], *ends)
     names = [textwrap.shorten(str(name), 60) for name in rows[label]]
