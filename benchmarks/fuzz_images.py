@@ -21,7 +21,7 @@ from benchmarks.fuzz_corpus import encode, face_like, largest, write_mutants, wr
 from facelib.data.files import read_below, regular_files
 from facelib.data.pixels import cache_faces, decode
 from facelib.data.readers import read_faces
-from facelib.runs import read_csv, write_csv, write_json
+from facelib.formats import read_csv, write_csv, write_json
 
 PX = 64
 PROCESSORS = Path("/sys/fs/cgroup")  # where joblib looks how many it may use

@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks import ROBUSTNESS_RESULTS
 from benchmarks.repeated import differing, digests, finish, start
-from facelib.runs import write_json
+from facelib.formats import write_json
 from facelib.storage import PARTIAL
 
 KILLS_A_RUN = 3  # a run is finished and compared after so many

@@ -20,7 +20,8 @@ from PIL import Image
 from skimage import data
 
 from benchmarks import EXTERNAL_RESULTS
-from facelib.runs import processor, read_csv, write_json
+from facelib.formats import read_csv, write_json
+from facelib.runs import processor
 from facelib.synthetic.drawing import draw_face
 
 SIZE = (640, 480)

@@ -15,8 +15,9 @@ import pandas as pd
 from safetensors.torch import save
 
 from benchmarks import ROBUSTNESS_RESULTS
+from facelib.formats import write_json
 from facelib.models.checkpoints import load_checkpoint
-from facelib.runs import project_root, write_json
+from facelib.runs import project_root
 
 # What says when, where and how fast a run was, and no more; the report and the executed notebooks show some of it.
 ABOUT_THE_RUN = {"params.yaml", "timings.json", "progress.json", "test_reads.csv", "presentation.pdf"}

@@ -15,7 +15,8 @@ import venv
 from pathlib import Path
 
 from benchmarks import ROBUSTNESS_RESULTS
-from facelib.runs import project_root, write_json
+from facelib.formats import write_json
+from facelib.runs import project_root
 
 PIP_AUDIT = "pip-audit==2.10.1"
 SERVICES = ("pypi", "osv")

@@ -156,6 +156,7 @@ def predict(
     from tqdm import tqdm
 
     from facelib import runs
+    from facelib.formats import write_csv
     from facelib.prediction import Predictor
     from facelib.prediction.photos import faces_table, list_photos, sensitive_caveat
     from facelib.storage import check_writable
@@ -185,7 +186,7 @@ def predict(
     if unreadable == len(files):
         raise typer.Exit(2)
     if table:
-        runs.write_csv(faces_table(faces), table)
+        write_csv(faces_table(faces), table)
     if table or len(files) > 1:
         print(summary(faces, len(files), unreadable), file=sys.stderr)
 

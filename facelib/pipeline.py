@@ -21,17 +21,8 @@ from facelib.data.ingest import ingest, read_labelled
 from facelib.data.protocols import identify
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.finding import listed
-from facelib.runs import (
-    PROGRESS,
-    RunFolder,
-    package_fingerprint,
-    project_root,
-    read_json,
-    run_name,
-    runs_root,
-    start_run,
-    write_json,
-)
+from facelib.formats import read_json, write_json
+from facelib.runs import PROGRESS, RunFolder, package_fingerprint, project_root, run_name, runs_root, start_run
 from facelib.schema import NOTEBOOKS, class_attributes
 from facelib.storage import PARTIAL, held, sweep, writing
 

@@ -1,13 +1,8 @@
-"""The run folder: the one contract between notebooks.
-
-A run folder carries tables, arrays, checkpoints, metrics and figures from one notebook to the next. Every file is
-written whole or not at all.
-"""
+"""The run folder: tables, arrays, checkpoints, metrics and figures, by which alone the notebooks meet."""
 
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -23,10 +18,10 @@ import yaml
 
 from facelib import schema
 from facelib.config import Settings, resolve, validated
-from facelib.errors import DamagedRun, FacelibError, MissingFromRun, RunConflict, UnknownSetting
+from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnknownSetting
 from facelib.finding import Finding
+from facelib.formats import as_written, plain, read_csv, read_json, write_csv, write_json
 from facelib.schema import Attribute
-from facelib.spreadsheets import guarded, quoting, unguarded
 from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path, write_text, writing
 
@@ -52,75 +47,6 @@ def cache_root() -> Path:
     return Path(os.environ.get("FACELIB_CACHE") or project_root() / "data" / "cache")
 
 
-def _plain(value):
-    """A value that JSON can hold: numpy types unpacked, estimates as dictionaries, non-finite numbers as null."""
-    if isinstance(value, Estimate | Finding):
-        return _plain(value.to_dict())
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, pd.Series | pd.DataFrame):
-        return _plain(value.reset_index().to_dict("records"))
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: Path, content) -> None:
-    """Write JSON atomically, keys in the order given."""
-    write_text(path, json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> dict:
-    """A file that `write_json` wrote.
-
-    Raises
-    ------
-    DamagedRun
-        If it is not a JSON object.
-    """
-    with as_written(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it does not hold a JSON object")
-        return content
-
-
-@contextlib.contextmanager
-def as_written(path: Path) -> Iterator[None]:
-    """Turn any error while parsing `path` into DamagedRun.
-
-    Raises
-    ------
-    DamagedRun
-        In place of any error while parsing `path`.
-    """
-    try:
-        yield
-    except FacelibError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DamagedRun(
-            f"{path} is not what facelib writes ({type(error).__name__}: {reason}): run the notebook that makes it "
-            "again, or begin the run anew with --fresh"
-        ) from error
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file atomically, formulas escaped; `read_csv` restores the texts."""
-    with atomic_path(path) as partial:
-        guarded(table).to_csv(partial, index=False, quoting=quoting(table))
-
-
-def read_csv(path: Path, **options) -> pd.DataFrame:
-    """Read a CSV file that `write_csv` wrote; options are those of pandas."""
-    return unguarded(pd.read_csv(path, **options))
-
-
 def git_commit() -> str:
     """The commit of the checkout, with `+` where files differ from it; `unknown` outside a git checkout."""
     try:
@@ -142,14 +68,9 @@ def package_fingerprint() -> str:
 
 def processor() -> str:
     """The processor's name and the number of cores."""
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [
-            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        name = models[0] if models else name
-    return f"{name}, {os.cpu_count()} cores"
+    model = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
+    return f"{model[1].strip() if model else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 # Forms of the texts in params.yaml; the fingerprint names a folder of the cache.
@@ -183,24 +104,18 @@ def _check_params(params: dict) -> None:
 
 
 class RunFolder:
-    """One run's tables, arrays, checkpoints, metrics and figures.
-
-    Use `start_run` or `open_run` rather than the constructor.
-    """
+    """One run's tables, arrays, checkpoints, metrics and figures, from `start_run` or `open_run`."""
 
     def __init__(self, path: Path):
         self.path = path
         with as_written(path / "params.yaml"):
             self.params = _load_params((path / "params.yaml").read_text(encoding="utf-8"))
-            self.settings: Settings = self._validated()
+            try:
+                self.settings: Settings = validated(self.params["settings"])
+            except UnknownSetting as error:
+                raise DamagedRun(f"{path}/params.yaml: {error}; begin the run anew with --fresh") from error
             _check_params(self.params)
             self._attributes = tuple(map(schema.attribute_from_dict, self.params.get("attributes", [])))
-
-    def _validated(self) -> Settings:
-        try:
-            return validated(self.params["settings"])
-        except UnknownSetting as error:
-            raise DamagedRun(f"{self.path}/params.yaml: {error}; begin the run anew with --fresh") from error
 
     @property
     def name(self) -> str:
@@ -275,13 +190,7 @@ class RunFolder:
         return path
 
     def check_photographs(self) -> None:
-        """Raise if this run was restored without its images.
-
-        Raises
-        ------
-        MissingFromRun
-            The message says how to give them.
-        """
+        """Raise MissingFromRun if this run was restored without its images."""
         if self.params.get("restored") == WITHOUT_PHOTOGRAPHS:
             raise MissingFromRun(
                 f"run {self.name!r} was restored without its photographs: "
@@ -293,25 +202,18 @@ class RunFolder:
         for key, value in values.items():
             known = self.params.get(key)
             self.params[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
-        write_text(self.path / "params.yaml", yaml.safe_dump(_plain(self.params), sort_keys=False))
+        write_text(self.path / "params.yaml", yaml.safe_dump(plain(self.params), sort_keys=False))
 
     def save_table(self, table: pd.DataFrame, name: str) -> None:
         """Save a table below tables/: CSV if the name ends so, else parquet."""
-        path = self.table_path(name)
-        if path.suffix == ".csv":
+        if (path := self.table_path(name)).suffix == ".csv":
             write_csv(table, path)
-            return
-        with atomic_path(path) as partial:
-            table.to_parquet(partial, index=False)
+        else:
+            with atomic_path(path) as partial:
+                table.to_parquet(partial, index=False)
 
     def load_table(self, name: str) -> pd.DataFrame:
-        """Load a table saved by `save_table`.
-
-        Raises
-        ------
-        MissingFromRun
-            If no notebook has made it yet.
-        """
+        """Load a table saved by `save_table`; see `require`."""
         path = self.require(f"tables/{self.table_path(name).name}")
         with as_written(path):
             return read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
@@ -369,8 +271,8 @@ class RunFolder:
 
     def details(self, notebook: str) -> dict:
         """What a notebook measured beside the headline; empty where it has not run."""
-        measured = (self.path / "metrics" / f"{notebook}.json").exists()
-        return self.load_metrics(notebook)["details"] if measured else {}
+        path = self.path / "metrics" / f"{notebook}.json"
+        return read_json(path)["details"] if path.exists() else {}
 
     def findings(self) -> dict[str, Finding]:
         """All findings so far by key, in the order of the notebooks."""
@@ -415,14 +317,7 @@ class RunFolder:
 
 
 class NotebookResults:
-    """What one notebook of a run saves and shows.
-
-    Parameters
-    ----------
-    run : RunFolder
-    name : str
-        One of `schema.NOTEBOOKS`.
-    """
+    """What one of the notebooks (`schema.NOTEBOOKS`) of a run saves and shows."""
 
     def __init__(self, run: RunFolder, name: str):
         if name not in schema.NOTEBOOKS:
@@ -438,16 +333,10 @@ class NotebookResults:
         return figure
 
     def save(self, headline: dict[str, Estimate], findings: Iterable[Finding] = (), **details) -> None:
-        """Save what the notebook measured, and gather all notebooks' headline keys into results.json.
+        """Save what the notebook measured, and gather all notebooks' headline metrics into results.json.
 
-        Parameters
-        ----------
-        headline : dict of Estimate
-            Flat keys such as `test.age.mae`.
-        findings : iterable of Finding
-            What the report, slides and pages quote; their keys are unique.
-        **details
-            Anything else that JSON can hold.
+        `headline` has flat keys such as `test.age.mae`; the report, slides and pages quote the findings, whose keys are
+        unique; details are anything else that JSON can hold.
         """
         content = {"headline": headline, "findings": list(findings), "details": details}
         write_json(self.run.path / "metrics" / f"{self.name}.json", content)
@@ -500,7 +389,7 @@ def start_run(
     data : str
         A UTKFace folder, a 48 x 48 CSV or a table; empty for synthetic faces.
     overrides : dict, optional
-        Settings of the profile to replace.
+        Settings that replace the profile's.
     images : str
         Folder that a table's paths are relative to; empty for the table's own.
     protocol : dict, optional
@@ -514,10 +403,7 @@ def start_run(
     asked, (name, profile) = profile, run_name(name, profile)
     path = runs_root() / name
     settings = resolve(profile, overrides)
-    sources = {
-        "path": str(Path(data).resolve()) if data else "",
-        "images": str(Path(images).resolve()) if images else "",
-    }
+    sources = {key: str(Path(place).resolve()) if place else "" for key, place in (("path", data), ("images", images))}
     if (path / "params.yaml").exists():
         run = RunFolder(path)
         # Only what is asked for can conflict, not the environment or a default that changed since.
@@ -549,23 +435,18 @@ def start_run(
     return RunFolder(path)
 
 
-def open_run(name: str = "", profile: str = "") -> RunFolder:
+def open_run(name: str = "") -> RunFolder:
     """Open the run folder that earlier notebooks wrote.
 
     Raises
     ------
     MissingFromRun
         If there is none.
-    RunConflict
-        If it was made with another profile.
     """
-    name, resolved = run_name(name, profile)
+    name, _ = run_name(name)
     path = runs_root() / name
     if not (path / "params.yaml").exists():
         raise MissingFromRun(
             f"there is no run {name!r} yet: `facelib run --run {name}` or notebook {schema.NOTEBOOKS[0]} makes it"
         )
-    run = RunFolder(path)
-    if profile and run.settings.profile != resolved:
-        raise RunConflict(f"run {name!r} was made with profile {run.settings.profile!r}, not {resolved!r}")
-    return run
+    return RunFolder(path)

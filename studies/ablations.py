@@ -23,10 +23,11 @@ from facelib.config import Settings, resolve
 from facelib.data.pixels import FaceImages, cache_faces
 from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
+from facelib.formats import write_json
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_scorer
-from facelib.runs import cache_root, write_json
+from facelib.runs import cache_root
 from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate
 from studies import AUDIT_RESULTS

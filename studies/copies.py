@@ -27,7 +27,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from facelib.audit import duplicates
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
-from facelib.runs import cache_root, write_json
+from facelib.formats import write_json
+from facelib.runs import cache_root
 from facelib.statistics import rate
 from studies import AUDIT_RESULTS
 

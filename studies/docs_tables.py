@@ -8,8 +8,9 @@ import json
 import pandas as pd
 
 from benchmarks import EXPLAIN_RESULTS, EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
+from facelib.formats import read_json
 from facelib.publication.publish import update_page
-from facelib.runs import project_root, published_run, read_json
+from facelib.runs import project_root, published_run
 from facelib.statistics import Estimate
 from studies import AUDIT_RESULTS, PROTOCOL_RESULTS
 from studies.pages import table

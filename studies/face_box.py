@@ -16,7 +16,8 @@ from skimage import data
 from facelib.data.face_boxes import find_chip_faces
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
-from facelib.runs import cache_root, write_json
+from facelib.formats import write_json
+from facelib.runs import cache_root
 from facelib.statistics import rate
 from studies import AUDIT_RESULTS
 

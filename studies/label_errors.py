@@ -22,10 +22,11 @@ from facelib.config import Settings, resolve
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
+from facelib.formats import write_json
 from facelib.models.out_of_fold import score_out_of_fold
 from facelib.plots.audit import ranking_curves
 from facelib.plots.style import use_style
-from facelib.runs import cache_root, runs_root, write_json
+from facelib.runs import cache_root, runs_root
 from facelib.schema import UTKFACE_ATTRIBUTES, named
 from facelib.statistics import Bootstrap
 from facelib.storage import atomic_path

@@ -19,6 +19,7 @@ from sklearn.covariance import ledoit_wolf
 from benchmarks import EXTERNAL_RESULTS
 from facelib.data.ingest import load_images
 from facelib.evaluation.crop_scale import zoom_faces
+from facelib.formats import write_json
 from facelib.metrics import auc
 from facelib.models.network import load_network, predict_outputs
 from facelib.prediction.ood import (
@@ -29,7 +30,7 @@ from facelib.prediction.ood import (
     neighbour_distance,
     unit_length,
 )
-from facelib.runs import open_run, write_json
+from facelib.runs import open_run
 from facelib.schema import all_known
 from facelib.statistics import Bootstrap, rate
 from facelib.synthetic.drawing import draw_face

@@ -14,9 +14,10 @@ import shlex
 import numpy as np
 
 from facelib.config import resolve
+from facelib.formats import read_json, write_json
 from facelib.publication.publish import update_page
 from facelib.publication.published_numbers import CORAL_21_60, published
-from facelib.runs import RunFolder, open_run, project_root, read_json, write_json
+from facelib.runs import RunFolder, open_run, project_root
 from facelib.storage import write_text
 from studies import PROTOCOL_RESULTS
 from studies.pages import interval, table

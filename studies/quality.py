@@ -18,8 +18,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from facelib.audit.quality import score_quality
 from facelib.data.pixels import FaceImages
 from facelib.data.readers import read_faces
+from facelib.formats import write_json
 from facelib.metrics import auc
-from facelib.runs import write_json
 from facelib.statistics import rate
 from studies import AUDIT_RESULTS
 

@@ -23,11 +23,12 @@ from facelib.audit import decisions
 from facelib.config import Settings, resolve
 from facelib.data.ingest import load_images
 from facelib.data.pixels import resize
+from facelib.formats import write_json
 from facelib.models.checkpoints import load_result
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_multitask
-from facelib.runs import RunFolder, open_run, runs_root, write_json
+from facelib.runs import RunFolder, open_run, runs_root
 from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path

@@ -13,7 +13,7 @@ from PIL import Image
 
 from facelib.cli import join_pairs
 from facelib.errors import FacelibError, NotebookFailed
-from facelib.runs import read_csv
+from facelib.formats import read_csv
 from facelib.schema import ETHNICITY
 
 

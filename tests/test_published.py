@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 
 from benchmarks import ROBUSTNESS_RESULTS
 from facelib.config import resolve
+from facelib.formats import read_json
 from facelib.prediction.predictor import Predictor
 from facelib.publication.publish import TABLES, blocks, check_notebook, digest_of_test_faces, lead_results, versions
 from facelib.publication.restore import check_published, published_files
 from facelib.reporting import slides
 from facelib.reporting.findings import headline_rows, markdown_summary
-from facelib.runs import RunFolder, project_root, published_run, read_json
+from facelib.runs import RunFolder, project_root, published_run
 from facelib.schema import NOTEBOOKS
 from studies import PROTOCOL_RESULTS, docs_tables, protocols
 

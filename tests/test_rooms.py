@@ -11,7 +11,7 @@ import facelib
 
 PACKAGE = Path(facelib.__file__).parent
 # Each room may enter those before it; errors and schema enter nothing of ours.
-ROOMS = ("errors", "schema", "spreadsheets", "storage", "metrics", "statistics", "finding", "config", "runs")
+ROOMS = ("errors", "schema", "spreadsheets", "storage", "metrics", "statistics", "finding", "formats", "config", "runs")
 ROOMS += ("synthetic", "data", "models", "prediction", "audit", "evaluation", "explain", "plots")
 ROOMS += ("reporting", "publication", "pipeline", "cli")
 GROUND = {"errors", "schema"}

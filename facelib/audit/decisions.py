@@ -15,7 +15,8 @@ from facelib.audit.label_issues import joint_suspicion, suspicion
 from facelib.audit.quality import flag_names
 from facelib.errors import InvalidDecision
 from facelib.finding import Finding
-from facelib.runs import RunFolder, write_csv
+from facelib.formats import write_csv
+from facelib.runs import RunFolder
 from facelib.schema import UNKNOWN, Attribute
 from facelib.spreadsheets import unguard
 from facelib.statistics import count

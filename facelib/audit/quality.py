@@ -8,7 +8,8 @@ from scipy import ndimage
 from facelib.data.face_boxes import find_chip_faces
 from facelib.data.pixels import FaceImages, chunks, resize
 from facelib.finding import Finding, Findings
-from facelib.runs import project_root, read_json
+from facelib.formats import read_json
+from facelib.runs import project_root
 from facelib.statistics import Estimate
 
 # A score below its threshold raises the flag, which asks for a look. Set by hand; studies/quality.py measures what

@@ -17,7 +17,8 @@ from facelib.data.protocols import read_protocol
 from facelib.data.readers import FaceSource, read_faces
 from facelib.data.splits import representatives, split_faces, split_measures
 from facelib.errors import UnreadableData
-from facelib.runs import cache_root, write_csv
+from facelib.formats import write_csv
+from facelib.runs import cache_root
 from facelib.schema import labelled
 from facelib.statistics import Bootstrap, Estimate, count, rate
 from facelib.storage import check_writable

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from facelib.data.files import read_file
 from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, UnreadableData
-from facelib.runs import read_json, write_json
+from facelib.formats import read_json, write_json
 from facelib.storage import PARTIAL, held, sweep, writing
 
 CACHE_VERSION = 2  # a change of how pixels are made changes the key

@@ -11,7 +11,7 @@ import pandas as pd
 from facelib.data.files import printable
 from facelib.data.readers import PARSING_ERRORS, FaceSource
 from facelib.errors import UnreadableData
-from facelib.runs import read_csv
+from facelib.formats import read_csv
 
 NAME_COLUMNS = ("filename", "image_id", "path", "file", "img_name")
 LISTS = ("train", "test")

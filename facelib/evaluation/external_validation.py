@@ -24,10 +24,11 @@ from facelib.errors import UnreadableData
 from facelib.evaluation.groups import group_tables, stacked
 from facelib.evaluation.headline import evaluation_frame, headline_metrics
 from facelib.finding import listed
+from facelib.formats import write_csv, write_json
 from facelib.models.network import predict_outputs
 from facelib.prediction.ood import neighbour_distance
 from facelib.prediction.predictor import Predictor
-from facelib.runs import RunFolder, cache_root, write_csv, write_json
+from facelib.runs import RunFolder, cache_root
 from facelib.schema import AGE, Attribute, labelled
 from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate
 from facelib.storage import check_writable

@@ -26,11 +26,11 @@ from tqdm import tqdm
 from facelib.config import Settings, TrainingSettings
 from facelib.data.pixels import FaceImages
 from facelib.errors import FacelibError, UnknownSetting
+from facelib.formats import write_csv
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
 from facelib.models.batches import Batches, EpochBatches, class_weights, rank_and_world
 from facelib.models.checkpoints import TRAINING_VERSION, Trained, TrainingFolder, WholeCheckpoints, load_checkpoint
 from facelib.models.network import FaceNet
-from facelib.runs import write_csv
 from facelib.schema import Attribute, YearsAttribute
 
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 loads

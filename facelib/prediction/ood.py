@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import NearestNeighbors
 
 from facelib.errors import MissingFromRun
-from facelib.runs import as_written
+from facelib.formats import as_written
 
 MOST_REFERENCES = 2000  # training faces in the sample: 2 MB in half precision
 NEIGHBOUR = 10  # the first does as well among so many; the 50th is worse, the 200th much (studies.out_of_distribution)

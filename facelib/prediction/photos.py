@@ -21,7 +21,8 @@ from facelib.data.pixels import FORMATS, open_upright
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
 from facelib.finding import Finding, Findings
-from facelib.runs import as_written, cache_root, read_json
+from facelib.formats import as_written, read_json
+from facelib.runs import cache_root
 from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import SHARE, Estimate, count
 from facelib.storage import atomic_path

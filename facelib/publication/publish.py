@@ -27,13 +27,15 @@ from facelib.data.ingest import load_images
 from facelib.errors import FacelibError
 from facelib.evaluation.headline import MONDRIAN, expected_keys, metrics_of
 from facelib.finding import Finding, Findings, listed
+from facelib.formats import read_json, write_json
 from facelib.prediction.predictor import AGE_METHODS, Predictor
 from facelib.publication.published_numbers import comparison_table
 from facelib.reporting import findings
 from facelib.reporting.site import TEMPLATES, figures_like
-from facelib.runs import PROGRESS, RunFolder, atomic_path, open_run, project_root, read_json, write_json, write_text
+from facelib.runs import PROGRESS, RunFolder, open_run, project_root
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.statistics import SHARE, Estimate, format_value
+from facelib.storage import atomic_path, write_text
 
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
 PRIVATE = {"show_faces": False, "photos": ""}

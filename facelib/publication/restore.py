@@ -11,11 +11,12 @@ from facelib.data.ingest import load_images, read_source
 from facelib.data.pixels import cache_faces, cache_key, chunks
 from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnreadableData
+from facelib.formats import as_written, read_json, write_json
 from facelib.models.age_stages import AgeStagesNet
 from facelib.models.network import load_network, predict_outputs
 from facelib.prediction import Predictor
 from facelib.publication.publish import OF_AGE, TABLES, made_by
-from facelib.runs import RunFolder, as_written
+from facelib.runs import RunFolder
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
@@ -141,8 +142,8 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
                     (building / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(source / file, building / file)
             run = RunFolder(building)
-            finished = runs.read_json(building / runs.PROGRESS)
-            runs.write_json(building / runs.PROGRESS, {name: finished[name] for name in DONE if name in finished})
+            finished = read_json(building / runs.PROGRESS)
+            write_json(building / runs.PROGRESS, {name: finished[name] for name in DONE if name in finished})
             how = runs.WITH_PHOTOGRAPHS if photographs else runs.WITHOUT_PHOTOGRAPHS
             run.update_params(data=published.params["data"], restored=how)
             if photographs:

@@ -17,8 +17,9 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from facelib.errors import DamagedRun
+from facelib.formats import as_written
 from facelib.reporting import findings
-from facelib.runs import RunFolder, as_written
+from facelib.runs import RunFolder
 from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, writing
 

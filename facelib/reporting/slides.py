@@ -12,11 +12,13 @@ import matplotlib as mpl
 import typst
 
 from facelib.finding import Finding
+from facelib.formats import as_written
 from facelib.reporting import findings
 from facelib.reporting.site import TEMPLATES
-from facelib.runs import RunFolder, as_written, atomic_path
+from facelib.runs import RunFolder
 from facelib.schema import NOTEBOOKS
 from facelib.statistics import Estimate
+from facelib.storage import atomic_path
 
 # The metrics of the slide, of which `TABLE_ROWS` fit.
 MEASURES = ("mae", "cs5", "mae_le45", "mae_gt45", "interval_coverage", "accuracy", "accuracy_age5plus", "macro_f1")

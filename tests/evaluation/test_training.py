@@ -9,8 +9,9 @@ from facelib import metrics
 from facelib.config import RECIPES, TrainingSettings, resolve
 from facelib.evaluation import training
 from facelib.evaluation.headline import baselines, evaluation_frame
+from facelib.formats import read_json
 from facelib.models.training import MULTITASK_FOLDER
-from facelib.runs import RunFolder, read_json, start_run
+from facelib.runs import RunFolder, start_run
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 from facelib.statistics import Bootstrap, format_value
 

@@ -10,6 +10,7 @@ import pytest
 
 from facelib import runs, schema
 from facelib.evaluation.headline import expected_keys
+from facelib.formats import write_json
 from facelib.pipeline import notebook_path
 from facelib.prediction import Predictor
 from facelib.prediction.photos import example_file
@@ -134,7 +135,7 @@ def published(folder, tmp_path_factory):
     for name in schema.NOTEBOOKS:
         shutil.copy(notebook_path(name), copy / "notebooks")
     done = {"package": runs.package_fingerprint(), "parameters": {"run": folder.name}, "cells": 1, "seconds": 1.0}
-    runs.write_json(copy / "progress.json", dict.fromkeys(schema.NOTEBOOKS, done))
+    write_json(copy / "progress.json", dict.fromkeys(schema.NOTEBOOKS, done))
     return publish(runs.RunFolder(copy), root / "reports" / "utkface").parent
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from facelib.formats import write_json
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.models.out_of_fold import predictions_table
@@ -14,7 +15,7 @@ from facelib.prediction import assemble
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
 from facelib.prediction.ood import fit_ood
 from facelib.prediction.predictor import Predictor
-from facelib.runs import RunFolder, start_run, write_json
+from facelib.runs import RunFolder, start_run
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
 N = 60

@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 from facelib.errors import DamagedRun
+from facelib.formats import write_json
 from facelib.models.network import predict_outputs
 from facelib.prediction import photos as external
 from facelib.prediction.calibration import AgeIntervals
@@ -32,7 +33,6 @@ from facelib.prediction.photos import (
     sensitive_caveat,
 )
 from facelib.prediction.predictor import Predictor
-from facelib.runs import write_json
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from facelib.errors import DamagedRun, MissingFromRun
+from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.ood import fit_ood, save_ood
 from facelib.prediction.predictor import AGE_METHODS, Predictor, age_estimates, save_predictor
-from facelib.runs import read_json, write_json
 from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attributes
 
 INTERVALS = AgeIntervals((30.0,), (4.5, 9.0))

@@ -11,6 +11,7 @@ from nbformat import v4
 from safetensors.torch import load_file
 
 from facelib.finding import Finding
+from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet
 from facelib.models.network import FaceNet, load_network, predict_outputs, save_network
 from facelib.pipeline import notebook_path
@@ -35,9 +36,10 @@ from facelib.publication.publish import (
     update_page,
     versions,
 )
-from facelib.runs import read_json, start_run, write_json, write_text
+from facelib.runs import start_run
 from facelib.schema import AGE, NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.statistics import Estimate, count
+from facelib.storage import write_text
 
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
 

@@ -15,6 +15,7 @@ from facelib.audit import decisions, label_issues
 from facelib.data import splits
 from facelib.data.ingest import ingest
 from facelib.errors import FacelibError, MissingFromRun, RunConflict
+from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.models.out_of_fold import predictions_table
@@ -25,7 +26,7 @@ from facelib.prediction.predictor import save_predictor
 from facelib.publication import restore
 from facelib.publication.publish import NETWORKS, TABLES, UnfitToPublish, halve, publish_table
 from facelib.publication.restore import restore_run
-from facelib.runs import RunFolder, open_run, read_json, runs_root, start_run, write_json
+from facelib.runs import RunFolder, open_run, runs_root, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 
 FACES = 210

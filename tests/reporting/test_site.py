@@ -12,8 +12,9 @@ from nbformat import v4
 from facelib.finding import Finding
 from facelib.reporting import findings
 from facelib.reporting.site import TITLES, build_report, figures_like
-from facelib.runs import RunFolder, start_run, write_text
+from facelib.runs import RunFolder, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.storage import write_text
 
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
 SCRIPT = "<script>alert(1)</script>"

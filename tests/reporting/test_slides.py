@@ -6,9 +6,9 @@ from facelib.errors import MissingFromRun
 from facelib.evaluation.headline import expected_keys
 from facelib.finding import Finding
 from facelib.reporting import slides
-from facelib.runs import write_text
 from facelib.schema import ClassAttribute
 from facelib.statistics import Estimate
+from facelib.storage import write_text
 
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="200"><rect width="300" height="200"/></svg>'

@@ -33,12 +33,13 @@ from facelib.data.fetch import fetch_dataset
 from facelib.data.pixels import FaceImages, cache_faces, is_cached
 from facelib.data.readers import read_faces
 from facelib.errors import DamagedRun, FacelibError, UnknownSetting
+from facelib.formats import read_csv, write_csv
 from facelib.models.batches import Batches
 from facelib.models.losses import known_mean
 from facelib.models.network import Backbone, load_network
 from facelib.models.training import FaceModule, fit_in_folder
 from facelib.pipeline import split_parameters
-from facelib.runs import RunFolder, project_root, read_csv, start_run, write_csv
+from facelib.runs import RunFolder, project_root, start_run
 from facelib.schema import UTKFACE_ATTRIBUTES
 
 

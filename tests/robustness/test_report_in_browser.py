@@ -11,9 +11,10 @@ from nbformat import v4
 from facelib.finding import Finding
 from facelib.reporting.findings import QUESTIONS
 from facelib.reporting.site import build_report
-from facelib.runs import start_run, write_text
+from facelib.runs import start_run
 from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate
+from facelib.storage import write_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
