@@ -18,8 +18,8 @@ from studies import TRAINING_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / TRAINING_RESULTS
-# Settings that a training read in earlier versions of the package, as the profile `full` had them.
-EARLIER = {"learned": "age gender ethnicity", "optimizer": "adamw", "low_px_share": 0.0, "opinion_share": 0.3}
+# Settings that a training read in earlier versions of the package, by the value that trains as the package does now.
+EARLIER = {"learned": "age gender ethnicity", "optimizer": "adamw", "low_px_share": 0.0, "opinion_share": 0.0}
 READ = (*TrainingSettings.model_fields, "image_px", "seed", "recipe", *EARLIER)
 OPENING = """# How do the recipes compare, and what does a training step cost?
 
@@ -38,38 +38,40 @@ Settings that differ from the profile `full` at {px} px, for `{first}`, and from
 
 """
 TRAINED = "`python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each, with the settings below"
+REMOVED = (
+    "An earlier version of the package mixed the out-of-fold predictions of notebook 02's label networks into the "
+    "labels, by the share `opinion_share` (soft targets). It is removed, so that these trainings can be repeated with "
+    "that version only."
+)
 # Comparisons by file: title, what is to be known of them, and how they were made.
 COMPARISONS = {
     "recipes.json": (
         "Recipes",
         "About the same processor time for each. From scratch and within minutes, a source's recipe is *not as "
         "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs. "
-        "What an `opinion_share` above 0 takes from the label networks of notebook 02 is not in the time: they are "
-        "trained once per run, for the audit, whichever recipe follows.",
+        "`reference` and `resnet34` learned with soft targets, which are removed since (below); the time of the label "
+        "networks that made them is not counted.",
         TRAINED,
     ),
     "opinions.json": (
-        "What opinions of other networks add in a short training",
-        "Notebook 02 trains networks that never saw a face to doubt its label. `reference` learns what they say of it "
-        "beside the label, by the share `opinion_share`; their own training is not in the time given here. This is "
-        "whether it pays at once.",
+        "Soft targets, since removed: a short training",
+        f"{REMOVED} The time of the label networks is not counted.",
         TRAINED,
     ),
     "opinions_full.json": (
-        "What opinions add in the profile `full`",
-        "The published network, an earlier one of the same settings, and the first that was published: the same faces "
-        "and split, and settings that differ by the opinions alone. Opinions gain ethnicity in the earlier network, "
-        "not clearly in the published one: training again, with small changes of the code and label networks trained "
-        "again, moved it about as far as opinions do, so what they gain cannot be told from these three.",
-        "`git archive COMMIT reports/utkface | tar -x -C OLD` for `full_earlier` (06b0d79) and "
-        "`full_without_opinions` (05c8b05),\n"
-        "`python -m studies.recipes --finished FOLDER NAME` for each of `reports/utkface` and the two "
-        "`OLD/reports/utkface`",
+        "Soft targets, since removed: the profile `full`",
+        "Three networks that were published one after the other: the same faces and split, and settings that differ by "
+        "the soft targets alone. They improve ethnicity in `full_earlier`, not clearly in `full`: training again, with "
+        "small changes of the code and of the label networks, moved it about as far as soft targets did. Their effect "
+        "cannot be told from these three.",
+        "With the package of commit 9aebf21, whose studies are benchmarks: `git archive COMMIT reports/utkface`\n"
+        "for `full` (b8f1f32), `full_earlier` (06b0d79) and `full_without_opinions` (05c8b05), unpacked into FOLDER, "
+        "and\n`python -m studies.recipes --finished FOLDER NAME` for each",
     ),
     "ablation.json": (
         "What else was tried for `reference`",
-        "On another split of the same faces and without opinions: these rows are to be compared with each other, not "
-        "with the comparisons above.",
+        "On another split of the same faces and without soft targets: compare these rows with each other, not with the "
+        "comparisons above.",
         TRAINED,
     ),
 }
