@@ -1,4 +1,4 @@
-"""Runs killed at random moments and gone on with: do they end with the results of a run that was left alone?
+"""Runs killed at random moments and resumed: do they end with the results of a run that was left alone?
 
 usage: python -m benchmarks.kills [--profile smoke] [--kills 27] [--seed 0] [--out reports/robustness]
 
@@ -50,14 +50,14 @@ def main() -> None:
     done = {"profile": options.profile, "kills": 0, "survived": 0, "moments_s": [], "differing": [], "leftovers": []}
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.perf_counter()
-        finish(start(Path(scratch) / "alone", "run", options.profile, options.data))
+        finish(start(Path(scratch) / "alone", options.profile, options.data))
         whole_s = time.perf_counter() - begun
         expected = digests(Path(scratch) / "alone" / "run")
         while done["kills"] < options.kills:
             root = Path(scratch) / f"killed-{done['kills']}"
             ended, kills = False, 0
             while kills < min(KILLS_A_RUN, options.kills - done["kills"]) and not ended:
-                process = start(root, "run", options.profile, options.data)
+                process = start(root, options.profile, options.data)
                 moment = float(rng.uniform(0, whole_s / KILLS_A_RUN))
                 with contextlib.suppress(psutil.TimeoutExpired):
                     psutil.Process(process.pid).wait(moment)
@@ -67,7 +67,7 @@ def main() -> None:
                     kills += 1
                     done["moments_s"].append(round(moment, 1))
                 process.communicate()
-            finish(start(root, "run", options.profile, options.data))
+            finish(start(root, options.profile, options.data))
             different = differing(expected, digests(root / "run"))
             done["kills"] += kills
             done["survived"] += 0 if different else kills

@@ -24,10 +24,10 @@ ABOUT_THE_RUN = {"params.yaml", "timings.json", "progress.json", "test_reads.csv
 SHOWING_IT = {"notebooks", "report"}
 
 
-def start(root: Path, name: str, profile: str, data: str = "", cache: Path | None = None) -> subprocess.Popen:
-    """Begin a run, or go on with it, in a process of its own."""
-    command = [sys.executable, "-m", "facelib.cli", "run", "--profile", profile, "--run", name]
-    folders = {"FACELIB_RUNS": str(root), "FACELIB_CACHE": str(cache or root / "cache")}
+def start(root: Path, profile: str, data: str = "") -> subprocess.Popen:
+    """Begin or resume a run in a process of its own."""
+    command = [sys.executable, "-m", "facelib.cli", "run", "--profile", profile, "--run", "run"]
+    folders = {"FACELIB_RUNS": str(root), "FACELIB_CACHE": str(root / "cache")}
     environment = os.environ | folders | {"PYTHONPATH": str(project_root())}
     root.mkdir(parents=True, exist_ok=True)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
@@ -79,7 +79,7 @@ def main() -> None:
         found = []
         for name in ("once", "twice"):
             root = Path(scratch) / name  # caches and drawn faces of its own, too
-            finish(start(root, "run", options.profile, options.data))
+            finish(start(root, options.profile, options.data))
             found.append(digests(root / "run"))
     results = {
         "profile": options.profile,

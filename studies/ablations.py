@@ -18,19 +18,18 @@ import numpy as np
 import pandas as pd
 
 from facelib import metrics
-from facelib.audit import decisions, duplicates
+from facelib.audit import decisions
 from facelib.config import Settings, resolve
-from facelib.data.pixels import FaceImages, cache_faces
-from facelib.data.readers import read_faces
-from facelib.data.splits import split_faces
+from facelib.data.pixels import FaceImages
 from facelib.formats import write_json
 from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_scorer
-from facelib.runs import cache_root
 from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate
 from studies import AUDIT_RESULTS
+from studies.label_errors import outside_test
+from studies.pages import interval
 
 HELD_OUT = 0.15
 
@@ -81,13 +80,7 @@ def compare(data: str, settings: Settings, only: str = "") -> Iterator[dict[str,
     `only` names one of the two comparisons: rows (two trainings) or split (one).
     """
     seed = settings.seed
-    source = read_faces(data).sample(settings.data.images, seed)
-    images, faces, _ = cache_faces(source, 64, cache_root())
-    attributes = source.attributes
-    group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
-    split = split_faces(faces, group_id, attributes, seed)
-    rows = np.flatnonzero(split["split"] != "test")
-    faces, images, split = faces.iloc[rows].reset_index(drop=True), images.take(rows), split.iloc[rows]
+    faces, images, split, attributes = outside_test(data, settings)
     group_id, chosen = split["group_id"].to_numpy(), split["representative"].to_numpy()
     rng, everything = np.random.default_rng(seed), np.arange(len(faces))
     groups = np.unique(group_id)
@@ -139,7 +132,7 @@ def main() -> None:
         write_json(path, results)
     print(f"{settings.audit.label_epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
     for key, value in results.items():
-        print(f"{key:60} {value['value']:7.3f} ({value['low']:.3f} to {value['high']:.3f}), n = {value['n']:,}")
+        print(f"{key:60} {interval(value, '.3f')}, n = {value['n']:,}")
 
 
 if __name__ == "__main__":

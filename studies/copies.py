@@ -31,6 +31,7 @@ from facelib.formats import write_json
 from facelib.runs import cache_root
 from facelib.statistics import rate
 from studies import AUDIT_RESULTS
+from studies.pages import interval
 
 PHOTOGRAPHS, COPIES = 3000, 250
 KINDS = ("re-encoded", "resized", "brightness", "grey", "mirrored", "cropped")
@@ -162,9 +163,7 @@ def main() -> None:
         print(f"{name}: {result['pairs']:,} pairs, {result['seconds']} seconds")
         for key, value in result.items():
             if isinstance(value, dict):
-                print(
-                    f"  {key:20} {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}), n = {value['n']:,}"
-                )
+                print(f"  {key:20} {interval(value, '.3f')}, n = {value['n']:,}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pandas as pd
 
 from facelib.audit import decisions, duplicates, label_issues, planting
 from facelib.config import Settings, resolve
-from facelib.data.pixels import cache_faces
+from facelib.data.pixels import FaceImages, cache_faces
 from facelib.data.readers import read_faces
 from facelib.data.splits import split_faces
 from facelib.formats import write_json
@@ -27,24 +27,30 @@ from facelib.models.out_of_fold import score_out_of_fold
 from facelib.plots.audit import ranking_curves
 from facelib.plots.style import use_style
 from facelib.runs import cache_root, runs_root
-from facelib.schema import UTKFACE_ATTRIBUTES, named
+from facelib.schema import UTKFACE_ATTRIBUTES, Attribute, named
 from facelib.statistics import Bootstrap
 from facelib.storage import atomic_path
 from studies import AUDIT_RESULTS
+from studies.pages import interval
+
+
+def outside_test(data: str, settings: Settings) -> tuple[pd.DataFrame, FaceImages, pd.DataFrame, tuple[Attribute, ...]]:
+    """The faces, images (64 px) and splits of all rows outside the test split, and their attributes."""
+    source = read_faces(data).sample(settings.data.images, settings.seed)
+    images, faces, _ = cache_faces(source, 64, cache_root())
+    group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
+    split = split_faces(faces, group_id, source.attributes, settings.seed)
+    rows = np.flatnonzero(split["split"] != "test")
+    faces, split = (table.iloc[rows].reset_index(drop=True) for table in (faces, split))
+    return faces, images.take(rows), split, source.attributes
 
 
 def planted_scores(data: str, settings: Settings) -> pd.DataFrame:
     """Labels with planted errors, which of them were planted, and predictions of networks that never saw the row."""
-    source, seed = read_faces(data).sample(settings.data.images, settings.seed), settings.seed
-    images, faces, _ = cache_faces(source, 64, cache_root())
-    attributes = source.attributes
-    group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
-    split = split_faces(faces, group_id, attributes, seed)
-    rows = np.flatnonzero(split["split"] != "test")
-    faces, split = faces.iloc[rows].reset_index(drop=True), split.iloc[rows].reset_index(drop=True)
-    faces, planted = planting.plant_errors(faces, attributes, seed)
+    faces, images, split, attributes = outside_test(data, settings)
+    faces, planted = planting.plant_errors(faces, attributes, settings.seed)
     agreed = faces.assign(**decisions.agreed_labels(faces, split["group_id"].to_numpy(), attributes))
-    scores = score_out_of_fold(agreed, images.take(rows), split, attributes, settings)
+    scores = score_out_of_fold(agreed, images, split, attributes, settings)
     given = faces[["image_id", *planted]].assign(group_id=split["group_id"])
     return pd.concat([given, planted.add_prefix("planted_"), scores], axis=1)
 
@@ -78,7 +84,7 @@ def main() -> None:
     use_style()
     ranking_curves(curves, results).savefig(options.out / "label_errors.svg", metadata={"Date": None})
     for key, estimate in results.items():
-        print(f"{key:32} {estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}), n = {estimate.n:,}")
+        print(f"{key:32} {interval(estimate.to_dict(), '.3f')}, n = {estimate.n:,}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path
 from studies import TRAINING_RESULTS
+from studies.pages import interval
 
 LABELLED = ["image_id", *(attribute.name for attribute in UTKFACE_ATTRIBUTES)]
 
@@ -154,7 +155,7 @@ def main() -> None:
         values = ", ".join(f"{key} {value['value']:.3f}" for key, value in facts["measures"].items())
         print(f"{name}: {facts['epochs']} epochs, {minutes}; {values}")
         for key, value in next((facts[key] for key in facts if key.startswith("minus")), {}).items():
-            print(f"    {key:26} {value['value']:+.3f} ({value['low']:+.3f} to {value['high']:+.3f})")
+            print(f"    {key:26} {interval(value, '+.3f')}")
 
 
 if __name__ == "__main__":
