@@ -73,9 +73,8 @@ class TrainingSettings(Section):
     head_epochs: int = 2  # with start weights: epochs of the output layers alone, before all layers
     architecture: Literal["resnet18", "resnet34"] = "resnet18"
     stem: Literal["pooled", "small"] = "pooled"  # torchvision's 7 x 7 and pooling; or 3 x 3, stride 2, no pooling
-    input_px: Annotated[int, AfterValidator(_zero_or_large_enough)] = (
-        0  # larger images are scaled to this edge; 0: as they are
-    )
+    # larger images are scaled to this edge; 0: as they are
+    input_px: Annotated[int, AfterValidator(_zero_or_large_enough)] = 0
     grey: bool = False  # the network sees grey images
     age_head: Literal["distribution", "linear"] = "distribution"  # over the years 0-116, decoded by its median
     dropout: Share = 0.2
@@ -159,6 +158,7 @@ class Recipe:
     settings: dict
 
 
+# fmt: off
 # What a source leaves open is as in `reference`, so that a comparison shows what the source does say.
 RECIPES = {
     "reference": Recipe("The project's own.", {}),
@@ -172,16 +172,8 @@ RECIPES = {
         "for rarer classes, dropout, weight decay, label smoothing, warm-up, cosine, early stopping; age as one number "
         "here, its two stages in notebook 04. From scratch, in fewer epochs: not as published.",
         {
-            "stem": "small",
-            "input_px": 48,
-            "grey": True,
-            "age_head": "linear",
-            "dropout": 0.3,
-            "patience": 8,
-            "average_decay": 0.0,
-            "augmented_epochs": 1,
-            "rarer_stronger": True,
-            "sampler": "balanced",
+            "stem": "small", "input_px": 48, "grey": True, "age_head": "linear", "dropout": 0.3, "patience": 8,
+            "average_decay": 0.0, "augmented_epochs": 1, "rarer_stronger": True, "sampler": "balanced",
             "label_smoothing": 0.1,
         },
     ),
@@ -189,51 +181,26 @@ RECIPES = {
 
 PROFILES = {
     "smoke": {
-        "synthetic_images": 320,
-        "images": 320,
-        "image_px": 48,
-        "epochs": 2,
-        "head_epochs": 1,
-        "warmup_epochs": 1,
-        "label_epochs": 2,
-        "label_px": 32,
-        "stage_epochs": 1,
-        "resamples": 100,
-        "min_group": 3,
-        "explained_images": 16,
-        "lime_images": 4,
-        "lime_samples": 60,
+        "synthetic_images": 320, "images": 320, "image_px": 48, "epochs": 2, "head_epochs": 1, "warmup_epochs": 1,
+        "label_epochs": 2, "label_px": 32, "stage_epochs": 1, "resamples": 100, "min_group": 3,
+        "explained_images": 16, "lime_images": 4, "lime_samples": 60,
     },
     "demo": {
-        "epochs": 24,
-        "batch_size": 32,
-        "images": 1600,
-        "label_epochs": 8,
-        "stage_epochs": 6,
-        "explained_images": 100,
+        "images": 1600, "epochs": 24, "batch_size": 32, "label_epochs": 8, "stage_epochs": 6, "explained_images": 100,
     },
     "quick": {"images": 4000, "epochs": 30, "label_epochs": 10},
     "full": {
-        "image_px": 96,
-        "epochs": 30,
-        "label_epochs": 8,
-        "stage_epochs": 5,
-        "resamples": 2000,
-        "lime_images": 60,
-        "lime_samples": 500,
+        "image_px": 96, "epochs": 30, "label_epochs": 8, "stage_epochs": 5, "resamples": 2000,
+        "lime_images": 60, "lime_samples": 500,
     },
 }
+# fmt: on
 
 
 def resolve(profile: str, overrides: dict | None = None) -> Settings:
-    """The settings of a named profile with some replaced.
+    """The settings of one of `PROFILES` with some replaced.
 
-    Parameters
-    ----------
-    profile : str
-        One of `PROFILES`.
-    overrides : dict, optional
-        Settings by name, as values or as text; they stand above the recipe's, and the recipe's above the profile's.
+    The overrides, by name, are values or text; they stand above the recipe's, and the recipe's above the profile's.
 
     Raises
     ------
@@ -261,13 +228,7 @@ def resolve(profile: str, overrides: dict | None = None) -> Settings:
 
 
 def validated(nested: dict) -> Settings:
-    """Settings by section, as params.yaml holds them, checked.
-
-    Raises
-    ------
-    UnknownSetting
-        With the first name or value that is not allowed.
-    """
+    """Settings by section, as params.yaml holds them; UnknownSetting says the first that is not allowed."""
     try:
         return Settings(**nested)
     except ValidationError as error:

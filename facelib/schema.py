@@ -432,36 +432,25 @@ def age_band(age_years) -> pd.Categorical:
     return pd.cut(pd.Series(age_years, dtype=float), edges, right=False, labels=list(AGE_BANDS)).array
 
 
-# The notebooks, in the order in which they run.
-NOTEBOOKS = (
-    "01_explore",
-    "02_clean",
-    "03_train_multitask",
-    "04_age_two_stage",
-    "05_evaluate",
-    "06_groups",
-    "07_error_clusters",
-    "08_explain",
-    "09_external_photos",
-)
-
-# Which notebook writes which file of a run folder, so that a missing one can be asked for by name.
-MADE_BY = {
-    "tables/faces.parquet": "01_explore",
-    "tables/rejected.csv": "01_explore",
-    "tables/duplicates.parquet": "02_clean",
-    "tables/splits.parquet": "02_clean",
-    "tables/label_scores.parquet": "02_clean",
-    "tables/label_issues.parquet": "02_clean",
-    "tables/quality.parquet": "02_clean",
-    "tables/decisions.csv": "02_clean",
-    "tables/predictions.parquet": "03_train_multitask",
-    "tables/embeddings.npy": "03_train_multitask",
-    "checkpoints/model.safetensors": "03_train_multitask",
-    "checkpoints/predictor.json": "03_train_multitask",
-    "checkpoints/ood.safetensors": "03_train_multitask",
-    "tables/age_stages.parquet": "04_age_two_stage",
-    "checkpoints/age_stages.safetensors": "04_age_two_stage",
-    "tables/error_clusters.parquet": "07_error_clusters",
-    "tables/attributions.parquet": "08_explain",
+# The notebooks, in the order in which they run, and the files of a run folder that each writes.
+# fmt: off
+WRITES = {
+    "01_explore": ("tables/faces.parquet", "tables/rejected.csv"),
+    "02_clean": (
+        "tables/duplicates.parquet", "tables/splits.parquet", "tables/label_scores.parquet",
+        "tables/label_issues.parquet", "tables/quality.parquet", "tables/decisions.csv",
+    ),
+    "03_train_multitask": (
+        "tables/predictions.parquet", "tables/embeddings.npy",
+        "checkpoints/model.safetensors", "checkpoints/predictor.json", "checkpoints/ood.safetensors",
+    ),
+    "04_age_two_stage": ("tables/age_stages.parquet", "checkpoints/age_stages.safetensors"),
+    "05_evaluate": (),
+    "06_groups": (),
+    "07_error_clusters": ("tables/error_clusters.parquet",),
+    "08_explain": ("tables/attributions.parquet",),
+    "09_external_photos": (),
 }
+# fmt: on
+NOTEBOOKS = tuple(WRITES)
+MADE_BY = {file: notebook for notebook, files in WRITES.items() for file in files}

@@ -20,17 +20,11 @@ from filelock import FileLock, Timeout
 from facelib.errors import FacelibError
 
 PARTIAL = ".partial-"  # how the names of half-written files and folders begin
-SPACE, PLACE = "free some space and repeat the command", "choose a writable folder"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 REMEDIES = {
-    errno.ENOSPC: SPACE,
-    errno.EDQUOT: SPACE,
-    errno.EFBIG: SPACE,
-    errno.EROFS: PLACE,
-    errno.EACCES: PLACE,
-    errno.EPERM: PLACE,
-    errno.ENOTDIR: PLACE,
-    errno.EISDIR: PLACE,
-    errno.EEXIST: PLACE,
+    **dict.fromkeys(NO_SPACE, "free some space and repeat the command"),
+    **dict.fromkeys(NO_PLACE, "choose a writable folder"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "check the disk",
 }
@@ -43,13 +37,7 @@ class Unwritable(FacelibError):
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block, a failure to write becomes one sentence about `path`.
-
-    Raises
-    ------
-    Unwritable
-        Where the disk is full, the folder read-only, or the name impossible.
-    """
+    """Within the block, a full disk, a read-only folder or an impossible name becomes Unwritable, about `path`."""
     try:
         yield
     except OSError as error:
@@ -60,13 +48,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error.
-
-    Raises
-    ------
-    Unwritable
-        See `writing`; what stood at `path` stays.
-    """
+    """A temporary path beside `path` that takes its place when the block ends without an error; see `writing`."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix=path.suffix)
@@ -78,34 +60,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
             umask = os.umask(0)
             os.umask(umask)
             partial.chmod(0o666 & ~umask)
-            _flush(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())  # first: a power cut must not leave the name with half the content
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder, which need not exist yet, in which nothing can be written.
-
-    Raises
-    ------
-    Unwritable
-        See `writing`.
-    """
+    """Refuse a folder, which need not exist yet, in which nothing can be written; see `writing`."""
     standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     with writing(folder):
         handle, name = tempfile.mkstemp(dir=standing, prefix=PARTIAL)
         os.close(handle)
         os.unlink(name)
-
-
-def _flush(path: Path) -> None:
-    """Write a file to the disk before it gets its name: a power cut must not leave the name with half the content."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -118,11 +86,7 @@ def write_text(path: Path, text: str) -> None:
 def held(lock: Path, refusal: FacelibError | None = None) -> Iterator[None]:
     """Hold a lock file, which is removed after the block; one left by a killed process does not block.
 
-    Parameters
-    ----------
-    lock : Path
-    refusal : FacelibError, optional
-        Raised where another process holds it; without one, wait for that process.
+    Where another process holds it, `refusal` is raised; without one, wait for that process.
     """
     with writing(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
