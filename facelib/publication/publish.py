@@ -31,7 +31,7 @@ from facelib.formats import read_json, write_json
 from facelib.prediction.predictor import AGE_METHODS, Predictor
 from facelib.publication.published_numbers import comparison_table
 from facelib.reporting import findings
-from facelib.reporting.site import TEMPLATES, figures_like
+from facelib.reporting.site import TEMPLATES, front_figures
 from facelib.runs import PROGRESS, RunFolder, open_run, project_root
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.statistics import SHARE, Estimate, format_value
@@ -54,12 +54,9 @@ class UnfitToPublish(FacelibError):
 
 
 def check_notebook(path: Path) -> None:
-    """Refuse an executed notebook that could show single faces, or that is not finished.
+    """Raise UnfitToPublish for an executed notebook that could show single faces, or that is not finished.
 
-    Raises
-    ------
-    UnfitToPublish
-        If a cell failed or did not run, a picture is attached, or a parameter in `PRIVATE` has another value anywhere.
+    No cell may have failed or been skipped, no picture be attached, and no cell set a parameter in `PRIVATE` otherwise.
     """
     remedy = f"run it again, --from {path.name[:2]}"
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
@@ -124,31 +121,19 @@ def made_by(run: RunFolder, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def halve(source: Path, target: Path) -> None:
-    """Write a network's weights in half precision (float16), which halves the file; its header stays.
-
-    Raises
-    ------
-    UnfitToPublish
-        If a weight is beyond what half precision holds.
-    """
+    """Write a network's weights in half precision (float16), which has to hold them; the header stays."""
     with safe_open(source, framework="pt") as opened:
         header = opened.metadata()
     halved = {key: value.half() if value.is_floating_point() else value for key, value in load_file(source).items()}
     for key, value in halved.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if not torch.isfinite(value).all():
             raise UnfitToPublish(f"{source}: {key} is too large for half precision: train again with weight decay")
     with atomic_path(target) as partial:
         save_file(halved, partial, metadata=header)
 
 
 def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str]) -> None:
-    """Write one of a run's tables, compressed.
-
-    Raises
-    ------
-    UnfitToPublish
-        If it holds anything but numbers and text, or a text that names a folder of this machine.
-    """
+    """Write one of a run's tables, compressed: numbers and texts, none of which may name a folder of this machine."""
     table = run.load_table(name)
     for column in table.select_dtypes(exclude=["number", "bool"]):
         values = table[column].dropna()
@@ -170,11 +155,7 @@ def measure_rounding(run: RunFolder, published: Path) -> dict:
     """How far half precision moves predictions of validation faces: their number, and mean and max by column.
 
     Compared with the run's predictions table, so that it holds for a run restored with half-precision weights, too.
-
-    Raises
-    ------
-    UnfitToPublish
-        If a mean is above `MOST_ROUNDING`.
+    A mean above `MOST_ROUNDING` makes the run unfit.
     """
     rows = np.flatnonzero(run.load_table("splits")["split"] == "validation")[:ROUNDED_FACES]
     faces, columns = run.load_table("faces"), [column for attribute in run.learned for column in attribute.columns]
@@ -206,7 +187,7 @@ def digest_of_test_faces(run: RunFolder) -> str:
 
 def lead_results(run: RunFolder) -> dict[str, Estimate]:
     """A run's test result in the first metric of each learned attribute, by key below `test.`."""
-    results, keys = run.results(), map(findings.lead_key, run.learned)
+    results, keys = run.results(), (metrics_of(attribute)[0].key for attribute in run.learned)
     return {key: results[f"test.{key}"] for key in keys}
 
 
@@ -277,13 +258,7 @@ def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
 
 
 def update_page(page: Path, name: str, text: str) -> None:
-    """Put a text between the two marks of a name on a page.
-
-    Raises
-    ------
-    UnfitToPublish
-        If the page has no such marks.
-    """
+    """Put a text between the two marks of a name on a page."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     whole = page.read_text(encoding="utf-8")
     if whole.count(begin) != 1 or whole.count(end) != 1:
@@ -312,7 +287,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "faces": splits[splits["representative"]].groupby("split").size().to_dict(),
         "age_method": AGE_METHODS[predictor["age_method"]] if AGE in run.learned else "",
         "noise": [(row, Estimate.from_dict(row)) for row in run.details("02_clean").get("label_noise", [])],
-        "figures": figures_like(run),
+        "figures": front_figures(run),
         "provenance": findings.provenance(run) | course(run),
         "predictor": predictor,
         "megabytes": lambda folder: sum(path.stat().st_size for path in (target / folder).iterdir()) / 1e6,
@@ -337,13 +312,7 @@ def course(run: RunFolder) -> dict[str, str]:
 
 
 def publish(run: RunFolder, target: Path) -> Path:
-    """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md.
-
-    Raises
-    ------
-    UnfitToPublish
-        If the run is unfinished or could show a person, or half precision changes what the model predicts.
-    """
+    """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md."""
     results = run.results()
     if missing := [key for key in expected_keys(run.learned) if key not in results]:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")

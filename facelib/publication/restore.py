@@ -34,15 +34,7 @@ CHUNK = 2048  # faces a line of progress
 
 
 def published_files(source: Path) -> list[Path]:
-    """The files of a published run that are copied, relative to its folder.
-
-    Raises
-    ------
-    MissingFromRun
-        If the folder holds no published run, or half of one.
-    DamagedRun
-        If one of the files is a link, which could lead anywhere, or not a regular file.
-    """
+    """The files of a published run that are copied, relative to its folder; none may be missing, or a link."""
     folders = [source / name for name in FOLDERS]
     inside = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in FOLDERS[folder.name]]
     files = [*(source / name for name in FILES), *inside]
@@ -55,13 +47,7 @@ def published_files(source: Path) -> list[Path]:
 
 
 def check_published(run: RunFolder) -> None:
-    """Refuse a published run whose networks or tables are not what `publish` writes; no code in them is run.
-
-    Raises
-    ------
-    FacelibError
-        In one sentence that names the file.
-    """
+    """Refuse a published run whose networks or tables are not what `publish` writes; no code in them is run."""
     faces = run.load_table("faces")
     with as_written(run.table_path("faces")):
         for name in [*faces["path"], *faces["image_id"]]:
@@ -82,13 +68,7 @@ def check_published(run: RunFolder) -> None:
 
 
 def read_same(run: RunFolder) -> FaceSource:
-    """The faces at a published run's data path, which have to be those that the run was made from.
-
-    Raises
-    ------
-    UnreadableData
-        If their content differs; the message names a face that is missing, or one too many.
-    """
+    """The faces at a published run's data path, which have to be those that the run was made from."""
     if run.protocol:
         raise UnreadableData(
             f"{run.path} follows the lists of {run.protocol['name']}, which are not in it: leave out --data"

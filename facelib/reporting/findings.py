@@ -79,11 +79,6 @@ def faces(run: RunFolder) -> str:
     return run.label or "labelled faces"
 
 
-def lead_key(attribute: Attribute) -> str:
-    """The key below `test.` of an attribute's first metric."""
-    return metrics_of(attribute)[0].key
-
-
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
     """Rows of the headline table: name, value, interval, n, cleaned and baseline, as text.
 

@@ -41,24 +41,17 @@ FRONT_FIGURES = {
 }
 
 
-def figures_like(run: RunFolder, patterns: dict[str, str] = FRONT_FIGURES) -> dict[str, str]:
-    """The figures of a run that match the patterns, in their order: name of the file, and what it shows."""
-    folder = run.path / "figures"
+def front_figures(run: RunFolder) -> dict[str, str]:
+    """The figures of the front page that a run has: name of the file, and what it shows."""
     return {
         path.name: text.format(path.stem[3:].replace("_", " ").capitalize())
-        for pattern, text in patterns.items()
-        for path in sorted(folder.glob(pattern))
+        for pattern, text in FRONT_FIGURES.items()
+        for path in sorted((run.path / "figures").glob(pattern))
     }
 
 
 def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
-    """Render report/ of a run: the front page, which is returned, summary.md and executed notebooks in their order.
-
-    Raises
-    ------
-    DamagedRun
-        If a file of the run is not what facelib writes.
-    """
+    """Render report/ of a run: the front page, which is returned, summary.md and executed notebooks in their order."""
     with as_written(run.path), writing(run.path / "report"), _appearing(run.path / "report") as site:
         _write_site(run, notebooks, site)
     return run.path / "report" / "index.html"
@@ -91,7 +84,7 @@ def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
         (site / file).write_text(text, encoding="utf-8")
 
     bodies = [_notebook_body(path) for path in notebooks]
-    shown, rows = figures_like(run), findings.headline_rows(run)
+    shown, rows = front_figures(run), findings.headline_rows(run)
     (site / "figures").mkdir()
     for file in shown:
         shutil.copy(run.path / "figures" / file, site / "figures" / file)
@@ -100,14 +93,10 @@ def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
     for body, page, before, after in zip(bodies, pages, [None, *pages], [*pages[1:], None], strict=False):
         content = {"title": page["short"], "body": body, "contents": _contents(body), "before": before, "after": after}
         write(page["file"], "notebook_page.html.j2", **content)
-    (site / "style.css").write_text(_style(), encoding="utf-8")
-
-
-def _style() -> str:
-    """The site's style sheet, with the colours of code by day and by night."""
     day, night = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
     night = f"@media (prefers-color-scheme: dark) {{\n{night}\n.highlight {{ background: var(--panel); }}\n}}\n"
-    return f"{day}\n{night}{(TEMPLATES / 'style.css').read_text(encoding='utf-8')}"
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    (site / "style.css").write_text(f"{day}\n{night}{style}", encoding="utf-8")
 
 
 def _notebook_body(path: Path) -> str:

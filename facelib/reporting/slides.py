@@ -106,15 +106,7 @@ SLIDES = (
 
 
 def build_slides(run: RunFolder, out: Path) -> Path:
-    """Typeset the slides of a finished run into a PDF.
-
-    Raises
-    ------
-    MissingFromRun
-        If a notebook has not run.
-    DamagedRun
-        If a file of the run is not what facelib writes.
-    """
+    """Typeset the slides of a finished run into a PDF, `out`; MissingFromRun if a notebook has not run."""
     with as_written(run.path):
         pages = deck(run)
     with atomic_path(out) as partial:

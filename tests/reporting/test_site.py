@@ -11,7 +11,7 @@ from nbformat import v4
 
 from facelib.finding import Finding
 from facelib.reporting import findings
-from facelib.reporting.site import TITLES, build_report, figures_like
+from facelib.reporting.site import TITLES, build_report, front_figures
 from facelib.runs import RunFolder, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.storage import write_text
@@ -193,7 +193,7 @@ def test_the_front_page_shows_the_figures_that_a_run_has(begun, notebooks):
     (begun.path / "figures" / "01_average_faces.png").unlink()
     for name in ("06_smile_by_age.svg", "06_glasses_by_age.svg", "05_age_scatter.svg", "09_photo.png"):
         write_text(begun.path / "figures" / name, "picture")
-    shown = figures_like(begun)
+    shown = front_figures(begun)
     assert list(shown) == ["05_age_scatter.svg", "06_glasses_by_age.svg", "06_smile_by_age.svg"]
     assert shown["06_smile_by_age.svg"].startswith("Smile by age")
     page = build_report(begun, notebooks).read_text(encoding="utf-8")
