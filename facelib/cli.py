@@ -1,6 +1,7 @@
 """The command `facelib`: run, train, restore, audit, predict, evaluate, report, slides, fetch."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -21,20 +22,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Images = Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")]
+FindFaces = Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")]
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/; the profile's, else demo.")]
 
 
 @app.callback()
-def options(debug: Debug = False) -> None:
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
     """Options of all commands."""
     if debug:
         os.environ["FACELIB_DEBUG"] = "1"
 
 
-def say(line: str) -> None:
-    """Print one line of progress, flushed."""
-    print(line, flush=True)
+say = functools.partial(print, flush=True)  # one line of progress
 
 
 @app.command("run")
@@ -45,7 +45,7 @@ def run_notebooks(
     first: Annotated[str, typer.Option("--from", help="Run this notebook and all later ones again.")] = "",
     last: Annotated[str, typer.Option("--to", help="Stop after this notebook.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin the run folder anew.")] = False,
-    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    images: Images = "",
     protocol: Annotated[
         Path | None, typer.Option(help="Folder with train.csv and test.csv that name files: train and test by them.")
     ] = None,
@@ -96,7 +96,7 @@ def restore(
     folder: Annotated[Path | None, typer.Argument(help="A published run; the reference by default.")] = None,
     data: Annotated[str, typer.Option(help="The UTKFace folder, CSV or table that it was made from.")] = "",
     run: Annotated[str, typer.Option("--run", help="Name of the new run folder; the published folder's.")] = "",
-    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    images: Images = "",
 ) -> None:
     """Make a run folder from a published run, on which notebooks 05 to 09 open without any training.
 
@@ -116,12 +116,12 @@ def audit(
     data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
-    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    images: Images = "",
     profile: Annotated[
         str, typer.Option(help="Size of the label-scoring networks: smoke, demo, quick or full.")
     ] = "full",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Score labels, which trains networks.")] = True,
-    faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")] = True,
+    faces: FindFaces = True,
     cluster: Annotated[str, typer.Option(help="Address of a dask scheduler for the work on images.")] = "",
 ) -> None:
     """Find copies, leaks, doubtful labels and poor images of any labelled faces, without a run.
@@ -195,11 +195,9 @@ def watched(files: list[Path]) -> Iterator[Path]:
     """The same files, with a progress bar on a terminal and a line every hundred in a log."""
     from tqdm import tqdm
 
-    if sys.stderr.isatty():
-        yield from tqdm(files, unit="photo", leave=False, disable=len(files) < 2)
-        return
-    for number, file in enumerate(files):
-        if number and number % 100 == 0:
+    terminal = sys.stderr.isatty()
+    for number, file in enumerate(tqdm(files, unit="photo", leave=False, disable=not terminal or len(files) < 2)):
+        if number and number % 100 == 0 and not terminal:
             print(f"{number:,} of {len(files):,} photographs", file=sys.stderr, flush=True)
         yield file
 
@@ -218,8 +216,8 @@ def evaluate(
     data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; any labels may be missing.")],
     out: Annotated[Path, typer.Option(help="Folder for results.json and the tables.")] = Path("evaluation"),
     run: RunName = "",
-    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
-    faces: Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")] = True,
+    images: Images = "",
+    faces: FindFaces = True,
 ) -> None:
     """Evaluate a trained run on other labelled faces, cropped like its own, and report how far the two differ."""
     from facelib import runs
@@ -266,11 +264,6 @@ def fetch(
 
 def join_pairs(arguments: list[str]) -> list[str]:
     """`-p KEY VALUE` as `-p KEY=VALUE`, since typer's repeated options take one word each.
-
-    Raises
-    ------
-    FacelibError
-        If a key has no value.
 
     Examples
     --------

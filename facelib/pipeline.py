@@ -23,7 +23,7 @@ from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict
 from facelib.finding import listed
 from facelib.formats import read_json, write_json
 from facelib.runs import PROGRESS, RunFolder, package_fingerprint, project_root, run_name, runs_root, start_run
-from facelib.schema import NOTEBOOKS, class_attributes
+from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
 # A person's decisions and the log of test readings outlast a fresh start.
@@ -110,12 +110,10 @@ def prepared(
 
     Parameters
     ----------
-    run, profile, data, images
+    run, profile, data, images, settings
         See `runs.start_run`.
     protocol : Path, optional
         A folder with train.csv and test.csv.
-    settings : dict, optional
-        Settings by name that replace the profile's.
     fresh : bool
         Begin the run folder anew.
     read_again : bool
@@ -142,13 +140,7 @@ def prepared(
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run folder against a second process; a lock and partial files left by a killed process are removed.
-
-    Raises
-    ------
-    RunConflict
-        If another living process holds it.
-    """
+    """Hold a run folder, or raise RunConflict where another process does; what a killed process left is removed."""
     refusal = RunConflict(f"run {path.name!r} is being written by another process: wait, or choose another --run")
     with held(path / LOCK, refusal):
         sweep(path.rglob(f"{PARTIAL}*"))
@@ -156,13 +148,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def check_discardable(path: Path) -> None:
-    """Refuse to begin a folder anew that was not made by facelib.
-
-    Raises
-    ------
-    RunConflict
-        If it holds files and is no run folder.
-    """
+    """Raise RunConflict for a folder that holds files and is no run folder: it is not begun anew."""
     if path.exists() and not (path / "params.yaml").exists() and _others(path):
         raise RunConflict(f"{path} is not a run folder and is not removed: choose another --run name")
 
@@ -178,17 +164,12 @@ def discard(path: Path) -> None:
     """Empty a run folder so that it can begin anew; a person's decisions and the log of test readings stay.
 
     The list of finished notebooks goes first: interrupted at any moment, this leaves a run folder that begins anew.
-
-    Raises
-    ------
-    RunConflict
-        If the folder was not made by facelib.
     """
     check_discardable(path)
     for file in _others(path):
         file.unlink()
-    for folder in sorted((folder for folder in path.rglob("*") if folder.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
+    for folder in sorted(path.rglob("*"), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
 
@@ -222,7 +203,7 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     Raises
     ------
     NotebookFailed
-        At the first cell that raises; the message names notebook, cell and error.
+        At the first cell that raises.
     """
     names = list(NOTEBOOKS)
     stop = names.index(numbered(last)) if last else len(names) - 1
@@ -248,7 +229,6 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
 
 
 def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> Finished:
-    """Execute one notebook into the run folder."""
     output = run.path / "notebooks" / f"{name}.ipynb"
     partial = output.with_name(f"{PARTIAL}{output.name}")
     start = time.perf_counter()
@@ -304,9 +284,7 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
 
     A cell's tags name what it needs: `needs-age` an attribute, `needs-classes` any attribute with classes.
     """
-    available = {attribute.name for attribute in run.learned} | (
-        {"classes"} if class_attributes(run.learned) else set()
-    )
+    available = {name for attribute in run.learned for name in (attribute.name, attribute.kind)}
     cells, before = [], set()
     for cell in notebook.cells:
         needs = {tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")}
@@ -321,15 +299,8 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
 
 
 def executed_notebooks(run: RunFolder) -> list[Path]:
-    """The executed notebooks of a run, in order.
-
-    Raises
-    ------
-    FacelibError
-        If there is none.
-    """
+    """The executed notebooks of a run, in order; a FacelibError if there is none."""
     paths = [run.path / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
-    found = [path for path in paths if path.exists()]
-    if not found:
+    if not (found := [path for path in paths if path.exists()]):
         raise FacelibError(f"run {run.name!r} has no executed notebook: run `facelib run --run {run.name}` first")
     return found
