@@ -49,13 +49,11 @@ def cache_root() -> Path:
 
 def git_commit() -> str:
     """The commit of the checkout, with `+` where files differ from it; `unknown` outside a git checkout."""
+    describe = ["git", "-C", str(project_root()), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        git = ["git", "-C", str(project_root())]
-        commit = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def package_fingerprint() -> str:
@@ -91,10 +89,8 @@ def _load_params(text: str) -> dict:
 
 def _check_params(params: dict) -> None:
     """Refuse parameters of the wrong form; a ValueError names the first."""
-    parts = [(params, PARAMS_TEXTS), (params["data"], DATA_TEXTS)]
-    if "protocol" in params:
-        parts.append((params["protocol"], PROTOCOL_TEXTS))
-    for part, forms in parts:
+    protocols = [(params["protocol"], PROTOCOL_TEXTS)] if "protocol" in params else []
+    for part, forms in [(params, PARAMS_TEXTS), (params["data"], DATA_TEXTS), *protocols]:
         for key, form in forms.items():
             value = part.get(key, "") if key in ("images", "fingerprint") else part[key]
             if not isinstance(value, str) or (value and not re.fullmatch(form, value, re.DOTALL)):
@@ -134,13 +130,7 @@ class RunFolder:
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
-        """The attributes that the run's faces are labelled with.
-
-        Raises
-        ------
-        MissingFromRun
-            If notebook 01 has not read the faces yet.
-        """
+        """The attributes that the run's faces are labelled with; MissingFromRun if they are not read yet."""
         if "attributes" not in self.params:
             raise MissingFromRun(f"run {self.name!r} has no faces yet: run notebook {schema.NOTEBOOKS[0]} first")
         return self._attributes
@@ -176,13 +166,7 @@ class RunFolder:
         return f"; {self.label}" if self.label else ""
 
     def require(self, name: str) -> Path:
-        """The path of a file of this run.
-
-        Raises
-        ------
-        MissingFromRun
-            If it is not there; the message names the notebook that makes it.
-        """
+        """The path of a file of this run; where it is missing, MissingFromRun names the notebook that makes it."""
         path = self.path / name
         if not path.exists():
             maker = schema.MADE_BY.get(name, "an earlier notebook")
@@ -346,10 +330,7 @@ class NotebookResults:
 def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
     """The names of the run and its profile: as given, else from FACELIB_RUN and FACELIB_PROFILE, else demo.
 
-    Raises
-    ------
-    RunConflict
-        If the run's name would lead out of the folder of all runs.
+    A name that would lead out of the folder of all runs is refused.
     """
     profile = profile or os.environ.get("FACELIB_PROFILE") or "demo"
     name = name or os.environ.get("FACELIB_RUN") or profile
@@ -359,13 +340,7 @@ def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
 
 
 def published_run() -> Path:
-    """The folder of the published reference weights, laid out like a run folder.
-
-    Raises
-    ------
-    MissingFromRun
-        If this checkout has none.
-    """
+    """The published reference, laid out like a run folder; MissingFromRun if this checkout has none."""
     path = project_root() / "reports" / "utkface"
     if not (path / "checkpoints" / "predictor.json").exists():
         raise MissingFromRun("no reference run is published here: name another, or publish one with `make reference`")
@@ -436,13 +411,7 @@ def start_run(
 
 
 def open_run(name: str = "") -> RunFolder:
-    """Open the run folder that earlier notebooks wrote.
-
-    Raises
-    ------
-    MissingFromRun
-        If there is none.
-    """
+    """Open the run folder that earlier notebooks wrote; MissingFromRun if there is none."""
     name, _ = run_name(name)
     path = runs_root() / name
     if not (path / "params.yaml").exists():

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import subprocess
 
 import matplotlib.figure
 import numpy as np
@@ -200,6 +201,20 @@ def test_run_and_profile_come_from_the_call_then_the_environment_then_demo(monke
     monkeypatch.setenv("FACELIB_RUN", "trial")
     assert runs.run_name() == ("trial", "smoke")
     assert runs.run_name("mine", "full") == ("mine", "full")
+
+
+def test_the_commit_is_marked_where_a_tracked_file_differs(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "project_root", lambda: tmp_path)
+    assert runs.git_commit() == "unknown"
+    (tmp_path / "tracked").write_text("one")
+    git = ["git", "-C", tmp_path, "-c", "user.name=n", "-c", "user.email=n@example.org"]
+    for command in (["init", "-q"], ["add", "tracked"], ["commit", "-qm", "first"], ["tag", "-am", "first", "v1"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    (tmp_path / "untracked").touch()
+    assert runs.git_commit() == head[:12]
+    (tmp_path / "tracked").write_text("two")
+    assert runs.git_commit() == f"{head[:12]}+"
 
 
 def test_a_run_remembers_its_resolved_parameters(tmp_path):
