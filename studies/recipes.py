@@ -29,7 +29,7 @@ from facelib.models.network import predict_outputs
 from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_multitask
 from facelib.runs import RunFolder, open_run, runs_root
-from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+from facelib.schema import ETHNICITY, GENDER, OLD_YEARS, UTKFACE_ATTRIBUTES
 from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import atomic_path
 from studies import TRAINING_RESULTS
@@ -92,7 +92,7 @@ def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     old, other = (table["age"] >= 5).to_numpy(), (table["ethnicity"] == ETHNICITY.parse("Other")).to_numpy()
     return {
         "age.mae": age_error,
-        "age.mae_gt45": np.where(table["age"] > 45, age_error, np.nan),
+        "age.mae_gt45": np.where(table["age"] > OLD_YEARS, age_error, np.nan),
         "age.cs5": np.where(aged, age_error <= 5, np.nan),
         "gender.accuracy": gender,
         "gender.accuracy_age5plus": np.where(old, gender, np.nan),
