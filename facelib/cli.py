@@ -62,8 +62,8 @@ def run_notebooks(
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
     again, _ = (pipeline.numbered(number) if number else "" for number in (first, last))
-    options = {"settings": settings, "fresh": fresh, "read_again": again == NOTEBOOKS[0]}
-    with pipeline.prepared(run, profile, data, images, protocol, **options) as folder:
+    read_again = again == NOTEBOOKS[0]
+    with pipeline.prepared(run, profile, data, images, protocol, settings, fresh, read_again) as folder:
         split = f", split as in {folder.protocol['name']}" if folder.protocol else ""
         source = folder.params["data"]["path"] or "synthetic faces"
         say(f"run {folder.name}: profile {folder.settings.profile}, {source}{split}")
