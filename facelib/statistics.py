@@ -48,7 +48,7 @@ class Estimate:
         return cls(np.nan, np.nan, np.nan, n, unit)
 
     def __str__(self) -> str:
-        """Value and interval, for prose.
+        """Value and interval, with the same number of decimals.
 
         Examples
         --------
@@ -60,13 +60,16 @@ class Estimate:
     @property
     def text(self) -> str:
         """The value alone: shares in per cent, years as `y`."""
-        return format_value(self.value, self.unit)
+        return self._texts()[0]
 
     @property
     def interval_text(self) -> str:
         """The interval without a unit."""
-        ends = (format_value(end, self.unit) for end in (self.low, self.high))
-        return " to ".join(end.removesuffix(" %").removesuffix(" y") for end in ends)
+        return " to ".join(end.removesuffix(" %").removesuffix(" y") for end in self._texts()[1:])
+
+    def _texts(self) -> list[str]:
+        numbers = self.value, self.low, self.high
+        return [_fixed(number, self.unit, _decimals(*numbers)) for number in numbers]
 
     def to_dict(self) -> dict:
         """The same as a plain dictionary, for JSON."""
@@ -95,15 +98,18 @@ def format_value(value: float, unit: str = "") -> str:
     >>> format_value(4.857, "years"), format_value(2316.0), format_value(0.0), format_value(0.5, "share")
     ('4.86 y', '2,316', '0', '50.0 %')
     """
+    return _fixed(value, unit, _decimals(value))
+
+
+def _decimals(value: float, *ends: float) -> int:
+    whole = all(float(number).is_integer() for number in (value, *ends) if np.isfinite(number))
+    return 0 if whole or abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+
+
+def _fixed(value: float, unit: str, decimals: int) -> str:
     if not np.isfinite(value):
         return "n/a"
-    if unit == SHARE:
-        return f"{100 * value:.1f} %"
-    if value == int(value) or abs(value) >= 100:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
-    return f"{text} y" if unit == YEARS else text
+    return f"{100 * value:.1f} %" if unit == SHARE else f"{value:,.{decimals}f}{' y' * (unit == YEARS)}"
 
 
 def count(n: int, unit: str = "") -> Estimate:
@@ -192,7 +198,7 @@ class Bootstrap:
             positions = np.arange(taken.sum()) + np.repeat(starts[chosen] - (np.cumsum(taken) - taken), taken)
             rows = order[positions]
             drawn.append(statistic(*(array[rows] for array in arrays)))
-        return self._estimate(value, drawn, n, unit)
+        return self._estimate(value, np.array(drawn, float), n, unit)
 
     def weights(self, groups) -> np.ndarray:
         """How often each row is drawn: float (resamples + 1, n), the sample itself first.
@@ -214,10 +220,10 @@ class Bootstrap:
         """
         others = draws[1:][np.isfinite(draws[1:])]
         varies = np.isfinite(draws[0]) and len(others) > 1 and np.ptp(others) > 1e-12
-        return self._estimate(float(draws[0]), others if varies else [], n, unit)
+        return self._estimate(float(draws[0]), others if varies else others[:0], n, unit)
 
-    def _estimate(self, value: float, drawn, n: int, unit: str) -> Estimate:
-        if not len(drawn):
+    def _estimate(self, value: float, drawn: np.ndarray, n: int, unit: str) -> Estimate:
+        if np.isnan(drawn).all():
             return Estimate(value, np.nan, np.nan, n, unit)
         tail = 50 * (1 - self.confidence)
         low, high = np.nanpercentile(drawn, [tail, 100 - tail])

@@ -115,6 +115,12 @@ def test_undefined_resamples_are_left_out_of_the_interval():
     assert estimate.value == 4 / 7 and 0 < estimate.low < 4 / 7 < estimate.high < 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_statistic_that_no_resample_defines_has_no_interval_and_warns_of_nothing():
+    estimate = Bootstrap(20)(lambda values: math.nan, np.arange(5.0))
+    assert math.isnan(estimate.value) and math.isnan(estimate.low) and math.isnan(estimate.high) and estimate.n == 5
+
+
 def test_nothing_and_one_group_have_no_interval():
     nothing = Bootstrap()(metrics.mae, [], [])
     assert math.isnan(nothing.value) and nothing.n == 0
@@ -185,6 +191,17 @@ def test_an_estimate_reads_as_value_unit_and_interval():
     assert str(Estimate(4.857, 4.7, 5.01, 2301, "years")) == "4.86 y (4.70 to 5.01)"
     assert str(Estimate(0.5, 0.4, 0.6, 9, "share")) == "50.0 % (40.0 to 60.0)"
     assert str(Estimate.unknown(3)) == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [((32, 30.09, 33.81), "32.00 y (30.09 to 33.81)"), ((1.02, 0.98, 1.06), "1.02 y (0.98 to 1.06)"),
+     ((99.5, 97, 101.2), "99.50 y (97.00 to 101.20)"), ((0, -0.25, 0.5), "0.000 y (-0.250 to 0.500)"),
+     ((123.4, 98.7, 150), "123 y (99 to 150)"), ((32, 30, 34), "32 y (30 to 34)")],
+)  # fmt: skip
+def test_a_value_and_its_interval_have_the_same_decimals(numbers, text):
+    estimate = Estimate(*map(float, numbers), 9, "years")
+    assert str(estimate) == text == f"{estimate.text} ({estimate.interval_text})"
 
 
 def test_an_estimate_survives_json_and_fills_the_columns_of_a_table():
