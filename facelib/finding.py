@@ -9,18 +9,10 @@ from facelib.statistics import Estimate
 
 @dataclass(frozen=True)
 class Finding:
-    """What an analysis found.
+    """What an analysis found, in one or two plain sentences without markup.
 
-    Attributes
-    ----------
-    key : str
-        Unique within a run, such as `test.age`.
-    text : str
-        One plain sentence or two, ending with a full stop; no markup.
-    estimate : Estimate, optional
-        The number that the text is about.
-    n : int, optional
-        Rows behind it, where there is no estimate.
+    `key`, such as `test.age`, is unique within a run; `estimate` is the number that the text is about, `n` the rows
+    behind it where there is none.
     """
 
     key: str
@@ -68,8 +60,3 @@ def listed(names: Iterable[str]) -> str:
     """
     *first, last = list(names) or ["none"]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def capitalised(text: str) -> str:
-    """The text with its first letter in upper case, the rest as it is."""
-    return text[:1].upper() + text[1:]

@@ -32,20 +32,15 @@ def bias(y_true, y_pred) -> float:
     return float(np.mean(np.asarray(y_pred) - y_true))
 
 
-def cs(y_true, y_pred, k: float = 5) -> float:
-    """Cumulative score CS@k: the share of absolute errors of at most k years.
+def cs5(y_true, y_pred) -> float:
+    """Cumulative score at 5 years: the share of absolute errors of at most 5 years.
 
     Examples
     --------
-    >>> cs([20, 30, 40], [25, 36, 40], k=5)
+    >>> cs5([20, 30, 40], [25, 36, 40])
     0.6666666666666666
     """
-    return float(np.mean(np.abs(np.asarray(y_pred) - y_true) <= k))
-
-
-def cs5(y_true, y_pred) -> float:
-    """Cumulative score at 5 years."""
-    return cs(y_true, y_pred, 5)
+    return float(np.mean(np.abs(np.asarray(y_pred) - y_true) <= 5))
 
 
 def r2(y_true, y_pred) -> float:
@@ -97,12 +92,7 @@ def macro_f1(y_true, y_pred) -> float:
 def expected_calibration_error(correct, confidence, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equal-width bins, weighted by their counts.
 
-    Parameters
-    ----------
-    correct : array of bool, shape (n,)
-        Whether the predicted class was right.
-    confidence : array of float in [0, 1], shape (n,)
-        Probability that the model gave to the predicted class.
+    `correct` (bool) says whether the predicted class was right, `confidence` is its probability, 0 to 1.
     """
     correct, confidence = np.asarray(correct, float), np.asarray(confidence, float)
     which = np.clip((confidence * bins).astype(int), 0, bins - 1)

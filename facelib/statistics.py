@@ -21,13 +21,7 @@ SHARE, YEARS = "share", "years"
 class Estimate:
     """A measured number with its interval (95 % unless said otherwise), the rows behind it, and its unit.
 
-    Attributes
-    ----------
-    value, low, high : float
-        nan where it cannot be computed.
-    n : int
-    unit : str
-        `years`, `share` (0 to 1), a counted thing, or empty.
+    Numbers are nan where they cannot be computed; the unit is `years`, `share` (0 to 1), a counted thing, or empty.
     """
 
     value: float
@@ -125,10 +119,11 @@ def rate(successes: int, n: int, unit: str = SHARE, confidence: float = CONFIDEN
     >>> rate(0, 20).high < 0.17
     True
     """
+    successes, n = int(successes), int(n)
     if n == 0:
         return Estimate.unknown(0, unit)
-    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    return Estimate(successes / n, float(interval.low), float(interval.high), int(n), unit)
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high), n, unit)
 
 
 def rate_difference(successes_a: int, n_a: int, successes_b: int, n_b: int, confidence: float = CONFIDENCE) -> Estimate:
@@ -144,21 +139,14 @@ def rate_difference(successes_a: int, n_a: int, successes_b: int, n_b: int, conf
     value = a.value - b.value
     low = value - np.hypot(a.value - a.low, b.high - b.value)
     high = value + np.hypot(a.high - a.value, b.value - b.low)
-    return Estimate(value, float(low), float(high), int(n_a + n_b))
+    return Estimate(value, float(low), float(high), a.n + b.n)
 
 
 @dataclass(frozen=True)
 class Bootstrap:
     """Percentile bootstrap over groups of rows.
 
-    Attributes
-    ----------
-    resamples : int
-        Number of bootstrap samples.
-    seed : int
-        Each call draws the same samples anew, so that statistics of the same rows can be compared.
-    confidence : float
-        Coverage of the interval.
+    Each call draws the same samples anew, so that statistics of the same rows can be compared.
     """
 
     resamples: int = 1000
@@ -166,17 +154,9 @@ class Bootstrap:
     confidence: float = CONFIDENCE
 
     def __call__(self, statistic: Callable[..., float], *arrays, groups=None, unit: str = "") -> Estimate:
-        """A statistic of some arrays with its interval.
+        """A statistic of some arrays (n, ...) with its interval, which leaves out resamples where it is nan.
 
-        Parameters
-        ----------
-        statistic : callable
-            Called with resampled `arrays`; nan values (an absent class, say) are left out of the interval.
-        *arrays : array-like, each of length n
-            Rows belong together across arrays.
-        groups : array-like of shape (n,), optional
-            Rows of one group are drawn together; by default each row is its own group.
-        unit : str
+        Rows of one group are drawn together; `groups` has shape (n,), and by default each row is its own.
 
         Examples
         --------
@@ -247,16 +227,9 @@ def adjusted(p_values) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spread:
-    """Largest minus smallest group mean against the same of groups drawn at random.
+    """Largest minus smallest group mean, as observed and of random groups of the same sizes on average.
 
-    Attributes
-    ----------
-    difference, by_chance : float
-        As observed, and the mean of random groups of the same sizes.
-    beyond : Estimate
-        Their difference.
-    p : float
-        How often random groups lie at least as far apart.
+    `beyond` is the difference of the two, `p` how often random groups lie at least as far apart.
     """
 
     difference: float
@@ -274,16 +247,8 @@ def spread_beyond_chance(
     lower end: a bootstrap would add the noise of the means a second time. Where groups do differ, chance widens their
     range by less than it does that of random groups, so the upper end leaves it in.
 
-    Parameters
-    ----------
-    values : float array of shape (n,)
-    groups : array of shape (n,)
-    seed : int
-    confidence : float
-        Coverage of the interval.
-    strata : array of shape (n,), optional
-        Means are then standardised to the strata's shares of all rows, and rows change their group only within their
-        stratum, so that what strata explain is no difference between groups.
+    Values, groups and strata have shape (n,). With strata, means are standardised to the strata's shares of all rows,
+    and rows change their group only within their stratum: what strata explain is no difference between groups.
 
     Raises
     ------

@@ -26,10 +26,6 @@ def test_age_errors(container, measure, value):
     assert measure(container(AGE_TRUE), container(AGE_PRED)) == pytest.approx(value)
 
 
-def test_cumulative_score_counts_up_to_k_years():
-    assert [metrics.cs(AGE_TRUE, AGE_PRED, k) for k in (0, 1.9, 2, 4.9, 9, 10)] == [0.25, 0.25, 0.5, 0.5, 0.75, 1]
-
-
 def test_r2_of_the_mean_is_zero_and_undefined_without_spread():
     assert metrics.r2([1, 2, 3], [2, 2, 2]) == 0
     assert math.isnan(metrics.r2([5, 5], [4, 6]))

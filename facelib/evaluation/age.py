@@ -104,7 +104,7 @@ def choose_method(
     mae = errors.set_index("method")["mae"]
     method = mae[list(AGE_METHODS)].idxmin()
     answers = listed(f"{row.method}: {row.answer}" for row in differences.itertuples())
-    right = rate(int((true_bin == predicted_bin).sum()), len(true_bin))
+    right = rate((true_bin == predicted_bin).sum(), len(true_bin))
     error = stage_metrics(errors)[f"validation.age_stages.mae_{method}"]
     text = (
         f"The predictor uses {method}, {AGE_METHODS[method]}: it has the lowest error on validation, {error}. Against "

@@ -5,6 +5,7 @@ ethnicity as UTKFace labels them.
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -44,8 +45,8 @@ class Claim:
     n: int
 
 
-def judge(claim: str, measure: str, estimate: Estimate, confidence: float, threshold: float = 0.0) -> Claim:
-    """Decide a claim that an estimate exceeds `threshold`.
+def judge(claim: str, measure: str, estimate: Estimate, confidence: float) -> Claim:
+    """Decide a claim that an estimate, whose interval has this confidence, exceeds 0.
 
     Examples
     --------
@@ -56,24 +57,21 @@ def judge(claim: str, measure: str, estimate: Estimate, confidence: float, thres
     """
     answer, smallest = "cannot tell", float("nan")
     if np.isfinite([estimate.value, estimate.low, estimate.high]).all():
-        answer = estimate.against(threshold, "not found", "found")
+        answer = estimate.against(0, "not found", "found")
         z = stats.norm.ppf(0.5 + confidence / 2)
         error = (estimate.high - estimate.low) / (2 * z)
-        smallest = threshold + (z + stats.norm.ppf(POWER)) * error
+        smallest = (z + stats.norm.ppf(POWER)) * error
     return Claim(claim, measure, answer, estimate.value, estimate.low, estimate.high, smallest, estimate.n)
 
 
 def assess(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Source A's five claims about who is predicted worse, on an evaluation frame with age, gender and ethnicity.
-
-    Returns a row per claim, the fields of `Claim`; intervals are widened for the number of claims.
-    """
+    """A `Claim` in each row: source A's five, on an evaluation frame with age, gender and ethnicity."""
     return _assessed(frame, bootstrap, (_babies, _boys, _asian_men, _older, _spread))
 
 
 def assess_at_equal_ages(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     """The two claims that compare groups over many ages, with every group given the same age mix; see `assess`."""
-    return _assessed(frame, bootstrap, (_asian_men_standardised, _spread_standardised))
+    return _assessed(frame, bootstrap, (_asian_men_standardised, partial(_spread, equal_ages=True)))
 
 
 def _assessed(frame: pd.DataFrame, bootstrap: Bootstrap, claims: tuple) -> pd.DataFrame:
@@ -84,9 +82,9 @@ def _assessed(frame: pd.DataFrame, bootstrap: Bootstrap, claims: tuple) -> pd.Da
 
 
 def _difference(text: str, measure: str, first: pd.Series, second: pd.Series, confidence: float) -> Claim:
-    """Judge that a share of errors is larger among the first faces than among the second."""
-    counts = (number for wrong in (first, second) for number in (int(wrong.sum()), len(wrong)))
-    return judge(text, measure, rate_difference(*counts, confidence), confidence)
+    """Judge that the share of errors is larger in the first group than in the second."""
+    difference = rate_difference(first.sum(), len(first), second.sum(), len(second), confidence)
+    return judge(text, measure, difference, confidence)
 
 
 def _babies(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
@@ -164,37 +162,22 @@ def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     return replace(claim, answer="cannot tell") if too_small else claim
 
 
-def _large_cells(known: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
-    """Rows of crossings of gender and ethnicity with enough faces, the code of each crossing, and the age errors."""
+def _spread(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False) -> Claim:
     large = known[known.groupby(["gender", "ethnicity"])["age"].transform("size") >= FEWEST_CELL]
     cell = large["gender"] * len(ETHNICITY.classes) + large["ethnicity"]
-    return large, cell, (large["age_pred"] - large["age"]).abs()
-
-
-def _judged_spread(measure: str, estimate: Estimate, confidence: float) -> Claim:
-    claim = judge(SPREAD, measure, estimate, confidence)
+    cells, error = len(set(cell)), (large["age_pred"] - large["age"]).abs()
+    measure = f"largest minus smallest MAE of {cells} groups of 20 and more, beyond chance, years"
+    used, estimate = np.ones(len(large), bool), Estimate.unknown(len(large))
+    if equal_ages:
+        used = large["band"].isin(common_bands(cell, large["band"])).to_numpy()
+        measure = f"the same with one age mix, over ages of {used.sum() / max(1, len(used)):.0%} of the faces"
+    if cells > 1 and used.any():
+        strata = large["band"][used] if equal_ages else None
+        spread = spread_beyond_chance(error[used], cell[used], bootstrap.seed, bootstrap.confidence, strata)
+        estimate = spread.beyond
+    claim = judge(SPREAD, measure, estimate, bootstrap.confidence)
     small = claim.answer == "cannot tell" and claim.high < NO_SPREAD
     return replace(claim, answer="not found") if small else claim
-
-
-def _spread(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
-    large, cell, error = _large_cells(known)
-    estimate = Estimate.unknown(len(large))
-    if len(set(cell)) > 1:
-        estimate = spread_beyond_chance(error, cell, bootstrap.seed, bootstrap.confidence).beyond
-    measure = f"largest minus smallest MAE of {len(set(cell))} groups of 20 and more, beyond chance, years"
-    return _judged_spread(measure, estimate, bootstrap.confidence)
-
-
-def _spread_standardised(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
-    large, cell, error = _large_cells(known)
-    common = large["band"].isin(common_bands(cell, large["band"]))
-    estimate = Estimate.unknown(len(large))
-    if len(set(cell)) > 1 and common.any():
-        arrays = error[common], cell[common], bootstrap.seed, bootstrap.confidence, large["band"][common]
-        estimate = spread_beyond_chance(*arrays).beyond
-    measure = f"the same with one age mix, over ages of {common.sum() / max(1, len(common)):.0%} of the faces"
-    return _judged_spread(measure, estimate, bootstrap.confidence)
 
 
 def beside(claims: pd.DataFrame, same_ages: pd.DataFrame) -> pd.DataFrame:

@@ -93,13 +93,13 @@ def study_crop_scale(
             y_true = labels[attribute.name].to_numpy(float)[known]
             predicted, reference = (attribute.decode(one).to_numpy()[known] for one in (table, tables[1.0]))
             if isinstance(attribute, ClassAttribute):
-                right = rate(int((predicted == y_true).sum()), len(y_true))
+                right = rate((predicted == y_true).sum(), len(y_true))
                 row |= right.columns(f"{attribute.name}_accuracy")
             else:
                 error, before = (np.abs(metrics.whole_years(age) - y_true) for age in (predicted, reference))
                 row |= bootstrap(np.mean, error).columns(f"{attribute.name}_mae")
                 row |= bootstrap(np.mean, error - before).columns(f"{attribute.name}_change")
-        flagged = rate(int(table["out_of_distribution"].sum()), len(table))
+        flagged = rate(table["out_of_distribution"].sum(), len(table))
         rows.append(row | flagged.columns("out_of_distribution"))
     return pd.DataFrame(rows)
 

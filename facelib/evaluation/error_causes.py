@@ -117,9 +117,9 @@ def cluster_causes(labels: np.ndarray, doubted: np.ndarray, wrong: np.ndarray | 
 def headline(kinds: pd.DataFrame, doubted: np.ndarray, facts: dict, causes: pd.DataFrame) -> dict[str, Estimate]:
     """The notebook's keys for results.json."""
     return {
-        "errors.share": rate(int(kinds["any_error"].sum()), len(kinds)),
+        "errors.share": rate(kinds["any_error"].sum(), len(kinds)),
         "errors.clusters": count(facts["clusters"], "clusters"),
-        "errors.label_doubted": rate(int(doubted.sum()), len(doubted)),
+        "errors.label_doubted": rate(doubted.sum(), len(doubted)),
         "errors.clusters_labels_fault": count((causes["fault"] == LABELS).sum(), "clusters"),
         "errors.clusters_model_fault": count((causes["fault"] == MODEL).sum(), "clusters"),
     }
@@ -133,7 +133,7 @@ def causes_finding(
     `flags` are from `doubted_labels`, `doubted` and `wrong` from `errors_with`, `causes` from `cluster_causes`.
     """
     correct = ~kinds["any_error"].to_numpy(bool)
-    share, others = rate(int(doubted.sum()), len(doubted)), rate(int(flags[correct].any(axis=1).sum()), correct.sum())
+    share, others = rate(doubted.sum(), len(doubted)), rate(flags[correct].any(axis=1).sum(), correct.sum())
     clusters = causes["fault"].value_counts()
     text = (
         f"{share} of the errors have a doubted label, against {others.text} of the correct predictions. Of "
@@ -141,7 +141,7 @@ def causes_finding(
         "model. Networks of one kind share blind spots, so this is a hint, not proof."
     )
     if wrong is not None:
-        known = rate(int(wrong.sum()), len(wrong)).text
+        known = rate(wrong.sum(), len(wrong)).text
         text += f" These faces are drawn, so the truth is known: {known} of the errors have a wrong label."
     return Finding("errors.causes", text, share)
 

@@ -49,7 +49,7 @@ def find_errors(frame: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.Da
 
 def error_shares(kinds: pd.DataFrame) -> pd.DataFrame:
     """Share of each kind of error with its interval, by kind."""
-    return pd.DataFrame({name: rate(int(marked.sum()), len(kinds)).to_dict() for name, marked in kinds.items()}).T
+    return pd.DataFrame({name: rate(marked.sum(), len(kinds)).to_dict() for name, marked in kinds.items()}).T
 
 
 def cluster_run(run: RunFolder, frame: pd.DataFrame, kinds: pd.DataFrame, embeddings: np.ndarray):

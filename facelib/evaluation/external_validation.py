@@ -37,14 +37,14 @@ COMPARED_PX = 64  # edge at which images of the two data sets are compared for c
 FEWEST, MOST = 10, 2000  # faces of either data set between which embeddings are compared
 # Scores that mean the same in any data set; framing is relative to each.
 QUALITY = ("dark", "bright", "contrast", "blur", "grey", "border", "tiny", "face")
+SHIFT = ["topic", "measure", "run", "table", "distance"]  # columns; run and table are the two data sets' numbers
 
 
 @dataclass(frozen=True)
 class FaceData:
-    """One of two data sets that are compared, with its quality scores.
+    """One of two data sets that are compared; `features` (m, width) are the network's, `quality` its scores.
 
-    `features` (m, width) are the network's; of the run only those of faces that it was not trained on, since it has
-    memorised the others.
+    Of the run the features are those of faces that it was not trained on, since it has memorised the others.
     """
 
     faces: pd.DataFrame
@@ -90,8 +90,8 @@ def band_metrics(frame: pd.DataFrame, prefix: str, bootstrap: Bootstrap) -> dict
 def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """Share of each label in two faces tables, unknown labels left out; of attributes that both know.
 
-    Columns: topic, measure, run, table, and distance: half the sum of the absolute differences of an attribute's shares
-    (total variation: 0 equal, 1 disjoint), the same in all rows of the attribute.
+    Columns `SHIFT`; distance is half the sum of the absolute differences of an attribute's shares (total variation:
+    0 equal, 1 disjoint), the same in all rows of the attribute.
     """
     rows = []
     for attribute in labelled(other, labelled(own, attributes)):
@@ -100,26 +100,23 @@ def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Att
         distance = shares.diff(axis=1).iloc[:, 1].abs().sum() / 2
         for label, pair in zip(shares.index, shares.to_numpy(), strict=True):
             rows.append((f"labels: {attribute.name}", f"share of {label}", *pair, distance))
-    return _shift(rows)
+    return pd.DataFrame(rows, columns=SHIFT)
 
 
 def quality_shift(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """Medians of the quality scores of two data sets (of `face` the share in which one was found).
 
-    Columns as in `label_shift`; distance is the largest gap between the two cumulative distributions
-    (Kolmogorov-Smirnov: 0 equal, 1 disjoint).
+    Columns `SHIFT`; distance is the largest gap between the two cumulative distributions (Kolmogorov-Smirnov: 0 equal,
+    1 disjoint).
     """
     rows = []
     for name in (name for name in QUALITY if name in own and name in other):
-        centre = np.mean if name == "face" else np.median
-        what = "share with a face found" if name == "face" else f"median score: {name}"
+        centre, what = np.median, f"median score: {name}"
+        if name == "face":
+            centre, what = np.mean, "share with a face found"
         distance = stats.ks_2samp(own[name], other[name], method="asymp").statistic
         rows.append(("quality", what, centre(own[name]), centre(other[name]), distance))
-    return _shift(rows)
-
-
-def _shift(rows: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["topic", "measure", "run", "table", "distance"])
+    return pd.DataFrame(rows, columns=SHIFT)
 
 
 def embedding_shift(own: np.ndarray, other: np.ndarray, bootstrap: Bootstrap) -> dict[str, Estimate]:
@@ -147,13 +144,9 @@ def embedding_shift(own: np.ndarray, other: np.ndarray, bootstrap: Bootstrap) ->
 
 
 def compare(
-    own: FaceData,
-    other: FaceData,
-    predictions: pd.DataFrame,
-    attributes: tuple[Attribute, ...],
-    bootstrap: Bootstrap,
+    own: FaceData, other: FaceData, predictions: pd.DataFrame, attributes: tuple[Attribute, ...], bootstrap: Bootstrap,
     min_group: int,
-) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame]]:
+) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame]]:  # fmt: skip
     """Metrics of a `Predictor`'s predictions of the other faces, in their order, and the shift between the data sets.
 
     One row per group of copies counts. The metrics are transfer.*; transfer_unseen.* without copies of the run's faces,
@@ -166,11 +159,9 @@ def compare(
     frame = evaluation_frame(faces, rows.assign(split="test"), predicted, ("test",), attributes)
     results = _measured(frame, attributes, "transfer", bootstrap)
     if len(copied):
-        # All members of a group, whichever of them is nearest to the run's image.
-        seen = group_id[faces["image_id"].isin(copied["image_id"])]
-        results |= _measured(frame[~frame["group_id"].isin(seen)], attributes, "transfer_unseen", bootstrap)
-    features = other.features[representative].astype(np.float16)
-    shift = embedding_shift(own.features, features, bootstrap)
+        unseen = frame[~frame["image_id"].isin(copied["image_id"])]  # all members of a group are listed as copied
+        results |= _measured(unseen, attributes, "transfer_unseen", bootstrap)
+    shift = embedding_shift(own.features, other.features[representative].astype(np.float16), bootstrap)
     results |= {f"shift.embedding.{name}": estimate for name, estimate in shift.items()}
     if AGE in attributes:
         predicted = predicted.assign(age_pred=metrics.whole_years(predicted["age_pred"]))
@@ -218,16 +209,12 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     results, tables = compare(_own_data(run), other, predictions, attributes, *settings)
     about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"]}
     about["labels"] = [attribute.name for attribute in learned if attribute in known]
-    _write(out, {"about": about, "results": results}, tables | {"rejected": rejected})
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "results.json", {"about": about, "results": results})
+    for name, table in (tables | {"rejected": rejected}).items():
+        write_csv(table, out / f"{name}.csv")
     yield from _summary(results, run.results(), tables, len(faces))
     yield f"written: {out}"
-
-
-def _write(out: Path, results: dict, tables: dict[str, pd.DataFrame]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "results.json", results)
-    for name, table in tables.items():
-        write_csv(table, out / f"{name}.csv")
 
 
 def _own_data(run: RunFolder) -> FaceData:

@@ -20,9 +20,6 @@ GROUP_METRICS = {
     ),
     "classes": (("accuracy", "accuracy", SHARE, True, lambda label, predicted: (label == predicted).astype(float)),),
 }
-COMPARISON_COLUMNS = [
-    "attribute", "what", "by", "worst", "worst_value", "best", "best_value", "apart", "same_ages", "stands",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class GroupMetric:
     def estimate(self, values: pd.Series, copies: pd.Series, bootstrap: Bootstrap) -> Estimate:
         """The mean of some faces' values: with Wilson's interval for shares, else a bootstrap over copy groups."""
         if self.unit == SHARE:
-            return rate(int(values.sum()), len(values))
+            return rate(values.sum(), len(values))
         return bootstrap(np.mean, values, groups=copies, unit=self.unit)
 
 
@@ -59,8 +56,8 @@ def compared_rows(
     frame: pd.DataFrame, by: Iterable[str], attributes: Iterable[Attribute]
 ) -> tuple[list[GroupMetric], pd.DataFrame]:
     """The metrics of all attributes that are labelled and predicted, and the rows where these and `by` are known."""
-    measured = [attribute for attribute in attributes if scored(frame, attribute).any()]
-    columns = [column for attribute in measured for column in (attribute.name, attribute.prediction)]
+    measured = [a for a in attributes if scored(frame, a).any()]
+    columns = [column for a in measured for column in (a.name, a.prediction)]
     return group_metrics(measured), frame.dropna(subset=[*columns, *by])
 
 
@@ -74,7 +71,7 @@ def groupings(frame: pd.DataFrame, attributes: Iterable[Attribute]) -> list[list
     """The group column of each attribute, and all pairs of them, in which `compared_rows` leaves a row."""
     attributes = tuple(attributes)
     columns = [attribute.group_column for attribute in attributes]
-    candidates = [[column] for column in columns] + [list(pair) for pair in combinations(columns, 2)]
+    candidates = [list(names) for count in (1, 2) for names in combinations(columns, count)]
     return [by for by in candidates if len(compared_rows(frame, by, attributes)[1])]
 
 
@@ -164,7 +161,8 @@ def comparisons(
             apart = compare(row["worst_value"], row["best_value"], metric.more_is_better) == "worse"
             same_ages = _at_equal_ages(explained, row["by"], metric.key, {end[column] for end in ends})
             rows.append(row | {"apart": apart, "same_ages": same_ages, "stands": apart and same_ages in ("", "yes")})
-    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS).astype({"apart": bool, "stands": bool})
+    columns = ["attribute", "what", "by", "worst", "worst_value", "best", "best_value", "apart", "same_ages", "stands"]
+    return pd.DataFrame(rows, columns=columns).astype({"apart": bool, "stands": bool})
 
 
 def _at_equal_ages(explained: pd.DataFrame | None, by: str, key: str, groups: set[str]) -> str:

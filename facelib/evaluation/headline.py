@@ -5,7 +5,6 @@ Every number has its n and a 95 % interval, by a bootstrap over groups of copies
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,8 +23,6 @@ STAGE_WAYS = {"routed": "routed", "soft": "soft", "oracle_bin": "given the true 
 DATA_KEYS = ("data.images", "data.rejected", "audit.duplicates.exact_groups", "audit.duplicates.near_groups",
              "splits.leaking_pairs")  # fmt: skip
 PLAIN, MONDRIAN = "plain", "by predicted age"  # kinds of age intervals
-
-Verdict = Literal["better", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -116,14 +113,9 @@ def expected_keys(attributes: Iterable[Attribute]) -> list[str]:
 
 
 def evaluation_frame(
-    faces: pd.DataFrame,
-    splits: pd.DataFrame,
-    predictions: pd.DataFrame,
-    used_splits: tuple[str, ...],
-    attributes: Iterable[Attribute],
-    stages: pd.DataFrame | None = None,
-    bin_edges: np.ndarray | None = None,
-) -> pd.DataFrame:
+    faces: pd.DataFrame, splits: pd.DataFrame, predictions: pd.DataFrame, used_splits: tuple[str, ...],
+    attributes: Iterable[Attribute], stages: pd.DataFrame | None = None, bin_edges: np.ndarray | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Labels beside the predictions of one model: a row per copy group; of a published test list a row per image.
 
     Takes tables of the run; `bin_edges`, in years, are the inner edges of the age bins of `stages`.
@@ -248,8 +240,10 @@ def baselines(
     return pd.DataFrame(rows, columns=["metric", "baseline", *Estimate.__dataclass_fields__])
 
 
-def compare(estimate: Estimate, other: Estimate, more_is_better: bool) -> Verdict:
-    """Whether two intervals lie apart, and which way: stricter than a paired test.
+def compare(estimate: Estimate, other: Estimate, more_is_better: bool) -> str:
+    """Whether two intervals lie apart, and which is better: `better`, `worse` or `cannot tell`.
+
+    Stricter than a paired test.
 
     Examples
     --------
@@ -309,7 +303,7 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> 
     order = np.argsort(confidence, kind="stable")
     rows = []
     for part in np.array_split(order, min(bins, max(1, len(order) // 10))):
-        accuracy = rate(int(correct[part].sum()), len(part))
+        accuracy = rate(correct[part].sum(), len(part))
         rows.append({"confidence": confidence[part].mean(), "accuracy": accuracy.value, **accuracy.to_dict()})
     return pd.DataFrame(rows)
 
@@ -332,7 +326,7 @@ def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.n
     for kind, (low, high) in intervals.items():
         table = frame.assign(held=(low <= frame["age"]) & (frame["age"] <= high), width=high - low)
         for group, part in table.dropna(subset=[by]).groupby(by, observed=True):
-            held = rate(int(part["held"].sum()), len(part)).to_dict()
+            held = rate(part["held"].sum(), len(part)).to_dict()
             rows.append({"by": by, "group": str(group), "kind": kind, **held, "width": part["width"].mean()})
     return pd.DataFrame(rows).drop(columns="unit", errors="ignore")
 
@@ -365,7 +359,7 @@ def attribute_findings(
     results: dict[str, Estimate], constant: pd.DataFrame, attributes: Iterable[Attribute]
 ) -> Findings:
     """How well each attribute is predicted, and which better than by the `baselines`; results are those of `test`."""
-    findings, verdicts = Findings(), dict[Verdict, list[str]]()
+    findings, verdicts = Findings(), dict[str, list[str]]()
     rows = {row["metric"]: row for row in constant.to_dict("records")}
     for attribute in attributes:
         phrased = ((metric, results.get(f"test.{metric.key}")) for metric in metrics_of(attribute) if metric.phrase)

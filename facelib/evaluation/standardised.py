@@ -84,12 +84,9 @@ def resample(
 
 
 def standardise(
-    frame: pd.DataFrame,
-    groupings: Iterable[list[str]],
-    attributes: Iterable[Attribute],
-    bootstrap: Bootstrap,
+    frame: pd.DataFrame, groupings: Iterable[list[str]], attributes: Iterable[Attribute], bootstrap: Bootstrap,
     min_group: int,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Raw and standardised numbers of each group, and how much of the gap between groups their age mix explains.
 
     Groupings by age band are left out, and so are groups below `min_group`; bias is not standardised.

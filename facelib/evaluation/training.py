@@ -114,7 +114,7 @@ def training_gap(
 
 def ood_finding(flags: pd.Series, expected_share: float, n_calibration: int) -> tuple[Estimate, Finding]:
     """The share of validation faces flagged as out-of-distribution beside the expected one."""
-    flagged = rate(int(flags.sum()), len(flags))
+    flagged = rate(flags.sum(), len(flags))
     text = (
         f"Of {flagged.n:,} validation faces {flagged} are flagged as out-of-distribution; by the distances of "
         f"{n_calibration:,} calibration faces {expected_share:.1%} are expected."

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from facelib.evaluation.headline import metrics_of
-from facelib.finding import Finding, capitalised, listed
+from facelib.finding import Finding, listed
 from facelib.runs import RunFolder
 from facelib.schema import Attribute
 from facelib.statistics import Estimate
@@ -71,7 +71,7 @@ def answers(run: RunFolder) -> list[Answer]:
 
 def title(run: RunFolder) -> str:
     """What a run predicts, such as `Age and expression from faces`."""
-    return capitalised(f"{listed(attribute.title.lower() for attribute in run.learned)} from faces")
+    return f"{listed(attribute.title.lower() for attribute in run.learned)} from faces".capitalize()
 
 
 def faces(run: RunFolder) -> str:

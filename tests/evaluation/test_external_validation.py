@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from facelib.data.pixels import cache_faces, cache_key
 from facelib.data.readers import read_utkface
 from facelib.data.splits import split_faces
 from facelib.errors import MissingFromRun, UnreadableData
+from facelib.evaluation import external_validation
 from facelib.evaluation.external_validation import (
     FaceData,
     band_metrics,
@@ -75,6 +77,15 @@ def test_the_embedding_distance_is_that_to_the_nearest_own_face_in_units_of_thei
     assert embedding_shift(own, other, Bootstrap(20))["distance"].value == pytest.approx(expected)
 
 
+def test_faces_are_told_apart_on_held_out_faces_of_a_sample(monkeypatch):
+    rng = np.random.default_rng(2)
+    own, same = rng.normal(size=(120, 100)), rng.normal(size=(90, 100))  # so wide that any labels could be learned
+    found = embedding_shift(own, same, Bootstrap(50))
+    assert abs(found["auc"].value - 0.5) < 0.15 and found["auc"].n == 210
+    monkeypatch.setattr(external_validation, "MOST", 40)
+    assert [one.n for one in embedding_shift(own, same, Bootstrap(20)).values()] == [80, 40]
+
+
 def test_a_handful_of_embeddings_is_not_measured():
     assert embedding_shift(np.zeros((50, 4)), np.zeros((9, 4)), Bootstrap(20)) == {}
 
@@ -85,17 +96,20 @@ def test_a_handful_of_embeddings_is_not_measured():
 def test_predictions_are_judged_by_the_band_where_the_age_is_not_known():
     frame = pd.DataFrame(
         {
-            "age": [np.nan, np.nan, np.nan, 25.0, np.nan],
-            "age_from": [20, 20, 70, 20, np.nan],
-            "age_to": [29, 29, 116, 29, np.nan],
-            "age_pred": [29.4, 32.6, 61.0, 90.0, 90.0],  # inside; 33: 4 years over; 9 years under; known; nothing known
-            "group_id": range(5),
+            "age": [np.nan, np.nan, np.nan, np.nan, 25.0, np.nan],
+            "age_from": [20, 20, 20, 70, 20, np.nan],
+            "age_to": [29, 29, 29, 116, 29, np.nan],
+            # Inside; 30: 1 year over; 33: 4 years over; 9 years under; known; nothing known.
+            "age_pred": [29.4, 30.4, 32.6, 61.0, 90.0, 90.0],
+            "group_id": range(6),
         }
     )
     found = band_metrics(frame, "transfer", Bootstrap(20))
-    assert found["transfer.age.band_accuracy"].value == pytest.approx(1 / 3)
-    assert found["transfer.age.band_mae_least"].value == pytest.approx(13 / 3)
-    assert found["transfer.age.band_mae_least"].n == 3
+    assert found["transfer.age.band_accuracy"].value == pytest.approx(1 / 4)
+    assert found["transfer.age.band_mae_least"].value == pytest.approx(14 / 4)
+    assert found["transfer.age.band_mae_least"].n == 4
+    twice = band_metrics(pd.concat([frame, frame]), "transfer", Bootstrap(20))  # copies are drawn together
+    assert [(one.low, one.high) for one in twice.values()] == [(one.low, one.high) for one in found.values()]
     assert band_metrics(frame.drop(columns=["age_from", "age_to"]), "transfer", Bootstrap(20)) == {}
 
 
@@ -138,7 +152,24 @@ def test_predictions_are_compared_without_a_network(small_faces, small_truth):
     assert set(tables) == {"shift", "groups", "copies", "predictions"}
     assert set(tables["groups"]["grouping"]) == {"age_band"} and tables["groups"]["n"].sum() == 15
     assert (tables["predictions"]["age_pred"] == age + 2).all() and tables["predictions"]["representative"].all()
-    assert set(tables["shift"]["topic"]) == {"labels: age", "quality"}
+    expected = [label_shift(own.faces, other.faces, (AGE,)), quality_shift(own.quality, other.quality)]
+    pd.testing.assert_frame_equal(tables["shift"], pd.concat(expected))
+
+
+def test_of_copies_within_the_other_data_one_counts(small_faces, small_truth):
+    images, faces = small_faces
+    singles = np.flatnonzero(~small_truth["person"].duplicated(keep=False))
+    rows, quality = [*singles[12:26], singles[11], singles[11], singles[20], singles[20]], pd.DataFrame()
+    own, other = face_data(faces, images, singles[:12], quality), face_data(faces, images, rows, quality)
+    other = replace(other, faces=other.faces.assign(image_id=[f"{number}.jpg" for number in range(len(rows))]))
+    ages = other.faces["age"]
+    predictions = pd.DataFrame({"age_pred": ages + 1, "age_low": ages - 1, "age_high": ages + 1, "age_spread": 1.0})
+    results, tables = compare(own, other, predictions, (AGE,), Bootstrap(20), min_group=3)
+    kept = tables["predictions"]["representative"].to_numpy()
+    assert kept.sum() == 15 and tables["copies"]["image_id"].tolist() == ["14.jpg", "15.jpg"]
+    assert results["transfer.age.mae"].n == 15 and results["transfer_unseen.age.mae"].n == 14
+    expected = embedding_shift(own.features, other.features[kept].astype(np.float16), Bootstrap(20))
+    assert results["shift.embedding.distance"] == expected["distance"] and expected["distance"].n == 15
 
 
 @pytest.fixture
@@ -199,6 +230,30 @@ def test_other_faces_are_evaluated_with_all_tables(run, other_faces, tmp_path):
     }  # fmt: skip
 
 
+def test_the_printed_shift_is_the_largest_of_each_topic(run, other_faces, tmp_path):
+    printed, _ = evaluate(run, other_faces, tmp_path / "out")
+    shift = pd.read_csv(tmp_path / "out" / "shift.csv")
+    for topic, rows in shift.groupby("topic"):
+        far = rows.loc[(rows["run"] - rows["table"]).abs().idxmax()]
+        most = f"(most: {far['measure']} {far['run']:.2f} in the run, {far['table']:.2f} here)"
+        assert f"shift of {topic}: {rows['distance'].max():.2f} of 1 {most}" in printed
+
+
+def test_a_run_is_compared_by_faces_that_are_not_its_test_split_and_features_that_it_has_not_memorised(
+    run, other_faces, tmp_path, monkeypatch
+):
+    taken = []
+    monkeypatch.setattr(external_validation, "compare", lambda own, *others: taken.append(own) or compare(own, *others))
+    evaluate(run, other_faces, tmp_path / "out")
+    faces, splits = run.load_table("faces"), run.load_table("splits")
+    used = (splits["split"] != "test").to_numpy()
+    assert (
+        taken[0].faces["image_id"].tolist() == faces["image_id"][used].tolist() and len(taken[0].images) == used.sum()
+    )
+    held = splits["split"].isin(["validation", "calibration"]) & splits["representative"]
+    np.testing.assert_array_equal(taken[0].features, run.load_array("embeddings")[held.to_numpy()])
+
+
 def test_copies_of_what_the_run_learned_from_are_reported_and_left_out_of_a_second_number(run, other_faces, tmp_path):
     splits = run.load_table("splits").set_index("image_id")["split"]
     learned, tested = (splits.index[splits == name] for name in ("train", "test"))
@@ -220,6 +275,7 @@ def test_a_table_with_one_label_gives_its_numbers_alone(run, other_faces, tmp_pa
     others = [name for name in ("age", "gender", "ethnicity") if name != attribute]
     assert f"no face is labelled with it: {listed(others)}" in printed
     assert {key.split(".")[1] for key in results if key.startswith("transfer.")} == {attribute}
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["about"]["labels"] == [attribute]
     groups = pd.read_csv(tmp_path / "out" / "groups.csv")
     assert (groups["n"] > 0).all() and set(groups["grouping"]) == {
         f"{attribute}_{'band' if attribute == 'age' else 'name'}"
