@@ -195,13 +195,9 @@ def balanced_weights(ages: np.ndarray, width: float = 10.0) -> np.ndarray:
 
 
 def remedies(
-    heads: dict[str, np.ndarray],
-    features: np.ndarray,
-    train_ages: np.ndarray,
-    new: np.ndarray,
-    line: tuple[float, float],
-    seed: int,
-) -> dict[str, np.ndarray]:
+    heads: dict[str, np.ndarray], features: np.ndarray, train_ages: np.ndarray, new: np.ndarray,
+    line: tuple[float, float], seed: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Ages of the soft-label head, also with balanced decades, and of the network's own, also de-shrunk by a line."""
     balanced = fit_age_heads(features, train_ages, seed, (SOFT_HEAD,), balanced_weights(train_ages))(new)
     intercept, slope = line

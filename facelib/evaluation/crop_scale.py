@@ -65,24 +65,11 @@ def measures(attributes: Iterable[Attribute]) -> dict[str, tuple[str, str]]:
 def study_crop_scale(
     predictor: Predictor, images: np.ndarray, labels: pd.DataFrame, bootstrap: Bootstrap, zooms=ZOOMS
 ) -> pd.DataFrame:
-    """Errors of the same faces by the width of their crop.
+    """Errors of the same faces by the width of their crop; `zooms` include 1, to which the others are compared.
 
-    Parameters
-    ----------
-    predictor : Predictor
-    images : uint8 array (n, px, px, 3)
-        Cropped as in training, one per copy group.
-    labels : DataFrame
-        A column per attribute of the predictor, in the order of the images.
-    bootstrap : Bootstrap
-    zooms : sequence of float
-        With 1, to which the others are compared.
-
-    Returns
-    -------
-    DataFrame
-        zoom, n, the columns of `measures`, and age_change (years, against zoom 1 on the same faces), with _low and
-        _high. Each attribute is scored on the faces that are labelled with it.
+    Takes images uint8 (n, px, px, 3) cropped as in training, one per copy group, and their labels, a column per
+    attribute of the predictor. Columns: zoom, n, those of `measures`, and age_change (years, against zoom 1 on the same
+    faces), with _low and _high. Each attribute is scored on the faces that are labelled with it.
     """
     tables = {zoom: predictor(zoom_faces(images, zoom)) for zoom in zooms}
     rows = []

@@ -34,11 +34,8 @@ def measured_traits(frame: pd.DataFrame, attributes: tuple[Attribute, ...], issu
 def compare_measured(labels: np.ndarray, is_error: np.ndarray, measured: pd.DataFrame) -> pd.DataFrame:
     """Medians of `measured_traits` in each cluster (e,) against the rows (n,) that are not errors.
 
-    Returns
-    -------
-    DataFrame
-        cluster, n, measure, median, median_correct, chance_higher (that a row of the cluster has more than a correct
-        one: the Mann-Whitney statistic over its largest value), p_adjusted (two-sided test, adjusted for all rows).
+    Columns: cluster, n, measure, median, median_correct, chance_higher (that a row of the cluster has more than a
+    correct one: the Mann-Whitney statistic over its largest value), p_adjusted (two-sided test, adjusted for all rows).
     """
     rows, inside = [], measured[is_error]
     for number in sorted(set(labels) - {-1}):
@@ -81,18 +78,10 @@ def cluster_causes(labels: np.ndarray, doubted: np.ndarray, wrong: np.ndarray | 
 
     The labels where more than half of the cluster's errors are of a label that out-of-fold networks doubt too, the
     model where fewer are, neither where the interval of the share, widened for the number of clusters (Bonferroni),
-    holds one half.
+    holds one half. Takes the cluster of each error (e,), -1 for none, and bool arrays (e,) from `errors_with`.
 
-    Parameters
-    ----------
-    labels, doubted, wrong : int, bool and bool arrays of shape (e,)
-        Cluster of each error, -1 for none; from `errors_with`.
-
-    Returns
-    -------
-    DataFrame
-        cluster, n, doubted (share), low, high (Wilson), others (share of all other errors), p_adjusted (Fisher's exact
-        test of these two, two-sided; nan without other errors), fault, and really wrong (share) where that is known.
+    Columns: cluster, n, doubted (share), low, high (Wilson), others (share of all other errors), p_adjusted (Fisher's
+    exact test of these two, two-sided; nan without other errors), fault, and really wrong (share) where that is known.
 
     Examples
     --------

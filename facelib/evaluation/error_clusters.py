@@ -70,13 +70,9 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
     HDBSCAN is preferred: it chooses the number of clusters and leaves out rows that belong to none. Where it finds
     fewer than two, leaves out half of the rows, or is unstable (below `STABLE`) and k-means less so, k-means is used.
 
-    Returns
-    -------
-    labels : int array of shape (n,)
-        -1 for noise.
-    facts : dict
-        method, why, clusters, noise (share), stability (mean adjusted Rand index of clusterings of halves of the rows
-        against this one), silhouette (mean within clusters); `methods` has the last four of both methods.
+    Returns the cluster of each row, -1 for noise, and facts: method, why, clusters, noise (share), stability (mean
+    adjusted Rand index of clusterings of halves of the rows against this one), silhouette (mean within clusters);
+    `methods` has the last four of both methods.
     """
     if len(embeddings) < MIN_CLUSTER:
         none = {"clusters": 0, "noise": 1.0, "stability": np.nan, "silhouette": np.nan}
@@ -168,20 +164,11 @@ def traits(
 
 
 def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame) -> pd.DataFrame:
-    """What is over-represented in each cluster of errors against the rows that are not errors.
+    """What is over-represented in each cluster of errors (e,), -1 for none, against the rows that are not errors.
 
-    Parameters
-    ----------
-    labels, is_error : int array of shape (e,), bool array of shape (n,)
-        Cluster of each error, -1 for none; which rows are errors.
-    properties : DataFrame of bool, n rows
-        From `traits`.
-
-    Returns
-    -------
-    DataFrame
-        cluster, n, trait, share (in the cluster), share_correct, lift, p_adjusted (Fisher's exact test, one-sided,
-        adjusted for all tests); at most `TOP` traits with p_adjusted below 0.05, else the strongest one.
+    `is_error` (n,) marks errors among the rows of `traits`. Columns: cluster, n, trait, share (in the cluster),
+    share_correct, lift, p_adjusted (Fisher's exact test, one-sided, adjusted for all tests); at most `TOP` traits with
+    p_adjusted below 0.05, else the strongest one.
     """
     correct, errors, rows = properties[~is_error], properties[is_error], []
     for number in sorted(set(labels) - {-1}):

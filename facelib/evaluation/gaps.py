@@ -21,15 +21,10 @@ def gap_table(
     """Difference and ratio of each group metric between groups, with what chance would show.
 
     Rows count as in `groups.group_table`. Groups below `min_group` are left out and counted: they would set both ends
-    of every range.
-
-    Returns
-    -------
-    DataFrame
-        by, metric, groups, left_out, n (rows of the groups compared), lowest, highest, lowest_value, highest_value,
-        difference (largest minus smallest), ratio (smallest over largest; nan for bias, whose sign it would lose),
-        by_chance (mean difference of random groups), beyond_chance with low and high (95 %), p_adjusted (permutation,
-        Benjamini-Hochberg over all rows). Numbers are nan where fewer than two groups are left.
+    of every range. Columns: `FACTS` (n: rows of the groups compared) and `NUMBERS`: difference is largest minus
+    smallest, ratio smallest over largest (nan for bias, whose sign it would lose), by_chance the mean difference of
+    random groups, low and high the 95 % interval of beyond_chance; and p_adjusted (permutation, Benjamini-Hochberg over
+    all rows). Numbers are nan where fewer than two groups are left.
     """
     rows, p_values, attributes = [], [], tuple(attributes)
     for by in groupings:

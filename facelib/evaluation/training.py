@@ -60,22 +60,13 @@ def curve_finding(history: pd.DataFrame, training: TrainingSettings) -> Finding:
 
 
 def calibration_gaps(
-    run: RunFolder,
-    outputs: dict[str, np.ndarray],
-    labels: pd.DataFrame,
-    rows: np.ndarray,
+    run: RunFolder, outputs: dict[str, np.ndarray], labels: pd.DataFrame, rows: np.ndarray,
     temperatures: dict[str, float],
-) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame], dict[str, float]]:
+) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame], dict[str, float]]:  # fmt: skip
     """The expected calibration error of each class attribute before and after dividing by its temperature.
 
-    Outputs of a network and labels are those of all images, `rows` those that are scored.
-
-    Returns
-    -------
-    dict of Estimate
-        By headline key.
-    dict of DataFrame, dict of float
-        Points of the reliability diagram and the error of each panel, by its title.
+    Outputs of a network and labels are those of all images, `rows` those that are scored. Returns the errors by
+    headline key, and the points of the reliability diagram and the error of each panel by its title.
     """
     headline, points, errors = {}, {}, {}
     outputs, labels = {name: values[rows] for name, values in outputs.items()}, labels.iloc[rows].reset_index(drop=True)
