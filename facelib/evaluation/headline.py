@@ -118,14 +118,10 @@ def evaluation_frame(
 ) -> pd.DataFrame:  # fmt: skip
     """Labels beside the predictions of one model: a row per copy group; of a published test list a row per image.
 
-    Takes tables of the run; `bin_edges`, in years, are the inner edges of the age bins of `stages`.
-
-    Returns
-    -------
-    DataFrame
-        The faces' columns, group_id, the predictions' columns and, for each attribute, its predicted label and its
-        group; with stages also true_bin and age_oracle_bin. Unknown labels and absent predictions are nan. Predicted
-        ages are in whole years, as labels are; `age_unrounded` is `age_pred` before that.
+    Takes tables of the run; `bin_edges`, in years, are the inner edges of the age bins of `stages`. Columns: the
+    faces', group_id, the predictions' and, for each attribute, its predicted label and its group; with stages also
+    true_bin and age_oracle_bin. Unknown labels and absent predictions are nan. Predicted ages are in whole years, as
+    labels are; `age_unrounded` is `age_pred` before that.
     """
     rows = splits[splits["split"].isin(used_splits) & splits["representative"]][["image_id", "group_id"]]
     frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")

@@ -89,17 +89,12 @@ def standardise(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Raw and standardised numbers of each group, and how much of the gap between groups their age mix explains.
 
-    Groupings by age band are left out, and so are groups below `min_group`; bias is not standardised.
-
-    Returns
-    -------
-    rates : DataFrame
-        by, group, metric, n, covered, and raw and standardised, each with _low and _high.
-    gaps : DataFrame
-        by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the difference of
-        these two: raw, standardised and explained (raw minus standardised), each with _low and _high. `answer`, of
-        what the age mix does to the gap, is `cannot tell` where the interval of explained holds 0; else `reverses it`
-        where that of standardised lies below 0, `adds to it` or `hides part`. No row for fewer than two groups.
+    Groupings by age band are left out, and so are groups below `min_group`; bias is not standardised. Columns of the
+    rates: by, group, metric, n, covered, and raw and standardised, each with _low and _high. Of the gaps, a row for two
+    groups or more: by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the
+    difference of these two raw, standardised and explained (raw minus standardised), each with _low and _high.
+    `answer`, of what the age mix does to the gap, is `cannot tell` where the interval of explained holds 0; else
+    `reverses it` where that of standardised lies below 0, `adds to it` or `hides part`.
     """
     rates, gaps, attributes = [], [], tuple(attributes)
     for by in (by for by in groupings if AGE.group_column not in by):
