@@ -39,7 +39,7 @@ say = functools.partial(print, flush=True)  # one line of progress
 
 @app.command("run")
 def run_notebooks(
-    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; none: synthetic faces.")] = "",
+    data: Annotated[str, typer.Option(help="Labelled faces, in a form of docs/data.md; none: synthetic faces.")] = "",
     profile: Annotated[str, typer.Option(help="smoke, demo, quick or full.")] = "",
     run: RunName = "",
     first: Annotated[str, typer.Option("--from", help="Run this notebook and all later ones again.")] = "",
@@ -94,7 +94,7 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
 @app.command()
 def restore(
     folder: Annotated[Path | None, typer.Argument(help="A published run; the reference by default.")] = None,
-    data: Annotated[str, typer.Option(help="The UTKFace folder, CSV or table that it was made from.")] = "",
+    data: Annotated[str, typer.Option(help="The labelled faces that it was made from.")] = "",
     run: Annotated[str, typer.Option("--run", help="Name of the new run folder; the published folder's.")] = "",
     images: Images = "",
 ) -> None:
@@ -113,7 +113,7 @@ def restore(
 
 @app.command()
 def audit(
-    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table.")],
+    data: Annotated[str, typer.Option(help="Labelled faces, in a form of docs/data.md.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
     images: Images = "",
@@ -213,7 +213,7 @@ def summary(faces: list[dict], photographs: int, unreadable: int) -> str:
 
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Option(help="UTKFace folder, 48 x 48 CSV or table; any labels may be missing.")],
+    data: Annotated[str, typer.Option(help="Labelled faces, in a form of docs/data.md; any labels may be missing.")],
     out: Annotated[Path, typer.Option(help="Folder for results.json and the tables.")] = Path("evaluation"),
     run: RunName = "",
     images: Images = "",

@@ -362,7 +362,7 @@ def start_run(
     name, profile : str
         Empty: see `run_name`.
     data : str
-        A UTKFace folder, a 48 x 48 CSV or a table; empty for synthetic faces.
+        Labelled faces in a form of `facelib.data.readers`; empty for synthetic faces.
     overrides : dict, optional
         Settings that replace the profile's.
     images : str
