@@ -29,8 +29,11 @@ setup: $(VENV)/.installed  ## install the locked packages into .venv (about 6 GB
 report: setup  ## run the analysis into runs/RUN: synthetic faces, or DATA=path PROFILE=quick|full RUN=name
 	$(BIN)/facelib run $(if $(DATA),--data "$(DATA)") --profile $(PROFILE) --run $(RUN) $(ARGS)
 
+# One process a core, one thread a process; a file's tests share its fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+
 quick: setup lint  ## lint and the fast tests
-	$(BIN)/python -m pytest -m "not slow" tests facelib --ignore tests/notebooks
+	$(PYTEST) -m "not slow" tests facelib --ignore tests/notebooks
 
 test: setup lint unit smoke  ## lint, all tests, and every notebook in a small run
 
@@ -39,7 +42,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 unit: setup
-	$(BIN)/python -m pytest tests facelib --ignore tests/notebooks
+	$(PYTEST) tests facelib --ignore tests/notebooks
 
 # nbval executes the sources in order, in one temporary run folder.
 smoke: setup

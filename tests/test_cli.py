@@ -126,6 +126,7 @@ def test_a_refused_run_leaves_no_folder(arguments, facelib, empty_runs, tmp_path
     assert not (empty_runs / "mine").exists()
 
 
+@pytest.mark.slow
 def test_a_notebook_that_failed_exits_with_1(facelib, drawn_faces, monkeypatch):
     from facelib import pipeline
 
@@ -148,6 +149,7 @@ def test_debug_shows_the_traceback(facelib, monkeypatch, tmp_path):
 # --- predict ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_text_file_is_no_photograph(facelib, trained_run, tmp_path):
     (tmp_path / "notes.txt").write_text("not a picture")
     code, out, err = facelib("predict", tmp_path / "notes.txt", "--run", trained_run)
@@ -155,6 +157,7 @@ def test_a_text_file_is_no_photograph(facelib, trained_run, tmp_path):
     assert err.splitlines()[-1].startswith(f"facelib: {tmp_path / 'notes.txt'} is not an image: give a photograph")
 
 
+@pytest.mark.slow
 def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_nothing(facelib, trained_run, blank_photo):
     code, out, err = facelib("predict", blank_photo, "--run", trained_run)
     assert code == 0 and out.count("\n") == 1
@@ -163,6 +166,7 @@ def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_noth
     assert "predictions for photographs mean nothing" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_photo):
     code, out, err = facelib("predict", blank_photo, blank_photo, "--run", trained_run, "--json", "--ethnicity")
     faces = [json.loads(line) for line in out.splitlines()]
@@ -177,6 +181,7 @@ def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_p
     assert "2 photographs, 0 unreadable, 2 without a face found; 0 faces; 2 out of distribution" in err
 
 
+@pytest.mark.slow
 def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, blank_photo):
     from skimage import data
 
@@ -212,6 +217,7 @@ def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, bl
     assert code == 0 and out == ""  # the table takes the place of the lines
 
 
+@pytest.mark.slow
 def test_a_formula_for_a_name_is_none_in_the_table(facelib, trained_run, blank_photo, monkeypatch):
     shutil.copy(blank_photo, blank_photo.parent / "=1+1.png")
     monkeypatch.chdir(blank_photo.parent)
@@ -220,12 +226,14 @@ def test_a_formula_for_a_name_is_none_in_the_table(facelib, trained_run, blank_p
     assert read_csv(Path("faces.csv"))["photo"].tolist() == ["=1+1.png"]
 
 
+@pytest.mark.slow
 def test_a_name_of_two_lines_is_one_line_of_text(facelib, trained_run, blank_photo):
     shutil.copy(blank_photo, blank_photo.parent / "a\nb.png")
     code, out, _ = facelib("predict", blank_photo.parent / "a\nb.png", "--run", trained_run)
     assert code == 0 and out.count("\n") == 1 and "a b.png: NO FACE" in out
 
 
+@pytest.mark.slow
 def test_where_no_photograph_can_be_read_each_says_why_and_the_code_is_2(facelib, trained_run, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.jpg").write_text("not an image")
@@ -238,6 +246,7 @@ def test_where_no_photograph_can_be_read_each_says_why_and_the_code_is_2(facelib
     assert facelib("predict", tmp_path / "empty", "--run", trained_run)[0] == 2
 
 
+@pytest.mark.slow
 def test_the_progress_of_many_photographs_is_lines_in_a_log(facelib, trained_run, tmp_path):
     (tmp_path / "many").mkdir()
     for k in range(205):
@@ -283,6 +292,7 @@ def test_networks_of_sensitive_attributes_alone_predict_only_where_asked(facelib
 # --- audit ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     data, split, out = tmp_path / "faces", tmp_path / "split", tmp_path / "audit"
     shutil.copytree(faces_folder, data)
@@ -322,6 +332,7 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     assert summary.loc["groups of copies, near ones included", "value"] == duplicates["group_id"].nunique()
 
 
+@pytest.mark.slow
 def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib, faces_folder, tmp_path):
     out = tmp_path / "audit"
     call = ("audit", "--data", faces_folder, "--out", out, "--no-labels", "--no-faces")
@@ -338,6 +349,7 @@ def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib,
     assert code == 2 and "line 2 of" in err and "'nobody.jpg', which is not among the faces" in err
 
 
+@pytest.mark.slow
 def test_one_image_and_few_images_are_audited_without_networks(facelib, faces_folder, tmp_path):
     one = tmp_path / "one"
     one.mkdir()
@@ -349,6 +361,7 @@ def test_one_image_and_few_images_are_audited_without_networks(facelib, faces_fo
     assert len(pd.read_csv(tmp_path / "audit" / "quality.csv")) == 1
 
 
+@pytest.mark.slow
 def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
     same = tmp_path / "same"
     same.mkdir()
@@ -366,6 +379,7 @@ def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
     assert "leaks.csv is left from an earlier audit and not part of this one" in said
 
 
+@pytest.mark.slow
 def test_missing_labels_are_reported_and_train_no_network(facelib, faces_folder, tmp_path):
     table, names = tmp_path / "unlabelled.csv", sorted(path.name for path in faces_folder.iterdir())
     pd.DataFrame({"path": names, "gender": ""}).to_csv(table, index=False)

@@ -130,6 +130,7 @@ def test_each_notebook_is_noted_with_the_package_that_ran_it(run, blank, monkeyp
 # --- the faces are read once, before the notebooks --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_its_faces_and_an_existing_one_is_not_read_again(drawn_faces, monkeypatch):
     read = []
     ingest = pipeline.ingest
@@ -302,6 +303,7 @@ def log_of(run: RunFolder) -> list[str]:
     return (run.path / "log.txt").read_text().split("\n")[:-1]
 
 
+@pytest.mark.slow
 def test_a_failure_stops_the_run_and_once_fixed_only_the_rest_is_run(run, sources):
     write_notebook(sources / "01_first.ipynb", PARAMETERS, "1 + 1")
     write_notebook(sources / "02_second.ipynb", PARAMETERS, "answer = 1\nanswer / 0")
@@ -332,6 +334,7 @@ def test_a_failure_stops_the_run_and_once_fixed_only_the_rest_is_run(run, source
     assert log_of(run)[3:] == ["01 small", "02 small"]
 
 
+@pytest.mark.slow
 def test_a_changed_package_is_reported_and_parameters_reach_the_notebooks_that_have_them(run, sources, monkeypatch):
     write_notebook(sources / "01_first.ipynb", PARAMETERS)
     write_notebook(

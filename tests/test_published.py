@@ -116,6 +116,7 @@ def test_no_published_notebook_could_show_a_person(name):
     check_notebook(REFERENCE / "notebooks" / f"{name}.ipynb")
 
 
+@pytest.mark.slow
 @needs_evaluation
 def test_the_published_run_can_be_restored(run):
     assert published_files(REFERENCE)
@@ -123,6 +124,7 @@ def test_the_published_run_can_be_restored(run):
     assert set(NOTEBOOKS) <= set(read_json(REFERENCE / "progress.json"))
 
 
+@pytest.mark.slow
 def test_the_tables_are_small_and_hold_numbers_and_names_alone(run):
     assert sorted(path.name for path in (REFERENCE / "tables").iterdir()) == sorted(
         run.table_path(name).name for name in TABLES

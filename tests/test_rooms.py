@@ -50,6 +50,7 @@ def trespasses(package: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_imports_run_one_way_only():
     assert trespasses(PACKAGE) == []
 
@@ -86,6 +87,7 @@ def test_every_module_says_what_it_is():
     assert [path.relative_to(PACKAGE).as_posix() for path, docstring in modules.items() if not docstring] == []
 
 
+@pytest.mark.slow
 def test_what_needs_no_network_loads_no_network_library():
     modules = ["schema", "metrics", "statistics", "config", "runs", "prediction"]
     modules += [f"data.{name}" for name in ("ingest", "readers", "splits")]

@@ -59,6 +59,7 @@ def pairs_of(found: pd.DataFrame, kind: str) -> set[tuple[int, int]]:
     return set(found.loc[found["kind"] == kind, ["first", "second"]].itertuples(index=False, name=None))
 
 
+@pytest.mark.slow
 def test_every_exact_copy_is_found_at_distance_zero(planted):
     _, found, true = planted
     exact = {pair for pair, kind in true.items() if kind == "exact"}

@@ -34,6 +34,7 @@ def crowd(n: int, seed: int, flips: int = 12) -> np.ndarray:
     return hashes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [0, 1, 4, 7, 12, 20])
 @pytest.mark.parametrize("bands", [None, 3, 4, 8])
 def test_all_pairs_are_found_once(radius, bands):

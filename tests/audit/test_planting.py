@@ -58,6 +58,7 @@ def test_rankings_by_hand():
     assert found["precision_at_k"].value == 0.5 and found["precision_at_k"].n == 2
 
 
+@pytest.mark.slow
 def test_the_interval_resamples_copies_together():
     rng = np.random.default_rng(0)
     score, wrong = rng.random(40).repeat(25), (rng.random(40) < 0.3).repeat(25)

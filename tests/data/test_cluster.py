@@ -28,6 +28,7 @@ def stages(folder, cache) -> Iterator[tuple[str, object]]:
     yield "pixels", images[np.arange(len(images))]
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_cluster_make_identical_tables(faces_folder, tmp_path, monkeypatch):
     here = dict(stages(faces_folder, tmp_path / "here"))
     there, worked = {}, []

@@ -98,6 +98,7 @@ def test_data_that_changed_after_their_cache_was_removed_are_refused(empty_runs,
         load_images(run, faces)
 
 
+@pytest.mark.slow
 def test_a_fourth_attribute_is_drawn_where_the_settings_name_it(drawn_faces):
     plain = start_run("plain", "smoke", overrides=drawn_faces)
     run = start_run("four", "smoke", overrides=drawn_faces | {"attributes": "age gender ethnicity expression"})
@@ -112,6 +113,7 @@ def test_a_fourth_attribute_is_drawn_where_the_settings_name_it(drawn_faces):
     assert "expression" in names(settle_learned(run, faces, split))
 
 
+@pytest.mark.slow
 def test_only_the_named_attributes_of_drawn_faces_are_learned(drawn_faces):
     run = start_run("two", "smoke", overrides=drawn_faces | {"attributes": "expression,age"})
     ingest(run)

@@ -68,6 +68,7 @@ def test_a_missing_file_or_column_is_said(tmp_path):
         read_protocol(tmp_path, FACES)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "protocols").exists(), reason="the published split is not here")
 def test_the_published_split_matches_all_but_one_file():
     faces = read_utkface(SHARED / "utkface" / "UTKFace").faces
@@ -125,6 +126,7 @@ def test_the_digest_of_a_split_is_that_of_its_names(tmp_path):
     assert len(digests) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "protocols").exists(), reason="the published split is not here")
 def test_the_published_split_is_followed_with_its_leaks_and_none_within_training():
     published = follow(read_utkface(SHARED / "utkface" / "UTKFace"), SHARED / "protocols" / "coral_21_60")

@@ -368,6 +368,7 @@ def test_a_sample_keeps_copies_together_and_goes_by_content_alone(tmp_path):
 # --- the real photographs ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_utkface
 def test_the_real_folder_has_23704_faces_and_3_rejected_names():
     source = read_faces(UTKFACE)
@@ -383,6 +384,7 @@ def test_the_real_folder_has_23704_faces_and_3_rejected_names():
     assert (source.faces["age"].min(), source.faces["age"].max()) == (1, 116)
 
 
+@pytest.mark.slow
 @needs_utkface
 def test_the_grey_csv_of_the_real_folder_is_read_back(tmp_path):
     tool, path = SHARED / "tools" / "kaggle_csv.py", tmp_path / "grey.csv"

@@ -173,6 +173,7 @@ def listed_faces(n: int = 2000) -> tuple[pd.DataFrame, np.ndarray]:
     return faces.assign(part=np.where(np.arange(n) % 5 == 0, "test", "train")), group_id
 
 
+@pytest.mark.slow
 def test_the_published_list_is_tested_whole_and_copies_cross_from_training_alone():
     faces, group_id = listed_faces()
     splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, seed=0)
@@ -229,6 +230,7 @@ def test_test_images_with_a_copy_in_training_are_marked():
 # --- findings ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_random_split_lets_most_copies_cross():
     splits = pd.DataFrame({"split": ["train", "test"] * 200, "group_id": np.repeat(np.arange(200), 2)})
     assert random_split_pairs(splits, seed=0) == pytest.approx(100, abs=6)  # of 200 pairs, halves of equal size

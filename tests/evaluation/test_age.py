@@ -117,6 +117,7 @@ def test_the_headline_holds_the_error_of_each_method():
     assert (estimate.value, estimate.low, estimate.high, estimate.n, estimate.unit) == (3.25, 2.25, 4.25, 40, "years")
 
 
+@pytest.mark.slow
 def test_numbers_of_bins_that_ties_make_equal_are_tried_once():
     rng = np.random.default_rng(0)
     ages = rng.choice([5.0, 25.0, 60.0], 240)  # as of a data set with three age bands

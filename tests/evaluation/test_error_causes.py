@@ -136,6 +136,7 @@ def test_one_cluster_of_all_errors_has_nothing_to_compare_with():
     assert cluster_causes(np.array([], int), np.array([], bool)).empty
 
 
+@pytest.mark.slow
 def test_a_cluster_of_wrong_labels_points_to_the_labels_and_a_cluster_of_hard_faces_to_the_model():
     # The first 40 faces are alike and carry the other gender's label; the network is sure of what it sees. The next 40
     # are alike and hard: their labels are right, and the network is wrong without being sure.

@@ -82,6 +82,7 @@ def test_without_clusters_the_stability_says_so():
     assert len(labels) == 150 and facts["stability"] < 0.5
 
 
+@pytest.mark.slow
 def test_clusters_repeat_with_their_seed():
     embeddings = np.random.default_rng(1).normal(size=(80, 32))
     first, again = cluster(embeddings, seed=3), cluster(embeddings, seed=3)
@@ -110,6 +111,7 @@ def test_k_means_takes_over_where_density_finds_less_than_two():
     assert labels.min() == 0
 
 
+@pytest.mark.slow
 def test_k_means_takes_over_where_density_is_unstable_and_it_is_not():
     # Two dense directions and a wide rest: on a half of the rows density finds another number of clusters.
     embeddings = np.random.default_rng(0).normal(size=(1200, 512))

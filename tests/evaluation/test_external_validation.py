@@ -30,6 +30,8 @@ from facelib.runs import RunFolder, cache_root, start_run
 from facelib.schema import AGE, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.statistics import Bootstrap
 
+pytestmark = pytest.mark.slow
+
 RESULTS = ("copies", "groups", "predictions", "rejected", "results", "shift")
 
 # --- shifts -----------------------------------------------------------------------------------------------

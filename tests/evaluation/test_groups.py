@@ -99,6 +99,7 @@ def test_groups_are_made_of_the_labels_that_there_are(frame):
     assert groupings(apart, UTKFACE_ATTRIBUTES) == []
 
 
+@pytest.mark.slow
 def test_a_fourth_attribute_is_a_group_and_has_a_metric():
     attributes = (*UTKFACE_ATTRIBUTES, SMILE)
     tables = group_tables(simulate(attributes=attributes), attributes, FEW, min_group=5)

@@ -177,6 +177,7 @@ def test_only_gaps_beyond_chance_are_counted():
 # --- the claims -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_claim_that_only_the_age_mix_supports_is_not_found_any_more():
     # Every group is alike at each age, Asian men are young adults, and young adults are called female more often.
     rng = np.random.default_rng(4)

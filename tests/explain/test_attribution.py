@@ -29,6 +29,8 @@ from facelib.runs import start_run
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face
 
+pytestmark = pytest.mark.slow
+
 FOUR = (*UTKFACE_ATTRIBUTES, ClassAttribute("expression", classes=("neutral", "smiling")))
 ETHNICITY_OUTPUTS = [f"ethnicity_{name.lower()}" for name in ETHNICITY.classes]
 

@@ -27,6 +27,8 @@ from facelib.explain.methods import METHODS, Method, draw_maps
 from facelib.schema import AGE, ETHNICITY, GENDER
 from facelib.statistics import Bootstrap
 
+pytestmark = pytest.mark.slow
+
 PX = 40
 
 

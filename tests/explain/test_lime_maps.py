@@ -105,6 +105,7 @@ def test_several_images_are_explained_each_by_its_own_class(patches):
     assert (maps[0, 1] == single[0]).all() and fits[0, 1] == fit[0]
 
 
+@pytest.mark.slow
 def test_each_core_explains_images_of_its_own_and_the_threads_are_as_before(patches, monkeypatch):
     seen, before = [], torch.get_num_threads()
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 
 from facelib.explain import faithfulness, methods, regions
 from facelib.explain.methods import (
@@ -57,6 +58,7 @@ def test_the_finding_counts_empty_maps_and_the_fit_of_local_models(sample):
         assert text in finding.text
 
 
+@pytest.mark.slow
 def test_a_method_is_one_entry_and_so_is_a_baseline(sample, monkeypatch):
     """A sixth map goes through curves, checks, shares, figures and findings."""
 

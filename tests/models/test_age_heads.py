@@ -65,6 +65,7 @@ def test_mean_and_median_of_a_skewed_distribution():
 # --- training ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_head_learns_the_age_from_features_that_hold_it():
     features, ages = planted(3000, 0)
     new, y_true = planted(300, 1)
@@ -78,6 +79,7 @@ def test_every_head_learns_the_age_from_features_that_hold_it():
         assert estimate.min() >= 0 and estimate.max() <= 116, name
 
 
+@pytest.mark.slow
 def test_weights_move_a_head_towards_the_faces_that_are_drawn_more_often():
     rng = np.random.default_rng(0)
     ages = np.repeat([20.0, 60.0], [900, 100])
@@ -88,6 +90,7 @@ def test_weights_move_a_head_towards_the_faces_that_are_drawn_more_often():
     assert plain < 25 and weighted["absolute error"].mean() > plain + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [False, True])
 def test_two_stages_on_features_beat_the_median_and_keep_to_their_bins(overlap):
     features, ages = planted(1200, 0)

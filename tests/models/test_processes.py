@@ -19,6 +19,8 @@ from facelib.prediction.assemble import train_run
 from facelib.runs import open_run, start_run
 from facelib.schema import UTKFACE_ATTRIBUTES
 
+pytestmark = pytest.mark.slow
+
 # One step of a network with frozen batch statistics (on a processor they are not synchronised), without dropout.
 STEP = """
 import sys

@@ -89,6 +89,7 @@ def changed(before: dict, after: dict) -> set[str]:
 # --- learning ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sixteen_images_can_be_memorised(small_faces):
     images, faces = small_faces
     settings = TrainingSettings(batch_size=16, epochs=14, learning_rate=1e-3, warmup_epochs=1)
@@ -158,6 +159,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, s
 # --- resuming ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 3, 5, 7])
 def test_a_training_killed_at_any_step_resumes_to_the_same_weights(step, settings, small_faces, tmp_path):
     images, faces = small_faces
@@ -252,6 +254,7 @@ def test_the_average_of_the_weights_by_hand(settings, small_faces):
     torch.testing.assert_close(module.network.heads["gender"].weight, average)
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_resumed_although_it_was_not_the_best(settings, small_faces, tmp_path):
     images, _ = small_faces
     batches, validation = Batches(images, contrary_labels(len(images))), np.arange(16, 40)
@@ -326,6 +329,7 @@ def test_a_training_from_other_weights_is_another_one(settings, small_faces, tmp
     assert set(steps) == {other}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_not_resumed(settings, small_faces, tmp_path):
     images, faces = small_faces
     validation = np.arange(16, 24)
@@ -376,6 +380,7 @@ def whole_settings(settings_of) -> Settings:
     return settings_of(batch_size=8, epochs=4, learning_rate=3e-3, label_epochs=2)
 
 
+@pytest.mark.slow
 def test_the_multitask_history_is_in_years_and_belongs_to_the_network_returned(whole_settings, small_faces, tmp_path):
     images, faces = small_faces
     rows = np.arange(64), np.arange(64, 96)
@@ -387,6 +392,7 @@ def test_the_multitask_history_is_in_years_and_belongs_to_the_network_returned(w
     assert history["validation_age_mae"].iloc[-1] == pytest.approx(error_years.mean(), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_training_reads_the_labels_of_its_attributes_alone(whole_settings, small_faces, tmp_path):
     images, faces = small_faces
     rows = np.arange(64), np.arange(64, 96)

@@ -53,6 +53,7 @@ def test_coverage_stands_by_age_with_both_kinds_side_by_side():
     assert axis.lines[0].get_xdata().tolist() == [0.95, 0.85] * 2 and "; drawn" in axis.get_title(loc="left")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [

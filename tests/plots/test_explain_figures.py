@@ -73,6 +73,7 @@ def test_the_outline_names_every_region(texts):
     assert all(name.replace("_", " and ") in texts(figure) for name in REGIONS)
 
 
+@pytest.mark.slow
 def test_the_heatmap_shows_mean_shares_in_per_cent_and_edges_once():
     table, area = shares_table(), region_area(32)
     figure = region_heatmap(table, area)
@@ -113,6 +114,7 @@ def test_gains_have_their_intervals_and_units(texts):
     assert "against edge map" in texts(figure) and "against noise" in texts(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [

@@ -36,6 +36,7 @@ def test_distributions_count_the_known_labels(faces, texts):
     assert bars == all_known(faces, (GENDER, ETHNICITY)).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attributes",
     [(AGE,), (GENDER,), (ETHNICITY,), (AGE, ETHNICITY), (GENDER, ETHNICITY), (*UTKFACE_ATTRIBUTES, MOOD)],

@@ -88,6 +88,7 @@ def test_a_photograph_without_a_face_gives_its_centre(height, width, box):
     assert crops[0].image[..., 0].mean() == pytest.approx(photo[:, left : left + edge, 0].mean(), abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (700, 5)])
 def test_odd_shapes_are_no_obstacle(size):
     crops = crop_faces(np.full((*size, 3), 128, np.uint8), 32)
@@ -191,6 +192,7 @@ def test_each_face_of_a_photograph_is_predicted(tmp_path, tiny_predictor, astron
     assert json.loads(json.dumps(face)) == face
 
 
+@pytest.mark.slow
 def test_sensitive_attributes_are_reported_only_where_asked_for(tmp_path, tiny_predictor, monkeypatch):
     monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
     (photo,) = results([example_file()], tiny_predictor)
@@ -224,6 +226,7 @@ def small_photos(tmp_path_factory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_photos, tiny_predictor, monkeypatch):
     batches = []
 
@@ -365,6 +368,7 @@ def test_photographs_are_counted():
     assert "1 of 2 photographs; in 1 the centre" in findings[0].text and "1 of 3 crops" in findings[1].text
 
 
+@pytest.mark.slow
 def test_all_readable_photographs_are_predicted_and_the_others_named(tmp_path, tiny_predictor, monkeypatch):
     monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
     photos, refused = predict_all(tiny_predictor)

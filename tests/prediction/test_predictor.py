@@ -128,6 +128,7 @@ def test_the_columns_are_those_of_the_networks_attributes(tiny, noise_images, tm
     assert table[list(expression.columns)].sum(axis=1).to_numpy() == pytest.approx(np.ones(10))
 
 
+@pytest.mark.slow
 def test_the_room_loads_torch_only_with_the_predictor():
     code = (
         "import sys, facelib.prediction.ood, facelib.prediction.photos; before = 'torch' in sys.modules\n"

@@ -247,7 +247,7 @@ def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
     assert list(written) == [("README.md", "short"), ("README.md", "results"), ("docs/method.md", "comparison")]
     rows = written["README.md", "results"].splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["4.80 y", "50.0 %", "50.0 %", "50.0 %", "94.0 %"]
-    assert "**4.80 y (4.50 to 5)**" in written["docs/method.md", "comparison"]
+    assert "**4.80 y (4.50 to 5.00)**" in written["docs/method.md", "comparison"]
     assert "4.80 y" in written["README.md", "short"] and "earlier version" not in written["README.md", "short"]
 
 

@@ -107,6 +107,7 @@ def call(facelib, published):
 # --- the tables that are published ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_published_tables_are_equal_and_name_no_machine(finished, published):
     for name in TABLES:
         pd.testing.assert_frame_equal(RunFolder(published).load_table(name), finished.load_table(name))

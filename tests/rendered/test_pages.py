@@ -14,6 +14,8 @@ from facelib.reporting.site import build_report
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate
 
+pytestmark = pytest.mark.slow
+
 RUN = os.environ.get("FACELIB_RUN") or "smoke"
 PHONE = {"width": 390, "height": 844}
 PAGES = ["index", *NOTEBOOKS]

@@ -224,6 +224,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_what_a_user_can_cause_is_one_sentence(facelib, tmp_path, case):
     prepare, command, said = CASES[case]
@@ -241,6 +242,7 @@ def test_every_error_of_the_package_is_caused_somewhere_in_the_tests():
     assert [kind.__name__ for kind in sorted(kinds(), key=str) if f"{kind.__name__}" not in tests] == []
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback_and_otherwise_there_is_none(tmp_path):
     command = [sys.executable, "-m", "facelib.cli"]
     environment = os.environ | {"PYTHONPATH": str(project_root())}
@@ -295,6 +297,7 @@ def test_a_disk_that_fills_up_while_the_cache_is_made_loses_nothing(facelib, tmp
     assert [path for path in (small_disk / "cache").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_within_a_run_is_one_sentence_and_the_run_resumes(
     facelib, drawn_faces, small_disk, monkeypatch
 ):

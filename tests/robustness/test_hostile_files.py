@@ -222,6 +222,7 @@ def test_an_untrusted_cache_runs_nothing_and_is_made_again(trace, faces_folder, 
 # --- the working directory --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_modules_beside_the_data_are_not_imported(trace, tmp_path, drawn_faces):
     """`cd scraped; facelib run --data .` runs the project's modules, not those that lie among the pictures."""
     folder = tmp_path / "scraped"

@@ -15,6 +15,8 @@ from facelib.data.pixels import FORMATS, cache_faces, decode
 from facelib.data.readers import read_faces
 from facelib.runs import project_root
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = 120  # damaged files here; benchmarks/fuzz_images.py takes thousands
 
 

@@ -17,7 +17,7 @@ from facelib.statistics import Estimate
 from facelib.storage import write_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 RUN = "document.documentElement.setAttribute('pwned','1')"
 ATTACKS = [
     f"<script>{RUN}</script>",

@@ -96,6 +96,7 @@ def check_rows(source: FaceSource | None, n: int | None, folder: Path, opened: l
 ROWS = st.lists(st.fixed_dictionaries({"path": PATHS | st.none(), **dict.fromkeys(LABELLED, LABELS)}), max_size=12)
 
 
+@pytest.mark.slow
 @given(rows=ROWS, dropped=st.sets(st.sampled_from(["path", *LABELLED]), max_size=2), extra=st.text(max_size=5))
 @EXAMPLES
 def test_any_csv_is_read_by_row_or_refused(folder, opened, rows, dropped, extra):
@@ -126,6 +127,7 @@ COLUMNS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(table=st.dictionaries(st.sampled_from(["path", "Path ", *LABELLED, "pixels", "x"]), COLUMNS, min_size=1))
 @EXAMPLES
 def test_any_parquet_table_is_read_by_row_or_refused(folder, opened, table):
@@ -133,6 +135,7 @@ def test_any_parquet_table_is_read_by_row_or_refused(folder, opened, table):
     check_rows(read_or_refuse(folder / "t.parquet"), 5, folder, opened)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: f"path,age\n{text}".encode()))
 @EXAMPLES
 def test_any_bytes_named_csv_are_read_or_refused(folder, opened, content):
@@ -140,6 +143,7 @@ def test_any_bytes_named_csv_are_read_or_refused(folder, opened, content):
     check_rows(read_or_refuse(folder / "t.csv"), None, folder, opened)
 
 
+@pytest.mark.slow
 @given(st.data())
 @EXAMPLES
 def test_a_damaged_parquet_file_is_read_or_refused(folder, opened, data):
@@ -182,6 +186,7 @@ SPOILT += [f"{value} {SOUND[2:]}" for value in ("256", "-1", "7.5", "1e1", "0x7"
 PIXELS = st.just(SOUND) | st.sampled_from(SPOILT) | st.text(max_size=9)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(LABELS, LABELS, LABELS, st.text(max_size=8), PIXELS), max_size=8))
 @EXAMPLES
 def test_any_row_of_the_grey_csv_is_read_or_rejected(tmp_path, rows):

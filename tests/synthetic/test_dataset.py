@@ -52,6 +52,7 @@ def truth(folder) -> pd.DataFrame:
 # --- bytes ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bytes_repeat_for_any_number_of_processes(tmp_path):
     write_synthetic_faces(tmp_path / "one", 110, seed=3, px=32, n_jobs=1)
     write_synthetic_faces(tmp_path / "two", 110, seed=3, px=32, n_jobs=2)
@@ -70,6 +71,7 @@ def test_the_same_labels_give_another_face_with_another_seed(tmp_path):
     assert len(set(digests(tmp_path).values())) == 2
 
 
+@pytest.mark.slow
 def test_a_complete_folder_is_left_as_it_is(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert write_synthetic_faces(folder, 300, seed=5, px=PX) == folder / "faces"
@@ -92,6 +94,7 @@ def test_tiny_sets_can_be_written(tmp_path, n):
     assert len(list(write_synthetic_faces(tmp_path, n, seed=0, px=32).iterdir())) == n
 
 
+@pytest.mark.slow
 def test_importing_loads_no_network_library():
     code = "import sys, facelib.synthetic.dataset; print({'torch', 'cv2', 'matplotlib'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
@@ -196,6 +199,7 @@ def test_names_and_pictures_of_the_ordinary_set_do_not_depend_on_the_table_of_fu
     assert digest == TRUTH_DIGEST  # a set of another version gets another DRAWING_VERSION
 
 
+@pytest.mark.slow
 def test_an_extra_attribute_has_true_and_given_labels_and_planted_errors(extra):
     truth = read_truth(extra)
     wrong = truth["mislabelled"].str.split(",").map(lambda names: "expression" in names)

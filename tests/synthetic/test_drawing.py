@@ -30,6 +30,7 @@ def faces(n: int, px: int = PX, **labels):
     return [draw_face(rng=np.random.default_rng([11, i]), px=px, **labels) for i in range(n)]
 
 
+@pytest.mark.slow
 def test_eyes_are_where_aligned_chips_have_them():
     px = 100
     grey = np.mean([face.mean(axis=2) for face in faces(40, px, age_years=30, gender=1, group=0)], axis=0)
@@ -48,6 +49,7 @@ def test_faces_vary_and_are_8_bit_rgb():
     assert np.abs(first.astype(int) - second).mean() > 5
 
 
+@pytest.mark.slow
 def test_each_group_has_its_own_tint():
     def hue(face):
         red, green, blue = median_colour(face)
@@ -63,6 +65,7 @@ def test_each_group_has_its_own_tint():
     assert 0.6 < np.mean(hits) < 0.965  # visible, and yet they overlap
 
 
+@pytest.mark.slow
 def test_fine_texture_grows_with_age():
     def roughness(face):
         halved = face[40:76, 32:96].mean(axis=2).reshape(18, 2, 32, 2).mean(axis=(1, 3))  # averages the grain out
