@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from facelib.errors import FacelibError, NotebookFailed
+from facelib.errors import FacelibError, NotebookFailed, UnknownSetting
 
 app = typer.Typer(
     help="A reference analysis of age, gender and ethnicity prediction from faces. For research on data sets and "
@@ -61,7 +61,9 @@ def run_notebooks(
     from facelib.schema import NOTEBOOKS
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
-    again, _ = (pipeline.numbered(number) if number else "" for number in (first, last))
+    again, end = (pipeline.numbered(number) if number else "" for number in (first, last))
+    if end and again > end:
+        raise UnknownSetting(f"--from {again} is after --to {end}: exchange them")
     read_again = again == NOTEBOOKS[0]
     with pipeline.prepared(run, profile, data, images, protocol, settings, fresh, read_again) as folder:
         split = f", split as in {folder.protocol['name']}" if folder.protocol else ""

@@ -100,6 +100,7 @@ def test_a_pair_without_its_value_is_refused(arguments):
         ),
         (["run", "--profile", "smoke", "-p", "epochs"], "-p takes a key and a value"),
         (["run", "--profile", "smoke", "--to", "10"], "no notebook '10'"),
+        (["run", "--profile", "smoke", "--from", "5", "--to", "3"], "--from 05_evaluate is after --to 03_train"),
         (["audit", "--data", "{tmp}/nowhere", "--out", "{tmp}/out"], "there is nothing at .*nowhere"),
         (["audit", "--data", "{tmp}/empty", "--out", "{tmp}/out"], "empty holds no usable face"),
         (
