@@ -24,10 +24,6 @@ REFERENCE = ROOT / "reports" / "utkface"
 pytestmark = pytest.mark.skipif(
     not (REFERENCE / "results.json").exists(), reason="no reference run is published yet: `make reference` does"
 )
-# Its files were converted to the present format, its notebooks from 05 on have not been executed since.
-needs_evaluation = pytest.mark.xfail(
-    not (REFERENCE / "metrics" / "05_evaluate.json").exists(), reason="the reference run is published up to notebook 04"
-)
 
 
 @pytest.fixture
@@ -42,20 +38,17 @@ def block(page: str, name: str) -> str:
     return found
 
 
-@needs_evaluation
 def test_the_pages_hold_what_publication_writes(run):
     written = {(path, name): text for path, name, text in blocks(run, REFERENCE)}
     assert {name for _, name in written} == {"short", "results", "comparison"}
     assert {key: block(*key) for key in written} == written
 
 
-@needs_evaluation
 def test_the_readme_has_at_most_six_results_and_the_runs_page_all(run):
     assert 0 < block("README.md", "results").count("\n") - 2 <= 6
     assert markdown_summary(headline_rows(run)) in (REFERENCE / "README.md").read_text(encoding="utf-8")
 
 
-@needs_evaluation
 @pytest.mark.parametrize(("page", "name"), docs_tables.BLOCKS)
 def test_the_tables_of_the_docs_are_of_what_was_measured(page, name):
     assert block(f"docs/{page}.md", name) == docs_tables.BLOCKS[page, name]()
@@ -89,7 +82,6 @@ def test_the_protocols_page_and_table_are_of_the_measured_results():
     assert block("docs/method.md", "published split") == protocols.published_table(published)
 
 
-@needs_evaluation
 def test_the_slides_are_of_the_published_results(run, tmp_path):
     deck = slides.deck(run)
     assert len(slides.typeset(run, deck, format="png", ppi=10.0)) == len(deck["slides"]) + 1  # with the title page
@@ -97,7 +89,6 @@ def test_the_slides_are_of_the_published_results(run, tmp_path):
     assert made == (ROOT / "presentation.pdf").read_bytes(), "`make slides RUN=utkface` makes them again"
 
 
-@needs_evaluation
 def test_the_results_are_what_the_notebooks_measured(run):
     measured = {}
     for path in sorted((REFERENCE / "metrics").glob("*.json")):
@@ -111,13 +102,12 @@ def test_the_figures_are_those_of_the_published_run():
     assert [path.name for path in shared if path.read_bytes() != (REFERENCE / "figures" / path.name).read_bytes()] == []
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted((REFERENCE / "notebooks").glob("*.ipynb"))])
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_no_published_notebook_could_show_a_person(name):
     check_notebook(REFERENCE / "notebooks" / f"{name}.ipynb")
 
 
 @pytest.mark.slow
-@needs_evaluation
 def test_the_published_run_can_be_restored(run):
     assert published_files(REFERENCE)
     check_published(run)
