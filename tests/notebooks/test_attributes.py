@@ -39,7 +39,7 @@ def run_notebooks(root: Path, *arguments: str) -> RunFolder:
     return RunFolder(root / "small")
 
 
-def tested(run: RunFolder) -> set[str]:
+def scored(run: RunFolder) -> set[str]:
     return {key.split(".")[1] for key in run.results() if key.startswith("test.")}
 
 
@@ -50,7 +50,7 @@ def test_a_run_works_with_one_label(photos, tmp_path, label, last):
     faces[["path", label]].to_csv(tmp_path / "faces.csv", index=False)
     run = run_notebooks(tmp_path, "--to", last, "--data", str(tmp_path / "faces.csv"), "--images", str(photos))
     assert [attribute.name for attribute in run.learned] == [label]
-    assert tested(run) - {"age_stages"} == {label}
+    assert scored(run) - {"age_stages"} == {label}
     predicted = run.load_table("predictions").query("model == 'predictor'")
     for attribute in UTKFACE_ATTRIBUTES:
         known = attribute.columns[0] in predicted and predicted[attribute.columns[0]].notna().all()
@@ -72,7 +72,7 @@ def test_a_fourth_attribute_goes_through_a_whole_run(tmp_path):
     run = run_notebooks(tmp_path, "-p", f"attributes={' '.join(names)}")
     assert [attribute.name for attribute in run.learned] == names
     smile = run.learned[-1]
-    assert tested(run) - {"age_stages"} == set(names)
+    assert scored(run) - {"age_stages"} == set(names)
     assert run.results()["test.expression.accuracy"].n > 10 and "audit.label_issues.expression" in run.results()
     groups = run.details("06_groups")["groups"]
     assert {row["expression_name"] for row in groups["expression_name"]} == set(smile.classes)
