@@ -48,7 +48,7 @@ unit: setup
 smoke: setup
 	rm -rf runs/smoke
 	FACELIB_PROFILE=smoke FACELIB_RUN=smoke $(BIN)/python -m pytest -o addopts= --nbval-lax --nbval-current-env notebooks
-	FACELIB_RUN=smoke $(BIN)/python -m pytest tests/notebooks
+	FACELIB_RUN=smoke $(PYTEST) --dist load tests/notebooks
 
 # Reuses the run of an earlier call and renders its report again.
 test-browser: setup  ## check every page of a small run's report in headless Chromium (skipped without it)
