@@ -267,6 +267,8 @@ def fetch(
 def join_pairs(arguments: list[str]) -> list[str]:
     """`-p KEY VALUE` as `-p KEY=VALUE`, since typer's repeated options take one word each.
 
+    FacelibError if a key has no value.
+
     Examples
     --------
     >>> join_pairs(["run", "-p", "epochs", "3", "--fresh"])

@@ -164,6 +164,7 @@ def discard(path: Path) -> None:
     """Empty a run folder so that it can begin anew; a person's decisions and the log of test readings stay.
 
     The list of finished notebooks goes first: interrupted at any moment, this leaves a run folder that begins anew.
+    RunConflict if facelib did not make the folder.
     """
     check_discardable(path)
     for file in _others(path):

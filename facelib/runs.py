@@ -330,7 +330,7 @@ class NotebookResults:
 def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
     """The names of the run and its profile: as given, else from FACELIB_RUN and FACELIB_PROFILE, else demo.
 
-    A name that would lead out of the folder of all runs is refused.
+    RunConflict if the name would lead out of the folder of all runs.
     """
     profile = profile or os.environ.get("FACELIB_PROFILE") or "demo"
     name = name or os.environ.get("FACELIB_RUN") or profile

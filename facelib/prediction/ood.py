@@ -62,7 +62,10 @@ class OodScore:
 
 
 def fit_ood(train: np.ndarray, calibration: np.ndarray, seed: int) -> OodScore:
-    """The score from features of training faces (n, width), of which a sample is kept, and of calibration faces."""
+    """The score from features of training faces (n, width), of which a sample is kept, and of calibration faces.
+
+    ValueError if either is empty.
+    """
     if not len(train) or not len(calibration):
         raise ValueError(f"needs training and calibration faces, and there are {len(train)} and {len(calibration)}")
     sample = np.sort(np.random.default_rng(seed).permutation(len(train))[:MOST_REFERENCES])

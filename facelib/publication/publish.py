@@ -121,7 +121,7 @@ def made_by(run: RunFolder, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def halve(source: Path, target: Path) -> None:
-    """Write a network's weights in half precision (float16), which has to hold them; the header stays."""
+    """Write a network's weights in half precision (float16); UnfitToPublish if it cannot hold one. The header stays."""
     with safe_open(source, framework="pt") as opened:
         header = opened.metadata()
     halved = {key: value.half() if value.is_floating_point() else value for key, value in load_file(source).items()}
@@ -133,7 +133,10 @@ def halve(source: Path, target: Path) -> None:
 
 
 def publish_table(run: RunFolder, name: str, target: Path, hidden: dict[str, str]) -> None:
-    """Write one of a run's tables, compressed: numbers and texts, none of which may name a folder of this machine."""
+    """Write one of a run's tables, compressed.
+
+    UnfitToPublish if it holds more than numbers and texts, or a text that names a folder of this machine.
+    """
     table = run.load_table(name)
     for column in table.select_dtypes(exclude=["number", "bool"]):
         values = table[column].dropna()
@@ -155,7 +158,7 @@ def measure_rounding(run: RunFolder, published: Path) -> dict:
     """How far half precision moves predictions of validation faces: their number, and mean and max by column.
 
     Compared with the run's predictions table, so that it holds for a run restored with half-precision weights, too.
-    A mean above `MOST_ROUNDING` makes the run unfit.
+    UnfitToPublish if a mean is above `MOST_ROUNDING`.
     """
     rows = np.flatnonzero(run.load_table("splits")["split"] == "validation")[:ROUNDED_FACES]
     faces, columns = run.load_table("faces"), [column for attribute in run.learned for column in attribute.columns]
@@ -258,7 +261,7 @@ def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
 
 
 def update_page(page: Path, name: str, text: str) -> None:
-    """Put a text between the two marks of a name on a page."""
+    """Put a text between the two marks of a name on a page; UnfitToPublish if it has no such marks."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     whole = page.read_text(encoding="utf-8")
     if whole.count(begin) != 1 or whole.count(end) != 1:
@@ -312,7 +315,10 @@ def course(run: RunFolder) -> dict[str, str]:
 
 
 def publish(run: RunFolder, target: Path) -> Path:
-    """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md."""
+    """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md.
+
+    UnfitToPublish if the run is unfinished or could show a person, or half precision changes what the model predicts.
+    """
     results = run.results()
     if missing := [key for key in expected_keys(run.learned) if key not in results]:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")

@@ -34,7 +34,10 @@ CHUNK = 2048  # faces a line of progress
 
 
 def published_files(source: Path) -> list[Path]:
-    """The files of a published run that are copied, relative to its folder; none may be missing, or a link."""
+    """The files of a published run that are copied, relative to its folder.
+
+    MissingFromRun if one is missing; DamagedRun if one is a link, which could lead anywhere, or not a regular file.
+    """
     folders = [source / name for name in FOLDERS]
     inside = [file for folder in folders for file in sorted(folder.glob("*")) if file.suffix in FOLDERS[folder.name]]
     files = [*(source / name for name in FILES), *inside]
@@ -47,7 +50,10 @@ def published_files(source: Path) -> list[Path]:
 
 
 def check_published(run: RunFolder) -> None:
-    """Refuse a published run whose networks or tables are not what `publish` writes; no code in them is run."""
+    """Refuse a published run whose networks or tables are not what `publish` writes; no code in them is run.
+
+    FacelibError in one sentence that names the file.
+    """
     faces = run.load_table("faces")
     with as_written(run.table_path("faces")):
         for name in [*faces["path"], *faces["image_id"]]:
@@ -68,7 +74,7 @@ def check_published(run: RunFolder) -> None:
 
 
 def read_same(run: RunFolder) -> FaceSource:
-    """The faces at a published run's data path, which have to be those that the run was made from."""
+    """The faces at a published run's data path; UnreadableData, which names one, if the run was made from others."""
     if run.protocol:
         raise UnreadableData(
             f"{run.path} follows the lists of {run.protocol['name']}, which are not in it: leave out --data"

@@ -51,7 +51,10 @@ def front_figures(run: RunFolder) -> dict[str, str]:
 
 
 def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
-    """Render report/ of a run: the front page, which is returned, summary.md and executed notebooks in their order."""
+    """Render report/ of a run: the front page, which is returned, summary.md and executed notebooks in their order.
+
+    DamagedRun if a file of the run is not what facelib writes.
+    """
     with as_written(run.path), writing(run.path / "report"), _appearing(run.path / "report") as site:
         _write_site(run, notebooks, site)
     return run.path / "report" / "index.html"

@@ -106,7 +106,10 @@ SLIDES = (
 
 
 def build_slides(run: RunFolder, out: Path) -> Path:
-    """Typeset the slides of a finished run into a PDF, `out`; MissingFromRun if a notebook has not run."""
+    """Typeset the slides of a finished run into a PDF, `out`.
+
+    MissingFromRun if a notebook has not run; DamagedRun if a file of the run is not what facelib writes.
+    """
     with as_written(run.path):
         pages = deck(run)
     with atomic_path(out) as partial:
