@@ -3,9 +3,6 @@
 import contextlib
 import hashlib
 import io
-import os
-import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,11 +14,10 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from facelib.data.caches import build_folder, is_whole
 from facelib.data.files import read_file
 from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, UnreadableData
-from facelib.formats import read_json, write_json
-from facelib.storage import PARTIAL, held, sweep, writing
 
 CACHE_VERSION = 2  # a change of how pixels are made changes the key
 CHUNK = 256  # photographs a task
@@ -44,10 +40,12 @@ class FaceImages:
         The cache; copies of one content share a place.
     places : int array of shape (n,)
         Place in the cache of each row.
+    folder : Path, optional
+        The cache's folder; none for images in memory.
     """
 
-    def __init__(self, pixels: np.ndarray, places: np.ndarray):
-        self.pixels, self.places = pixels, np.asarray(places)
+    def __init__(self, pixels: np.ndarray, places: np.ndarray, folder: Path | None = None):
+        self.pixels, self.places, self.folder = pixels, np.asarray(places), folder
 
     def __len__(self) -> int:
         return len(self.places)
@@ -63,7 +61,7 @@ class FaceImages:
 
     def take(self, rows) -> "FaceImages":
         """The images of some rows, still unread."""
-        return FaceImages(self.pixels, self.places[rows])
+        return FaceImages(self.pixels, self.places[rows], self.folder)
 
 
 def chunks(n: int, size: int) -> list[np.ndarray]:
@@ -220,13 +218,12 @@ def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd
 
 def is_cached(folder: Path) -> bool:
     """Whether a cache folder holds what was written into it, by its checksums."""
+    if not is_whole(folder, CACHE_FILES):
+        return False
     try:
-        about = read_json(folder / "about.json")
-        if any(about.get(name) != _checksum(folder / name) for name in CACHE_FILES):
-            return False
         index, pixels = _open_cache(folder)
         return set(INDEX_COLUMNS) <= set(index) and index["place"].between(0, len(pixels) - 1).all()
-    except (DamagedRun, OSError, ValueError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):
         return False
 
 
@@ -236,11 +233,6 @@ def _open_cache(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise ValueError(f"{folder} holds no images")
     return pd.read_parquet(folder / "index.parquet"), pixels
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def map_cached(folder: Path, faces: pd.DataFrame) -> FaceImages:
@@ -257,25 +249,18 @@ def map_cached(folder: Path, faces: pd.DataFrame) -> FaceImages:
         raise DamagedRun(
             f"{folder} lacks {place.isna().sum()} of {len(faces)} images of the faces table: run notebook 01 again"
         )
-    return FaceImages(pixels, place.to_numpy(int))
+    return FaceImages(pixels, place.to_numpy(int), folder)
 
 
 def _build(source: FaceSource, px: int, folder: Path) -> None:
-    """Decode each content once into a new folder, which gets its name only when it is whole."""
-    with held(folder.with_name(f".{folder.name}.lock")), writing(folder):
-        if is_cached(folder):  # by another process, meanwhile
-            return
-        sweep(folder.parent.glob(f"{PARTIAL}{folder.name}-*"))
-        building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{PARTIAL}{folder.name}-"))
-        try:
-            index = _decode_all(source, px, building / "pixels.npy")
-            index.to_parquet(building / "index.parquet", index=False)
-            checksums = {name: _checksum(building / name) for name in CACHE_FILES}
-            write_json(building / "about.json", {"px": px, "images": len(index), "version": CACHE_VERSION, **checksums})
-            shutil.rmtree(folder, ignore_errors=True)  # one that is damaged
-            os.rename(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    """Decode each content once into a new cache folder."""
+
+    def fill(building: Path) -> dict:
+        index = _decode_all(source, px, building / "pixels.npy")
+        index.to_parquet(building / "index.parquet", index=False)
+        return {"px": px, "images": len(index), "version": CACHE_VERSION}
+
+    build_folder(folder, CACHE_FILES, fill, is_cached)
 
 
 def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
