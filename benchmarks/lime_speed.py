@@ -18,11 +18,11 @@ import torch
 from lime import lime_image
 
 from benchmarks import EXPLAIN_RESULTS
+from facelib.devices import processor_has_bfloat16
 from facelib.explain.attribution import Explained
 from facelib.explain.lime_maps import lime_maps, superpixels
 from facelib.formats import write_json
 from facelib.models.network import FaceNet, as_tensor, load_network
-from facelib.models.training import processor_has_bfloat16
 from facelib.runs import processor, runs_root
 from facelib.schema import UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face

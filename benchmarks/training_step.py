@@ -26,11 +26,12 @@ from benchmarks import TRAINING_RESULTS
 from facelib.config import resolve
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
+from facelib.devices import processor_has_bfloat16
 from facelib.formats import write_json
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
 from facelib.models.batches import Batches, EpochBatches
 from facelib.models.network import FaceNet
-from facelib.models.training import channels_last, processor_has_bfloat16
+from facelib.models.training import channels_last
 from facelib.runs import processor
 from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.synthetic.dataset import write_synthetic_faces

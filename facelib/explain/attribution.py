@@ -15,9 +15,9 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from facelib.data.ingest import load_images
+from facelib.devices import processor_has_bfloat16
 from facelib.models.age_stages import AgeStagesNet, to_bin
 from facelib.models.network import FaceNet, as_tensor, load_network, predict_outputs
-from facelib.models.training import processor_has_bfloat16
 from facelib.runs import RunFolder
 from facelib.schema import Attribute, ClassAttribute, YearsAttribute
 from facelib.statistics import YEARS

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelib.data.pixels import FaceImages
+from facelib.devices import has_fast_bfloat16, pick_device
 from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
 from facelib.models.augmentation import BatchRandom, augment
 from facelib.models.heads import age_quantile
 from facelib.models.losses import age_losses
-from facelib.models.network import PREDICT_BATCH, as_tensor, pick_device
-from facelib.models.training import has_fast_bfloat16
+from facelib.models.network import PREDICT_BATCH, as_tensor
 from facelib.schema import MAX_AGE
 
 YEARS = MAX_AGE + 1

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from facelib.data.pixels import FaceImages
+from facelib.devices import pick_device
 from facelib.errors import FacelibError
 from facelib.models.batches import as_tensor
 from facelib.models.heads import HEADS
@@ -32,11 +33,6 @@ PREDICT_BATCH = 256
 
 class StartWeightsError(FacelibError):
     """Start weights that cannot be had or do not fit."""
-
-
-def pick_device() -> torch.device:
-    """The first CUDA device where there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def scale(images: torch.Tensor, px: int) -> torch.Tensor:

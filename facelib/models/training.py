@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from facelib.config import Settings, TrainingSettings
 from facelib.data.pixels import FaceImages
+from facelib.devices import has_fast_bfloat16
 from facelib.errors import FacelibError, UnknownSetting
 from facelib.formats import write_csv
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
@@ -40,18 +41,6 @@ STRENGTHS = (0.75, 2.0)  # least and largest factor of augmentation, where rarer
 
 class TrainingDiverged(FacelibError):
     """A loss that is not finite."""
-
-
-def processor_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware: by AVX512-BF16 or AMX."""
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check)
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether the device of trainings multiplies bfloat16 in hardware: the CUDA device, else the processor."""
-    on_card = torch.cuda.is_available()
-    return torch.cuda.is_bf16_supported(including_emulation=False) if on_card else processor_has_bfloat16()
 
 
 class FaceModule(lightning.LightningModule):

@@ -1,0 +1,20 @@
+"""Where networks run, and in which precision."""
+
+import torch
+
+
+def pick_device() -> torch.device:
+    """The first CUDA device where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware: by AVX512-BF16 or AMX."""
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the device of trainings multiplies bfloat16 in hardware: the CUDA device, else the processor."""
+    on_card = torch.cuda.is_available()
+    return torch.cuda.is_bf16_supported(including_emulation=False) if on_card else processor_has_bfloat16()
