@@ -58,9 +58,10 @@ test-browser: setup  ## check every page of a small run's report in headless Chr
 lab: setup  ## open the notebooks in JupyterLab
 	FACELIB_RUN=$(RUN) FACELIB_PROFILE=$(PROFILE) $(BIN)/jupyter lab notebooks
 
-bench: setup  ## measure the speed of decoding, pair search, training and LIME on this machine
+bench: setup  ## measure the speed of decoding, pair search, embedding, training and LIME on this machine
 	$(BIN)/python -m benchmarks.decode $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.pair_search $(if $(DATA),"$(DATA)")
+	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.training_step $(if $(DATA),"$(DATA)")
 	$(BIN)/python -m benchmarks.lime_speed
 
@@ -91,7 +92,7 @@ reference: data-given setup  ## run and publish the reference on DATA: reports/u
 	$(MAKE) figures RUN=utkface
 
 lock:  ## update requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --fork-strategy fewest \
+	uv pip compile pyproject.toml --extra dev --extra cluster --extra faces --universal --python-version 3.11 --fork-strategy fewest \
 	  --generate-hashes --no-header --upgrade --quiet -o requirements.lock
 
 audit-deps: setup  ## look up known vulnerabilities of the locked packages (needs a database)

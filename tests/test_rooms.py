@@ -12,8 +12,19 @@ import facelib
 PACKAGE = Path(facelib.__file__).parent
 # Each room may enter those before it; errors and schema enter nothing of ours.
 ROOMS = ("errors", "schema", "spreadsheets", "storage", "metrics", "statistics", "finding", "formats", "config", "runs")
-ROOMS += ("synthetic", "data", "models", "prediction", "audit", "evaluation", "explain", "plots")
-ROOMS += ("reporting", "publication", "pipeline", "cli")
+ROOMS += (
+    "devices",
+    "synthetic",
+    "data",
+    "embedding",
+    "models",
+    "prediction",
+    "audit",
+    "evaluation",
+    "explain",
+    "plots",
+)
+ROOMS += ("plots", "reporting", "publication", "pipeline", "cli")
 GROUND = {"errors", "schema"}
 
 
@@ -91,6 +102,7 @@ def test_every_module_says_what_it_is():
 def test_what_needs_no_network_loads_no_network_library():
     modules = ["schema", "metrics", "statistics", "config", "runs", "prediction"]
     modules += [f"data.{name}" for name in ("ingest", "readers", "splits")]
+    modules += [f"embedding.{name}" for name in ("weights", "features", "persons", "outliers")]
     modules += [f"audit.{name}" for name in ("duplicates", "quality", "decisions")]
     code = f"import sys, {', '.join(f'facelib.{name}' for name in modules)}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,138 @@
+"""dlib's face-recognition network in torch: 29 convolutions without batch statistics."""
+
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facelib.data.pixels import chunks
+from facelib.devices import has_fast_bfloat16, pick_device
+from facelib.embedding import weights
+from facelib.embedding.weights import DESCRIPTOR, FEATURES, FaceWeights
+
+INPUT_PX = 150
+# Subtracted from red, green and blue, and what the rest is divided by: dlib's `input_rgb_image_sized`.
+COLOUR_MEAN, COLOUR_SCALE = (122.782, 117.001, 104.298), 256.0
+BATCH = {"cpu": 16, "cuda": 256}  # on a processor, 32 and 8 take 10 % and 60 % longer
+
+
+class AffineConvolution(nn.Module):
+    """A convolution whose output channels are scaled and shifted.
+
+    The filters are scaled at each call, which costs less than a pass over the output.
+    """
+
+    def __init__(self, inputs: int, outputs: int, edge: int, stride: int):
+        super().__init__()
+        self.stride, self.padding = stride, edge // 2 if stride == 1 else 0
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, edge, edge))
+        self.bias, self.scale, self.shift = (nn.Parameter(torch.empty(outputs)) for _ in range(3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, H, W) to (n, outputs, H', W')."""
+        weight = self.weight * self.scale[:, None, None, None]
+        return F.conv2d(images, weight, self.bias * self.scale + self.shift, self.stride, self.padding)
+
+
+class Block(nn.Module):
+    """A residual block; one that halves the edge adds 2 x 2 averages of its input, filled up with zeros."""
+
+    def __init__(self, inputs: int, outputs: int, halves: bool):
+        super().__init__()
+        self.halves = halves
+        self.first = AffineConvolution(inputs, outputs, 3, 2 if halves else 1)
+        self.second = AffineConvolution(outputs, outputs, 3, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, inputs, H, W) to (n, outputs, H', W')."""
+        residual = self.second(torch.relu_(self.first(images)))
+        if self.halves:
+            images = F.avg_pool2d(images, 2)
+            shape = [max(sizes) for sizes in zip(residual.shape[1:], images.shape[1:], strict=True)]
+            residual, images = _filled(residual, shape), _filled(images, shape)
+        return torch.relu_(residual + images)
+
+
+def _filled(images: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    """Images (n, C, H, W) with zeros behind their last channel, row and column, as far as `shape`."""
+    channels, rows, columns = (wanted - size for wanted, size in zip(shape, images.shape[1:], strict=True))
+    return F.pad(images, (0, columns, 0, rows, 0, channels)) if channels or rows or columns else images
+
+
+class FaceRecognitionNet(nn.Module):
+    """Features of aligned faces, and descriptors of features; see `load_face_network`."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = AffineConvolution(3, weights.STEM_CHANNELS, weights.STEM_EDGE, 2)
+        inputs = [weights.STEM_CHANNELS, *(channels for channels, _ in weights.BLOCKS[:-1])]
+        self.blocks = nn.Sequential(*(Block(n, *block) for n, block in zip(inputs, weights.BLOCKS, strict=True)))
+        self.projection = nn.Linear(FEATURES, DESCRIPTOR, bias=False)
+        self.register_buffer("mean", torch.tensor(COLOUR_MEAN).view(3, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def load_weights(self, published: FaceWeights) -> None:
+        """Copy weights into the network."""
+        layers = [module for module in self.modules() if isinstance(module, AffineConvolution)]
+        for layer, convolution in zip(layers, published.convolutions, strict=True):
+            for parameter, values in zip(layer.parameters(), convolution, strict=True):
+                parameter.copy_(torch.tensor(values))
+        self.projection.weight.copy_(torch.tensor(published.projection.T))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (n, 256) of images (n, 3, H, W), 0 to 255, which are scaled to 150 px."""
+        if images.shape[2:] != (INPUT_PX, INPUT_PX):
+            images = F.interpolate(images, (INPUT_PX, INPUT_PX), mode="bilinear", antialias=True, align_corners=False)
+        images = torch.relu_(self.stem((images - self.mean) / COLOUR_SCALE))
+        return self.blocks(F.max_pool2d(images, 3, 2)).mean((2, 3))
+
+
+def load_face_network() -> FaceRecognitionNet:
+    """A network with the published weights, in evaluation mode.
+
+    Raises
+    ------
+    WeightsError
+        If they are missing or damaged.
+    """
+    network = FaceRecognitionNet()
+    network.load_weights(weights.read_weights(weights.weights_file()))
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+@cache
+def _shared_network() -> FaceRecognitionNet:
+    return load_face_network().to(pick_device())
+
+
+@torch.inference_mode()
+def embed_pixels(pixels: np.ndarray, mirror: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Features and descriptors of aligned faces.
+
+    Parameters
+    ----------
+    pixels : uint8 array (n, px, px, 3)
+        RGB, in UTKFace's frame: dlib's face chip with padding 0.25.
+    mirror : bool
+        Average the features over each image and its mirror image.
+
+    Returns
+    -------
+    features : float16 array (n, 256)
+    descriptors : float32 array (n, 128)
+        Within 1e-5 of dlib's in single precision; in bfloat16, at a distance of 0.01 from them.
+    """
+    network, device = _shared_network(), pick_device()
+    features = [np.empty((0, FEATURES), np.float16)]
+    descriptors = [np.empty((0, DESCRIPTOR), np.float32)]
+    for rows in chunks(len(pixels), BATCH[device.type]):
+        images = torch.from_numpy(np.ascontiguousarray(pixels[rows])).to(device).permute(0, 3, 1, 2).float()
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16()):
+            batch = network(images).float()
+            if mirror:
+                batch = (batch + network(images.flip(3)).float()) / 2
+        features.append(batch.cpu().numpy().astype(np.float16))
+        descriptors.append(network.projection(batch).cpu().numpy())
+    return np.concatenate(features), np.concatenate(descriptors)
