@@ -38,6 +38,7 @@ def _zero_or_large_enough(px: int) -> int:
 Pixels = Annotated[int, Field(ge=MIN_PX)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(gt=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
@@ -69,16 +70,20 @@ class TrainingSettings(Section):
 
     epochs: Count = 30
     batch_size: Count = 64
-    start_weights: str = "none"  # none, imagenet (torchvision's download), a file, or a run's name
+    # none, imagenet (torchvision's download), face (the face-recognition network), a file, or a run's name
+    start_weights: str = "none"
     head_epochs: int = 2  # with start weights: epochs of the output layers alone, before all layers
-    architecture: Literal["resnet18", "resnet34"] = "resnet18"
-    stem: Literal["pooled", "small"] = "pooled"  # torchvision's 7 x 7 and pooling; or 3 x 3, stride 2, no pooling
+    architecture: Literal["resnet18", "resnet34", "face_resnet"] = "resnet18"
+    # of a torchvision ResNet: its 7 x 7 convolution and pooling; or 3 x 3, stride 2, no pooling
+    stem: Literal["pooled", "small"] = "pooled"
     # larger images are scaled to this edge; 0: as they are
     input_px: Annotated[int, AfterValidator(_zero_or_large_enough)] = 0
     grey: bool = False  # the network sees grey images
     age_head: Literal["distribution", "linear"] = "distribution"  # over the years 0-116, decoded by its median
     dropout: Share = 0.2
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    backbone_rate: Factor = 1.0  # learning rate of the backbone, in units of that of the output layers
+    layer_decay: Factor = 1.0  # of the learning rate, from each stage of the backbone to the one before it
     weight_decay: float = 0.05
     warmup_epochs: int = 2
     patience: int = 0  # epochs without a better validation loss until training stops, keeping the best; 0: train all

@@ -42,6 +42,17 @@ def small_truth(faces_folder, small_faces) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
+def installed() -> Path:
+    """The installed weights; tests that need them are skipped elsewhere."""
+    from facelib.embedding.weights import WeightsError, weights_file
+
+    try:
+        return weights_file()
+    except WeightsError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def tiny() -> Iterator[str]:
     """The name of an architecture with resnet18's stages and strides, a thousandth of its size."""
     from torch import nn
@@ -54,7 +65,7 @@ def tiny() -> Iterator[str]:
         )
 
     class TinyResNet(nn.Module):
-        def __init__(self, weights=None):
+        def __init__(self):
             super().__init__()
             self.stem = stage(3, 8, 4)
             self.layer1, self.layer2 = stage(8, 8, 1), stage(8, 16, 2)
@@ -65,7 +76,7 @@ def tiny() -> Iterator[str]:
             return self.fc(self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images))))).mean((2, 3)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(network.ARCHITECTURES, "tiny", (TinyResNet, None))
+        patch.setitem(network.ARCHITECTURES, "tiny", network.Architecture(TinyResNet))
         yield "tiny"
 
 

@@ -28,7 +28,8 @@ class AffineConvolution(nn.Module):
         super().__init__()
         self.stride, self.padding = stride, edge // 2 if stride == 1 else 0
         self.weight = nn.Parameter(torch.empty(outputs, inputs, edge, edge))
-        self.bias, self.scale, self.shift = (nn.Parameter(torch.empty(outputs)) for _ in range(3))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        self.bias, self.scale, self.shift = (nn.Parameter(torch.full((outputs,), value)) for value in (0.0, 1.0, 0.0))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(n, inputs, H, W) to (n, outputs, H', W')."""
@@ -44,6 +45,7 @@ class Block(nn.Module):
         self.halves = halves
         self.first = AffineConvolution(inputs, outputs, 3, 2 if halves else 1)
         self.second = AffineConvolution(outputs, outputs, 3, 1)
+        nn.init.zeros_(self.second.scale)  # random blocks add nothing at first: without batch norm sums would grow
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(n, inputs, H, W) to (n, outputs, H', W')."""
@@ -62,13 +64,22 @@ def _filled(images: torch.Tensor, shape: list[int]) -> torch.Tensor:
 
 
 class FaceRecognitionNet(nn.Module):
-    """Features of aligned faces, and descriptors of features; see `load_face_network`."""
+    """Features of aligned faces, and descriptors of features; see `load_face_network`.
+
+    Its blocks form `layer1` to `layer5`: each layer but the first begins with a block that halves the edge.
+    """
 
     def __init__(self):
         super().__init__()
         self.stem = AffineConvolution(3, weights.STEM_CHANNELS, weights.STEM_EDGE, 2)
-        inputs = [weights.STEM_CHANNELS, *(channels for channels, _ in weights.BLOCKS[:-1])]
-        self.blocks = nn.Sequential(*(Block(n, *block) for n, block in zip(inputs, weights.BLOCKS, strict=True)))
+        inputs, layers = weights.STEM_CHANNELS, [[]]
+        for channels, halves in weights.BLOCKS:
+            if halves:
+                layers.append([])
+            layers[-1].append(Block(inputs, channels, halves))
+            inputs = channels
+        for number, blocks in enumerate(layers, 1):
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))
         self.projection = nn.Linear(FEATURES, DESCRIPTOR, bias=False)
         self.register_buffer("mean", torch.tensor(COLOUR_MEAN).view(3, 1, 1), persistent=False)
 
@@ -85,8 +96,10 @@ class FaceRecognitionNet(nn.Module):
         """Features (n, 256) of images (n, 3, H, W), 0 to 255, which are scaled to 150 px."""
         if images.shape[2:] != (INPUT_PX, INPUT_PX):
             images = F.interpolate(images, (INPUT_PX, INPUT_PX), mode="bilinear", antialias=True, align_corners=False)
-        images = torch.relu_(self.stem((images - self.mean) / COLOUR_SCALE))
-        return self.blocks(F.max_pool2d(images, 3, 2)).mean((2, 3))
+        images = F.max_pool2d(torch.relu_(self.stem((images - self.mean) / COLOUR_SCALE)), 3, 2)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4, self.layer5):
+            images = layer(images)
+        return images.mean((2, 3))
 
 
 def load_face_network() -> FaceRecognitionNet:

@@ -150,7 +150,8 @@ def folded(explained: list[Explained]) -> list[Explained]:
         # In the layout of `network_outputs` from here on: several threads may call it with one copy.
         copied = copies[id(network)] = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
         if hasattr(copied, "backbone"):
-            copied.backbone.resnet = fuse(copied.backbone.resnet)
+            if any(isinstance(module, nn.BatchNorm2d) for module in copied.modules()):
+                copied.backbone.resnet = fuse(copied.backbone.resnet)
             if processor_has_bfloat16():
                 copied.backbone.resnet.to(torch.bfloat16)
     return [replace(output, network=copies[id(output.network)]) for output in explained]
@@ -203,11 +204,15 @@ def layer_cam(output: Explained, images: np.ndarray, batch: int = 50) -> np.ndar
     return maps / np.where(peak > 0, peak, 1)
 
 
+@torch.no_grad()
 def stage_edges(network: nn.Module, px: int) -> list[int]:
     """Places along the edge of the maps of layer1 to layer4, for images of edge px, before they are scaled to it."""
-    backbone = network.backbone
-    seen, first = min(px, backbone.input_px or px), 2 if backbone.stem == "small" else 4
-    return [-(-seen // (first * 2**stage)) for stage in range(4)]
+    edges, backbone = [], copy.deepcopy(network.backbone).eval()
+    for stage in range(1, 5):
+        layer = getattr(backbone.resnet, f"layer{stage}")
+        layer.register_forward_hook(lambda _, __, maps: edges.append(maps.shape[-1]))
+    backbone(torch.zeros(1, 3, px, px))
+    return edges
 
 
 def fine_stage(network: nn.Module, px: int) -> tuple[int, int]:

@@ -1,8 +1,9 @@
-"""The multitask network: one ResNet with an output layer for each attribute."""
+"""The multitask network: one backbone with an output layer for each attribute."""
 
 import inspect
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 
 from facelib.data.pixels import FaceImages
 from facelib.devices import pick_device
+from facelib.embedding import network as face_network
+from facelib.embedding.weights import WeightsError
 from facelib.errors import FacelibError
 from facelib.models.batches import as_tensor
 from facelib.models.heads import HEADS
@@ -22,13 +25,43 @@ from facelib.models.losses import is_known, known_mean
 from facelib.runs import runs_root
 from facelib.schema import MAX_AGE, Attribute, YearsAttribute, attribute_from_dict
 
-ARCHITECTURES = {
-    "resnet18": (torchvision.models.resnet18, torchvision.models.ResNet18_Weights.IMAGENET1K_V1),
-    "resnet34": (torchvision.models.resnet34, torchvision.models.ResNet34_Weights.IMAGENET1K_V1),
-}
 # Mean and standard deviation of ImageNet's colours, which torchvision's weights expect.
 COLOUR_MEAN, COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PREDICT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A way to make a backbone, and its published weights.
+
+    `make()` returns a network whose layer `output` is left out, with stages `layer1` to `layer4` or more. It expects
+    (image - mean) / std of images 0 to 1. `starts` are functions to state dicts by name.
+    """
+
+    make: Callable[[], nn.Module]
+    output: str = "fc"
+    mean: tuple[float, ...] = COLOUR_MEAN
+    std: tuple[float, ...] = COLOUR_STD
+    starts: dict[str, Callable[[], dict]] = field(default_factory=dict)
+
+
+def _imagenet(published) -> dict[str, Callable[[], dict]]:
+    return {"imagenet": lambda: published.get_state_dict(progress=False, check_hash=True)}
+
+
+ARCHITECTURES = {
+    "resnet18": Architecture(
+        torchvision.models.resnet18, starts=_imagenet(torchvision.models.ResNet18_Weights.IMAGENET1K_V1)
+    ),
+    "resnet34": Architecture(
+        torchvision.models.resnet34, starts=_imagenet(torchvision.models.ResNet34_Weights.IMAGENET1K_V1)
+    ),
+    # It takes images 0 to 255 and subtracts its own mean.
+    "face_resnet": Architecture(
+        face_network.FaceRecognitionNet, "projection", (0.0, 0.0, 0.0), (1 / 255,) * 3,
+        {"face": lambda: face_network.load_face_network().state_dict()},
+    ),
+}  # fmt: skip
 
 
 class StartWeightsError(FacelibError):
@@ -41,11 +74,11 @@ def scale(images: torch.Tensor, px: int) -> torch.Tensor:
 
 
 class Backbone(nn.Module):
-    """A torchvision ResNet without its classifier: images 0 to 1, (n, 3, H, W), to features (n, width).
+    """One of `ARCHITECTURES` without its output layer: images 0 to 1, (n, 3, H, W), to features (n, width).
 
-    Its stem is `pooled` (torchvision's 7 x 7 convolution of stride 2, and pooling) or `small` (a 3 x 3 convolution of
-    stride 2 and no pooling, which keeps twice as many places along each edge). Images larger than `input_px` are scaled
-    to that edge, unless it is 0; `grey` turns them grey.
+    The stem of a torchvision ResNet is `pooled` (its 7 x 7 convolution of stride 2, and pooling) or `small` (a 3 x 3
+    convolution of stride 2 and no pooling, which keeps twice as many places along each edge). Images larger than
+    `input_px` are scaled to that edge, unless it is 0; `grey` turns them grey.
     """
 
     def __init__(self, architecture: str = "resnet18", stem: str = "pooled", input_px: int = 0, grey: bool = False):
@@ -53,14 +86,17 @@ class Backbone(nn.Module):
         if architecture not in ARCHITECTURES:
             raise StartWeightsError(f"there is no architecture {architecture!r}: choose {' or '.join(ARCHITECTURES)}")
         self.architecture, self.stem, self.input_px, self.grey = architecture, stem, input_px, grey
-        self.resnet = ARCHITECTURES[architecture][0](weights=None)
-        self.width = self.resnet.fc.in_features
-        self.resnet.fc = nn.Identity()
+        made = ARCHITECTURES[architecture]
+        self.resnet = made.make()
+        self.width = getattr(self.resnet, made.output).in_features
+        setattr(self.resnet, made.output, nn.Identity())
         if stem == "small":
+            if not hasattr(self.resnet, "conv1"):
+                raise StartWeightsError(f"{architecture} has one stem: leave out the setting stem")
             self.resnet.conv1 = nn.Conv2d(3, self.resnet.conv1.out_channels, 3, stride=2, padding=1, bias=False)
             self.resnet.maxpool = nn.Identity()
-        self.register_buffer("mean", torch.tensor(COLOUR_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(COLOUR_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(made.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(made.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if 0 < self.input_px < images.shape[-1]:
@@ -73,20 +109,38 @@ class Backbone(nn.Module):
         """The arguments that make this backbone again."""
         return {"architecture": self.architecture, "stem": self.stem, "input_px": self.input_px, "grey": self.grey}
 
+    def stages(self) -> list[nn.Module]:
+        """The parts that have parameters, in the order from the input to the features."""
+        return [part for part in self.resnet.children() if next(part.parameters(), None) is not None]
+
     def load_start_weights(self, start: str) -> None:
-        """Load `imagenet`, a state dict in a file, a run's model, or nothing for `none`; else StartWeightsError."""
+        """Load published weights by name, a state dict in a file, a run's model, or nothing for `none`.
+
+        Raises
+        ------
+        StartWeightsError
+            If they cannot be had, or belong to another architecture.
+        WeightsError
+            If the package with the weights of the face network is missing or damaged.
+        """
         if start == "none":
             return
+        named = {name for made in ARCHITECTURES.values() for name in made.starts}
+        starts = ARCHITECTURES[self.architecture].starts
+        if start in named - set(starts):
+            raise StartWeightsError(f"start weights {start!r} are of another architecture than {self.architecture}")
         of_run = runs_root() / Path(start).name / "checkpoints" / "model.safetensors"
         path = str(of_run) if Path(start).name == start and not Path(start).exists() and of_run.exists() else start
         try:
-            if start == "imagenet":
-                state = ARCHITECTURES[self.architecture][1].get_state_dict(progress=False, check_hash=True)
+            if start in starts:
+                state = starts[start]()
             elif path.endswith(".safetensors"):
                 state = load_file(path)
             else:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             state = {key.removeprefix("backbone.resnet."): value for key, value in state.items()}
+        except WeightsError:
+            raise
         except Exception as error:
             reason = str(error).partition("\n")[0]
             raise StartWeightsError(

@@ -98,11 +98,17 @@ class FaceModule(lightning.LightningModule):
                 self.log(f"{stage}_{name}_mae", error, batch_size=int(known.sum()), **options)
 
     def configure_optimizers(self) -> dict:
-        """No decay of biases and batch-norm scales; linear warm-up, then cosine to zero, by step."""
-        parameters = list(self.network.parameters())
+        """No decay of biases and scales; smaller rates of earlier stages; warm-up, then cosine to zero, by step."""
+        backwards, settings = reversed(self.network.backbone.stages()), self.settings
+        parts = [(part, settings.backbone_rate * settings.layer_decay**depth) for depth, part in enumerate(backwards)]
         groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {
+                "params": [p for p in part.parameters() if (p.ndim > 1) == decays],
+                "weight_decay": settings.weight_decay if decays else 0.0,
+                "lr": self.learning_rate * factor,
+            }
+            for part, factor in [*parts, (self.network.heads, 1.0)]
+            for decays in (True, False)
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         total = max(1, int(self.trainer.estimated_stepping_batches))

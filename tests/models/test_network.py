@@ -11,6 +11,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from facelib.data.pixels import FaceImages
+from facelib.embedding.network import embed_pixels
 from facelib.errors import FacelibError
 from facelib.models import network as network_module
 from facelib.models.age_stages import AgeStagesNet
@@ -25,6 +26,7 @@ from facelib.models.network import (
     scale,
 )
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+from facelib.synthetic.drawing import draw_face
 
 
 class Touch:
@@ -122,7 +124,7 @@ def test_scaling_averages_rather_than_drops():
 
 
 def test_an_unknown_architecture_is_refused():
-    with pytest.raises(StartWeightsError, match="'vgg16': choose resnet18 or resnet34"):
+    with pytest.raises(StartWeightsError, match="'vgg16': choose resnet18 or resnet34 or face_resnet"):
         FaceNet(UTKFACE_ATTRIBUTES, "vgg16")
 
 
@@ -262,6 +264,27 @@ def test_the_model_of_a_run_starts_another(tiny_network, tiny, empty_runs):
     backbone.load_start_weights("first")
     for name, value in tiny_network.backbone.resnet.state_dict().items():
         assert torch.equal(backbone.resnet.state_dict()[name], value)
+
+
+def test_the_face_start_computes_the_features_of_the_face_network(installed):
+    backbone = Backbone("face_resnet").eval()
+    backbone.load_start_weights("face")
+    face = draw_face(30, 0, 0, np.random.default_rng(0), 150)[None]
+    with torch.no_grad():
+        np.testing.assert_allclose(backbone(as_tensor(face)).numpy(), embed_pixels(face)[0], rtol=0.05, atol=0.02)
+    assert [len(list(stage.parameters())) for stage in backbone.stages()] == [4, 24, 32, 24, 24, 8]
+
+
+@pytest.mark.parametrize(("start", "architecture"), [("face", "resnet18"), ("imagenet", "face_resnet")])
+def test_named_start_weights_of_another_architecture_are_refused(start, architecture):
+    with pytest.raises(StartWeightsError, match=f"'{start}' are of another architecture than {architecture}"):
+        Backbone(architecture).load_start_weights(start)
+
+
+def test_random_face_blocks_keep_the_size_of_features(tiny):
+    torch.manual_seed(0)
+    features = Backbone("face_resnet").eval()(torch.rand(8, 3, 150, 150))
+    assert 0.01 < features.std() < 10
 
 
 def test_no_start_weights_leave_the_backbone_as_it_is(tiny_network):

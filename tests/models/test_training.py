@@ -126,10 +126,24 @@ def test_biases_and_batch_norm_scales_do_not_decay(settings, small_faces):
     images, faces = small_faces
     module = module_of(settings, epochs=1)
     fit(module, Batches(images, faces[COLUMNS]), ROWS)
-    decaying, free = module.trainer.optimizers[0].param_groups
-    assert decaying["weight_decay"] == settings.weight_decay and free["weight_decay"] == 0
-    assert all(p.ndim > 1 for p in decaying["params"]) and all(p.ndim == 1 for p in free["params"])
-    assert len(decaying["params"]) + len(free["params"]) == len(list(module.network.parameters()))
+    decay = {
+        id(p): group["weight_decay"] for group in module.trainer.optimizers[0].param_groups for p in group["params"]
+    }
+    parameters = list(module.network.parameters())
+    assert [decay[id(p)] for p in parameters] == [settings.weight_decay if p.ndim > 1 else 0 for p in parameters]
+
+
+def test_earlier_stages_learn_more_slowly(settings, small_faces):
+    images, faces = small_faces
+    slower = settings.model_copy(update={"backbone_rate": 0.1, "layer_decay": 0.5})
+    module = module_of(slower, epochs=1)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
+    groups = module.trainer.optimizers[0].param_groups
+    rates = {id(p): group["initial_lr"] / slower.learning_rate for group in groups for p in group["params"]}
+    resnet, heads = module.network.backbone.resnet, module.network.heads
+    parts = {resnet.layer4: 0.1, resnet.layer3: 0.05, resnet.layer1: 0.0125, resnet.stem: 0.00625, heads: 1.0}
+    for part, rate in parts.items():
+        assert [rates[id(p)] for p in part.parameters()] == pytest.approx([rate] * len(list(part.parameters())))
 
 
 def test_the_rate_warms_up_then_falls_to_zero(settings, small_faces):
