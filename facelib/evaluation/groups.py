@@ -180,7 +180,7 @@ def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
     for row in compared[compared["stands"]].to_dict("records"):
         values = f"{row['what'].lower()} {row['worst_value'].text} against {row['best_value'].text} for {row['best']}"
         worse.setdefault(row["worst"], []).append(values)
-    text = f"Worse for {'; '.join(f'{group} ({listed(values)})' for group, values in worse.items())}."
+    text = f"The predictor is worse for {'; '.join(f'{group} ({listed(values)})' for group, values in worse.items())}."
     if not worse:
         ages = ", or a gap that ages may explain" if compared["apart"].any() else ""
         text = f"No group is shown to be worse: too few faces{ages}."

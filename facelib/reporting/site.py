@@ -55,8 +55,9 @@ def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
 
     DamagedRun if a file of the run is not what facelib writes.
     """
+    exporter = _exporter()
     with as_written(run.path), writing(run.path / "report"), _appearing(run.path / "report") as site:
-        _write_site(run, notebooks, site)
+        _write_site(run, [(path, _notebook_body(exporter, path)) for path in notebooks], site)
     return run.path / "report" / "index.html"
 
 
@@ -75,25 +76,25 @@ def _appearing(target: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
-    """Render all pages into an empty folder."""
+def _write_site(run: RunFolder, notebooks: list[tuple[Path, str]], site: Path) -> None:
+    """Render all pages, from notebooks and their bodies, into an empty folder."""
     # Names and labels come from data: every template escapes what it prints.
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
-    pages = [{"file": f"{path.stem}.html", "number": path.stem[:2], "short": TITLES[path.stem]} for path in notebooks]
+    stems = [path.stem for path, _ in notebooks]
+    pages = [{"file": f"{stem}.html", "number": stem[:2], "short": TITLES[stem]} for stem in stems]
     environment.globals |= {"run": run, "pages": pages, "findings": findings}
 
     def write(file: str, template: str, **content) -> None:
         text = environment.get_template(template).render(current=file, **content)
         (site / file).write_text(text, encoding="utf-8")
 
-    bodies = [_notebook_body(path) for path in notebooks]
     shown, rows = front_figures(run), findings.headline_rows(run)
     (site / "figures").mkdir()
     for file in shown:
         shutil.copy(run.path / "figures" / file, site / "figures" / file)
     write("index.html", "front.html.j2", title=findings.title(run), headline=rows, figures=shown)
     (site / "summary.md").write_text(findings.markdown_summary(rows), encoding="utf-8")
-    for body, page, before, after in zip(bodies, pages, [None, *pages], [*pages[1:], None], strict=False):
+    for (_, body), page, before, after in zip(notebooks, pages, [None, *pages], [*pages[1:], None], strict=False):
         content = {"title": page["short"], "body": body, "contents": _contents(body), "before": before, "after": after}
         write(page["file"], "notebook_page.html.j2", **content)
     day, night = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
@@ -102,8 +103,8 @@ def _write_site(run: RunFolder, notebooks: list[Path], site: Path) -> None:
     (site / "style.css").write_text(f"{day}\n{night}{style}", encoding="utf-8")
 
 
-def _notebook_body(path: Path) -> str:
-    """An executed notebook as an HTML fragment with its code folded away."""
+def _exporter() -> nbconvert.HTMLExporter:
+    """To HTML fragments with the code folded away. Its template is loaded, so that a missing one blames no run."""
     config = Config()
     config.HTMLExporter.preprocessors = [CoalesceStreamsPreprocessor]
     exporter = nbconvert.HTMLExporter(
@@ -113,6 +114,12 @@ def _notebook_body(path: Path) -> str:
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
+    exporter.template  # noqa: B018
+    return exporter
+
+
+def _notebook_body(exporter: nbconvert.HTMLExporter, path: Path) -> str:
+    """An executed notebook as an HTML fragment."""
     try:
         body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
     except Exception as error:  # of any kind, since nbformat and nbconvert check little of what they read
