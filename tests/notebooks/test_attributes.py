@@ -1,4 +1,4 @@
-"""Other attributes than UTKFace's three: fewer of them, and a fourth one."""
+"""Data with one label alone, through the notebooks."""
 
 import os
 import subprocess
@@ -64,20 +64,3 @@ def test_a_run_works_with_one_label(photos, tmp_path, label, last):
     assert ("does not learn age" in sources["04_age_two_stage"]) == (label != "age")
     front = (run.path / "report" / "index.html").read_text()
     assert "How good is the model?" in front and label.capitalize() in front
-
-
-def test_a_fourth_attribute_goes_through_a_whole_run(tmp_path):
-    """Drawn faces smile or not; nothing but the setting names the attribute, whose table entry is in `synthetic`."""
-    names = ["age", "gender", "ethnicity", "expression"]
-    run = run_notebooks(tmp_path, "-p", f"attributes={' '.join(names)}")
-    assert [attribute.name for attribute in run.learned] == names
-    smile = run.learned[-1]
-    assert scored(run) - {"age_stages"} == set(names)
-    assert run.results()["test.expression.accuracy"].n > 10 and "audit.label_issues.expression" in run.results()
-    groups = run.details("06_groups")["groups"]
-    assert {row["expression_name"] for row in groups["expression_name"]} == set(smile.classes)
-    assert "expression_accuracy" in groups["age_band"][0] and "gender_name x expression_name" in groups
-    explained = run.load_table("attributions")
-    assert {"layer_cam", "lime"} <= set(explained.loc[explained["head"] == "expression", "method"])
-    front = (run.path / "report" / "index.html").read_text()
-    assert "Expression" in front and "test.expression" in run.findings()

@@ -30,6 +30,19 @@ def folder():
     return runs.open_run(RUN)
 
 
+def test_a_fourth_attribute_goes_through_the_whole_run(folder):
+    """Drawn faces smile or not; nothing but the setting names the attribute, whose table entry is in `synthetic`."""
+    smile, results = folder.learned[-1], folder.results()
+    assert [attribute.name for attribute in folder.learned] == ["age", "gender", "ethnicity", "expression"]
+    assert results["test.expression.accuracy"].n > 10 and "audit.label_issues.expression" in results
+    groups = folder.details("06_groups")["groups"]
+    assert {row["expression_name"] for row in groups["expression_name"]} == set(smile.classes)
+    assert "expression_accuracy" in groups["age_band"][0] and "gender_name x expression_name" in groups
+    explained = folder.load_table("attributions")
+    assert {"layer_cam", "lime"} <= set(explained.loc[explained["head"] == "expression", "method"])
+    assert "Expression" in build_report(folder, []).read_text() and "test.expression" in folder.findings()
+
+
 @pytest.mark.parametrize("key", expected_keys(schema.UTKFACE_ATTRIBUTES))
 def test_every_headline_key_is_there_and_finite(folder, key):
     estimate = folder.results()[key]
