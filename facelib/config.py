@@ -184,6 +184,12 @@ RECIPES = {
     ),
 }
 
+# What start weights need, unless a setting overrides it: above profile and recipe.
+START_SETTINGS = {
+    # At 150 px, for which it was trained. A larger rate of the backbone destroys what it has learned.
+    "face": {"architecture": "face_resnet", "image_px": 150, "learning_rate": 2e-3, "backbone_rate": 0.075},
+}
+
 PROFILES = {
     "smoke": {
         "synthetic_images": 320, "images": 320, "image_px": 48, "epochs": 2, "head_epochs": 1, "warmup_epochs": 1,
@@ -205,7 +211,8 @@ PROFILES = {
 def resolve(profile: str, overrides: dict | None = None) -> Settings:
     """The settings of one of `PROFILES` with some replaced.
 
-    The overrides, by name, are values or text; they stand above the recipe's, and the recipe's above the profile's.
+    The overrides, by name, are values or text; they stand above what start weights need, that above the recipe's, and
+    the recipe's above the profile's.
 
     Raises
     ------
@@ -226,7 +233,9 @@ def resolve(profile: str, overrides: dict | None = None) -> Settings:
     if recipe not in RECIPES:
         raise UnknownSetting(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
     nested: dict = {"profile": profile} | {section: {} for section in SECTIONS}
-    for name, value in (PROFILES[profile] | RECIPES[recipe].settings | overrides).items():
+    chosen = PROFILES[profile] | RECIPES[recipe].settings | overrides
+    needed = START_SETTINGS.get(chosen.get("start_weights"), {})
+    for name, value in (chosen | needed | overrides).items():
         section = SECTION_OF[name]
         (nested if section is None else nested[section])[name] = value
     return validated(nested)

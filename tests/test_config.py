@@ -128,6 +128,15 @@ def test_a_setting_given_by_name_stands_above_the_recipes():
     assert resolve("full", {"recipe": "source_b"}).training.grey
 
 
+def test_start_weights_bring_what_they_need_unless_it_is_overridden():
+    chosen = resolve("quick", {"start_weights": "face"})
+    assert (chosen.training.architecture, chosen.data.image_px) == ("face_resnet", 150)
+    assert chosen.training.epochs == resolve("quick").training.epochs
+    overridden = resolve("quick", {"start_weights": "face", "image_px": "96", "recipe": "source_a"})
+    assert (overridden.data.image_px, overridden.training.age_head) == (96, "linear")
+    assert resolve("quick", {"start_weights": "imagenet"}).training.architecture == "resnet18"
+
+
 def test_settings_survive_a_yaml_file():
     chosen = resolve("quick", {"recipe": "source_a", "dropout": 0.5, "attributes": "age gender"})
     stored = yaml.safe_load(yaml.safe_dump(chosen.model_dump(mode="json")))
