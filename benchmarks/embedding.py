@@ -17,8 +17,9 @@ import numpy as np
 
 from facelib.data.pixels import FaceImages
 from facelib.embedding.features import embed
-from facelib.embedding.network import INPUT_PX, embed_pixels
+from facelib.embedding.network import embed_pixels
 from facelib.embedding.persons import find_persons
+from facelib.embedding.weights import INPUT_PX
 from facelib.synthetic.drawing import draw_face
 
 DRAWN, DESCRIPTORS = 64, 100_000
@@ -54,9 +55,8 @@ def main() -> None:
     drawn = np.stack([draw_face(20 + k % 60, k % 2, k % 5, np.random.default_rng(k), INPUT_PX) for k in range(DRAWN)])
     embed_pixels(drawn[:2])  # weights are read before the clock starts
     images = FaceImages(drawn, np.arange(faces) % DRAWN)
-    for mirror in (False, True):
-        with measured(f"faces{', with mirror images' if mirror else ''}", faces):
-            embed(images, mirror)
+    with measured("faces", faces):
+        embed(images)
     descriptors = random_descriptors(DESCRIPTORS)
     with measured("persons among random descriptors", DESCRIPTORS):
         person_id, pairs = find_persons(descriptors)

@@ -119,20 +119,19 @@ def audit(
     out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
     images: Images = "",
-    profile: Annotated[
-        str, typer.Option(help="Size of the label-scoring networks: smoke, demo, quick or full.")
-    ] = "full",
-    labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Score labels, which trains networks.")] = True,
+    network: Annotated[
+        bool, typer.Option("--network/--no-network", help="Find persons and score labels, by a face network.")
+    ] = True,
     faces: FindFaces = True,
     cluster: Annotated[str, typer.Option(help="Address of a dask scheduler for the work on images.")] = "",
 ) -> None:
-    """Find copies, leaks, doubtful labels and poor images of any labelled faces, without a run.
+    """Find copies, persons, leaks, doubtful labels and poor images of any labelled faces, without a run.
 
-    Scoring labels trains networks, which takes a while; --no-labels leaves it out.
+    A face-recognition network takes most of the time; --no-network leaves out what needs it.
     """
     from facelib.audit.report import audit_data
 
-    for line in audit_data(data, out, images, split, profile, labels, faces, cluster):
+    for line in audit_data(data, out, images, split, network, faces, cluster):
         say(line)
 
 

@@ -95,14 +95,6 @@ class TrainingSettings(Section):
     label_smoothing: Share = 0.0  # of class labels
 
 
-class AuditSettings(Section):
-    """Networks that score labels; none scores a row it was trained on."""
-
-    label_folds: Annotated[int, Field(ge=2)] = 3
-    label_px: Pixels = 64
-    label_epochs: Count = 12
-
-
 class StageSettings(Section):
     """Two-stage age."""
 
@@ -133,7 +125,6 @@ class Settings(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
-    audit: AuditSettings = AuditSettings()
     stages: StageSettings = StageSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     explanation: ExplanationSettings = ExplanationSettings()
@@ -193,15 +184,15 @@ START_SETTINGS = {
 PROFILES = {
     "smoke": {
         "synthetic_images": 320, "images": 320, "image_px": 48, "epochs": 2, "head_epochs": 1, "warmup_epochs": 1,
-        "label_epochs": 2, "label_px": 32, "stage_epochs": 1, "resamples": 100, "min_group": 3,
+        "stage_epochs": 1, "resamples": 100, "min_group": 3,
         "explained_images": 16, "lime_images": 4, "lime_samples": 60,
     },
     "demo": {
-        "images": 1600, "epochs": 24, "batch_size": 32, "label_epochs": 8, "stage_epochs": 6, "explained_images": 100,
+        "images": 1600, "epochs": 24, "batch_size": 32, "stage_epochs": 6, "explained_images": 100,
     },
-    "quick": {"images": 4000, "epochs": 30, "label_epochs": 10},
+    "quick": {"images": 4000, "epochs": 30},
     "full": {
-        "image_px": 96, "epochs": 30, "label_epochs": 8, "stage_epochs": 5, "resamples": 2000,
+        "image_px": 96, "epochs": 30, "stage_epochs": 5, "resamples": 2000,
         "lime_images": 60, "lime_samples": 500,
     },
 }

@@ -22,8 +22,8 @@ from facelib.audit import decisions
 from facelib.config import Settings, resolve
 from facelib.data.pixels import FaceImages
 from facelib.formats import write_json
+from facelib.models.heads import predictions_table
 from facelib.models.network import predict_outputs
-from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_scorer
 from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate
@@ -130,7 +130,7 @@ def main() -> None:
     for measured in compare(options.data, settings, options.only):
         results |= measured
         write_json(path, results)
-    print(f"{settings.audit.label_epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
+    print(f"{settings.training.epochs} epochs, {(time.perf_counter() - start) / 60:.1f} min")
     for key, value in results.items():
         print(f"{key:60} {interval(value, '.3f')}, n = {value['n']:,}")
 

@@ -30,7 +30,7 @@ from studies import AUDIT_RESULTS
 
 def timed(arguments: list[str], cache: Path) -> tuple[float, float]:
     """Seconds and peak memory (GB) of `facelib audit`."""
-    command = [sys.executable, "-m", "facelib.cli", "audit", "--no-labels", *arguments]
+    command = [sys.executable, "-m", "facelib.cli", "audit", "--no-network", *arguments]
     start, peak = time.perf_counter(), 0
     running = subprocess.Popen(command, env=os.environ | {"FACELIB_CACHE": str(cache)}, stdout=subprocess.DEVNULL)
     root = psutil.Process(running.pid)

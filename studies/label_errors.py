@@ -1,13 +1,12 @@
-"""Planted label errors found again: how well the label scores rank them, on any labelled faces.
+"""Planted label errors found again, by the face features and by the networks that scored labels before.
 
-Before any network is trained, classes are replaced by others (3 % of the labels of two classes, 5 % of more) and ages
-moved by 20 years (3 %). The test split is left out. Errors that came with the data count as false alarms, so precision
-is a lower bound. Writes label_errors.json, label_errors.csv (precision and recall at each cut) and label_errors.svg.
-Predictions of each image are stored in runs/label_errors.parquet, so that the scores can be measured again without
-training.
+Classes are replaced by others (3 % of the labels of two classes, 5 % of more) and ages moved by 20 years (3 %) outside
+the test split. Errors that came with the data count as false alarms, so precision is a lower bound. In `planted` the
+models learn from the planted labels, as they would from real errors. `side_by_side` plants afterwards, so that the
+published out-of-fold predictions of networks can be scored on the same labels, and adds labels that copies contradict.
+Writes label_errors.json, label_errors.csv (precision and recall at each cut) and label_errors.svg.
 
-usage: python -m studies.label_errors DATA [--profile full] [--out DIR] [--set KEY=VALUE ...]
-       python -m studies.label_errors --scored runs/label_errors.parquet [--out DIR]
+usage: python -m studies.label_errors UTKFACE [--networks reports/utkface] [--out DIR]
 """
 
 import argparse
@@ -18,20 +17,24 @@ import numpy as np
 import pandas as pd
 
 from facelib.audit import decisions, duplicates, label_issues, planting
+from facelib.audit.out_of_fold import score_out_of_fold
 from facelib.config import Settings, resolve
 from facelib.data.pixels import FaceImages, cache_faces
 from facelib.data.readers import read_faces
-from facelib.data.splits import split_faces
+from facelib.data.splits import joined, split_faces
+from facelib.embedding.features import embed_faces
+from facelib.embedding.persons import find_persons
 from facelib.formats import write_json
-from facelib.models.out_of_fold import score_out_of_fold
+from facelib.metrics import auc
 from facelib.plots.audit import ranking_curves
 from facelib.plots.style import use_style
-from facelib.runs import cache_root, runs_root
-from facelib.schema import UTKFACE_ATTRIBUTES, Attribute, named
-from facelib.statistics import Bootstrap
-from facelib.storage import atomic_path
+from facelib.runs import cache_root
+from facelib.schema import Attribute
+from facelib.statistics import Bootstrap, rate
 from studies import AUDIT_RESULTS
-from studies.pages import interval
+
+RESAMPLES = 300
+CONTRADICTIONS = {"years": 20, "classes": 1}  # between two copies, from which on one label is certainly wrong
 
 
 def outside_test(data: str, settings: Settings) -> tuple[pd.DataFrame, FaceImages, pd.DataFrame, tuple[Attribute, ...]]:
@@ -45,46 +48,78 @@ def outside_test(data: str, settings: Settings) -> tuple[pd.DataFrame, FaceImage
     return faces, images.take(rows), split, source.attributes
 
 
-def planted_scores(data: str, settings: Settings) -> pd.DataFrame:
-    """Labels with planted errors, which of them were planted, and predictions of networks that never saw the row."""
-    faces, images, split, attributes = outside_test(data, settings)
-    faces, planted = planting.plant_errors(faces, attributes, settings.seed)
-    agreed = faces.assign(**decisions.agreed_labels(faces, split["group_id"].to_numpy(), attributes))
-    scores = score_out_of_fold(agreed, images, split, attributes, settings)
-    given = faces[["image_id", *planted]].assign(group_id=split["group_id"])
-    return pd.concat([given, planted.add_prefix("planted_"), scores], axis=1)
+def contradicted(faces: pd.DataFrame, group_id: np.ndarray, attribute: Attribute) -> np.ndarray:
+    """Which labels differ from that of a copy by `CONTRADICTIONS` or more: bool (n,)."""
+    labels = faces[attribute.name].where(attribute.is_known(faces[attribute.name])).astype(float).groupby(group_id)
+    return (labels.transform("max") - labels.transform("min") >= CONTRADICTIONS[attribute.kind]).to_numpy()
+
+
+def on_contradictions(issues: pd.DataFrame, wrong: dict[str, np.ndarray], image_ids: pd.Series) -> dict:
+    """AUROC of labels that copies contradict, of which half are wrong, and the share of them that is flagged."""
+    measured = {}
+    for name, part in issues.groupby("attribute", sort=False):
+        marked = part["image_id"].isin(image_ids[wrong[name]]).to_numpy()
+        flagged = part["is_issue"].to_numpy()
+        measured[f"{name}.contradicted.auroc"] = float(auc(marked, -part["score"].to_numpy()))
+        measured[f"{name}.contradicted.flagged"] = rate(int(flagged[marked].sum()), int(marked.sum())).to_dict()
+        measured[f"{name}.others.flagged"] = rate(int(flagged[~marked].sum()), int((~marked).sum())).to_dict()
+    return measured
 
 
 def main() -> None:
-    """Plant, train, score and print."""
+    """Plant, score and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("data", nargs="?")
-    parser.add_argument("--scored", type=Path, help="predictions of an earlier call")
-    parser.add_argument("--profile", default="full")
+    parser.add_argument("data")
+    parser.add_argument("--networks", type=Path, help="a published run whose predictions hold the model label_scorer")
     parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    if options.scored is None:
-        settings = resolve(options.profile, dict(pair.split("=", 1) for pair in options.set))
-        start = time.perf_counter()
-        scored = planted_scores(options.data, settings)
-        minutes = (time.perf_counter() - start) / 60
-        with atomic_path(runs_root() / "label_errors.parquet") as partial:
-            scored.to_parquet(partial, index=False)
-        print(f"{settings.audit.label_folds} folds, {settings.audit.label_epochs} epochs, {minutes:.1f} min")
-    else:
-        scored = pd.read_parquet(options.scored)
-    planted = scored.filter(like="planted_").rename(columns=lambda name: name.removeprefix("planted_"))
-    issues = label_issues.find_issues(scored, scored, named(UTKFACE_ATTRIBUTES, planted))
-    groups = scored["group_id"].to_numpy()
-    results, curves = planting.measure_ranking(issues, scored, planted, groups, Bootstrap(300))
+    seed, source = resolve("full").seed, read_faces(options.data)
+    images, faces, _ = cache_faces(source, 64, cache_root())
+    group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
+    embedding = embed_faces(faces, lambda: source, cache_root())
+    person_id = joined(group_id, find_persons(embedding.descriptors)[0])
+    split = split_faces(faces, group_id, source.attributes, seed, person_id=person_id)
+    outside = np.flatnonzero(split["split"] != "test")
+    faces, split = (table.iloc[outside].reset_index(drop=True) for table in (faces, split))
+    features, group_id, bootstrap = embedding.features[outside], group_id[outside], Bootstrap(RESAMPLES)
+    spoilt, planted = planting.plant_errors(faces, source.attributes, seed)
+
+    def predicted(labels: pd.DataFrame) -> pd.DataFrame:
+        agreed = labels.assign(**decisions.agreed_labels(labels, group_id, source.attributes))
+        return score_out_of_fold(features, agreed, split, source.attributes, seed)
+
+    start = time.perf_counter()
+    issues = label_issues.find_issues(spoilt, predicted(spoilt), source.attributes)
+    seconds = time.perf_counter() - start
+    results, curves = planting.measure_ranking(issues, spoilt, planted, group_id, bootstrap)
+    rates = planting.flag_rates(issues, spoilt, planted, source.attributes)
+    stored = {name: value.to_dict() for name, value in results.items()}
+    stored = {"seconds": seconds, "planted": stored, "flags": rates.to_dict("records"), "side_by_side": {}}
+    scorers = {"features": predicted(faces)}
+    if options.networks:
+        table = pd.read_parquet(options.networks / "tables" / "predictions.parquet")
+        table = table[table["model"] == "label_scorer"].set_index("image_id")
+        scorers["networks"] = table.loc[faces["image_id"]].reset_index(drop=True)
+    wrong = {a.name: contradicted(faces, group_id, a) for a in source.attributes}
+    for name, scores in scorers.items():
+        issues = label_issues.find_issues(spoilt, scores, source.attributes)
+        measured, _ = planting.measure_ranking(issues, spoilt, planted, group_id, bootstrap)
+        given = label_issues.find_issues(faces, scores, source.attributes)
+        by_group = planting.flag_rates(issues, spoilt, planted, source.attributes)
+        stored["side_by_side"][name] = {key: value.to_dict() for key, value in measured.items()}
+        stored["side_by_side"][name] |= on_contradictions(given, wrong, faces["image_id"])
+        stored["side_by_side"][name]["flags"] = by_group.to_dict("records")
     options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "label_errors.json", results)
+    write_json(options.out / "label_errors.json", stored)
     curves.to_csv(options.out / "label_errors.csv", index=False, float_format="%.4f")
     use_style()
     ranking_curves(curves, results).savefig(options.out / "label_errors.svg", metadata={"Date": None})
-    for key, estimate in results.items():
-        print(f"{key:32} {interval(estimate.to_dict(), '.3f')}, n = {estimate.n:,}")
+    print(f"models: {seconds:.1f} s")
+    print(pd.DataFrame(stored["planted"]).T.to_string())
+    for name, measured in stored["side_by_side"].items():
+        print(name, {key: value.get("value") if isinstance(value, dict) else value
+                     for key, value in measured.items() if key != "flags"})  # fmt: skip
+    print(rates.round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from facelib.data.ingest import load_images
 from facelib.data.pixels import resize
 from facelib.formats import write_json
 from facelib.models.checkpoints import load_result
+from facelib.models.heads import predictions_table
 from facelib.models.network import predict_outputs
-from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import train_multitask
 from facelib.runs import RunFolder, open_run, runs_root
 from facelib.schema import ETHNICITY, GENDER, OLD_YEARS, UTKFACE_ATTRIBUTES

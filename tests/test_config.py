@@ -91,7 +91,6 @@ def test_text_is_read_as_a_value_of_the_settings_type(name, text, value):
         ("input_px", 16),
         ("image_px", 16),
         ("label_smoothing", 1.5),
-        ("label_folds", 1),
         ("attributes", 3),
         ("seed", -1),
     ],

@@ -1,4 +1,4 @@
-"""Labels that a network which never saw them finds implausible, ranked for review and never deleted."""
+"""Labels that models which never saw them find implausible, ranked for review and never deleted."""
 
 from collections.abc import Iterable
 
@@ -12,14 +12,14 @@ from facelib.finding import Finding, Findings, listed
 from facelib.schema import Attribute, ClassAttribute, YearsAttribute
 from facelib.statistics import rate
 
-MAX_PROBABILITY = 0.05  # set by hand: a class to which the networks give more chance is not an issue
+MAX_PROBABILITY = 0.05  # set by hand: a class to which the models give more chance is not an issue
 AGE_WINDOW = 5.0  # years, the given age in their middle
 MAX_AGE_CHANCE = 0.005  # set by hand: ages with more chance to lie in that window are not issues
 ISSUE_COLUMNS = {
     "image_id": object, "attribute": object, "given": float, "suggested": float, "score": float, "is_issue": bool,
 }  # fmt: skip
 MIN_SPREAD = 0.5  # years
-MIN_FACTOR = 0.1  # of the spread that networks predict
+MIN_FACTOR = 0.1  # of the spread that models predict
 SPREAD_ROWS = 0.1  # share of rows, neighbours by predicted age, that the spread is smoothed over
 
 
@@ -41,8 +41,8 @@ def _years_issues(attribute: YearsAttribute, given: np.ndarray, predictions: pd.
     """The chance of an age within two and a half years of the given one, by the prediction.
 
     A residual in units of its spread would rank a five-year slip of a toddler before a twenty-year one of a pensioner.
-    A chance weighs both: how far out the label lies, and how much the networks could know. The spread is the one that
-    networks predict for the face, times the ratio of true to predicted spread at its age; a missing one counts as 1.
+    A chance weighs both: how far out the label lies, and how much the models could know. The spread is the one that
+    they predict for the face, times the ratio of true to predicted spread at its age; a missing one counts as 1.
     """
     predicted, own_spread = predictions[list(attribute.columns[:2])].to_numpy(float).T
     residual = given - predicted
@@ -56,7 +56,7 @@ def _years_issues(attribute: YearsAttribute, given: np.ndarray, predictions: pd.
 
 
 def _class_issues(attribute: ClassAttribute, given: np.ndarray, predictions: pd.DataFrame) -> tuple:
-    """Cleanlab's normalised margin, and its flags where the networks give the label little chance.
+    """Cleanlab's normalised margin, and its flags where the models give the label little chance.
 
     A network that is often unsure inflates cleanlab's estimate of the noise: what it cannot decide, it calls noise. So
     a flag also asks for a probability of the given label below `MAX_PROBABILITY`.
@@ -74,7 +74,7 @@ SCORING = {"years": _years_issues, "classes": _class_issues}
 
 
 def find_issues(faces: pd.DataFrame, predictions: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
-    """Score every known label against predictions of networks that never saw it, in the order of `faces`.
+    """Score every known label against predictions of models that never saw it, in the order of `faces`.
 
     Attributes without predictions are left out; a predicted spread of ages may be missing.
 
@@ -132,6 +132,6 @@ def doubted_findings(issues: pd.DataFrame) -> Findings:
         for name, part in issues.groupby("attribute", sort=False)
     ]
     several = int((joint_suspicion(issues)["doubted"] > 1).sum())
-    text = f"{listed(parts)} are doubted by networks that never saw them. "
+    text = f"{listed(parts)} are doubted by models that never saw them. "
     text += f"{several:,} images have two doubted labels or more."
     return Findings([Finding("labels.doubted", text, rate(int(issues["is_issue"].sum()), len(issues)))])

@@ -12,8 +12,10 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from facelib import metrics
 from facelib.finding import Finding, Findings, listed
-from facelib.schema import Attribute
+from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate, rate
+
+ALL = "all"  # the group of all faces
 
 
 def plant_errors(faces: pd.DataFrame, attributes: Iterable[Attribute], seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -88,6 +90,35 @@ def measure_ranking(
         results |= {f"{attribute}.{name}": value for name, value in measured.items()}
         curves.append(ranking_curve(score, wrong).assign(attribute=attribute))
     return results, pd.concat(curves, ignore_index=True)
+
+
+def flag_rates(
+    issues: pd.DataFrame, faces: pd.DataFrame, planted: pd.DataFrame, attributes: Iterable[Attribute]
+) -> pd.DataFrame:
+    """How many planted errors are flagged, and how many other labels are, by attribute and by group of years.
+
+    Groups are those of the given ages, planted errors included, since the true ones are unknown elsewhere. `issues` is
+    from `label_issues.find_issues` on `faces` with planted errors.
+
+    Returns
+    -------
+    DataFrame
+        attribute, group (`ALL`, then the groups of the first attribute in years), measure (recall | false flags),
+        value, low, high, n.
+    """
+    attributes = tuple(attributes)
+    years = next((a for a in attributes if not isinstance(a, ClassAttribute)), None)
+    group = None if years is None else years.groups(faces[years.name]).astype(str).to_numpy()
+    row_of, rows = pd.Series(np.arange(len(faces)), index=faces["image_id"]), []
+    for attribute, part in issues.groupby("attribute", sort=False):
+        place = row_of.loc[part["image_id"]].to_numpy()
+        wrong, flagged = planted[attribute].to_numpy()[place], part["is_issue"].to_numpy()
+        for name in (ALL, *(() if years is None else years.group_names)):
+            inside = np.ones(len(part), bool) if name == ALL else group[place] == name
+            for measure, of in (("recall", inside & wrong), ("false flags", inside & ~wrong)):
+                share = rate(int(flagged[of].sum()), int(of.sum()))
+                rows.append((attribute, name, measure, share.value, share.low, share.high, share.n))
+    return pd.DataFrame(rows, columns=["attribute", "group", "measure", "value", "low", "high", "n"])
 
 
 def planted_findings(results: dict[str, Estimate]) -> Findings:

@@ -16,12 +16,12 @@ from facelib.statistics import Estimate
 # share of photographs is flagged as they are, and spoilt.
 THRESHOLDS = {
     "dark": 0.35, "bright": 0.45, "contrast": 0.35, "blur": 0.16, "tiny": 0.25, "grey": 0.05, "border": 0.80,
-    "face": 0.50, "framing": 0.62,
+    "face": 0.50, "framing": 0.62, "upright": 0.50,
 }  # fmt: skip
 # What a flag says of an image, where the score's name does not.
 NAMES = {
     "contrast": "low contrast", "blur": "blurred", "border": "black border", "tiny": "tiny original",
-    "face": "no face found", "framing": "oddly framed",
+    "face": "no face found", "framing": "oddly framed", "upright": "no upright face",
 }  # fmt: skip
 SCORED_PX = 64  # edge of the images that are scored, so that scores do not depend on the cache's
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
@@ -72,17 +72,24 @@ def _face_scores(boxes: np.ndarray) -> dict[str, np.ndarray]:
     return {"face": has_face.astype(float), "framing": _overlap(boxes, usual)}
 
 
-def score_quality(faces: pd.DataFrame, images: FaceImages, find_faces: bool = True, n_jobs: int = -1) -> pd.DataFrame:
+def score_quality(
+    faces: pd.DataFrame,
+    images: FaceImages,
+    find_faces: bool = True,
+    upright: np.ndarray | None = None,
+    n_jobs: int = -1,
+) -> pd.DataFrame:
     """Quality scores and flags of every image.
 
     Brightness, blur and colour come from the cached pixels, `tiny` from the original's size, `face` and `framing` from
-    a search for a frontal face, which takes most of the time and may be left out.
+    a search for a frontal face, which takes most of the time and may be left out, and `upright` from
+    `facelib.embedding.outliers.face_scores`.
 
     Returns
     -------
     DataFrame
-        image_id; dark, bright, contrast, blur, grey, border, tiny, face and framing (0 worst to 1 best; framing is nan
-        where no face was found); an is_<name> flag for each.
+        image_id; dark, bright, contrast, blur, grey, border, tiny, face, framing and upright (0 worst to 1 best;
+        framing is nan where no face was found); an is_<name> flag for each.
     """
     small = resize(images, SCORED_PX)
     tasks = chunks(len(faces), CHUNK)
@@ -94,6 +101,8 @@ def score_quality(faces: pd.DataFrame, images: FaceImages, find_faces: bool = Tr
     if find_faces:
         boxes = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(find_chip_faces)(small[rows]) for rows in tasks)
         scores = scores.assign(**_face_scores(np.concatenate(boxes)))
+    if upright is not None:
+        scores["upright"] = upright
     flags = pd.DataFrame({f"is_{name}": scores[name] < THRESHOLDS[name] for name in scores})
     return pd.concat([faces[["image_id"]].reset_index(drop=True), scores, flags], axis=1)
 

@@ -8,14 +8,18 @@ import numpy as np
 import pandas as pd
 
 from facelib.audit import contradictions, decisions, duplicates, quality
-from facelib.audit.leaks import leaks_table
-from facelib.config import Settings, resolve
+from facelib.audit.label_issues import find_issues, suspicion
+from facelib.audit.leaks import PERSON, leaks_table
+from facelib.audit.out_of_fold import score_out_of_fold
 from facelib.data.cluster import on_cluster
 from facelib.data.ingest import MIN_FACES
 from facelib.data.pixels import cache_faces
 from facelib.data.protocols import read_protocol
 from facelib.data.readers import FaceSource, read_faces
-from facelib.data.splits import representatives, split_faces, split_measures
+from facelib.data.splits import joined, representatives, split_measures, undivided
+from facelib.embedding.features import embed_faces
+from facelib.embedding.outliers import face_scores
+from facelib.embedding.persons import find_persons, persons_table
 from facelib.errors import UnreadableData
 from facelib.formats import write_csv
 from facelib.runs import cache_root
@@ -24,6 +28,7 @@ from facelib.statistics import Bootstrap, Estimate, count, rate
 from facelib.storage import check_writable
 
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
+SEED = 0  # of folds
 
 
 def summarise(
@@ -34,12 +39,14 @@ def summarise(
     noise: pd.DataFrame,
     scored: pd.DataFrame,
     issues: pd.DataFrame | None = None,
-    leaks: tuple[int, int] | None = None,
+    leaks: tuple[int, int, int] | None = None,
+    persons: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The whole audit as one table for a data card: topic, measure, value, low, high (95 %), n, unit.
 
     `conflicts` and `noise` are from `contradictions`, `scored` from `quality.score_quality`, `issues` from
-    `label_issues.find_issues`; `leaks` are the numbers of test images with a copy in training and of test images.
+    `label_issues.find_issues`; `leaks` are the numbers of test images with a copy in training, with only another
+    photograph of a recognised person there, and of all; `persons` is from `embedding.persons.persons_table`.
     """
     rows, n = [], len(faces)
 
@@ -51,8 +58,14 @@ def summarise(
     add("copies", "groups of byte-identical images", count(duplicates.exact_groups(faces), "groups"))
     add("copies", "groups of copies, near ones included", count(len(conflicts), "groups"))
     add("copies", "images that repeat another one", rate(n - len(np.unique(group_id)), n))
+    if persons is not None:
+        add("persons", "recognised on several images", count(persons["person_id"].nunique(), "persons"))
+        add("persons", "images of such persons", rate(len(persons), n))
     if leaks is not None:
-        add("leaks", "test images with a copy in training", rate(*leaks))
+        copied, recognised, tested = leaks
+        add("leaks", "test images with a copy in training", rate(copied, tested))
+        if persons is not None:
+            add("leaks", "test images with only another photograph of the person", rate(recognised, tested))
     if len(conflicts):
         contradicting = rate(int(conflicts["contradicts"].sum()), len(conflicts))
         add("labels", "groups of copies that contradict themselves", contradicting)
@@ -101,14 +114,13 @@ class _Audit:
     """One audit under way; each part writes its tables and yields a line per result."""
 
     out: Path
-    settings: Settings
     source: FaceSource
 
     def read(self) -> None:
         self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root())
         self.attributes = labelled(self.faces, self.source.attributes)
         self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)
-        self.issues = self.leaks = None
+        self.issues = self.leaks = self.embedding = self.persons = self.person_id = self.matches = None
 
     def save(self, table: pd.DataFrame, name: str) -> str:
         write_csv(table, self.out / name)
@@ -127,32 +139,40 @@ class _Audit:
         self.noise = contradictions.label_noise(faces, self.group_id, self.attributes, Bootstrap())
         yield self.save(self.noise, "label_noise.csv")
 
+    def network(self) -> Iterator[str]:
+        """Persons; a person holds all copies of a photograph."""
+        self.embedding = embed_faces(self.faces, lambda: self.source, cache_root())
+        found, self.matches = find_persons(self.embedding.descriptors)
+        self.persons = persons_table(self.faces["image_id"].to_numpy(), found, self.matches)
+        self.person_id = joined(self.group_id, found)
+        yield self.save(self.persons, "persons.csv")
+        yield f"persons on several images: {self.persons['person_id'].nunique():,}, copies included"
+
     def split(self, part: pd.Series, unmatched: pd.DataFrame) -> Iterator[str]:
-        table = leaks_table(self.faces, part, self.group_id, self.pairs)
-        self.leaks = len(table), int(part.isin(["test", "both"]).sum())
+        table = leaks_table(self.faces, part, self.group_id, self.pairs, self.person_id, self.matches)
+        recognised, tested = int(table["kind"].str.startswith(PERSON).sum()), int(part.isin(["test", "both"]).sum())
+        self.leaks = len(table) - recognised, recognised, tested
         yield self.save(table, "leaks.csv")
         yield self.save(unmatched, "unmatched.csv")
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in table["kind"].value_counts().items()) or "none"
-        yield f"test images with a copy in training: {self.leaks[0]:,} of {self.leaks[1]:,} ({kinds})"
+        what = "a copy" if self.person_id is None else "a copy or a recognised person"
+        yield f"test images with {what} in training: {len(table):,} of {tested:,} ({kinds})"
         yield f"names of the split that match no single file: {len(unmatched):,}"
 
     def quality(self, find_faces: bool) -> Iterator[str]:
-        self.scored = quality.score_quality(self.faces, self.images, find_faces)
+        upright = None if self.embedding is None else face_scores(self.embedding)
+        self.scored = quality.score_quality(self.faces, self.images, find_faces, upright)
         yield self.save(self.scored, "quality.csv")
 
     def labels(self) -> Iterator[str]:
         groups = len(np.unique(self.group_id))
         if groups < MIN_FACES:
-            yield f"labels are not scored: networks need {MIN_FACES} different photographs, and there are {groups:,}"
+            yield f"labels are not scored: models need {MIN_FACES} different photographs, and there are {groups:,}"
             return
-        # The networks are a heavy import, which an audit without labels is spared.
-        from facelib.audit.label_issues import find_issues, suspicion
-        from facelib.models.out_of_fold import score_out_of_fold
-
         faces, attributes = self.faces, self.attributes
         agreed = faces.assign(**decisions.agreed_labels(faces, self.group_id, attributes))
-        splits = split_faces(faces, self.group_id, attributes, self.settings.seed)
-        scores = score_out_of_fold(agreed, self.images, splits, attributes, self.settings)
+        parts = undivided(faces, self.group_id, self.person_id)
+        scores = score_out_of_fold(self.embedding.features, agreed, parts, attributes, SEED)
         issues = find_issues(faces, scores, attributes)
         self.issues = issues.iloc[np.argsort(suspicion(issues), kind="stable")]
         yield self.save(self.issues, "label_issues.csv")
@@ -169,11 +189,12 @@ class _Audit:
 
     def summary(self) -> Iterator[str]:
         absent = ["label_issues.csv"] * (self.issues is None) + ["leaks.csv", "unmatched.csv"] * (self.leaks is None)
+        absent += ["persons.csv"] * (self.persons is None)
         for name in absent:
             if (self.out / name).exists():
                 yield f"{self.out / name} is left from an earlier audit and not part of this one"
         table = summarise(self.faces, self.rejected, self.group_id, self.conflicts, self.noise, self.scored,
-                          self.issues, self.leaks)  # fmt: skip
+                          self.issues, self.leaks, self.persons)  # fmt: skip
         yield self.save(table, "audit.csv")
 
 
@@ -182,8 +203,7 @@ def audit_data(
     out: Path,
     images: str = "",
     split: Path | None = None,
-    profile: str = "full",
-    labels: bool = True,
+    network: bool = True,
     find_faces: bool = True,
     cluster: str = "",
 ) -> Iterator[str]:
@@ -195,13 +215,12 @@ def audit_data(
         See `readers.read_faces`.
     out : Path
         Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
-        requested, label_issues, leaks and unmatched .csv.
+        requested, persons, label_issues, leaks and unmatched .csv.
     split : Path, optional
         A folder with train.csv and test.csv.
-    profile : str
-        Whose settings the label-scoring networks take.
-    labels, find_faces : bool
-        Score labels, which trains networks; search every image for a frontal face.
+    network, find_faces : bool
+        Compute face features, which persons, pictures without an upright face and doubted labels come from; search
+        every image for a frontal face.
     cluster : str
         See `cluster.on_cluster`.
 
@@ -209,29 +228,32 @@ def audit_data(
     ------
     UnreadableData
         If the data, the split or the folder cannot be used.
+    WeightsError
+        If the weights of the face network are missing or damaged.
     InvalidDecision
         If the folder holds a decisions.csv with a line that cannot be carried out.
     """
-    settings = resolve(profile)
     if out.exists() and not out.is_dir():
         raise UnreadableData(f"--out {out} is a file: give a folder")
     check_writable(out)  # before the work
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     with on_cluster(cluster):
-        audit = _Audit(out, settings, read_faces(data, images or None))
+        audit = _Audit(out, read_faces(data, images or None))
         audit.read()
         parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
         yield f"faces: {len(audit.faces):,}, rejected: {len(audit.rejected):,}"
         yield audit.save(audit.rejected, "rejected.csv")
         yield from audit.copies()
+        if network:
+            yield from audit.network()
         if parts is not None:
             yield from audit.split(*parts)
         yield from audit.quality(find_faces)
     known = [attribute.name for attribute in audit.attributes]
     if absent := ", ".join(a.name for a in audit.source.attributes if a.name not in known):
         yield f"no labels of {absent}: they are left out"
-    if labels and known:
+    if network and known:
         yield from audit.labels()
     yield from audit.propose()
     yield from audit.summary()

@@ -153,7 +153,7 @@ def _square(upright: Image.Image, px: int) -> np.ndarray:
     return np.asarray(square.resize((px, px), how))
 
 
-def _decode_chunk(items: list[Path | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
+def decode_chunk(items: list[Path | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
     """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason)."""
     pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
     for place, (item, digest) in enumerate(zip(items, digests, strict=True)):
@@ -272,7 +272,7 @@ def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
     positions, digests, facts = unique.index.to_numpy(), unique["sha256"].to_numpy(), []
     # Pillow releases the interpreter's lock while it decodes, so threads suffice.
     decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-        joblib.delayed(_decode_chunk)(source.items(positions[rows]), digests[rows], px)
+        joblib.delayed(decode_chunk)(source.items(positions[rows]), digests[rows], px)
         for rows in chunks(len(positions), CHUNK)
     )
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(unique), px, px, 3)}

@@ -1,10 +1,12 @@
-"""Splits that keep copies together and hold age bands and classes in proportion; and published ones."""
+"""Splits that keep copies and persons together and hold age bands and classes in proportion; and published ones."""
 
 import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from facelib import schema
 from facelib.finding import Finding, Findings
@@ -34,17 +36,33 @@ def representatives(faces: pd.DataFrame, group_id: np.ndarray) -> np.ndarray:
     return chosen
 
 
+def joined(group_id: np.ndarray, person_id: np.ndarray) -> np.ndarray:
+    """Persons who hold all copies of their photographs: int (n,), each the lowest `group_id` of its faces.
+
+    Examples
+    --------
+    >>> joined(np.array([0, 1, 1, 2]), np.array([5, 5, 6, 7])).tolist()
+    [0, 0, 0, 2]
+    """
+    rows, n = np.arange(len(group_id)), len(group_id)
+    first = [pd.Series(rows).groupby(np.asarray(ids)).transform("first").to_numpy() for ids in (group_id, person_id)]
+    links = coo_array((np.ones(2 * n), (np.tile(rows, 2), np.concatenate(first))), shape=(n, n))
+    component = connected_components(links, directed=False)[1]
+    return pd.Series(group_id).groupby(component).transform("min").to_numpy()
+
+
 def split_faces(
     faces: pd.DataFrame,
     group_id: np.ndarray,
     attributes: Iterable[Attribute],
     seed: int,
     shares: dict[str, float] = schema.SPLITS,
+    person_id: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Assign every face to train, validation, calibration or test, whole groups at a time.
+    """Assign every face to train, validation, calibration or test, all faces of a person at a time.
 
-    Within each stratum (of the group's representative) groups are shuffled and cut at the fractions of `shares` by
-    systematic sampling with a random start, so that each stratum is in proportion to within one group.
+    Within each stratum (of the person's representative) persons are shuffled and cut at the fractions of `shares` by
+    systematic sampling with a random start, so that each stratum is in proportion to within one person.
 
     Parameters
     ----------
@@ -56,15 +74,18 @@ def split_faces(
     seed : int
     shares : dict of float
         Of each split; their order is that of the cut.
+    person_id : int array of shape (n,), optional
+        Equal for faces of one person; without it every group of copies is a person.
 
     Returns
     -------
     DataFrame
-        image_id, split, group_id, representative, in the order of `faces`.
+        image_id, split, group_id, representative (of its copies), person_id, in the order of `faces`.
     """
     rng = np.random.default_rng(seed)
-    chosen = representatives(faces, group_id)
-    groups = pd.DataFrame({"group": group_id[chosen], "stratum": stratum(faces, attributes)[chosen].to_numpy()})
+    person_id = joined(group_id, group_id if person_id is None else person_id)
+    leads = representatives(faces, person_id)
+    groups = pd.DataFrame({"group": person_id[leads], "stratum": stratum(faces, attributes)[leads].to_numpy()})
     groups = groups.sort_values("group").sample(frac=1, random_state=rng)
     grouped = groups.groupby("stratum", sort=True)
     size = grouped["group"].transform("size")
@@ -72,28 +93,41 @@ def split_faces(
     quantile = (grouped.cumcount() + start) / size
     edges = np.cumsum(list(shares.values()))
     names = np.array(list(shares))[np.searchsorted(edges[:-1] / edges[-1], quantile, side="right")]
-    split = pd.Series(names, index=groups["group"]).loc[group_id].to_numpy()
-    return _splits_table(faces, split, group_id, chosen)
+    split = pd.Series(names, index=groups["group"]).loc[person_id].to_numpy()
+    return _splits_table(faces, split, group_id, representatives(faces, group_id), person_id)
 
 
-def _splits_table(faces: pd.DataFrame, split, group_id: np.ndarray, representative: np.ndarray) -> pd.DataFrame:
+def _splits_table(faces: pd.DataFrame, split, group_id, representative, person_id) -> pd.DataFrame:
     columns = {"image_id": faces["image_id"], "split": split, "group_id": group_id, "representative": representative}
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns | {"person_id": person_id})
 
 
-def split_listed(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute], seed: int) -> pd.DataFrame:
+def undivided(faces: pd.DataFrame, group_id: np.ndarray, person_id: np.ndarray) -> pd.DataFrame:
+    """The table of `split_faces` for faces that are not split: all are training faces."""
+    return _splits_table(faces, "train", group_id, representatives(faces, group_id), person_id)
+
+
+def split_listed(
+    faces: pd.DataFrame,
+    group_id: np.ndarray,
+    attributes: Iterable[Attribute],
+    seed: int,
+    person_id: np.ndarray | None = None,
+) -> pd.DataFrame:
     """Test what a published split tests (column `part`), and carve validation and calibration out of its training list.
 
-    Published splits let copies cross from training to test, and nothing is removed from them here: see
-    `copied_from_training`. Within the training list whole groups are assigned, as by `split_faces`, whose table this
+    Published splits let copies and persons cross from training to test, and nothing is removed from them here: see
+    `shared_with_training`. Within the training list whole persons are assigned, as by `split_faces`, whose table this
     returns. A face that both lists name is tested and not trained on. Every tested face is a representative.
     """
     trained = (faces["part"] == "train").to_numpy()
+    person_id = joined(group_id, group_id if person_id is None else person_id)
     shares = {name: share for name, share in schema.SPLITS.items() if name != "test"}
-    carved = split_faces(faces[trained].reset_index(drop=True), group_id[trained], attributes, seed, shares)
+    listed = faces[trained].reset_index(drop=True)
+    carved = split_faces(listed, group_id[trained], attributes, seed, shares, person_id[trained])
     split, chosen = np.full(len(faces), "test", dtype=object), np.ones(len(faces), bool)
     split[trained], chosen[trained] = carved["split"], carved["representative"]
-    return _splits_table(faces, split, group_id, chosen)
+    return _splits_table(faces, split, group_id, chosen, person_id)
 
 
 def leaking_pairs(splits: pd.DataFrame) -> int:
@@ -112,29 +146,30 @@ def random_split_pairs(splits: pd.DataFrame, seed: int) -> float:
     return float(np.mean([leaking_pairs(split) for split in drawn]))
 
 
-def copied_from_training(splits: pd.DataFrame) -> np.ndarray:
-    """Which test images have a copy in another split: bool (n,). Only a published split has any.
+def shared_with_training(splits: pd.DataFrame, group: str = "group_id") -> np.ndarray:
+    """Which test images have a copy, or by `person_id` the same person, in another split: bool (n,).
 
-    A copy in validation or calibration counts too: it comes from the training list, and something was chosen or fitted
-    on it.
+    Only a published split has any. A copy in validation or calibration counts too: it comes from the training list, and
+    something was chosen or fitted on it.
 
     Examples
     --------
     >>> splits = pd.DataFrame({"split": ["train", "test", "test", "validation", "test"], "group_id": [0, 0, 1, 2, 2]})
-    >>> copied_from_training(splits).tolist()
+    >>> shared_with_training(splits).tolist()
     [False, True, False, False, True]
     """
     tested = (splits["split"] == "test").to_numpy()
-    return tested & splits["group_id"].isin(splits.loc[~tested, "group_id"]).to_numpy()
+    return tested & splits[group].isin(splits.loc[~tested, group]).to_numpy()
 
 
 def split_measures(splits: pd.DataFrame) -> dict[str, Estimate]:
-    """Headline metrics: copies that cross the split, within what is trained on, and into the test split."""
+    """Headline metrics: copies that cross the split, within what is trained on, into the test split; and persons."""
     tested = splits["split"] == "test"
     return {
         "splits.leaking_pairs": count(leaking_pairs(splits), "pairs"),
         "splits.leaking_pairs_within_training": count(leaking_pairs(splits[~tested]), "pairs"),
-        "splits.copied_test_images": rate(int(copied_from_training(splits).sum()), int(tested.sum())),
+        "splits.copied_test_images": rate(int(shared_with_training(splits).sum()), int(tested.sum())),
+        "splits.recognised_test_images": rate(int(shared_with_training(splits, "person_id").sum()), int(tested.sum())),
     }
 
 
@@ -144,7 +179,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
     `random_pairs` is from `random_split_pairs`, `protocol` the run's.
     """
     measured, tested = split_measures(splits), (splits["split"] == "test").to_numpy()
-    leaks, within, copied = measured.values()
+    leaks, within, copied, recognised = measured.values()
     text = (
         f"{leaks.text} pairs of copies cross the split, {within.text} of them between training, validation and "
         f"calibration. The test split holds {format_value(tested.mean(), 'share')} of the images."
@@ -158,6 +193,14 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
             Estimate(random_pairs, np.nan, np.nan, RANDOM_SPLITS, "pairs"),
         ),
     ]
+    persons = splits.groupby("person_id")["group_id"].nunique()
+    several = count(int((persons > 1).sum()), "persons")
+    text = (
+        f"The face network recognises {several.text} persons on several photographs, "
+        f"{int(persons[persons > 1].sum()):,} in all. {round(recognised.value * recognised.n):,} of "
+        f"{recognised.n:,} test images show one who is also in another split; copies count."
+    )
+    findings.append(Finding("split.persons", text, recognised))
     if protocol:
         identical = int(faces.loc[tested, "sha256"].isin(faces.loc[~tested, "sha256"]).sum())
         text = (

@@ -10,9 +10,8 @@ from torch import nn
 from facelib.data.pixels import chunks
 from facelib.devices import has_fast_bfloat16, pick_device
 from facelib.embedding import weights
-from facelib.embedding.weights import DESCRIPTOR, FEATURES, FaceWeights
+from facelib.embedding.weights import DESCRIPTOR, FEATURES, INPUT_PX, FaceWeights
 
-INPUT_PX = 150
 # Subtracted from red, green and blue, and what the rest is divided by: dlib's `input_rgb_image_sized`.
 COLOUR_MEAN, COLOUR_SCALE = (122.782, 117.001, 104.298), 256.0
 BATCH = {"cpu": 16, "cuda": 256}  # on a processor, 32 and 8 take 10 % and 60 % longer
@@ -121,15 +120,13 @@ def _shared_network() -> FaceRecognitionNet:
 
 
 @torch.inference_mode()
-def embed_pixels(pixels: np.ndarray, mirror: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def embed_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features and descriptors of aligned faces.
 
     Parameters
     ----------
     pixels : uint8 array (n, px, px, 3)
         RGB, in UTKFace's frame: dlib's face chip with padding 0.25.
-    mirror : bool
-        Average the features over each image and its mirror image.
 
     Returns
     -------
@@ -144,8 +141,6 @@ def embed_pixels(pixels: np.ndarray, mirror: bool = False) -> tuple[np.ndarray, 
         images = torch.from_numpy(np.ascontiguousarray(pixels[rows])).to(device).permute(0, 3, 1, 2).float()
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16()):
             batch = network(images).float()
-            if mirror:
-                batch = (batch + network(images.flip(3)).float()) / 2
         features.append(batch.cpu().numpy().astype(np.float16))
         descriptors.append(network.projection(batch).cpu().numpy())
     return np.concatenate(features), np.concatenate(descriptors)

@@ -11,15 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from facelib.data.pixels import FaceImages
-from facelib.embedding.features import embed
+from facelib.embedding.features import Embedding
 
-SAMPLE = 1000  # pictures that are spoiled: 12 seconds on one core
-TILES = 6  # along an edge of a shuffled picture
 STRENGTH = 0.01  # inverse of the penalty; AUROC differs by 0.002 from 0.001 to 1
 
 
-def face_scores(images: FaceImages, mirror: bool = False, seed: int = 0) -> np.ndarray:
+def face_scores(embedding: Embedding, seed: int = 0) -> np.ndarray:
     """How much each picture is like an upright face: float (n,), 0 worst to 1 best.
 
     Logistic regression tells the features of sampled pictures from those of their spoiled copies. One is fitted on each
@@ -28,32 +25,18 @@ def face_scores(images: FaceImages, mirror: bool = False, seed: int = 0) -> np.n
 
     Parameters
     ----------
-    images : FaceImages
-    mirror : bool
-        See `embed`.
+    embedding : Embedding
+        See `facelib.embedding.features`.
     seed : int
-        Of halves, sample and tiles.
+        Of the halves.
     """
-    rng, scores = np.random.default_rng(seed), np.ones(len(images))
-    features = np.asarray(embed(images, mirror).features, np.float32)
-    halves = np.array_split(rng.permutation(len(images)), 2)
-    for half, other in (halves, halves[::-1]) if len(images) > 1 else []:
-        sample = half[: SAMPLE // 2]
-        spoiled = np.stack([spoil(picture, way, rng) for way, picture in enumerate(images[sample])])
-        unlike = embed(FaceImages(spoiled, np.arange(len(spoiled))), mirror).features
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
-        model.fit(np.vstack([features[sample], unlike]), np.repeat([1, 0], len(sample)))
-        scores[other] = model.predict_proba(features[other])[:, 1]
+    features, spoiled, spoiled_row = embedding.features, embedding.spoiled, embedding.spoiled_row
+    half, scores = np.random.default_rng(seed).permutation(len(features)) % 2, np.ones(len(features))
+    for learned in (0, 1):
+        own, others = half[spoiled_row] == learned, half != learned
+        if own.any() and others.any():
+            known = np.vstack([features[spoiled_row[own]], spoiled[own]]).astype(np.float32)
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
+            model.fit(known, np.repeat([1, 0], own.sum()))
+            scores[others] = model.predict_proba(features[others].astype(np.float32))[:, 1]
     return scores
-
-
-def spoil(picture: np.ndarray, way: int, rng: np.random.Generator) -> np.ndarray:
-    """A square picture (px, px, 3) turned by 90, 180 or 270 degrees or, every fourth way, cut into shuffled tiles."""
-    if way % 4:
-        return np.rot90(picture, way % 4)
-    size, spoiled = len(picture) // TILES, picture.copy()
-    corners = [(size * row, size * column) for row in range(TILES) for column in range(TILES)]
-    for (top, left), source in zip(corners, rng.permutation(TILES**2), strict=True):
-        y, x = corners[source]
-        spoiled[top : top + size, left : left + size] = picture[y : y + size, x : x + size]
-    return spoiled

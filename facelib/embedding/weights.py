@@ -26,6 +26,7 @@ BLOCKS = (*[(32, False)] * 3, (64, True), *[(64, False)] * 3, (128, True), *[(12
 BLOCKS += ((256, True), *[(256, False)] * 2, (256, True))
 STEM_CHANNELS, STEM_EDGE = 32, 7
 FEATURES, DESCRIPTOR = 256, 128
+INPUT_PX = 150  # edge of the network's input
 
 
 class WeightsError(FacelibError):

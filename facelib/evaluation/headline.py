@@ -11,7 +11,7 @@ import pandas as pd
 
 from facelib import metrics
 from facelib.audit import contradictions, decisions
-from facelib.data.splits import copied_from_training
+from facelib.data.splits import shared_with_training
 from facelib.finding import Finding, Findings, listed
 from facelib.prediction.calibration import AgeIntervals, fit_age_intervals
 from facelib.runs import RunFolder
@@ -381,7 +381,7 @@ def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Est
         text = "The run makes its own split, which no detected copy crosses: no second number is needed."
         return {}, Finding("test.protocol", text, n=len(frame))
     splits = run.load_table("splits")
-    copied = frame["image_id"].isin(splits.loc[copied_from_training(splits), "image_id"])
+    copied = frame["image_id"].isin(splits.loc[shared_with_training(splits), "image_id"])
     text = f"{copied.sum():,} of {len(frame):,} test faces have a copy in the training list of {run.protocol['name']}."
     unseen = headline_metrics(frame[~copied], run.attributes, "test_unseen", run.bootstrap)
     return unseen, Finding("test.protocol", text, n=len(frame))

@@ -10,7 +10,7 @@ from facelib.config import RECIPES, Settings, TrainingSettings
 from facelib.evaluation.headline import confidence, reliability, scored
 from facelib.finding import Finding
 from facelib.models.checkpoints import load_result
-from facelib.models.out_of_fold import predictions_table
+from facelib.models.heads import predictions_table
 from facelib.models.training import MULTITASK_FOLDER, used_epoch
 from facelib.runs import RunFolder
 from facelib.schema import Attribute, YearsAttribute, class_attributes

@@ -3,13 +3,16 @@
 `HEADS` is the only list of them. A saved network calls their weights `heads.<attribute>.weight`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import softmax
 from torch import nn
 
 from facelib.models.losses import age_losses, class_losses
-from facelib.schema import MAX_AGE, ClassAttribute, YearsAttribute
+from facelib.schema import MAX_AGE, Attribute, ClassAttribute, YearsAttribute
 
 
 def age_quantile(logits: torch.Tensor, share: float) -> torch.Tensor:
@@ -85,3 +88,14 @@ class ClassHead(nn.Linear):
 
 
 HEADS: dict[str, type[YearsHead] | type[ClassHead]] = {"years": YearsHead, "classes": ClassHead}
+
+
+def predictions_table(
+    outputs: dict[str, np.ndarray], attributes: Iterable[Attribute], temperatures: dict[str, float] | None = None
+) -> pd.DataFrame:
+    """Outputs of `predict_outputs` as the `columns` of attributes, their logits divided by `temperatures` by name."""
+    table = {}
+    for attribute in attributes:
+        values = HEADS[attribute.kind].columns(attribute, outputs, (temperatures or {}).get(attribute.name, 1.0))
+        table |= dict(zip(attribute.columns, values, strict=True))
+    return pd.DataFrame(table).astype("float64")

@@ -9,8 +9,8 @@ import pandas as pd
 from facelib.data.ingest import load_images
 from facelib.data.pixels import FaceImages
 from facelib.models.age_stages import AgeStagesNet, route, train_age_stages
+from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs, save_network
-from facelib.models.out_of_fold import predictions_table
 from facelib.models.training import MULTITASK_FOLDER, train_multitask
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
 from facelib.prediction.ood import fit_ood, save_ood

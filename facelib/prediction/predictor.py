@@ -11,8 +11,8 @@ from facelib.data.pixels import FaceImages
 from facelib.errors import MissingFromRun
 from facelib.formats import as_written, read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
+from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, load_network, predict_outputs
-from facelib.models.out_of_fold import predictions_table
 from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.ood import OodScore, load_ood
 from facelib.prediction.photos import PhotoResult, predict_photos

@@ -152,9 +152,9 @@ def test_a_small_slip_where_ages_are_sure_is_no_worse_than_a_large_one_where_the
     assert score[2000] < score[0] < np.percentile(score, 20)
 
 
-def test_a_face_whose_age_the_networks_do_not_know_is_doubted_less():
+def test_a_face_whose_age_the_models_do_not_know_is_doubted_less():
     rng = np.random.default_rng(3)
-    own = np.tile([2.0, 8.0], 2000)  # what the networks say of each face, at the same ages
+    own = np.tile([2.0, 8.0], 2000)  # what the models say of each face, at the same ages
     age_pred = rng.uniform(30, 40, 4000)
     residual = rng.normal(0, 0.5 * own)  # they are twice as unsure as they need be
     residual[:2] = 8, 8

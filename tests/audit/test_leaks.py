@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from facelib.audit.leaks import leaks_table
+from facelib.audit.leaks import PERSON, leaks_table
+from facelib.embedding.persons import Pairs
 
 FACES = pd.DataFrame({"image_id": list("abcdefgh"), "sha256": list("11233456")})
 PAIRS = pd.DataFrame(
@@ -58,3 +59,14 @@ def test_many_copies_on_both_sides_are_not_paired_with_each_other():
     part = pd.Series(["train", "test"] * (n // 2))
     found = leaks_table(faces, part, np.zeros(n, int), PAIRS[:0])
     assert len(found) == n // 2 and set(found["kind"]) == {"exact"} and set(found["train_image"]) == {"0"}
+
+
+def test_a_recognised_person_is_a_leak_where_no_copy_is_nearer():
+    person_id = np.array([0, 0, 0, 0, 0, 1, 1, 1])  # h is another photograph of f and g
+    matches = Pairs(np.array([6, 0, 1]), np.array([7, 7, 3]), np.array([0.4, 0.1, 0.2]))  # a and h were parted again
+    part = pd.Series(["train", "", "test", "", "", "test", "train", "test"])
+    found = leaks_table(FACES, part, GROUPS, PAIRS, person_id, matches)
+    assert found.to_numpy().tolist() == [["c", "a", "near", 0.1], ["f", "g", "near", 0.3], ["h", "g", PERSON, 0.4]]
+    part[6], part[5] = "", "train"
+    (*_, last) = leaks_table(FACES, part, GROUPS, PAIRS, person_id, matches).to_numpy().tolist()
+    assert last[:3] == ["h", "f", f"{PERSON} by way of another photograph"] and np.isnan(last[3])

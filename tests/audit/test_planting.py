@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.audit.planting import measure_ranking, plant_errors, planted_findings, ranking_curve, score_ranking
+from facelib.audit.planting import (
+    ALL,
+    flag_rates,
+    measure_ranking,
+    plant_errors,
+    planted_findings,
+    ranking_curve,
+    score_ranking,
+)
 from facelib.schema import PLANTED_AGE_ERROR, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.statistics import Bootstrap
 
@@ -98,3 +106,15 @@ def test_an_attribute_of_more_classes_gets_errors_of_its_own():
     spoilt, planted = plant_errors(faces, [parity], seed=0)
     assert planted["parity"].sum() == round(parity.planted_share * 300)
     assert ((spoilt["parity"] != faces["parity"]) == planted["parity"]).all() and spoilt["parity"].between(0, 2).all()
+
+
+def test_recall_and_false_flags_by_attribute_and_age_band(faces):
+    few = faces.iloc[:4].assign(age=[1.0, 3.0, 80.0, 80.0])
+    planted = pd.DataFrame({"age": [True, False, True, True], "gender": [False] * 3 + [True]}, index=few.index)
+    issues = pd.DataFrame({"image_id": np.tile(few["image_id"], 2), "attribute": np.repeat(["age", "gender"], 4)})
+    issues["is_issue"] = [True, True, True, False, False, True, False, True]
+    table = flag_rates(issues, few, planted, UTKFACE_ATTRIBUTES).set_index(["attribute", "group", "measure"])
+    value, n = table["value"], table["n"]
+    assert value["age", ALL, "recall"] == 2 / 3 and value["age", ALL, "false flags"] == 1
+    assert value["age", "75+", "recall"] == 0.5 and n["age", "75+", "false flags"] == 0
+    assert value["gender", "0-4", "false flags"] == 0.5 and value["gender", "75+", "recall"] == 1

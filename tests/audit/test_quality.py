@@ -15,7 +15,7 @@ GOOD_SEEDS = (2, 3, 4, 6)
 # Drawn without one of the camera's faults.
 GOOD = [draw_face(30, seed % 2, seed % 5, np.random.default_rng([21, seed]), 64) for seed in GOOD_SEEDS]
 
-THRESHOLDS = {name: limit for name, limit in ALL_THRESHOLDS.items() if name not in ("face", "framing")}
+THRESHOLDS = {name: limit for name, limit in ALL_THRESHOLDS.items() if name not in ("face", "framing", "upright")}
 
 
 def score(images, width: int = 200, height: int = 200, index=None) -> pd.DataFrame:
@@ -136,3 +136,10 @@ def test_scores_do_not_depend_on_the_size_of_the_cache(chips):
     large = np.stack([np.asarray(Image.fromarray(chip).resize((128, 128), Image.Resampling.NEAREST)) for chip in chips])
     small, big = (score_quality(faces, FaceImages(x, np.arange(7)), find_faces=False) for x in (chips, large))
     pd.testing.assert_frame_equal(small, big)
+
+
+def test_scores_of_upright_faces_are_taken_over():
+    images = np.full((2, 64, 64, 3), 90, np.uint8)
+    faces = pd.DataFrame({"image_id": ["a", "b"], "width": 200, "height": 200})
+    table = score_quality(faces, FaceImages(images, np.arange(2)), find_faces=False, upright=np.array([0.49, 0.51]))
+    assert table["upright"].tolist() == [0.49, 0.51] and table["is_upright"].tolist() == [True, False]

@@ -32,7 +32,8 @@ def summary() -> pd.DataFrame:
         label_noise(faces, group_id, UTKFACE_ATTRIBUTES, Bootstrap(20)),
         scored,
         issues,
-        (1, 4),
+        (1, 2, 4),
+        pd.DataFrame({"person_id": [0, 0, 3, 3, 3]}),
     )
 
 
@@ -42,6 +43,8 @@ def test_every_topic_is_summed_up(summary):
     assert value["groups of byte-identical images"] == 1 and value["groups of copies, near ones included"] == 2
     assert value["images that repeat another one"] == 2 / 6
     assert value["test images with a copy in training"] == 1 / 4
+    assert value["test images with only another photograph of the person"] == 2 / 4
+    assert value["recognised on several images"] == 2 and value["images of such persons"] == 5 / 6
     assert value["groups of copies that contradict themselves"] == 1
     assert value["age: difference of two labels"] == 10 and value["gender: two labels disagree"] == 0.5
     assert value["age labels doubted"] == 1 / 6
@@ -70,7 +73,7 @@ def test_what_was_not_asked_for_is_left_out():
 def test_the_headline_holds_copies_flags_and_the_split():
     faces = pd.DataFrame({"image_id": list("abc"), "sha256": list("112"), "age": [1.0, 2.0, 3.0]})
     group_id, pairs = np.array([0, 0, 1]), pd.DataFrame({"first": [0], "kind": ["near"]})
-    splits = pd.DataFrame({"split": ["train", "test", "test"], "group_id": group_id})
+    splits = pd.DataFrame({"split": ["train", "test", "test"], "group_id": group_id, "person_id": 0})
     conflicts = pd.DataFrame({"contradicts": [True]})
     issues = pd.DataFrame({"attribute": "age", "is_issue": [True, True, False]})
     measured = headline(faces, pairs, group_id, conflicts, splits, issues, {"age.auroc": Estimate(0.9, 0.8, 1, 3)})
@@ -78,4 +81,5 @@ def test_the_headline_holds_copies_flags_and_the_split():
         "audit.duplicates.exact_groups": 1, "audit.duplicates.near_groups": 1, "audit.contradicting_groups": 1,
         "audit.label_issues.age": 2, "audit.planted.age.auroc": 0.9, "splits.leaking_pairs": 1,
         "splits.leaking_pairs_within_training": 0, "splits.copied_test_images": 0.5,
+        "splits.recognised_test_images": 1,
     }  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 
 from facelib.data.protocols import UNLISTED, bare_name, follow, identify, read_protocol
 from facelib.data.readers import FaceSource, read_utkface
-from facelib.data.splits import copied_from_training, leaking_pairs, split_listed
+from facelib.data.splits import leaking_pairs, shared_with_training, split_listed
 from facelib.errors import UnreadableData
 from facelib.runs import project_root
 from facelib.schema import UTKFACE_ATTRIBUTES
@@ -134,6 +134,6 @@ def test_the_published_split_is_followed_with_its_leaks_and_none_within_training
     group_id = faces.groupby("sha256").ngroup().to_numpy()
     splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, 0)
     assert (splits["split"] == "test").sum() == 3287 and len(splits) == 3287 + 13_145
-    assert copied_from_training(splits).sum() == 84
+    assert shared_with_training(splits).sum() == 84
     assert leaking_pairs(splits) >= 84 and leaking_pairs(splits[splits["split"] != "test"]) == 0
     assert (splits["split"] == "calibration").sum() == pytest.approx(13_145 * 0.05 / 0.88, rel=0.02)

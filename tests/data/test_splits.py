@@ -8,11 +8,11 @@ import pytest
 
 from facelib import schema
 from facelib.data.splits import (
-    copied_from_training,
     fold_of_groups,
     leaking_pairs,
     random_split_pairs,
     representatives,
+    shared_with_training,
     split_faces,
     split_findings,
     split_listed,
@@ -222,9 +222,31 @@ def test_test_images_with_a_copy_in_training_are_marked():
             "group_id": [0, 0, 0, 1, 2, 2, 1, 3],
         }
     )
-    assert copied_from_training(splits).tolist() == [False, True, True, False, False, True, False, False]
+    assert shared_with_training(splits).tolist() == [False, True, True, False, False, True, False, False]
     own = split_faces(*make_faces(600), UTKFACE_ATTRIBUTES, seed=0)
-    assert not copied_from_training(own).any()
+    assert not shared_with_training(own).any()
+
+
+def test_persons_stay_together_and_their_copies_with_them():
+    faces, group_id = make_faces(600)
+    person_id = np.arange(600)
+    person_id[1:120:2] = person_id[:120:2]  # a person on every two of the first photographs
+    splits = split_faces(faces, group_id, UTKFACE_ATTRIBUTES, seed=0, person_id=person_id)
+    for together in (person_id, group_id, splits["person_id"]):
+        assert splits["split"].groupby(together).nunique().max() == 1
+    assert not shared_with_training(splits, "person_id").any()
+    assert (splits["representative"].groupby(group_id).sum() == 1).all()  # one a photograph, not one a person
+    assert (splits["split"] == "train").mean() == pytest.approx(schema.SPLITS["train"], abs=0.03)
+
+
+def test_of_a_published_split_persons_of_the_training_list_stay_together():
+    faces, group_id = listed_faces()
+    person_id = np.arange(len(faces)) // 2
+    splits = split_listed(faces, group_id, UTKFACE_ATTRIBUTES, 0, person_id)
+    trained = splits[(faces["part"] == "train").to_numpy()]
+    assert trained.groupby("person_id")["split"].nunique().max() == 1
+    recognised = shared_with_training(splits, "person_id")
+    assert recognised.any() and not recognised[(faces["part"] == "train").to_numpy()].any()
 
 
 # --- findings ---------------------------------------------------------------------------------------------
@@ -239,9 +261,12 @@ def test_a_random_split_lets_most_copies_cross():
 
 def test_findings_count_what_crosses_and_name_the_lists_followed():
     splits = pd.DataFrame({"split": ["train", "test", "test", "validation", "test"], "group_id": [0, 0, 0, 1, 2]})
+    splits["person_id"] = [0, 0, 0, 1, 1]  # the last tested face is of the person in validation
     faces = pd.DataFrame({"sha256": list("aabcd")})
     alone = {finding.key: finding for finding in split_findings(faces, splits, 3.4, {})}
-    assert set(alone) == {"split.leaks", "split.random"}
+    assert set(alone) == {"split.leaks", "split.random", "split.persons"}
+    assert (alone["split.persons"].estimate.value, alone["split.persons"].estimate.n) == (1, 3)
+    assert "1 persons on several photographs, 2 in all" in alone["split.persons"].text
     assert alone["split.leaks"].estimate.value == 2 and alone["split.random"].estimate.value == 3.4
     protocol = {"name": "lists", "digest": "ab12"}
     listed = split_findings(faces, splits, 3.4, protocol)[-1]

@@ -28,5 +28,5 @@ def test_two_processes_of_a_cluster_compute_identical_features(installed, small_
         there = embed(images)
         worked = cluster.scheduler.transition_counter - before
     assert worked > 3  # it was the cluster that worked
-    for name in here._fields:
-        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one, other)

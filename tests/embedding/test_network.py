@@ -46,13 +46,6 @@ def test_a_face_does_not_depend_on_its_batch(installed, chips, single_precision,
     np.testing.assert_allclose(embed_pixels(chips[4:5])[1], together[4:5], atol=1e-5)
 
 
-def test_mirror_images_have_one_embedding(installed, chips, single_precision):
-    one, other = embed_pixels(chips, mirror=True), embed_pixels(chips[:, :, ::-1], mirror=True)
-    np.testing.assert_allclose(one[1], other[1], atol=1e-5)
-    assert np.abs(embed_pixels(chips)[1] - one[1]).max() > 1e-3
-    np.testing.assert_allclose(one[0], (embed_pixels(chips)[0] + embed_pixels(chips[:, :, ::-1])[0]) / 2, atol=4e-3)
-
-
 @pytest.mark.parametrize("px", [96, 200])
 def test_other_sizes_are_scaled(installed, chips, px):
     scaled = np.stack([Image.fromarray(chip).resize((px, px), Image.Resampling.BICUBIC) for chip in chips[:12]])

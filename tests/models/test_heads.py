@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from facelib.models.heads import HEADS, age_quantile
+from facelib.models.heads import HEADS, age_quantile, predictions_table
 from facelib.models.losses import age_losses
 from facelib.models.network import FaceNet
-from facelib.models.out_of_fold import predictions_table
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 
 EXPRESSION = ClassAttribute("expression", classes=("Neutral", "Happy", "Sad"))

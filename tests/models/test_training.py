@@ -391,7 +391,7 @@ def test_the_best_epochs_weights_are_kept_and_training_stops_when_nothing_improv
 
 @pytest.fixture
 def whole_settings(settings_of) -> Settings:
-    return settings_of(batch_size=8, epochs=4, learning_rate=3e-3, label_epochs=2)
+    return settings_of(batch_size=8, epochs=4, learning_rate=3e-3)
 
 
 @pytest.mark.slow
@@ -450,7 +450,7 @@ def test_a_scorer_learns_from_its_rows_alone_and_repeats(whole_settings, small_f
 
 def test_a_scorer_does_not_start_from_a_file_whose_network_may_have_seen_its_rows(settings_of, small_faces):
     images, faces = small_faces
-    settings = settings_of(batch_size=8, label_epochs=1, start_weights="no such file")
+    settings = settings_of(batch_size=8, epochs=1, start_weights="no such file")
     train_scorer(images, faces, ROWS, UTKFACE_ATTRIBUTES, settings)
 
 

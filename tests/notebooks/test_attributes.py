@@ -16,8 +16,6 @@ from facelib.synthetic.dataset import write_synthetic_faces
 # Enough to run each cell, and no more.
 SETTINGS = {
     "epochs": 1,
-    "label_epochs": 1,
-    "label_folds": 2,
     "resamples": 20,
     "explained_images": 4,
     "lime_samples": 20,

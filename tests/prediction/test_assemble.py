@@ -9,8 +9,8 @@ import torch
 
 from facelib.formats import write_json
 from facelib.models.age_stages import AgeStagesNet, route
+from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs, save_network
-from facelib.models.out_of_fold import predictions_table
 from facelib.prediction import assemble
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
 from facelib.prediction.ood import fit_ood

@@ -17,8 +17,8 @@ from facelib.data.ingest import ingest
 from facelib.errors import FacelibError, MissingFromRun, RunConflict
 from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
+from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs, save_network
-from facelib.models.out_of_fold import predictions_table
 from facelib.prediction import Predictor
 from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.ood import fit_ood, save_ood
