@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from facelib.audit.planting import ALL
 from facelib.evaluation.error_clusters import error_column
 from facelib.finding import Finding
 from facelib.schema import Attribute, ClassAttribute, class_attributes
@@ -11,7 +12,11 @@ from facelib.statistics import CONFIDENCE, Estimate, adjusted, count, rate
 
 HALF = 0.5  # of a cluster's errors
 LABELS, MODEL = "the labels", "the model"
-SHARES = ("doubted", "low", "high", "others", "really wrong")  # columns of `cluster_causes`
+UNTOLD = "cannot tell"
+# Columns of `cluster_causes` that are shares.
+SHARES = ("doubted", "others", "recall", "false flags", "wrong labels", "low", "high", "really wrong")
+MIN_RECALL = 0.3  # of wrong labels that are flagged; with less, few flags say nothing
+MIN_PLANTED = 20  # errors in a group of years, from which on its own recall is used
 EXAMPLES = 3  # errors of each cluster that are listed
 
 
@@ -32,21 +37,23 @@ def measured_traits(frame: pd.DataFrame, attributes: tuple[Attribute, ...], issu
 
 
 def compare_measured(labels: np.ndarray, is_error: np.ndarray, measured: pd.DataFrame) -> pd.DataFrame:
-    """Medians of `measured_traits` in each cluster (e,) against the rows (n,) that are not errors.
+    """Medians of `measured_traits` in each cluster (e,) against all other errors, among rows (n,).
 
-    Columns: cluster, n, measure, median, median_correct, chance_higher (that a row of the cluster has more than a
-    correct one: the Mann-Whitney statistic over its largest value), p_adjusted (two-sided test, adjusted for all rows).
+    Columns: cluster, n, measure, median, median_others, median_correct (of the rows that are not errors), chance_higher
+    (that a row of the cluster has more than another error: the Mann-Whitney statistic over its largest value),
+    p_adjusted (two-sided test, adjusted for all rows).
     """
-    rows, inside = [], measured[is_error]
+    rows, errors, correct = [], measured[is_error], measured[~is_error].median()
     for number in sorted(set(labels) - {-1}):
         for name in measured:
-            members, correct = inside.loc[labels == number, name].dropna(), measured.loc[~is_error, name].dropna()
-            if members.empty or correct.empty:
+            members, others = (errors.loc[part, name].dropna() for part in (labels == number, labels != number))
+            if members.empty or others.empty:
                 continue
-            test = stats.mannwhitneyu(members, correct)
-            higher = test.statistic / len(members) / len(correct)
-            rows.append((number, len(members), name, members.median(), correct.median(), higher, test.pvalue))
-    columns = ["cluster", "n", "measure", "median", "median_correct", "chance_higher", "p_adjusted"]
+            test = stats.mannwhitneyu(members, others)
+            higher = test.statistic / len(members) / len(others)
+            medians = members.median(), others.median(), correct[name]
+            rows.append((number, len(members), name, *medians, higher, test.pvalue))
+    columns = ["cluster", "n", "measure", "median", "median_others", "median_correct", "chance_higher", "p_adjusted"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_adjusted=adjusted(table["p_adjusted"]))
 
@@ -73,19 +80,83 @@ def errors_with(
     return both[kinds["any_error"]]
 
 
-def cluster_causes(labels: np.ndarray, doubted: np.ndarray, wrong: np.ndarray | None = None) -> pd.DataFrame:
-    """Whether the labels or the model account for each cluster of errors, or neither can be told.
+def flag_chances(
+    frame: pd.DataFrame, kinds: pd.DataFrame, attributes: tuple[Attribute, ...], rates: pd.DataFrame
+) -> pd.DataFrame:
+    """How often the label of each error would be flagged: recall (were it wrong) and false_flags (were it right).
 
-    The labels where more than half of the cluster's errors are of a label that out-of-fold networks doubt too, the
-    model where fewer are, neither where the interval of the share, widened for the number of clusters (Bonferroni),
-    holds one half. Takes the cluster of each error (e,), -1 for none, and bool arrays (e,) from `errors_with`.
+    The rates are those of the mispredicted attribute and of the face's group of years, or of all ages where fewer than
+    `MIN_PLANTED` errors were planted in the group. Of several mispredicted labels any may be flagged: the recall is the
+    largest, and false flags add up.
 
-    Columns: cluster, n, doubted (share), low, high (Wilson), others (share of all other errors), p_adjusted (Fisher's
-    exact test of these two, two-sided; nan without other errors), fault, and really wrong (share) where that is known.
+    Parameters
+    ----------
+    frame, kinds
+        Of `error_clusters.find_errors`, n rows.
+    attributes : tuple of Attribute
+    rates : DataFrame
+        From `audit.planting.flag_rates`.
+
+    Returns
+    -------
+    DataFrame
+        A row per error: recall, recall_low, recall_high, false_flags.
+    """
+    table = rates.set_index(["attribute", "group", "measure"])
+    years = next((a for a in attributes if not isinstance(a, ClassAttribute)), None)
+    groups = np.full(len(frame), ALL) if years is None else frame[years.group_column].astype(object).fillna(ALL)
+    chances = pd.DataFrame({"recall": 0.0, "recall_low": 0.0, "recall_high": 0.0, "right": 1.0}, index=frame.index)
+    for attribute in attributes:
+        if (attribute.name, ALL, "recall") not in table.index:
+            continue
+        for group in set(groups):
+            known = (attribute.name, group, "recall") in table.index
+            enough = known and table.loc[(attribute.name, group, "recall"), "n"] >= MIN_PLANTED
+            recall = table.loc[(attribute.name, group if enough else ALL, "recall")]
+            false = table.loc[(attribute.name, group if known else ALL, "false flags")]
+            missed = kinds[error_column(attribute)] & (groups == group)
+            for name, value in (("recall", "value"), ("recall_low", "low"), ("recall_high", "high")):
+                chances.loc[missed, name] = np.maximum(chances.loc[missed, name], recall[value])
+            chances.loc[missed, "right"] *= 1 - (false["value"] if false["n"] else 0.0)
+    chances = chances[kinds["any_error"]].reset_index(drop=True)
+    return chances.assign(false_flags=1 - chances.pop("right"))
+
+
+def cluster_causes(
+    labels: np.ndarray, doubted: np.ndarray, chances: pd.DataFrame, wrong: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Which share of each cluster's errors has a wrong label, and whether labels or model account for the cluster.
+
+    A share w of wrong labels is flagged at a rate of w * recall + (1 - w) * false flags, which is solved for w. Its
+    interval combines that of the flag rate (Wilson, widened for the number of clusters: Bonferroni) with that of the
+    recall. The labels account for a cluster where more than half of its errors have a wrong one, the model where fewer
+    have; nothing can be told where the interval holds one half, or where the recall is below `MIN_RECALL`.
+
+    Planted errors are easier to find than real ones, which makes the share too low; faces that the model mispredicts
+    are flagged more often than others though their labels are right, which makes it too high.
+
+    Parameters
+    ----------
+    labels : int array (e,)
+        Cluster of each error, -1 for none.
+    doubted : bool array (e,)
+        From `errors_with`.
+    chances : DataFrame
+        From `flag_chances`.
+    wrong : bool array (e,), optional
+        From `errors_with`, where the truth is known.
+
+    Returns
+    -------
+    DataFrame
+        cluster, n, doubted (share), others (share of all other errors), p_adjusted (Fisher's exact test of these two,
+        two-sided; nan without other errors), recall, false flags, wrong labels (share), low, high, fault, and
+        really wrong (share) where that is known.
 
     Examples
     --------
-    >>> cluster_causes(np.repeat([0, 1], 40), np.arange(80) < 36)["fault"].tolist()
+    >>> chances = pd.DataFrame({"recall": [0.9] * 80, "recall_low": 0.85, "recall_high": 0.95, "false_flags": 0.02})
+    >>> cluster_causes(np.repeat([0, 1], 40), np.arange(80) < 36, chances)["fault"].tolist()
     ['the labels', 'the model']
     """
     numbers, rows = sorted(set(labels) - {-1}), []
@@ -95,12 +166,25 @@ def cluster_causes(labels: np.ndarray, doubted: np.ndarray, wrong: np.ndarray | 
         share = rate(hits, n, confidence=1 - (1 - CONFIDENCE) / len(numbers))
         p_value = stats.fisher_exact([[hits, n - hits], [other_hits, others - other_hits]]).pvalue
         compared = (other_hits / others, p_value) if others else (np.nan, np.nan)
-        rows.append((number, n, share.value, share.low, share.high, *compared, share.against(HALF, MODEL, LABELS)))
-    columns = ["cluster", "n", "doubted", "low", "high", "others", "p_adjusted", "fault"]
-    table = pd.DataFrame(rows, columns=columns)
+        chance = chances[inside].mean()
+        ends = (share.value, chance["recall"]), (share.low, chance["recall_high"]), (share.high, chance["recall_low"])
+        estimate = Estimate(*(_wrong_share(flags, recall, chance["false_flags"]) for flags, recall in ends), n, "share")
+        told = chance["recall"] >= MIN_RECALL
+        fault = estimate.against(HALF, MODEL, LABELS) if told else UNTOLD
+        known = (chance["recall"], chance["false_flags"], estimate.value, estimate.low, estimate.high)
+        rows.append((number, n, share.value, *compared, *known, fault))
+    columns = ["cluster", "n", "doubted", "others", "p_adjusted", "recall", "false flags"]
+    table = pd.DataFrame(rows, columns=[*columns, "wrong labels", "low", "high", "fault"])
     if wrong is not None:
         table["really wrong"] = [wrong[labels == number].mean() for number in numbers]
     return table.assign(p_adjusted=adjusted(table["p_adjusted"]))
+
+
+def _wrong_share(flagged: float, recall: float, false_flags: float) -> float:
+    """The share of wrong labels that explains a share of flags, 0 to 1; 1 where flags cannot tell wrong from right."""
+    if recall <= false_flags:
+        return 1.0
+    return float(np.clip((flagged - false_flags) / (recall - false_flags), 0, 1))
 
 
 def headline(kinds: pd.DataFrame, doubted: np.ndarray, facts: dict, causes: pd.DataFrame) -> dict[str, Estimate]:
@@ -126,8 +210,9 @@ def causes_finding(
     clusters = causes["fault"].value_counts()
     text = (
         f"{share} of the errors have a doubted label, against {others.text} of the correct predictions. Of "
-        f"{len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels and {clusters.get(MODEL, 0)} to the "
-        "model. Networks of one kind share blind spots, so this is a hint, not proof."
+        f"{len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels, "
+        f"{clusters.get(MODEL, 0)} to the model, and {clusters.get(UNTOLD, 0)} to neither. "
+        "The models that doubt labels find real errors less often than planted ones: this is a hint, not proof."
     )
     if wrong is not None:
         known = rate(wrong.sum(), len(wrong)).text

@@ -1,4 +1,4 @@
-"""Which errors are alike, and what each kind has in common against the rest."""
+"""Which errors are alike to a network that never saw a label, and what each kind has in common."""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,7 @@ from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.neighbors import NearestNeighbors
 
 from facelib.evaluation.headline import scored
 from facelib.finding import Finding
@@ -18,7 +19,9 @@ LARGE_ERROR = 0.9  # errors in years above this quantile count as errors
 COMPONENTS = 16  # principal components that distances are measured in
 MIN_CLUSTER = 8
 MOST_NOISE = 0.5  # share of the errors in no cluster from which k-means is used
-STABLE = 0.5  # adjusted Rand index from which a half of the errors gives much the same clusters
+MARGIN = 0.05  # of stability above the null, from which clusters are believed, and one method preferred to the other
+NULLS = 20  # structureless sets of points, on each of which a method is tried
+HALVINGS = 5
 UNSURE = 0.8  # confidence below which a prediction counts as unsure
 TOP = 4  # traits shown per cluster
 
@@ -67,45 +70,60 @@ def cluster_run(run: RunFolder, frame: pd.DataFrame, kinds: pd.DataFrame, embedd
 def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
     """Cluster embeddings (n, d) by density (HDBSCAN) and by k-means, and choose one of the two.
 
-    HDBSCAN is preferred: it chooses the number of clusters and leaves out rows that belong to none. Where it finds
-    fewer than two, leaves out half of the rows, or is unstable (below `STABLE`) and k-means less so, k-means is used.
+    Stability is the mean adjusted Rand index of two clusterings, each of one half of the rows and extended to the other
+    by the nearest clustered row. Even points without structure have some: the null is that of normally distributed
+    points with the same variances. K-means puts every row into a cluster and is used unless HDBSCAN is more stable
+    above its null by `MARGIN`, finds two clusters or more, and leaves out less than `MOST_NOISE`.
 
-    Returns the cluster of each row, -1 for noise, and facts: method, why, clusters, noise (share), stability (mean
-    adjusted Rand index of clusterings of halves of the rows against this one), silhouette (mean within clusters);
-    `methods` has the last four of both methods.
+    Returns the cluster of each row, -1 for noise, and facts: method, why, clusters, noise (share), stability, null
+    (95th percentile), holds (stability above it by `MARGIN`), silhouette (mean within clusters); `methods` has these of
+    both methods.
     """
     if len(embeddings) < MIN_CLUSTER:
-        none = {"clusters": 0, "noise": 1.0, "stability": np.nan, "silhouette": np.nan}
+        none = {"clusters": 0, "noise": 1.0, "stability": np.nan, "null": np.nan, "holds": False, "silhouette": np.nan}
         facts = {"method": "none", "why": f"fewer than {MIN_CLUSTER} errors", **none, "methods": []}
         return np.full(len(embeddings), -1), facts
     points = principal_components(embeddings, seed)
     clusterings = {"HDBSCAN": _hdbscan(points), "k-means": _best_k_means(points, seed)}
     quality = {name: _quality(points, labels, name, seed) for name, labels in clusterings.items()}
-    density, stabler = quality["HDBSCAN"], quality["k-means"]["stability"]
-    method, why = "k-means", f"HDBSCAN has a stability of {density['stability']:.2f}"
+    density, means = quality["HDBSCAN"], quality["k-means"]
+    gains = [part["stability"] - part["null"] for part in (density, means)]
+    method, why = "k-means", "HDBSCAN is not more stable above its null by the margin"
     if density["clusters"] < 2:
         why = f"HDBSCAN finds {density['clusters']}"
     elif density["noise"] >= MOST_NOISE:
         why = f"HDBSCAN leaves out {density['noise']:.0%}"
-    elif not density["stability"] < min(STABLE, stabler):
+    elif gains[0] > MARGIN and not gains[0] < gains[1] + MARGIN:
         method, why = "HDBSCAN", f"it finds {density['clusters']} and leaves out {density['noise']:.0%}"
     methods = [{"method": name, "used": name == method, **measured} for name, measured in quality.items()]
     return clusterings[method], {"method": method, "why": why, **quality[method], "methods": methods}
 
 
 def _quality(points: np.ndarray, labels: np.ndarray, method: str, seed: int) -> dict:
-    """Clusters, noise, stability and silhouette of a clustering."""
-    rng, clusters, agreement = np.random.default_rng(seed), int(labels.max() + 1), []
-    for trial in range(5):
-        half = np.sort(rng.permutation(len(points))[: max(2, len(points) // 2)])
-        again = _k_means(points[half], clusters, trial) if method == "k-means" else _hdbscan(points[half])
-        agreement.append(adjusted_rand_score(labels[half], again))
+    """Clusters, noise, stability, null and silhouette of a clustering."""
+    rng, clusters = np.random.default_rng(seed), int(labels.max() + 1)
     inside = labels >= 0
-    stability = silhouette = float("nan")
+    stability = null = silhouette = float("nan")
     if 1 < clusters < inside.sum():
-        stability, silhouette = float(np.mean(agreement)), float(silhouette_score(points[inside], labels[inside]))
-    noise = float((~inside).mean())
-    return {"clusters": clusters, "noise": noise, "stability": stability, "silhouette": silhouette}
+        stability = np.mean([_agreement(points, method, clusters, rng) for _ in range(HALVINGS)])
+        shapeless = (rng.normal(scale=points.std(axis=0), size=points.shape) for _ in range(NULLS))
+        null = np.percentile([_agreement(noise, method, clusters, rng) for noise in shapeless], 95)
+        silhouette = silhouette_score(points[inside], labels[inside])
+    measured = {"stability": float(stability), "null": float(null), "holds": bool(stability > null + MARGIN)}
+    return {"clusters": clusters, "noise": float((~inside).mean()), **measured, "silhouette": float(silhouette)}
+
+
+def _agreement(points: np.ndarray, method: str, clusters: int, rng: np.random.Generator) -> float:
+    """Adjusted Rand index of clusterings of two disjoint halves of the rows, each extended to all rows."""
+    extended = []
+    for half in np.array_split(rng.permutation(len(points)), 2):
+        found = _k_means(points[half], clusters, 0) if method == "k-means" else _hdbscan(points[half])
+        members = half[found >= 0]
+        if not len(members):
+            return 0.0
+        nearest = NearestNeighbors(n_neighbors=1).fit(points[members]).kneighbors(points, return_distance=False)
+        extended.append(found[found >= 0][nearest[:, 0]])
+    return float(adjusted_rand_score(*extended))
 
 
 def principal_components(embeddings: np.ndarray, seed: int) -> np.ndarray:
@@ -121,7 +139,7 @@ def _hdbscan(points: np.ndarray) -> np.ndarray:
 
 
 def _k_means(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    return KMeans(max(1, min(clusters, len(points))), n_init=10, random_state=seed).fit_predict(points)
+    return KMeans(max(1, min(clusters, len(points))), n_init=4, random_state=seed).fit_predict(points)
 
 
 def _best_k_means(points: np.ndarray, seed: int) -> np.ndarray:
@@ -163,24 +181,31 @@ def traits(
     return pd.DataFrame({name: np.asarray(value, bool) for name, value in columns.items()})
 
 
-def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame) -> pd.DataFrame:
-    """What is over-represented in each cluster of errors (e,), -1 for none, against the rows that are not errors.
+def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame, strata: np.ndarray) -> pd.DataFrame:
+    """What is over-represented in each cluster of errors (e,), -1 for none, against all other errors.
 
-    `is_error` (n,) marks errors among the rows of `traits`. Columns: cluster, n, trait, share (in the cluster),
-    share_correct, lift, p_adjusted (Fisher's exact test, one-sided, adjusted for all tests); at most `TOP` traits with
+    `is_error` (n,) marks errors among the rows of `traits`; `strata` (n,) are their labels, see `splits.stratum`.
+    Columns: cluster, n, trait, share (in the cluster), share_others (of the other errors), share_alike (of faces that
+    are no errors, weighted to the labels of the cluster; nan without any), lift (over the other errors), p_adjusted
+    (Fisher's exact test against the other errors, one-sided, adjusted for all tests); at most `TOP` traits with
     p_adjusted below 0.05, else the strongest one.
     """
-    correct, errors, rows = properties[~is_error], properties[is_error], []
+    alike = properties[~is_error].astype(float).groupby(strata[~is_error]).mean()
+    errors, own, rows = properties[is_error], strata[is_error], []
     for number in sorted(set(labels) - {-1}):
-        members = errors[labels == number]
+        inside = labels == number
+        weight = pd.Series(own[inside]).value_counts().reindex(alike.index, fill_value=0)
+        expected = alike.mul(weight, axis=0).sum() / (weight.sum() or np.nan)
+        members, others = errors[inside], errors[~inside]
         for trait in properties:
-            hits, base = int(members[trait].sum()), int(correct[trait].sum())
-            share, share_correct = hits / len(members), base / max(len(correct), 1)
-            lift = share / max(share_correct, 0.5 / max(len(correct), 1))
-            table = [[hits, len(members) - hits], [base, len(correct) - base]]
+            hits, base = int(members[trait].sum()), int(others[trait].sum())
+            share, share_others = hits / len(members), base / max(len(others), 1)
+            lift = share / max(share_others, 0.5 / max(len(others), 1))
+            table = [[hits, len(members) - hits], [base, len(others) - base]]
             p_value = stats.fisher_exact(table, alternative="greater").pvalue
-            rows.append((number, len(members), trait, share, share_correct, lift, p_value))
-    table = pd.DataFrame(rows, columns=["cluster", "n", "trait", "share", "share_correct", "lift", "p_adjusted"])
+            rows.append((number, len(members), trait, share, share_others, expected[trait], lift, p_value))
+    columns = ["cluster", "n", "trait", "share", "share_others", "share_alike", "lift", "p_adjusted"]
+    table = pd.DataFrame(rows, columns=columns)
     table["p_adjusted"] = adjusted(table["p_adjusted"])
     table = table[table["share"] > 0].sort_values(["cluster", "p_adjusted", "lift"], ascending=[True, True, False])
     rank = table.groupby("cluster").cumcount()
@@ -191,9 +216,9 @@ def clusters_finding(facts: dict, errors: int) -> Finding:
     """How many clusters there are, by which method, and how stable they are."""
     text = f"{errors} errors form {facts['clusters']} clusters by {facts['method']} ({facts['why']})."
     if np.isfinite(facts["stability"]):
-        text += f" Stability is {facts['stability']:.2f}: " + (
-            "half of the errors give similar clusters."
-            if facts["stability"] >= STABLE
-            else "another half of the errors gives other clusters, which therefore describe these errors only."
+        text += f" Stability is {facts['stability']:.2f}, and up to {facts['null']:.2f} without any structure: " + (
+            "the other half of the errors gives similar clusters."
+            if facts["holds"]
+            else "these are parts of one cloud, which describe these errors only."
         )
     return Finding("errors.clusters", text, n=errors)
