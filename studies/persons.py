@@ -27,8 +27,6 @@ from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate, rate
 from studies import AUDIT_RESULTS
 
-ALIKE_YEARS = 5
-
 
 def errors_of(faces: pd.DataFrame, predicted: pd.DataFrame, attribute: Attribute) -> np.ndarray:
     """Absolute error in years, or 1 where the class is wrong; nan where the label is unknown."""
@@ -75,14 +73,15 @@ def agreement(
 
     Labels of true matches differ as those of copies do; false matches would differ more often.
     """
-    same = (person_id[close.first] == person_id[close.second]) & (group_id[close.first] != group_id[close.second])
-    first, second = close.first[same], close.second[same]
+    joint = (person_id[close.first] == person_id[close.second]) & (group_id[close.first] != group_id[close.second])
+    first, second = close.first[joint], close.second[joint]
     measured = {}
     for attribute in attributes:
         labels = faces[attribute.name].to_numpy(float)
         apart = np.abs(labels[first] - labels[second])
-        alike = apart <= (0 if isinstance(attribute, ClassAttribute) else ALIKE_YEARS)
-        measured[f"pairs of one person with the same {attribute.name}"] = rate(int(alike.sum()), len(alike))
+        alike = apart <= (0 if isinstance(attribute, ClassAttribute) else 5)
+        same = f"the same {attribute.name}" if isinstance(attribute, ClassAttribute) else f"{attribute.name} within 5"
+        measured[f"pairs of one person with {same}"] = rate(int(alike.sum()), len(alike))
     return measured
 
 
