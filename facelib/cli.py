@@ -27,8 +27,22 @@ FindFaces = Annotated[bool, typer.Option("--faces/--no-faces", help="Search ever
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/; the profile's, else demo.")]
 
 
+def show_version(wanted: bool) -> None:
+    """Print the installed version and exit."""
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"facelib {version('facelib')}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Options of all commands."""
     if debug:
         os.environ["FACELIB_DEBUG"] = "1"
@@ -144,52 +158,63 @@ def predict(
         Path | None,
         typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write a table of all faces in place of the lines."),
     ] = None,
+    crops: Annotated[bool, typer.Option("--crops", help="The pictures are aligned faces: search nothing.")] = False,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Write photographs with boxes and answers into a folder."),
+    ] = None,
     ethnicity: Annotated[
         bool, typer.Option("--ethnicity", help="Add sensitive attributes: the probabilities of ethnicity labels.")
     ] = False,
 ) -> None:
     """Age with a 90 % interval, the probability of each class, and the face's box, for each face found.
 
-    Where no face is found the centre is predicted, with a warning; faces far from the training faces are flagged as out
-    of distribution. An unreadable photograph is reported on one line of stderr and skipped; the exit code is 2 only if
-    none can be read. For illustration and research; not for deciding about a person.
+    Where no face is found, nothing is predicted. Faces far from the training faces are flagged as out of distribution.
+    What is unreadable or left out of a folder is named on stderr; the exit code is 2 only if nothing can be read. For
+    illustration and research; not for deciding about a person.
     """
     from tqdm import tqdm
 
     from facelib import runs
     from facelib.formats import write_csv
     from facelib.prediction import Predictor
-    from facelib.prediction.photos import faces_table, list_photos, sensitive_caveat
-    from facelib.storage import check_writable
+    from facelib.prediction.answers import draw_faces, faces_table
+    from facelib.prediction.photos import list_photos, predict_photos, read_turned, sensitive_caveat
+    from facelib.storage import atomic_path, check_writable
 
     path = runs.published_run() if not run else runs.open_run(run).path
     predictor = Predictor.load(path)
-    if table:
-        check_writable(table.parent)  # before the work
+    for folder in (table and table.parent, draw):
+        if folder:
+            check_writable(folder)  # before the work
     if predictor.synthetic:
         print("trained on drawn faces: predictions for photographs mean nothing", file=sys.stderr)
     if ethnicity:
         print(sensitive_caveat(path, predictor.attributes), file=sys.stderr)
     elif all(attribute.sensitive for attribute in predictor.attributes):
         print("only sensitive attributes were trained: they are predicted with --ethnicity", file=sys.stderr)
-    files, refused = list_photos(photos)
-    for reason in refused:
+    files, left_out = list_photos(photos)
+    for reason in left_out:
         complain(reason)
-    faces, unreadable = [], 0
-    for photo in predictor.photos(watched(files), sensitive=ethnicity):
+    answers, unreadable = [], 0
+    for number, photo in enumerate(predict_photos(watched(files), predictor, ethnicity, crops)):
         with tqdm.external_write_mode():  # above the bar, where there is one
             if photo.reason:
                 complain(photo.reason)
                 unreadable += 1
-            for face in photo.faces if as_json or not table else []:
-                say(json.dumps(face.to_dict()) if as_json else one_line(str(face)))
-        faces += [face.to_dict() for face in photo.faces]
+                continue
+            for face in photo.answers if as_json or not table else []:
+                say(json.dumps(face.to_dict(distribution=True)) if as_json else one_line(str(face)))
+        answers += [face.to_dict() for face in photo.answers]
+        if draw:
+            with atomic_path(draw / f"{number:04}_{photo.path.stem}.jpg") as partial:
+                draw_faces(read_turned(photo), photo.faces).save(partial, quality=90)
     if unreadable == len(files):
         raise typer.Exit(2)
     if table:
-        write_csv(faces_table(faces), table)
-    if table or len(files) > 1:
-        print(summary(faces, len(files), unreadable), file=sys.stderr)
+        write_csv(faces_table(answers), table)
+    if table or left_out or len(files) > 1:
+        print(summary(answers, len(files), unreadable, len(left_out)), file=sys.stderr)
 
 
 def watched(files: list[Path]) -> Iterator[Path]:
@@ -203,12 +228,13 @@ def watched(files: list[Path]) -> Iterator[Path]:
         yield file
 
 
-def summary(faces: list[dict], photographs: int, unreadable: int) -> str:
-    """Numbers of photographs and faces, and of those whose predictions should not be relied on."""
-    missed = sum(not face["face_found"] for face in faces)
+def summary(answers: list[dict], photographs: int, unreadable: int, left_out: int) -> str:
+    """Numbers of photographs and faces, of what was left out, and of predictions that should not be relied on."""
+    faces = [answer for answer in answers if answer["face_found"]]
     return (
-        f"{photographs:,} photographs, {unreadable:,} unreadable, {missed:,} without a face found; "
-        f"{len(faces) - missed:,} faces; {sum(face['out_of_distribution'] for face in faces):,} out of distribution"
+        f"{photographs:,} photographs, {unreadable:,} unreadable, {len(answers) - len(faces):,} without a face found; "
+        f"{len(faces):,} faces; {sum(face['out_of_distribution'] for face in faces):,} out of distribution; "
+        f"{left_out:,} other files and folders left out"
     )
 
 

@@ -36,6 +36,12 @@ class Frame:
         """Left, top and edge in whole pixels of the same square, not turned; may reach beyond the photograph."""
         return round(self.x - self.edge / 2), round(self.y - self.edge / 2), round(self.edge)
 
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the same square, not turned."""
+        half = self.edge / 2
+        return self.x - half, self.y - half, self.x + half, self.y + half
+
     def moved(self, right: float = 0.0, down: float = 0.0, zoom: float = 1.0, turn: float = 0.0) -> "Frame":
         """The frame moved by shares of its edge along its own axes, `zoom` times as large, turned by degrees."""
         x, y = self.places(np.array([[0.5 + right, 0.5 + down]]))[0]
@@ -43,8 +49,7 @@ class Frame:
 
     def places(self, shares: np.ndarray) -> np.ndarray:
         """Pixels (n, 2) of the photograph of points (n, 2) in the frame, given as shares of its edge."""
-        turned = (np.asarray(shares) - 0.5) @ _rotation(self.angle) * self.edge
-        return turned + (self.x, self.y)
+        return (np.asarray(shares) - 0.5) @ _rotation(self.angle) * self.edge + np.array([self.x, self.y])
 
 
 def _rotation(angle: float) -> np.ndarray:

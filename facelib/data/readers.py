@@ -21,7 +21,7 @@ from facelib.data.files import is_text, printable, read_below, regular_files
 from facelib.errors import UnreadableData
 from facelib.schema import AGE, MAX_AGE, UTKFACE_ATTRIBUTES, Attribute, is_missing, parse_age_band
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif")
 # [age]_[gender]_[ethnicity]_[anything].jpg: a few published names have a blank, a missing dot or an odd timestamp.
 UTKFACE_NAME = re.compile(r"^(\d{1,3})_([01])_([0-4])_.+$", re.DOTALL)
 CHUNK = 256  # files a task

@@ -21,7 +21,6 @@ from facelib.errors import FacelibError
 from facelib.models.batches import Batches
 from facelib.models.losses import known_mean
 from facelib.models.network import Backbone, FaceNet
-from facelib.models.training import FaceModule, fit_in_folder
 from facelib.schema import MAX_AGE
 
 
@@ -135,6 +134,8 @@ def train_age_stages(
     start: FaceNet, images: FaceImages, ages: np.ndarray, train_rows, validation_rows, settings: Settings, folder: Path
 ) -> tuple[AgeStagesNet, pd.DataFrame]:
     """Fine-tune both stages from a copy of `start`'s backbone on ages (n,), nan where unknown; see `fit_in_folder`."""
+    from facelib.models.training import FaceModule, fit_in_folder  # lightning, which a prediction does not need
+
     training_ages = ages[train_rows][np.isfinite(ages[train_rows])]
     edges = age_bin_edges(training_ages, settings.stages.age_bins)
     medians = bin_medians(training_ages, edges)

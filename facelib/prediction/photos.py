@@ -1,68 +1,60 @@
-"""Photographs from outside the data set: find the faces, crop them as the training photographs are, predict."""
+"""Photographs from outside the data set: find the faces, align them as the training photographs are, predict."""
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
-from math import isnan
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
-import pandas as pd
 from PIL import Image
-from skimage import data
 
-from facelib import metrics
-from facelib.data.face_boxes import find_faces
-from facelib.data.files import printable, read_file, regular_files
+from facelib.data.alignment import Frame, cut, whole_frame
+from facelib.data.detection import find_faces, turned
+from facelib.data.files import hidden_entries, printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
-from facelib.finding import Finding, Findings
+from facelib.finding import Finding
 from facelib.formats import as_written, read_json
+from facelib.prediction.answers import YOUNG, FaceCrop, FaceResult, PhotoResult
 from facelib.runs import cache_root
-from facelib.schema import Attribute, ClassAttribute
-from facelib.statistics import SHARE, Estimate, count
+from facelib.schema import AGE, AGE_BAND_EDGES, AGE_BANDS, Attribute
+from facelib.statistics import SHARE, Estimate
 from facelib.storage import atomic_path
 
 if TYPE_CHECKING:
     from facelib.prediction.predictor import Predictor
 
-# The frontal detector's box within an aligned 200 px face, median of what it finds on padded UTKFace images
-# (studies/face_box.py): left, top and edge as shares of the image's edge.
-BOX_LEFT, BOX_TOP, BOX_EDGE = -0.02, -0.10, 1.03
+CHIP_PX = 200  # edge of UTKFace's pictures, from which training images are scaled, too
 BATCH_PHOTOS = 32  # whose faces are predicted together
 MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
-OOD = "out of distribution"
-NO_FACE = "no face found: the centre of the photograph was predicted instead, and its numbers mean nothing"
 
 
 class UnreadablePhoto(FacelibError):
     """A photograph that cannot be opened."""
 
 
-@dataclass(frozen=True)
-class FaceCrop:
-    """A square region of a photograph, cropped as in training: uint8 (px, px, 3)."""
-
-    image: np.ndarray
-    box: tuple[int, int, int]  # left, top, edge in pixels of the photograph; may reach beyond its borders
-    found: bool  # False where no face was found and the centre was cropped instead
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """A photograph, turned upright, as uint8 (h, w, 3); UnreadablePhoto if the file is missing or no image."""
+def read_photo(path: Path) -> Image.Image:
+    """A photograph as RGB, turned upright; UnreadablePhoto if the file is missing or no image."""
     try:
         with open_upright(read_file(path)) as (upright, _, _):
-            return np.asarray(upright)
+            upright.load()
+            return upright
     except ValueError as error:
         raise UnreadablePhoto(f"{path} {error}: give a photograph ({', '.join(FORMATS)})") from error
 
 
+def read_turned(photo: PhotoResult) -> Image.Image:
+    """A photograph once more, turned as its faces were found upright."""
+    return turned(read_photo(photo.path), photo.rotation)
+
+
 def example_file() -> Path:
     """scikit-image's public-domain portrait of an astronaut, 512 x 512, as a file in the cache."""
+    from skimage import data
+
     path = cache_root() / "astronaut.png"
     if not path.exists():
         with atomic_path(path) as partial:
@@ -70,35 +62,30 @@ def example_file() -> Path:
     return path
 
 
-def crop_faces(photo: np.ndarray, px: int) -> list[FaceCrop]:
-    """All frontal faces of a photograph (h, w, 3), largest first, or its centre where none is found; px is the edge."""
-    crops = []
-    for left, top, width in find_faces(photo):
-        edge = width / BOX_EDGE
-        crops.append(_crop(photo, (left - BOX_LEFT * edge, top - BOX_TOP * edge, edge), px, found=True))
-    height, width = photo.shape[:2]
-    edge = min(height, width)
-    return crops or [_crop(photo, ((width - edge) / 2, (height - edge) / 2, edge), px, found=False)]
+def crop_faces(photo: Image.Image, px: int) -> tuple[list[FaceCrop], int]:
+    """All faces of a photograph, aligned at edge px, largest first; and the degrees by which it had to be turned."""
+    found = find_faces(photo)
+    crops = [
+        FaceCrop(_aligned(found.photo, face.frame, px), face.frame, face.score, face.detector) for face in found.faces
+    ]
+    return crops, found.rotation
 
 
-def _crop(photo: np.ndarray, box: tuple[float, float, float], px: int, found: bool) -> FaceCrop:
-    """A square of the photograph resized to px; black beyond the borders, as in the training images."""
-    left, top, edge = (round(value) for value in box)
-    square = Image.fromarray(photo).crop((left, top, left + edge, top + edge))
-    return FaceCrop(np.asarray(square.resize((px, px), Image.Resampling.LANCZOS)), (left, top, edge), found)
+def _aligned(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
+    """A face as training images are made: cut at 200 px, then scaled."""
+    return np.asarray(Image.fromarray(cut(photo, frame, CHIP_PX)).resize((px, px), Image.Resampling.LANCZOS))
 
 
-def rezoom(photo: np.ndarray, crop: FaceCrop, zoom: float, px: int) -> np.ndarray:
-    """The same face cropped `zoom` times as wide about the same centre: uint8 (px, px, 3)."""
-    left, top, edge = crop.box
-    grown = edge * zoom
-    return _crop(photo, (left - (grown - edge) / 2, top - (grown - edge) / 2, grown), px, crop.found).image
+def ready_crop(photo: Image.Image, px: int) -> FaceCrop:
+    """A picture that is an aligned face already; of one that is not square, the centre."""
+    frame = whole_frame(*photo.size)
+    return FaceCrop(np.asarray(photo.resize((px, px), Image.Resampling.LANCZOS, box=frame.corners)), frame)
 
 
 def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """The files of photographs: those named, and of a folder every image below it, by name.
 
-    Also a sentence for each folder that holds no photograph or, as a link, is not searched.
+    Also a sentence for everything else in a folder, none of which is predicted, and for a folder without a photograph.
     """
     files, refused = [], []
     for path in paths:
@@ -106,129 +93,71 @@ def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             files.append(path)
             continue
         names, unsearched = regular_files(path)
-        images = [path / name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-        files += images
-        refused += [f"{path / name} {reason}" for name, reason in unsearched]
+        images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+        files += [path / name for name in images]
+        left_out = [*unsearched, *((name, "is hidden") for name in hidden_entries(path))]
+        left_out += [(name, "is not an image file by its name") for name in sorted(set(names) - set(images))]
+        refused += [f"{path / name} {reason}" for name, reason in left_out]
         if not images:
             refused.append(f"{path} holds no photograph: it takes {', '.join(IMAGE_SUFFIXES)}")
     return files, refused
 
 
-@dataclass(frozen=True)
-class FaceResult:
-    """The prediction for one face of a photograph."""
-
-    photo: str  # the photograph's name, printable
-    face: int  # its number within the photograph, from 0, the largest first
-    crop: FaceCrop
-    prediction: pd.Series  # its row of a Predictor's table
-    attributes: tuple[Attribute, ...]  # those that are reported
-
-    @property
-    def flag(self) -> str:
-        """How far the face lies from the training faces where it is out of distribution; else empty."""
-        far = f"farther from the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
-        return f"{OOD}: {far}" if self.prediction["out_of_distribution"] else ""
-
-    @property
-    def warnings(self) -> list[str]:
-        """Why its numbers should not be relied on, as sentences."""
-        return [NO_FACE] * (not self.crop.found) + [self.flag] * bool(self.flag)
-
-    def summaries(self) -> list[str]:
-        """What is predicted of each attribute, such as `26 years (20-33)` and `expression calm (p = 0.90)`."""
-        texts = []
-        for attribute, values in self._values().items():
-            if isinstance(attribute, ClassAttribute):
-                likeliest = max(values, key=values.get)
-                texts.append(f"{attribute.name} {likeliest} (p = {values[likeliest]:.2f})")
-            else:
-                texts.append("{years} years ({low:.0f}-{high:.0f})".format(**values))
-        return texts
-
-    def __str__(self) -> str:
-        box = "left {}, top {}, edge {} px".format(*self.crop.box)
-        place = f"face at {box}" if self.crop.found else f"NO FACE FOUND, the centre at {box} would be"
-        text = f"{self.photo}: {place}: {', '.join(self.summaries()) or 'no prediction'}"
-        return f"{text}; {self.flag.replace(OOD, OOD.upper())}" if self.flag else text
-
-    def to_dict(self) -> dict:
-        """The face as a plain dictionary; what is not predicted is left out.
-
-        photo, face, face_found, box (left, top, edge in pixels), age_years (whole), age_low, age_high, the probability
-        of each class below the name of each class attribute, ood_percentile, out_of_distribution, warnings (sentences).
-        """
-        box = dict(zip(("left", "top", "edge"), self.crop.box, strict=True))
-        facts = {"photo": self.photo, "face": self.face, "face_found": self.crop.found, "box": box}
-        for attribute, values in self._values().items():
-            is_class = isinstance(attribute, ClassAttribute)
-            facts |= {attribute.name: values} if is_class else {f"{attribute.name}_{k}": values[k] for k in values}
-        percentile, is_ood = self.prediction[["ood_percentile", "out_of_distribution"]]
-        return facts | {
-            "ood_percentile": round(percentile, 2), "out_of_distribution": bool(is_ood), "warnings": self.warnings
-        }  # fmt: skip
-
-    def _values(self) -> dict[Attribute, dict]:
-        """Rounded numbers of each attribute: probabilities by class, or years, low and high; without missing ones."""
-        reported = {}
-        for attribute in self.attributes:
-            numbers = [float(self.prediction[column]) for column in attribute.columns]
-            if isnan(numbers[0]):
-                continue
-            if isinstance(attribute, ClassAttribute):
-                reported[attribute] = {name: round(p, 4) for name, p in zip(attribute.classes, numbers, strict=True)}
-            else:
-                years, _, low, high = numbers
-                whole = int(metrics.whole_years(years))
-                reported[attribute] = {"years": whole, "low": round(low, 1), "high": round(high, 1)}
-        return reported
-
-
-@dataclass(frozen=True)
-class PhotoResult:
-    """The faces of one photograph, or the reason, a sentence, why it cannot be read."""
-
-    path: Path
-    faces: list[FaceResult]
-    reason: str = ""
-
-
-def predict_photos(files: Iterable[Path], predictor: "Predictor", sensitive: bool = False) -> Iterator[PhotoResult]:
+def predict_photos(
+    files: Iterable[Path | str], predictor: "Predictor", sensitive: bool = False, crops: bool = False
+) -> Iterator[PhotoResult]:
     """Predictions for each face of many photographs, in their order; of sensitive attributes only where asked.
 
     Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
     are predicted together. Files are consumed as they are read, so that an iterator shows the progress.
+
+    Parameters
+    ----------
+    files : iterable of Path or str
+    predictor : Predictor
+    sensitive : bool
+        Report sensitive attributes, too.
+    crops : bool
+        The pictures are aligned faces already, and nothing is searched.
     """
-    files, readers = iter(files), min(joblib.cpu_count(), MOST_READERS)
+    files, readers = map(Path, files), min(joblib.cpu_count(), MOST_READERS)
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
-    # The detector releases the interpreter. Without batch_size joblib hands out several small photographs at once.
+    # The detectors release the interpreter. Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
         read_crops = joblib.delayed(_read_crops)
-        while read := pool(read_crops(path, predictor.image_px) for path in islice(files, BATCH_PHOTOS)):
-            images = [crop.image for _, crops, _ in read for crop in crops]
-            rows = (row for _, row in predictor(np.stack(images)).iterrows()) if images else iter(())
-            for path, crops, reason in read:
+        while read := pool(read_crops(path, predictor.image_px, crops) for path in islice(files, BATCH_PHOTOS)):
+            images = [crop.image for _, found, _, _ in read for crop in found]
+            answers = iter(_answers(predictor, np.stack(images)) if images else ())
+            for path, found, rotation, reason in read:
                 name = printable(str(path))
-                faces = [FaceResult(name, k, crop, next(rows), attributes) for k, crop in enumerate(crops)]
-                yield PhotoResult(path, faces, reason)
+                faces = []
+                for number, crop in enumerate(found):
+                    row, ages = next(answers)
+                    faces.append(FaceResult(name, number, crop, row, attributes, rotation, ages, predictor.young))
+                yield PhotoResult(path, faces, reason, rotation)
 
 
-def _read_crops(path: Path, px: int) -> tuple[Path, list[FaceCrop], str]:
+def _answers(predictor: "Predictor", images: np.ndarray) -> Iterator[tuple]:
+    """The row of predictions and the age distribution, or None, of each image."""
+    outputs = predictor.outputs(images)
+    table, ages = predictor.predictions(outputs, images), predictor.age_distribution(outputs)
+    for number, (_, row) in enumerate(table.iterrows()):
+        yield row, None if ages is None else ages[number]
+
+
+def _read_crops(path: Path, px: int, ready: bool) -> tuple[Path, list[FaceCrop], int, str]:
     try:
-        return path, crop_faces(read_photo(path), px), ""
+        photo = read_photo(path)
     except UnreadablePhoto as error:
-        return path, [], str(error)
-
-
-def faces_table(faces: Iterable[dict]) -> pd.DataFrame:
-    """Faces of `to_dict` as a table: columns such as `box_left` and `expression_calm`, and the warnings as one text."""
-    return pd.json_normalize([face | {"warnings": "; ".join(face["warnings"])} for face in faces], sep="_")
+        return path, [], 0, str(error)
+    found, rotation = ([ready_crop(photo, px)], 0) if ready else crop_faces(photo, px)
+    return path, found, rotation, ""
 
 
 def predict_all(
     predictor: "Predictor", named: str = "", sensitive: bool = False
 ) -> tuple[list[PhotoResult], list[str]]:
-    """All readable photographs of the files and folders named in a text, and why others were refused.
+    """All readable photographs of the files and folders named in a text, and what was left out, with the reason.
 
     Names are separated by `os.pathsep`, a colon or on Windows a semicolon; without any it is the example.
     UnreadablePhoto if none is readable.
@@ -237,24 +166,21 @@ def predict_all(
     files, refused = list_photos([Path(name) for name in named.split(os.pathsep) if name] or [example_file()])
     photos = list(predict_photos(files, predictor, sensitive))
     refused += [photo.reason for photo in photos if photo.reason]
-    readable = [photo for photo in photos if photo.faces]
+    readable = [photo for photo in photos if not photo.reason]
     if not readable:
         raise UnreadablePhoto("; ".join(refused))
     return readable, refused
 
 
-def photo_results(photos: list[PhotoResult]) -> tuple[dict[str, Estimate], Findings]:
-    """Numbers of readable photographs, of those without a face and of flagged crops; photos.faces and photos.ood."""
-    faces = [face for photo in photos for face in photo.faces]
-    total, missed = len(photos), sum(not photo.faces[0].crop.found for photo in photos)
-    flagged = count(sum(bool(face.flag) for face in faces), "faces")
-    text = f"A frontal face was found in {total - missed:,} of {total:,} photographs"
-    text += f"; in {missed:,} the centre was predicted instead." if missed else "."
-    ood = f"{flagged.n:,} of {len(faces):,} crops are flagged as out of distribution; the first is farther from the "
-    ood += f"training faces than {faces[0].prediction['ood_percentile']:.1f} % of held-out faces."
-    headline = {"external.photos": count(total, "photos"), "external.not_found": count(missed, "photos")}
-    findings = [Finding("photos.faces", text, n=total), Finding("photos.ood", ood, n=len(faces))]
-    return headline | {"external.out_of_distribution": flagged}, Findings(findings)
+def young_errors(path: Path) -> dict[str, dict]:
+    """What notebook 06 of a run measured for the age bands below 18 years: its group table's rows, by band."""
+    stored = path / "metrics" / "06_groups.json"
+    if not stored.exists():
+        return {}
+    bands = {band for band, (_, end) in zip(AGE_BANDS, pairwise(AGE_BAND_EDGES), strict=False) if end <= YOUNG}
+    with as_written(stored):
+        rows = dict(read_json(stored)["details"]["groups"]).get(AGE.group_column, [])
+        return {row[AGE.group_column]: dict(row) for row in rows if row[AGE.group_column] in bands}
 
 
 def sensitive_caveat(path: Path, attributes: Iterable[Attribute]) -> Finding:

