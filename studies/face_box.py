@@ -1,6 +1,6 @@
 """Where the frontal detector's box lies within an aligned chip, and how many chips it finds none in.
 
-The medians at 96 px are the constants of facelib.prediction.photos. Nearly all chips of UTKFace hold a face, so the
+Nearly all chips of UTKFace hold a face, so the
 share without a find bounds the false-flag rate of `no face` from above; chips turned upside down and patches of
 pictures of other things, scikit-image's, show how many non-faces are flagged.
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from facelib.data.face_boxes import find_chip_faces
+from facelib.data.detection import find_chip_faces
 from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
 from facelib.formats import write_json

@@ -18,7 +18,7 @@ from sklearn.covariance import ledoit_wolf
 
 from benchmarks import EXTERNAL_RESULTS
 from facelib.data.ingest import load_images
-from facelib.evaluation.crop_scale import zoom_faces
+from facelib.evaluation.misalignment import misalign
 from facelib.formats import write_json
 from facelib.metrics import auc
 from facelib.models.network import load_network, predict_outputs
@@ -67,7 +67,7 @@ def other_pictures(chips: np.ndarray) -> dict[str, np.ndarray]:
         "blurred": np.stack(
             [np.asarray(Image.fromarray(chip).filter(ImageFilter.GaussianBlur(10 * px / 200))) for chip in chips]
         ),
-        "far away": zoom_faces(chips, 1.8),
+        "far away": misalign(chips, "scale", 1.8),
     }
 
 

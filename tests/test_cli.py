@@ -158,28 +158,68 @@ def test_a_text_file_is_no_photograph(facelib, trained_run, tmp_path):
     assert err.splitlines()[-1].startswith(f"facelib: {tmp_path / 'notes.txt'} is not an image: give a photograph")
 
 
+@pytest.fixture
+def portrait(tmp_path) -> Path:
+    """The public-domain portrait of an astronaut, which needs dlib."""
+    pytest.importorskip("dlib")
+    from skimage import data
+
+    Image.fromarray(data.astronaut()).save(tmp_path / "portrait.png")
+    return tmp_path / "portrait.png"
+
+
 @pytest.mark.slow
-def test_a_prediction_says_that_no_face_was_found_and_that_the_weights_mean_nothing(facelib, trained_run, blank_photo):
+def test_without_a_face_there_are_no_numbers(facelib, trained_run, blank_photo):
+    pytest.importorskip("dlib")
     code, out, err = facelib("predict", blank_photo, "--run", trained_run)
-    assert code == 0 and out.count("\n") == 1
-    assert f"{blank_photo}: NO FACE FOUND, the centre at left 10, top 0, edge 60 px would be: " in out
-    assert "ethnicity" not in out and "; OUT OF DISTRIBUTION: farther from the training faces than 100 % of held" in out
+    assert code == 0 and out == f"{blank_photo}: no face found, so nothing is predicted\n"
     assert "predictions for photographs mean nothing" in err and err.count("\n") == 1
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run, "--json")
+    answer = {"photo": str(blank_photo), "face_found": False, "warnings": ["no face found, so nothing is predicted"]}
+    assert json.loads(out) == answer
 
 
 @pytest.mark.slow
-def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, blank_photo):
-    code, out, err = facelib("predict", blank_photo, blank_photo, "--run", trained_run, "--json", "--ethnicity")
+def test_without_the_detector_one_sentence_names_the_command(facelib, trained_run, blank_photo, monkeypatch):
+    from facelib.data import detection
+
+    detection._dlib.cache_clear()
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run)
+    assert code == 2 and out == "" and err.splitlines()[-1].endswith(f"not installed: {detection.INSTALL}")
+    assert facelib("predict", blank_photo, "--run", trained_run, "--crops")[0] == 0
+
+
+@pytest.mark.slow
+def test_predictions_as_json_are_one_object_a_face(facelib, trained_run, portrait):
+    code, out, err = facelib("predict", portrait, portrait, "--run", trained_run, "--json", "--ethnicity")
     faces = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(faces) == 2 and faces[0] == faces[1]
-    assert faces[0]["box"] == {"left": 10, "top": 0, "edge": 60} and faces[0]["face_found"] is False
+    assert faces[0]["box"]["edge"] == pytest.approx(120, abs=4) and faces[0]["face_found"] is True
     assert faces[0]["age_low"] <= faces[0]["age_years"] <= faces[0]["age_high"]
     assert list(faces[0]["ethnicity"]) == list(ETHNICITY.classes)
     assert sum(faces[0]["gender"].values()) == pytest.approx(1, abs=1e-3)
+    assert len(faces[0]["age_distribution"]) == 117
     assert faces[0]["out_of_distribution"] is True and faces[0]["ood_percentile"] == 100
-    assert len(faces[0]["warnings"]) == 2 and faces[0]["warnings"][0].startswith("no face found")
     assert "ethnicity labels has not been measured for this run" in err
-    assert "2 photographs, 0 unreadable, 2 without a face found; 0 faces; 2 out of distribution" in err
+    assert "2 photographs, 0 unreadable, 0 without a face found; 2 faces; 2 out of distribution; 0 other" in err
+
+
+@pytest.mark.slow
+def test_photographs_are_drawn_with_their_answers(facelib, trained_run, portrait, blank_photo):
+    folder = portrait.parent / "drawn"
+    call = ("predict", portrait, blank_photo, portrait, "--run", trained_run, "--draw", folder)
+    assert facelib(*call)[0] == 0
+    names = ["0000_portrait.jpg", "0001_blank.jpg", "0002_portrait.jpg"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    drawn, photo = (np.asarray(Image.open(path), int) for path in (folder / names[0], portrait))
+    assert drawn.shape == photo.shape and (np.abs(drawn - photo).sum(axis=2) > 150).mean() > 0.004
+
+
+def test_the_version_is_printed(facelib):
+    from importlib.metadata import version
+
+    assert facelib("--version") == (0, f"facelib {version('facelib')}\n", "")
 
 
 @pytest.mark.slow
@@ -191,28 +231,25 @@ def test_a_folder_is_predicted_past_what_cannot_be_read(facelib, trained_run, bl
     Image.fromarray(np.concatenate([data.astronaut()] * 2, axis=1)).save(folder / "deeper" / "two.jpg")
     shutil.copy(blank_photo, folder / "=1+1.png")
     (folder / "broken.jpg").write_text("not an image")
+    (folder / "notes.txt").write_text("not an image")
     csv = blank_photo.parent / "out" / "faces.csv"
     call = ("predict", folder, "--run", trained_run, "--ethnicity", "--csv", csv)
     code, out, err = facelib(*call, "--json")
     assert code == 0
-    assert [line for line in err.splitlines() if line.startswith("facelib: ")] == [
-        f"facelib: {folder / 'broken.jpg'} is not an image: give a photograph (JPEG, WEBP, PNG, BMP, GIF, TIFF)"
-    ]
-    assert "3 photographs, 1 unreadable, 1 without a face found; 2 faces" in err
+    first, second = (line for line in err.splitlines() if line.startswith("facelib: "))
+    assert first == f"facelib: {folder / 'notes.txt'} is not an image file by its name"
+    assert second.startswith(f"facelib: {folder / 'broken.jpg'} is not an image: give a photograph (JPEG, WEBP, PNG")
+    assert "3 photographs, 1 unreadable, 1 without a face found; 2 faces" in err and "; 1 other files and" in err
     faces, table = [json.loads(line) for line in out.splitlines()], read_csv(csv)
-    assert [(Path(face["photo"]).name, face["face"]) for face in faces] == [
-        ("=1+1.png", 0),
-        ("two.jpg", 0),
-        ("two.jpg", 1),
-    ]
+    names = [("=1+1.png", None), ("two.jpg", 0), ("two.jpg", 1)]
+    assert [(Path(face["photo"]).name, face.get("face")) for face in faces] == names
     assert len(table) == 3
     for face, (_, row) in zip(faces, table.iterrows(), strict=True):
         assert row["warnings"] == "; ".join(face["warnings"])
         nested = [name for name in face if isinstance(face[name], dict)]
-        assert nested == ["box", "gender", "ethnicity"]
         for name in nested:
             assert {part: row[f"{name}_{part}"] for part in face[name]} == face[name]
-        same = [name for name in face if name not in ("warnings", *nested)]
+        same = [name for name in face if name not in ("warnings", "age_distribution", *nested)]
         assert row[same].to_dict() == {name: face[name] for name in same}
     code, out, _ = facelib(*call)
     assert code == 0 and out == ""  # the table takes the place of the lines
@@ -231,7 +268,7 @@ def test_a_formula_for_a_name_is_none_in_the_table(facelib, trained_run, blank_p
 def test_a_name_of_two_lines_is_one_line_of_text(facelib, trained_run, blank_photo):
     shutil.copy(blank_photo, blank_photo.parent / "a\nb.png")
     code, out, _ = facelib("predict", blank_photo.parent / "a\nb.png", "--run", trained_run)
-    assert code == 0 and out.count("\n") == 1 and "a b.png: NO FACE" in out
+    assert code == 0 and out.count("\n") == 1 and "a b.png: no face" in out
 
 
 @pytest.mark.slow
@@ -264,7 +301,7 @@ def test_the_progress_of_many_photographs_is_lines_in_a_log(facelib, trained_run
 def test_the_progress_of_many_photographs_is_a_bar_on_a_terminal(facelib, trained_run, blank_photo, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     code, out, err = facelib("predict", blank_photo, blank_photo, "--run", trained_run)
-    assert code == 0 and out.count("NO FACE FOUND") == 2
+    assert code == 0 and out.count("no face found") == 2
     assert "\r" in err and "/2 [" in err  # and it is cleared in the end
 
 
@@ -284,9 +321,9 @@ def test_networks_of_sensitive_attributes_alone_predict_only_where_asked(facelib
     torch.manual_seed(0)
     network = FaceNet((ETHNICITY,), "tiny").eval()
     save_network(network, empty_runs / trained_run / "checkpoints" / "model.safetensors", image_px=32)
-    code, out, err = facelib("predict", blank_photo, "--run", trained_run)
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run, "--crops")
     assert code == 0 and ": no prediction" in out and "they are predicted with --ethnicity" in err
-    code, out, err = facelib("predict", blank_photo, "--run", trained_run, "--ethnicity")
+    code, out, err = facelib("predict", blank_photo, "--run", trained_run, "--crops", "--ethnicity")
     assert code == 0 and ": ethnicity " in out and "with --ethnicity" not in err
 
 

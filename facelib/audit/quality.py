@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from facelib.data.face_boxes import find_chip_faces
+from facelib.data.detection import find_chip_faces
 from facelib.data.pixels import FaceImages, chunks, resize
 from facelib.finding import Finding, Findings
 from facelib.formats import read_json

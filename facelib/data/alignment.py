@@ -36,12 +36,6 @@ class Frame:
         """Left, top and edge in whole pixels of the same square, not turned; may reach beyond the photograph."""
         return round(self.x - self.edge / 2), round(self.y - self.edge / 2), round(self.edge)
 
-    @property
-    def corners(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of the same square, not turned."""
-        half = self.edge / 2
-        return self.x - half, self.y - half, self.x + half, self.y + half
-
     def moved(self, right: float = 0.0, down: float = 0.0, zoom: float = 1.0, turn: float = 0.0) -> "Frame":
         """The frame moved by shares of its edge along its own axes, `zoom` times as large, turned by degrees."""
         x, y = self.places(np.array([[0.5 + right, 0.5 + down]]))[0]

@@ -103,6 +103,34 @@ def find_faces(photo: Image.Image) -> FoundFaces:
     return FoundFaces(photo, 0, faces)
 
 
+def find_chip_faces(chips: np.ndarray) -> np.ndarray:
+    """The frame of the face in each aligned chip, without its angle: left, top and edge as shares of the chip's edge.
+
+    About 0, 0, 1 where a chip is aligned, nan where no face is found. A chip is expected to be a face: a find of the
+    first detector near its centre suffices from `DOUBTFUL` on.
+
+    Parameters
+    ----------
+    chips : uint8 array (n, px, px, 3)
+
+    Returns
+    -------
+    float array of shape (n, 3)
+    """
+    boxes = np.full((len(chips), 3), np.nan)
+    for row, chip in enumerate(chips):
+        pad = len(chip) // 4  # the detector needs room around a face
+        padded = Image.fromarray(np.pad(chip, ((pad, pad), (pad, pad), (0, 0)), mode="edge"))
+        searched, width = padded.resize((ALIGNED_PX, ALIGNED_PX), Image.Resampling.BILINEAR), padded.width / len(chip)
+        for find in _hog_finds(searched, DOUBTFUL):
+            if _central_score([find], width / ALIGNED_PX, width / 2) > -np.inf:
+                frame, _ = _located(padded, searched, ALIGNED_PX / padded.width, find[0])
+                corner = np.array([frame.x, frame.y]) - frame.edge / 2 - pad
+                boxes[row] = np.array([*corner, frame.edge]) / len(chip)
+                break
+    return boxes
+
+
 def turned(photo: Image.Image, degrees: int) -> Image.Image:
     """A photograph turned clockwise by 0, 90, 180 or 270 degrees."""
     return photo.transpose(TURNS[degrees]) if degrees else photo

@@ -149,12 +149,12 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     """
     if isinstance(content, np.ndarray):
         grey = Image.fromarray(content)
-        return _square(grey.convert("RGB"), px), *grey.size, grey.mode
+        return square(grey.convert("RGB"), px), *grey.size, grey.mode
     with open_upright(content, px) as (upright, size, mode):
-        return _square(upright, px), *size, mode
+        return square(upright, px), *size, mode
 
 
-def _square(upright: Image.Image, px: int) -> np.ndarray:
+def square(upright: Image.Image, px: int) -> np.ndarray:
     """The largest centred square of a picture, resized: uint8 (px, px, 3)."""
     square = upright if upright.width == upright.height else ImageOps.fit(upright, (min(upright.size),) * 2)
     how = Image.Resampling.LANCZOS if px < square.width else Image.Resampling.BICUBIC

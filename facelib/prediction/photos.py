@@ -13,7 +13,7 @@ from PIL import Image
 from facelib.data.alignment import Frame, cut, whole_frame
 from facelib.data.detection import find_faces, turned
 from facelib.data.files import hidden_entries, printable, read_file, regular_files
-from facelib.data.pixels import FORMATS, open_upright
+from facelib.data.pixels import FORMATS, open_upright, square
 from facelib.data.readers import IMAGE_SUFFIXES
 from facelib.errors import FacelibError
 from facelib.finding import Finding
@@ -78,8 +78,7 @@ def _aligned(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
 
 def ready_crop(photo: Image.Image, px: int) -> FaceCrop:
     """A picture that is an aligned face already; of one that is not square, the centre."""
-    frame = whole_frame(*photo.size)
-    return FaceCrop(np.asarray(photo.resize((px, px), Image.Resampling.LANCZOS, box=frame.corners)), frame)
+    return FaceCrop(square(photo, px), whole_frame(*photo.size))
 
 
 def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:

@@ -100,7 +100,7 @@ SLIDES = (
     Slide("test.intervals", table=coverage_table),
     Slide("errors.causes", ("errors.clusters",), ("07_error_map.svg",)),
     Slide("explain.regions", ("explain.background", "explain.faithful"), ("08_mean_maps.png",)),
-    Slide("photos.crop_scale", figures=("09_crop_scale.svg",)),
+    Slide("photos.misalignment", figures=("09_misalignment.svg",)),
     Slide("split.leaks", ("test.faces", "test.calibration", "prediction.ood", *METHOD)),
 )
 

@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 from facelib.data import detection
-from facelib.data.detection import TURNS, DetectorMissing, find_faces, landmarks_of, turned
+from facelib.data.detection import TURNS, DetectorMissing, find_chip_faces, find_faces, landmarks_of, turned
 
 pytest.importorskip("dlib")
 if detection.importlib.util.find_spec(detection.PACKAGE) is None:
@@ -104,3 +104,25 @@ def test_without_the_packages_one_sentence_names_the_command(astronaut, monkeypa
     monkeypatch.setattr(detection, "PACKAGE", "no_such_package")
     with pytest.raises(DetectorMissing, match=r"models that are not installed: pip install dlib-bin"):
         find_faces(astronaut)
+
+
+# --- aligned chips ----------------------------------------------------------------------------------------
+
+
+def chip(left: int, top: int, edge: int, px: int = 64) -> np.ndarray:
+    """A square of the astronaut's photograph; her aligned chip is at (165, 65), 120 px wide."""
+    return np.asarray(Image.fromarray(data.astronaut()[top : top + edge, left : left + edge]).resize((px, px)))
+
+
+def test_the_face_of_a_chip_is_found_where_it_is_at_any_size():
+    usual, further, lower = find_chip_faces(np.stack([chip(165, 65, 120), chip(145, 45, 160), chip(165, 53, 120)]))
+    assert usual == pytest.approx([0, 0, 1], abs=0.05)
+    assert further == pytest.approx([20 / 160, 20 / 160, 120 / 160], abs=0.05)
+    assert lower == pytest.approx([0, 0.1, 1], abs=0.05)
+    assert find_chip_faces(chip(165, 65, 120, 128)[None])[0] == pytest.approx([0, 0, 1], abs=0.05)
+
+
+def test_no_face_is_found_in_a_chip_of_other_things():
+    others = np.stack([chip(370, 120, 140), np.full((64, 64, 3), 90, np.uint8), data.coffee()[100:164, 200:264]])
+    assert np.isnan(find_chip_faces(others)).all()
+    assert find_chip_faces(others[:0]).shape == (0, 3)

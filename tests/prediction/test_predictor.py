@@ -129,13 +129,14 @@ def test_the_columns_are_those_of_the_networks_attributes(tiny, noise_images, tm
 
 
 @pytest.mark.slow
-def test_the_room_loads_torch_only_with_the_predictor():
+def test_the_room_loads_torch_only_with_the_predictor_and_never_the_training():
     code = (
         "import sys, facelib.prediction.ood, facelib.prediction.photos; before = 'torch' in sys.modules\n"
-        "from facelib.prediction import Predictor; print(before, 'torch' in sys.modules, Predictor.__name__)"
+        "from facelib.prediction import Predictor; print(before, 'torch' in sys.modules, Predictor.__name__)\n"
+        "print([name for name in ('lightning', 'matplotlib', 'facelib.models.training') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True", "Predictor"]
+    assert done.stdout.split() == ["False", "True", "Predictor", "[]"]
 
 
 def test_the_room_has_no_other_lazy_names():

@@ -1,0 +1,168 @@
+"""Robustness against misalignment: faces cropped wider, shifted and turned, as a worse detector would crop them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from facelib import metrics
+from facelib.data.alignment import Frame, cut, whole_frame
+from facelib.finding import Finding, listed
+from facelib.prediction.predictor import Predictor
+from facelib.runs import RunFolder
+from facelib.schema import AGE, Attribute, ClassAttribute
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, format_value, rate
+
+
+@dataclass(frozen=True)
+class Misalignment:
+    """One way to crop a face wrongly.
+
+    Attributes
+    ----------
+    label : str
+        Of an axis, with the unit of the amounts.
+    phrase : str
+        What is done to a face, with a place for the amount.
+    move : callable
+        The frame of a face by an amount, to a side of +1 or -1.
+    aligned : float
+        The amount that leaves a face as it is.
+    amounts, reported : tuple of float
+        Those that are studied, `aligned` among them, and that in the finding.
+    """
+
+    label: str
+    phrase: str
+    move: Callable[[Frame, float, int], Frame]
+    aligned: float
+    amounts: tuple[float, ...]
+    reported: float
+
+
+MISALIGNMENTS = {
+    # 1.8 adds 40 % of the crop on each side.
+    "scale": Misalignment(
+        "Crop width, 1 = aligned", "cropped {:g} times as wide", lambda frame, amount, side: frame.moved(zoom=amount),
+        1.0, (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.8), 1.4,
+    ),
+    "shift": Misalignment(
+        "Shift, share of the edge", "shifted by {:g} of the crop's edge",
+        lambda frame, amount, side: frame.moved(right=side * amount, down=side * amount / 2),
+        0.0, (0.0, 0.03, 0.06, 0.1, 0.15, 0.2), 0.1,
+    ),
+    "rotation": Misalignment(
+        "Rotation, degrees", "turned by {:g} degrees", lambda frame, amount, side: frame.moved(turn=side * amount),
+        0.0, (0.0, 5.0, 10.0, 15.0, 25.0, 40.0), 15.0,
+    ),
+}  # fmt: skip
+
+
+def misalign(images: np.ndarray, kind: str, amount: float) -> np.ndarray:
+    """Aligned faces (n, px, px, 3) cropped wrongly, black beyond the image; every second one to the other side."""
+    if amount == MISALIGNMENTS[kind].aligned:
+        return images
+    px, move = images.shape[1], MISALIGNMENTS[kind].move
+    frames = (move(whole_frame(px, px), amount, 1 - 2 * (row % 2)) for row in range(len(images)))
+    return np.stack([cut(Image.fromarray(image), frame, px) for image, frame in zip(images, frames, strict=True)])
+
+
+def misalign_one(predictor: Predictor, photo: Image.Image, frame: Frame) -> pd.DataFrame:
+    """Predictions for one face of a photograph by each of `MISALIGNMENTS`, in the columns kind and amount."""
+    rows = [(kind, amount) for kind, way in MISALIGNMENTS.items() for amount in way.amounts]
+    crops = [cut(photo, MISALIGNMENTS[kind].move(frame, amount, 1), predictor.image_px) for kind, amount in rows]
+    return pd.DataFrame(rows, columns=["kind", "amount"]).join(predictor(np.stack(crops)))
+
+
+def variation(table: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
+    """Finding photos.crop: how much the predictions of `misalign_one` vary with each misalignment."""
+    texts = []
+    for kind, rows in table.groupby("kind", sort=False):
+        ranges = [
+            f"{np.ptp(attribute.probabilities(rows), axis=0).max():.2f} in the probabilities of {attribute.name}"
+            if isinstance(attribute, ClassAttribute)
+            else f"{np.ptp(attribute.decode(rows)):.1f} {attribute.unit} in {attribute.name}"
+            for attribute in attributes
+        ]
+        ranges.append(f"{np.ptp(rows['ood_percentile']):.0f} points in the out-of-distribution percentile")
+        texts.append(
+            f"With {kind} from {rows['amount'].min():g} to {rows['amount'].max():g} they vary by {listed(ranges)}"
+        )
+    return Finding("photos.crop", f"The predictions for one face. {'. '.join(texts)}.", n=1)
+
+
+def sample_faces(run: RunFolder, attributes: Iterable[Attribute], most: int) -> np.ndarray:
+    """Rows of `most` validation faces or fewer, one per copy group, labelled with any of the attributes."""
+    faces, splits = run.load_table("faces"), run.load_table("splits")
+    usable = splits["representative"] & (splits["split"] == "validation")
+    usable &= np.any([attribute.is_known(faces[attribute.name]) for attribute in attributes], axis=0)
+    return np.sort(np.random.default_rng(run.settings.seed).permutation(np.flatnonzero(usable))[:most])
+
+
+def measures(attributes: Iterable[Attribute]) -> dict[str, tuple[str, str]]:
+    """Title and unit of what `study_misalignment` measures, by column."""
+    columns = {}
+    for attribute in attributes:
+        is_class = isinstance(attribute, ClassAttribute)
+        name, title, unit = ("accuracy", "accuracy", SHARE) if is_class else ("mae", "error", YEARS)
+        columns[f"{attribute.name}_{name}"] = f"{attribute.title} {title}", unit
+    return columns | {"out_of_distribution": ("Share out of distribution", SHARE)}
+
+
+def study_misalignment(
+    predictor: Predictor, images: np.ndarray, labels: pd.DataFrame, bootstrap: Bootstrap, kinds: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Errors of the same faces by the amount of each misalignment; of all `kinds` if none is named.
+
+    Takes images uint8 (n, px, px, 3) that are aligned, one per copy group, and their labels, a column per attribute of
+    the predictor. Columns: kind, amount, n, those of `measures`, and <years attribute>_change (against the same faces
+    as aligned), with _low and _high. Each attribute is scored on the faces that are labelled with it.
+    """
+    reference, rows = predictor(images), []
+    for kind in kinds or MISALIGNMENTS:
+        for amount in MISALIGNMENTS[kind].amounts:
+            is_aligned = amount == MISALIGNMENTS[kind].aligned
+            table = reference if is_aligned else predictor(misalign(images, kind, amount))
+            row = {"kind": kind, "amount": amount, "n": len(table)}
+            for attribute in predictor.attributes:
+                row |= _scores(attribute, labels[attribute.name], table, reference, bootstrap)
+            flagged = rate(table["out_of_distribution"].sum(), len(table))
+            rows.append(row | flagged.columns("out_of_distribution"))
+    return pd.DataFrame(rows)
+
+
+def _scores(
+    attribute: Attribute, labels: pd.Series, table: pd.DataFrame, reference: pd.DataFrame, bootstrap: Bootstrap
+) -> dict:
+    """One attribute's columns of a row of `study_misalignment`."""
+    known = attribute.is_known(labels)
+    y_true = labels.to_numpy(float)[known]
+    predicted, before = (attribute.decode(one).to_numpy()[known] for one in (table, reference))
+    if isinstance(attribute, ClassAttribute):
+        return rate((predicted == y_true).sum(), len(y_true)).columns(f"{attribute.name}_accuracy")
+    error, error_before = (np.abs(metrics.whole_years(age) - y_true) for age in (predicted, before))
+    change = bootstrap(np.mean, error - error_before).columns(f"{attribute.name}_change")
+    return bootstrap(np.mean, error).columns(f"{attribute.name}_mae") | change
+
+
+def misalignment_results(study: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[dict[str, Estimate], Finding]:
+    """Changes of the age error, in years, at the reported amounts, and finding photos.misalignment."""
+    rows, shown = study.set_index(["kind", "amount"]), measures(attributes)
+    headline, texts = {}, []
+    first = study["kind"].iloc[0]
+    places = [(first, MISALIGNMENTS[first].aligned)] + [
+        (kind, MISALIGNMENTS[kind].reported) for kind in study["kind"].unique()
+    ]
+    for kind, amount in places:
+        row, way = rows.loc[(kind, amount)], MISALIGNMENTS[kind]
+        values = [f"{title.lower()} {format_value(row[name], unit)}" for name, (title, unit) in shown.items()]
+        done = "as aligned" if amount == way.aligned else way.phrase.format(amount)
+        texts.append(f"{done[:1].upper()}{done[1:]}: {listed(values)}")
+        if amount != way.aligned and f"{AGE.name}_change" in row:
+            ends = (row[f"{AGE.name}_change{end}"] for end in ("", "_low", "_high"))
+            headline[f"validation.{kind}_{amount:g}.{AGE.name}.mae_change"] = Estimate(*ends, int(row["n"]), YEARS)
+    n = int(study["n"].iloc[0])
+    text = f"Validation faces (n = {n:,}) by their alignment. {'. '.join(texts)}."
+    return headline, Finding("photos.misalignment", text, next(iter(headline.values()), None), n)
