@@ -1,4 +1,4 @@
-"""The command `facelib`: run, train, restore, audit, predict, evaluate, report, slides, fetch."""
+"""The command `facelib`: run, train, restore, audit, predict, evaluate, formats, report, slides, fetch."""
 
 import contextlib
 import functools
@@ -22,7 +22,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Images = Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")]
+Data = Annotated[
+    list[str] | None, typer.Option(help="Labelled faces, in a form of `facelib formats`; may be repeated.")
+]
+Images = Annotated[
+    list[str] | None, typer.Option(help="Folder that a table's paths are relative to; one for each --data.")
+]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels", metavar="MAP", help="Label map (docs/data.md): YAML file or one line; one for each --data."
+    ),
+]
+Attributes = Annotated[str, typer.Option(help="Attributes to use, such as age,expression: any columns of classes.")]
 FindFaces = Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face.")]
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/; the profile's, else demo.")]
 
@@ -51,15 +63,46 @@ def options(
 say = functools.partial(print, flush=True)  # one line of progress
 
 
+def data_sets(data: list[str] | None, images: list[str] | None, labels: list[str] | None) -> list:
+    """The data sets that a command names; folders and label maps are one for all, or one for each, empty for none.
+
+    Raises
+    ------
+    UnknownSetting
+        If their numbers differ.
+    """
+    from facelib.data.label_maps import map_text, parse_map
+    from facelib.runs import DataSet
+
+    data, columns = data or [], {"--images": images or [""], "--labels": labels or [""]}
+    for option, values in columns.items():
+        if len(values) not in (1, len(data)):
+            raise UnknownSetting(
+                f"{option} is given {len(values)} times and --data {len(data)} times: give one for each"
+            )
+    images, labels = (values * len(data) if len(values) == 1 else values for values in columns.values())
+    texts = [map_text(given) for given in labels]
+    for text in filter(None, texts):
+        parse_map(text)
+    return [DataSet(*each) for each in zip(data, images, texts, strict=True)]
+
+
+def attribute_names(given: str) -> list[str]:
+    """The names in an option such as `age,expression`."""
+    return given.replace(",", " ").split()
+
+
 @app.command("run")
 def run_notebooks(
-    data: Annotated[str, typer.Option(help="Labelled faces, in a form of docs/data.md; none: synthetic faces.")] = "",
+    data: Data = None,
+    labels: LabelMap = None,
+    attributes: Attributes = "",
     profile: Annotated[str, typer.Option(help="smoke, demo, quick or full.")] = "",
     run: RunName = "",
     first: Annotated[str, typer.Option("--from", help="Run this notebook and all later ones again.")] = "",
     last: Annotated[str, typer.Option("--to", help="Stop after this notebook.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin the run folder anew.")] = False,
-    images: Images = "",
+    images: Images = None,
     protocol: Annotated[
         Path | None, typer.Option(help="Folder with train.csv and test.csv that name files: train and test by them.")
     ] = None,
@@ -68,21 +111,28 @@ def run_notebooks(
         typer.Option("-p", metavar="KEY VALUE", help="A setting or notebook parameter; may be repeated."),
     ] = None,
 ) -> None:
-    """Run the notebooks into a run folder, resuming where an earlier call stopped, and render the report."""
+    """Run the notebooks into a run folder, resuming where an earlier call stopped, and render the report.
+
+    Without --data it draws synthetic faces; several data sets are learned from together.
+    """
     from facelib import pipeline
     from facelib.reporting.site import build_report
     from facelib.runs import RunFolder
     from facelib.schema import NOTEBOOKS
 
     settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
+    settings |= {"attributes": attributes} if attributes else {}
     again, end = (pipeline.numbered(number) if number else "" for number in (first, last))
     if end and again > end:
         raise UnknownSetting(f"--from {again} is after --to {end}: exchange them")
     read_again = again == NOTEBOOKS[0]
-    with pipeline.prepared(run, profile, data, images, protocol, settings, fresh, read_again) as folder:
+    given = data_sets(data, images, labels)
+    with pipeline.prepared(run, profile, given, protocol, settings, fresh, read_again) as folder:
         split = f", split as in {folder.protocol['name']}" if folder.protocol else ""
-        source = folder.params["data"]["path"] or "synthetic faces"
+        source = " and ".join(each.path for each in folder.data_sets) or "synthetic faces"
         say(f"run {folder.name}: profile {folder.settings.profile}, {source}{split}")
+        for note in folder.params["data"].get("notes", ()):
+            complain(note)
         pipeline.execute(folder, first, last, parameters, say)
         folder = RunFolder(folder.path)  # the notebooks have added to its parameters
         say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
@@ -112,7 +162,7 @@ def restore(
     folder: Annotated[Path | None, typer.Argument(help="A published run; the reference by default.")] = None,
     data: Annotated[str, typer.Option(help="The labelled faces that it was made from.")] = "",
     run: Annotated[str, typer.Option("--run", help="Name of the new run folder; the published folder's.")] = "",
-    images: Images = "",
+    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
 ) -> None:
     """Make a run folder from a published run, on which notebooks 05 to 09 open without any training.
 
@@ -129,10 +179,12 @@ def restore(
 
 @app.command()
 def audit(
-    data: Annotated[str, typer.Option(help="Labelled faces, in a form of docs/data.md.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
+    labels: LabelMap = None,
+    attributes: Attributes = "",
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
-    images: Images = "",
+    images: Images = None,
     network: Annotated[
         bool, typer.Option("--network/--no-network", help="Find persons and score labels, by a face network.")
     ] = True,
@@ -145,7 +197,8 @@ def audit(
     """
     from facelib.audit.report import audit_data
 
-    for line in audit_data(data, out, images, split, network, faces, cluster):
+    sets, names = data_sets(data, images, labels), attribute_names(attributes)
+    for line in audit_data(sets, out, split, network, faces, cluster, names):
         say(line)
 
 
@@ -240,18 +293,32 @@ def summary(answers: list[dict], photographs: int, unreadable: int, left_out: in
 
 @app.command()
 def evaluate(
-    data: Annotated[str, typer.Option(help="Labelled faces, in a form of docs/data.md; any labels may be missing.")],
+    data: Annotated[str, typer.Option(help="Labelled faces, in a form of `facelib formats`; any may be missing.")],
     out: Annotated[Path, typer.Option(help="Folder for results.json and the tables.")] = Path("evaluation"),
+    labels: LabelMap = None,
     run: RunName = "",
-    images: Images = "",
+    images: Images = None,
     faces: FindFaces = True,
 ) -> None:
     """Evaluate a trained run on other labelled faces, cropped like its own, and report how far the two differ."""
     from facelib import runs
     from facelib.evaluation.external_validation import evaluate_table
 
-    for line in evaluate_table(runs.open_run(run), data, images, out, faces):
+    (given,) = data_sets([data], images, labels)
+    for line in evaluate_table(runs.open_run(run), given.resolved(), out, faces):
         say(line)
+
+
+@app.command()
+def formats() -> None:
+    """List the forms of labelled faces that --data takes, and where their terms stand."""
+    from facelib.data.published import ALL_FORMS
+
+    for form in ALL_FORMS:
+        seen = "" if form.seen else "; tested on its form alone"
+        say(f"{form.about}{seen}\n    recognised by {form.recognised}\n    {form.terms}")
+        if form.labels:
+            say(f'    --labels "{form.labels}"')
 
 
 @app.command()

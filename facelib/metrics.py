@@ -27,6 +27,28 @@ def mae(y_true, y_pred) -> float:
     return float(np.mean(np.abs(np.asarray(y_pred) - y_true)))
 
 
+def band_accuracy(first, last, y_pred) -> float:
+    """Share of predictions, in whole years, that lie in a band; `first` and `last` are years within it.
+
+    Examples
+    --------
+    >>> band_accuracy([20, 20, 20], [29, 29, 29], [20, 29, 30])
+    0.6666666666666666
+    """
+    return float(np.mean(years_outside(first, last, y_pred) == 0))
+
+
+def band_mae_least(first, last, y_pred) -> float:
+    """Mean of the years by which predictions miss a band, which the mean absolute error is at least."""
+    return float(np.mean(years_outside(first, last, y_pred)))
+
+
+def years_outside(first, last, y_pred) -> np.ndarray:
+    """Years from each prediction to the nearer end of a band, 0 within it: float (n,)."""
+    first, last, y_pred = (np.asarray(values, float) for values in (first, last, y_pred))
+    return np.maximum(np.maximum(first - y_pred, y_pred - last), 0)
+
+
 def bias(y_true, y_pred) -> float:
     """Mean of predicted minus true: negative where people are under-predicted."""
     return float(np.mean(np.asarray(y_pred) - y_true))

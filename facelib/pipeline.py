@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from facelib.data.protocols import identify
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.finding import listed
 from facelib.formats import read_json, write_json
-from facelib.runs import PROGRESS, RunFolder, package_fingerprint, project_root, run_name, runs_root, start_run
+from facelib.runs import PROGRESS, DataSet, RunFolder, package_fingerprint, project_root, run_name, runs_root, start_run
 from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
@@ -97,8 +97,7 @@ def numbered(number: str) -> str:
 def prepared(
     run: str = "",
     profile: str = "",
-    data: str = "",
-    images: str = "",
+    data: str | Sequence[DataSet] = "",
     protocol: Path | None = None,
     settings: dict | None = None,
     fresh: bool = False,
@@ -110,7 +109,7 @@ def prepared(
 
     Parameters
     ----------
-    run, profile, data, images, settings
+    run, profile, data, settings
         See `runs.start_run`.
     protocol : Path, optional
         A folder with train.csv and test.csv.
@@ -121,16 +120,17 @@ def prepared(
     """
     name, resolved = run_name(run, profile)
     path = runs_root() / name
-    resolve(resolved, settings)
+    wanted = resolve(resolved, settings).data.attributes
+    data = [DataSet(data)] if data and isinstance(data, str) else data
     published = identify(protocol) if protocol else None
     if fresh:
         check_discardable(path)
     begins = fresh or not (path / "params.yaml").exists()
-    source = read_labelled(data, images, published["path"] if published else "") if data and begins else None
+    source = read_labelled(data, published["path"] if published else "", wanted) if data and begins else None
     with locked(path):
         if fresh:
             discard(path)
-        folder = start_run(name, profile, data, settings, images, published)
+        folder = start_run(name, profile, data, settings, published)
         if read_again:
             folder.table_path("faces").unlink(missing_ok=True)
         if not folder.table_path("faces").exists():
@@ -285,7 +285,8 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
 
     A cell's tags name what it needs: `needs-age` an attribute, `needs-classes` any attribute with classes.
     """
-    available = {name for attribute in run.learned for name in (attribute.name, attribute.kind)}
+    exact = [attribute for attribute in run.learned if getattr(attribute, "exact", True)]
+    available = {name for attribute in exact for name in (attribute.name, attribute.kind)}
     cells, before = [], set()
     for cell in notebook.cells:
         needs = {tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")}

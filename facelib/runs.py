@@ -8,7 +8,8 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def processor() -> str:
 
 # Forms of the texts in params.yaml; the fingerprint names a folder of the cache.
 PARAMS_TEXTS = {"commit": r".*", "created": r".*", "device": r".*"}
-DATA_TEXTS = {"path": r"[^\0]*", "images": r"[^\0]*", "fingerprint": r"[0-9a-f]{20}"}
+DATA_TEXTS = {"path": r"[^\0]*", "images": r"[^\0]*", "labels": r"[^\0]*", "fingerprint": r"[0-9a-f]{20}"}
 PROTOCOL_TEXTS = {"name": r".*", "path": r"[^\0]+", "digest": r"[0-9a-f]{20}"}
 
 
@@ -90,13 +91,33 @@ def _load_params(text: str) -> dict:
 def _check_params(params: dict) -> None:
     """Refuse parameters of the wrong form; a ValueError names the first."""
     protocols = [(params["protocol"], PROTOCOL_TEXTS)] if "protocol" in params else []
-    for part, forms in [(params, PARAMS_TEXTS), (params["data"], DATA_TEXTS), *protocols]:
+    data = [(part, DATA_TEXTS) for part in (params["data"], *params["data"].get("further", ()))]
+    for part, forms in [(params, PARAMS_TEXTS), *data, *protocols]:
         for key, form in forms.items():
-            value = part.get(key, "") if key in ("images", "fingerprint") else part[key]
+            value = part.get(key, "") if key in ("images", "labels", "fingerprint") else part[key]
             if not isinstance(value, str) or (value and not re.fullmatch(form, value, re.DOTALL)):
                 raise ValueError(f"{key} is {value!r}")
     if not all(isinstance(text, str) for pair in params["versions"].items() for text in pair):
         raise ValueError(f"versions is {params['versions']!r}")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Labelled faces that a command names: a folder or a table, its pictures' folder, and the text of a label map."""
+
+    path: str
+    images: str = ""
+    labels: str = ""
+
+    def resolved(self) -> "DataSet":
+        """The same with absolute paths."""
+        return DataSet(
+            *(str(Path(place).resolve()) if place else "" for place in (self.path, self.images)), self.labels
+        )
+
+    def to_dict(self) -> dict[str, str]:
+        """As params.yaml holds it: without a label map where there is none."""
+        return {key: value for key, value in asdict(self).items() if value or key != "labels"}
 
 
 class RunFolder:
@@ -122,6 +143,14 @@ class RunFolder:
     def is_synthetic(self) -> bool:
         """Whether the run's faces were drawn by the package."""
         return not self.params["data"]["path"]
+
+    @property
+    def data_sets(self) -> tuple[DataSet, ...]:
+        """The labelled faces that the run was made from; none where they were drawn."""
+        data = self.params["data"]
+        keys = DataSet.__dataclass_fields__
+        parts = [data, *data.get("further", ())] if data["path"] else []
+        return tuple(DataSet(**{key: part.get(key, "") for key in keys}) for part in parts)
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -350,9 +379,8 @@ def published_run() -> Path:
 def start_run(
     name: str = "",
     profile: str = "",
-    data: str = "",
+    data: str | Sequence[DataSet] = "",
     overrides: dict | None = None,
-    images: str = "",
     protocol: dict | None = None,
 ) -> RunFolder:
     """Open a run folder, or make it with its resolved parameters where it does not exist.
@@ -361,12 +389,10 @@ def start_run(
     ----------
     name, profile : str
         Empty: see `run_name`.
-    data : str
-        Labelled faces in a form of `facelib.data.readers`; empty for synthetic faces.
+    data : str or sequence of DataSet
+        Labelled faces in a form of `facelib.data.published`, or several; empty for synthetic faces.
     overrides : dict, optional
         Settings that replace the profile's.
-    images : str
-        Folder that a table's paths are relative to; empty for the table's own.
     protocol : dict, optional
         From `facelib.data.protocols.identify`; without it the run makes its own split.
 
@@ -378,7 +404,10 @@ def start_run(
     asked, (name, profile) = profile, run_name(name, profile)
     path = runs_root() / name
     settings = resolve(profile, overrides)
-    sources = {key: str(Path(place).resolve()) if place else "" for key, place in (("path", data), ("images", images))}
+    first, *further = [
+        each.resolved() for each in ([DataSet(data)] if isinstance(data, str) else data) or [DataSet("")]
+    ]
+    sources = first.to_dict() | ({"further": [each.to_dict() for each in further]} if further else {})
     if (path / "params.yaml").exists():
         run = RunFolder(path)
         # Only what is asked for can conflict, not the environment or a default that changed since.
@@ -386,7 +415,7 @@ def start_run(
         other = [f"{key} ({present[key]})" for key in overrides or {} if wanted[key] != present[key]]
         if asked and asked != run.settings.profile:
             other.insert(0, f"profile ({run.settings.profile})")
-        if any(value and value != run.params["data"][key] for key, value in sources.items()):
+        if any(value and value != run.params["data"].get(key) for key, value in sources.items()):
             other.insert(0, "data")
         if protocol and protocol["digest"] != run.protocol.get("digest"):
             other.insert(0, f"protocol ({run.protocol.get('name', 'none')})")

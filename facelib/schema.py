@@ -8,7 +8,7 @@ import re
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +37,8 @@ RESERVED_NAMES |= {"rotation", "detector", "detection_score", "age_distribution"
 
 def _slug(name: str) -> str:
     """A class name as part of a column's name: lower case, everything but letters and digits as `_`."""
-    return re.sub(r"\W+", "_", name.lower()).strip("_")
+    signed = re.sub(r"(?<!\w)-(?=\d)", "minus_", name.lower())
+    return re.sub(r"\W+", "_", signed).strip("_")
 
 
 def _single_text(name: str, value) -> str:
@@ -104,6 +105,19 @@ class Attribute(ABC):
         return (labels.notna() & (labels != UNKNOWN)).to_numpy()
 
     @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of a faces table that its labels may stand in."""
+        return (self.name,)
+
+    def has_label(self, faces: pd.DataFrame) -> np.ndarray:
+        """Which rows of a faces table are labelled with it, if only by a band: bool (n,)."""
+        return self.is_known(faces[self.name])
+
+    def labelled_in(self, faces: pd.DataFrame) -> "Attribute | None":
+        """The attribute as some rows of a faces table are labelled with it; None where no row is."""
+        return self if self.name in faces and self.has_label(faces).any() else None
+
+    @property
     @abstractmethod
     def group_column(self) -> str:
         """The column of an evaluation frame that holds each face's group."""
@@ -116,6 +130,10 @@ class Attribute(ABC):
     @abstractmethod
     def groups(self, labels: pd.Series) -> pd.Series:
         """Group of each label, as an ordered categorical; missing where the label is unknown."""
+
+    def groups_of(self, faces: pd.DataFrame) -> pd.Series:
+        """Group of each row of a faces table, as `groups` gives them."""
+        return self.groups(faces[self.name])
 
     @property
     @abstractmethod
@@ -144,12 +162,16 @@ class Attribute(ABC):
         """A label as text: years, or the name of a class."""
 
     @abstractmethod
-    def strata(self, labels: pd.Series) -> pd.Series:
-        """Age band or class code of each label, by which splits are stratified: str (n,)."""
+    def strata(self, faces: pd.DataFrame) -> pd.Series:
+        """Age band or class code of each row, by which splits are stratified: str (n,)."""
 
     @abstractmethod
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
         """The label that the copies of each group agree on: their median age, or their common class, else unknown."""
+
+    def agreed_columns(self, faces: pd.DataFrame, group_id: np.ndarray) -> dict[str, pd.Series]:
+        """`agreed` of each of the `label_columns` that a faces table has."""
+        return {self.name: self.agreed(faces[self.name], group_id)}
 
     @abstractmethod
     def constant(self, labels: pd.Series) -> float:
@@ -166,7 +188,10 @@ class Attribute(ABC):
 
 @dataclass(frozen=True)
 class YearsAttribute(Attribute):
-    """An age in years.
+    """An age in years, or where only that is known the band of ages that it lies in.
+
+    A faces table holds bands in the columns `<name>_from` and `<name>_to`, the first and last whole year. An attribute
+    that is not `exact` is known by bands alone: nothing that needs an age in years applies to it.
 
     Examples
     --------
@@ -179,6 +204,44 @@ class YearsAttribute(Attribute):
     dtype: ClassVar[str] = "float64"
     unit: ClassVar[str] = "years"
 
+    exact: bool = True
+
+    @property
+    def band_columns(self) -> tuple[str, str]:
+        """The columns of the first and the last whole year of a band."""
+        return f"{self.name}_from", f"{self.name}_to"
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        return self.name, *self.band_columns
+
+    def has_band(self, faces: pd.DataFrame) -> np.ndarray:
+        """Which rows of a faces table have a band in place of an age: bool (n,).
+
+        Examples
+        --------
+        >>> faces = pd.DataFrame({"age": [3, float("nan")], "age_from": [float("nan"), 20], "age_to": [4, 29]})
+        >>> AGE.has_band(faces).tolist()
+        [False, True]
+        """
+        first, last = self.band_columns
+        if first not in faces:
+            return np.zeros(len(faces), bool)
+        return (faces[first].notna() & faces[last].notna()).to_numpy() & ~self.is_known(faces[self.name])
+
+    def has_label(self, faces: pd.DataFrame) -> np.ndarray:
+        return self.is_known(faces[self.name]) | self.has_band(faces)
+
+    def labelled_in(self, faces: pd.DataFrame) -> "YearsAttribute | None":
+        found = super().labelled_in(faces)
+        return found and replace(self, exact=bool(self.is_known(faces[self.name]).any()))
+
+    def middles(self, faces: pd.DataFrame) -> pd.Series:
+        """The age of each row, or the middle of its band: float (n,), nan where neither is known."""
+        first, last = self.band_columns
+        ages = faces[self.name].astype(float)
+        return ages.where(~self.has_band(faces), (faces[first] + faces[last]) / 2) if first in faces else ages
+
     @property
     def group_column(self) -> str:
         return f"{self.name}_band"
@@ -189,6 +252,15 @@ class YearsAttribute(Attribute):
 
     def groups(self, labels: pd.Series) -> pd.Series:
         return pd.Series(age_band(labels), index=labels.index)
+
+    def groups_of(self, faces: pd.DataFrame) -> pd.Series:
+        """The group of each age, or of each band that lies within one group."""
+        groups, banded = self.groups(faces[self.name]), self.has_band(faces)
+        if not banded.any():
+            return groups
+        ends = [self.groups(faces[column]) for column in self.band_columns]
+        within = banded & (ends[0].cat.codes == ends[1].cat.codes).to_numpy()
+        return groups.where(~within, ends[0])
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -210,11 +282,19 @@ class YearsAttribute(Attribute):
     def label_name(self, value: float) -> str:
         return "unknown" if pd.isna(value) or value < 0 else f"{value:g}"
 
-    def strata(self, labels: pd.Series) -> pd.Series:
-        return self.groups(labels).astype(object).fillna("unknown")
+    def strata(self, faces: pd.DataFrame) -> pd.Series:
+        return self.groups(self.middles(faces)).astype(object).fillna("unknown")
 
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
         return labels.groupby(group_id).transform("median")
+
+    def agreed_columns(self, faces: pd.DataFrame, group_id: np.ndarray) -> dict[str, pd.Series]:
+        """The median age, else the narrowest band that holds all bands of the group."""
+        columns = super().agreed_columns(faces, group_id)
+        for column, end in zip(self.band_columns, ("min", "max"), strict=True):
+            if column in faces:
+                columns[column] = faces[column].groupby(group_id).transform(end).where(columns[self.name].isna())
+        return columns
 
     def constant(self, labels: pd.Series) -> float:
         return float(labels.median())
@@ -223,6 +303,9 @@ class YearsAttribute(Attribute):
         sign = rng.choice([-1, 1], len(labels))
         shifted = labels + sign * PLANTED_AGE_ERROR
         return np.where((shifted < 0) | (shifted > MAX_AGE), labels - sign * PLANTED_AGE_ERROR, shifted)
+
+    def to_dict(self) -> dict:
+        return super().to_dict() | ({} if self.exact else {"exact": False})
 
 
 @dataclass(frozen=True)
@@ -240,6 +323,8 @@ class ClassAttribute(Attribute):
     dtype: ClassVar[str] = "int16"
 
     classes: tuple[str, ...] = ()
+    # Other words for its classes, in lower case; no part of what the attribute is.
+    synonyms: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -281,7 +366,8 @@ class ClassAttribute(Attribute):
         return pd.Series(codes, index=predictions.index)
 
     def parse(self, value) -> int:
-        text = _single_text(self.name, value).lower()
+        text = " ".join(_single_text(self.name, value).lower().split())
+        text = self.synonyms.get(text, text)
         by_name = {name.lower(): code for code, name in enumerate(self.classes)}
         by_code = {form: code for code in range(len(self.classes)) for form in (str(code), f"{code}.0")}
         known = by_name | by_code | {"": UNKNOWN}
@@ -293,8 +379,8 @@ class ClassAttribute(Attribute):
     def label_name(self, value: float) -> str:
         return "unknown" if pd.isna(value) or value < 0 else self.classes[int(value)]
 
-    def strata(self, labels: pd.Series) -> pd.Series:
-        return labels.astype(str)
+    def strata(self, faces: pd.DataFrame) -> pd.Series:
+        return faces[self.name].astype(str)
 
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
         return labels.where(labels.groupby(group_id).transform("nunique") == 1, UNKNOWN)
@@ -310,7 +396,8 @@ class ClassAttribute(Attribute):
 
 
 AGE = YearsAttribute("age")
-GENDER = ClassAttribute("gender", classes=("male", "female"))
+_WORDS = dict.fromkeys(("m", "man", "boy"), "male") | dict.fromkeys(("f", "w", "woman", "girl"), "female")
+GENDER = ClassAttribute("gender", classes=("male", "female"), synonyms=_WORDS)
 ETHNICITY = ClassAttribute("ethnicity", sensitive=True, classes=("White", "Black", "Asian", "Indian", "Other"))
 UTKFACE_ATTRIBUTES = (AGE, GENDER, ETHNICITY)
 
@@ -334,7 +421,7 @@ def attribute_from_dict(stored: dict) -> Attribute:
     names = tuple(stored.get("classes", ()))
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"classes of {stored['name']} are not names: {reprlib.repr(names)}")
-    options = {"classes": names} if stored["kind"] == "classes" else {}
+    options = {"classes": names} if stored["kind"] == "classes" else {"exact": stored.get("exact", True) is not False}
     return kinds[stored["kind"]](stored["name"], bool(stored.get("sensitive", False)), **options)
 
 
@@ -350,7 +437,7 @@ def class_attributes(attributes: Iterable[Attribute]) -> tuple[ClassAttribute, .
 
 
 def labelled(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[Attribute, ...]:
-    """The attributes that any row of a faces table is labelled with.
+    """The attributes that any row of a faces table is labelled with; see `Attribute.labelled_in`.
 
     Examples
     --------
@@ -358,15 +445,38 @@ def labelled(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[Attr
     >>> [attribute.name for attribute in labelled(faces, UTKFACE_ATTRIBUTES)]
     ['age']
     """
-    return tuple(a for a in attributes if a.name in faces and a.is_known(faces[a.name]).any())
+    return tuple(found for attribute in attributes if (found := attribute.labelled_in(faces)))
+
+
+def label_columns(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> list[str]:
+    """The columns of a faces table in which labels of some attributes stand."""
+    return [column for attribute in attributes for column in attribute.label_columns if column in faces]
 
 
 def all_known(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> np.ndarray:
     """Which rows of a faces table have labels of all these attributes: bool (n,)."""
     known = np.ones(len(faces), bool)
     for attribute in attributes:
-        known &= attribute.is_known(faces[attribute.name])
+        known &= attribute.has_label(faces)
     return known
+
+
+def known_together(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[Attribute, ...]:
+    """The attributes, in order, without those that no face has a label of beside labels of all before.
+
+    Data sets that are learned from together may each lack what another has.
+
+    Examples
+    --------
+    >>> faces = pd.DataFrame({"age": [31.0, 9], "gender": [0, UNKNOWN], "ethnicity": [UNKNOWN, 2]})
+    >>> [attribute.name for attribute in known_together(faces, UTKFACE_ATTRIBUTES)]
+    ['age', 'gender']
+    """
+    together: tuple[Attribute, ...] = ()
+    for attribute in attributes:
+        if all_known(faces, (*together, attribute)).any():
+            together = (*together, attribute)
+    return together
 
 
 def mask_untrained(
@@ -385,8 +495,27 @@ def mask_untrained(
     return predictions.assign(**dict.fromkeys(set(noise) & set(predictions), np.nan))
 
 
-AGE_RANGE = re.compile(r"\(?(\d{1,3}) ?(?:-|–|to|,) ?(\d{1,3})\)?")  # noqa: RUF001, an en dash is one of them
-AGE_FROM = re.compile(r"(?:more than )?(\d{1,3})(?:\+| and over)?")
+AGE_RANGE = re.compile(r"\(?(\d{1,3}) ?(?:-|–|to|,) ?(\d{1,3})\)?(?: years)?")  # noqa: RUF001, an en dash is one of them
+AGE_FROM = re.compile(r"(?:(?:more than|over|>=?|≥) ?)?(\d{1,3})(?: ?\+| and over| (?:or|and) older)?")
+AGE_BELOW = re.compile(r"(?:under|less than|below|<) ?(\d{1,3})")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+SPREADSHEET_DATE = re.compile(rf"(\d{{1,2}})[- .]+({'|'.join(MONTHS)})|({'|'.join(MONTHS)})[- .]+(\d{{1,2}})")
+
+
+def band_from_date(value: str) -> tuple[int, int] | None:
+    """The band of ages that a spreadsheet took for a day and a month; None if the text is no such date.
+
+    Examples
+    --------
+    >>> band_from_date("03-Sep"), band_from_date("Oct-19"), band_from_date("20-29")
+    ((3, 9), (10, 19), None)
+    """
+    match = SPREADSHEET_DATE.fullmatch(str(value).strip().lower())
+    if not match:
+        return None
+    month = MONTHS.index(match[2] or match[3]) + 1
+    first, last = sorted((month, int(match[1] or match[4])))
+    return first, last
 
 
 def parse_age_band(value: str) -> tuple[int, int]:
@@ -409,6 +538,8 @@ def parse_age_band(value: str) -> tuple[int, int]:
         first, last = map(int, match.groups())
     elif (match := AGE_FROM.fullmatch(text)) and not text.isdigit():
         first, last = int(match[1]), MAX_AGE
+    elif match := AGE_BELOW.fullmatch(text):
+        first, last = 0, int(match[1]) - 1
     else:
         raise ValueError(f"age band {reprlib.repr(value)} is not of the form 20-29 or 70+")
     if not first <= last <= MAX_AGE:

@@ -17,7 +17,7 @@ from facelib.errors import InvalidDecision
 from facelib.finding import Finding
 from facelib.formats import write_csv
 from facelib.runs import RunFolder
-from facelib.schema import UNKNOWN, Attribute
+from facelib.schema import UNKNOWN, Attribute, label_columns
 from facelib.spreadsheets import unguard
 from facelib.statistics import count
 
@@ -241,13 +241,13 @@ def training_labels(
 
     A dropped copy has no vote in what its group agrees on, and another one represents the group in its place. The other
     splits keep their labels as given, one row per group, so that what is fitted and chosen on them holds for the test
-    set. Labels have a column per attribute; rows are bool (n,).
+    set. Labels have the label columns of the attributes; rows are bool (n,).
     """
     training = (splits["split"] == "train").to_numpy()
     relabelled, undropped = apply(faces, decisions, attributes)
     group_id, representative = splits["group_id"].to_numpy(), splits["representative"].to_numpy()
     voting = training & undropped
-    labels = faces[[attribute.name for attribute in attributes]].copy()
+    labels = faces[label_columns(faces, attributes)].copy()
     labels[voting] = agreed_labels(relabelled[voting], group_id[voting], attributes)
     # The representative where it was not dropped, else the first of the other copies.
     voters = pd.DataFrame({"group": group_id, "row": np.arange(len(faces)), "second": ~representative})[voting]
@@ -266,9 +266,9 @@ def load_training(run: RunFolder) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
 
 
 def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
-    """Labels of each group's rows replaced by what the copies agree on: a column per attribute.
+    """Labels of each group's rows replaced by what the copies agree on: the label columns of the attributes.
 
-    Copies that disagree get their median age, and unknown classes.
+    Copies that disagree get their median age, or a band that holds their bands, and unknown classes.
 
     Examples
     --------
@@ -278,4 +278,5 @@ def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterabl
     >>> agreed_labels(faces, np.array([0, 0, 1]), attributes).to_numpy().tolist()
     [[25.0, -1.0], [25.0, -1.0], [5.0, 1.0]]
     """
-    return pd.DataFrame({a.name: a.agreed(faces[a.name], group_id) for a in attributes}, index=faces.index)
+    columns = [a.agreed_columns(faces, group_id) for a in attributes]
+    return pd.DataFrame({name: labels for part in columns for name, labels in part.items()}, index=faces.index)

@@ -1,6 +1,6 @@
 """The audit of any labelled faces as a folder of CSV files, without a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from facelib.audit.label_issues import find_issues, suspicion
 from facelib.audit.leaks import PERSON, leaks_table
 from facelib.audit.out_of_fold import score_out_of_fold
 from facelib.data.cluster import on_cluster
-from facelib.data.ingest import MIN_FACES
+from facelib.data.ingest import MIN_FACES, chosen, read_data_sets
 from facelib.data.pixels import cache_faces
 from facelib.data.protocols import read_protocol
-from facelib.data.readers import FaceSource, read_faces
+from facelib.data.readers import FaceSource
 from facelib.data.splits import joined, representatives, split_measures, undivided
 from facelib.embedding.features import embed_faces
 from facelib.embedding.outliers import face_scores
 from facelib.embedding.persons import find_persons, persons_table
 from facelib.errors import UnreadableData
 from facelib.formats import write_csv
-from facelib.runs import cache_root
+from facelib.runs import DataSet, cache_root
 from facelib.schema import labelled
 from facelib.statistics import Bootstrap, Estimate, count, rate
 from facelib.storage import check_writable
@@ -199,20 +199,20 @@ class _Audit:
 
 
 def audit_data(
-    data: str,
+    data: str | Sequence[DataSet],
     out: Path,
-    images: str = "",
     split: Path | None = None,
     network: bool = True,
     find_faces: bool = True,
     cluster: str = "",
+    attributes: Sequence[str] = (),
 ) -> Iterator[str]:
     """Audit labelled faces into a folder of CSV files; yields a line per result.
 
     Parameters
     ----------
-    data, images : str
-        See `readers.read_faces`.
+    data : str or sequence of DataSet
+        See `ingest.read_data_sets`, as for the attributes.
     out : Path
         Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
         requested, persons, label_issues, leaks and unmatched .csv.
@@ -239,11 +239,15 @@ def audit_data(
     if split is not None and not split.is_dir():
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     with on_cluster(cluster):
-        audit = _Audit(out, read_faces(data, images or None))
+        data = [DataSet(data)] if isinstance(data, str) else data
+        audit = _Audit(out, read_data_sets(data, attributes))
+        chosen(audit.source.attributes, attributes)  # refuses names that the data lack
+        yield from audit.source.about()
         audit.read()
         parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
         yield f"faces: {len(audit.faces):,}, rejected: {len(audit.rejected):,}"
         yield audit.save(audit.rejected, "rejected.csv")
+        yield audit.save(audit.source.unusable, "unusable_labels.csv")
         yield from audit.copies()
         if network:
             yield from audit.network()

@@ -1,17 +1,20 @@
 """A run's faces: read from its data, or drawn, and decoded into the cache."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from facelib import schema
 from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
 from facelib.data.protocols import follow, identify
 from facelib.data.readers import FaceSource, read_faces, read_utkface
+from facelib.data.sources import join
 from facelib.errors import UnknownSetting, UnreadableData
 from facelib.finding import listed
-from facelib.runs import RunFolder, cache_root
+from facelib.runs import DataSet, RunFolder, cache_root
 from facelib.schema import UTKFACE_ATTRIBUTES, Attribute
 from facelib.synthetic import dataset
 
@@ -42,7 +45,7 @@ def read_source(run: RunFolder) -> FaceSource:
         raise UnreadableData(f"the lists in {lists} changed since run {run.name!r} began: choose another --run name")
     if run.is_synthetic:
         return _followed(_drawn(run), lists)
-    return _sampled(run, read_labelled(run.params["data"]["path"], run.params["data"]["images"], lists))
+    return _sampled(run, read_labelled(run.data_sets, lists, run.settings.data.attributes))
 
 
 def _sampled(run: RunFolder, source: FaceSource) -> FaceSource:
@@ -67,7 +70,26 @@ def _followed(source: FaceSource, lists: str) -> FaceSource:
     return follow(source, Path(lists)) if lists else source
 
 
-def read_labelled(path: str, images: str = "", lists: str = "") -> FaceSource:
+def read_data_set(data: DataSet, attributes: Iterable[str] = ()) -> FaceSource:
+    """Read one data set; see `readers.read_faces`."""
+    return read_faces(data.path, data.images or None, data.labels, tuple(attributes))
+
+
+def read_data_sets(data: Iterable[DataSet], attributes: Iterable[str] = ()) -> FaceSource:
+    """Read several data sets as one; see `sources.join`.
+
+    Raises
+    ------
+    UnreadableData
+        If one cannot be read.
+    """
+    data, attributes = tuple(data), tuple(attributes)
+    if len(data) == 1:
+        return read_data_set(data[0], attributes)
+    return join([read_data_set(each, attributes) for each in data])
+
+
+def read_labelled(data: Iterable[DataSet], lists: str = "", attributes: Iterable[str] = ()) -> FaceSource:
     """Read real data for the notebooks, which need one attribute or more; of a published split the faces it names.
 
     Raises
@@ -75,7 +97,8 @@ def read_labelled(path: str, images: str = "", lists: str = "") -> FaceSource:
     UnreadableData
         If nothing can be read, no face has a label, or there are fewer than `MIN_FACES`.
     """
-    source = _followed(read_faces(path, images or None), lists)
+    data = tuple(data)
+    path, source = " and ".join(each.path for each in data), _followed(read_data_sets(data, attributes), lists)
     if not schema.labelled(source.faces, source.attributes):
         names = ", ".join(attribute.name for attribute in source.attributes)
         raise UnreadableData(
@@ -104,29 +127,40 @@ def ingest(run: RunFolder, source: FaceSource | None = None) -> tuple[FaceImages
         source = read_source(run) if source is None else _sampled(run, source)
         images, faces, rejected = cache_faces(source, run.settings.data.image_px, cache_root())
     attributes = schema.labelled(faces, source.attributes)
-    learned = _chosen(run, attributes)
+    learned = chosen(attributes, run.settings.data.attributes)
     _check_together(faces, learned, "data")
     run.update_params(data={"fingerprint": cache_key(source.faces, run.settings.data.image_px)})
     run.set_attributes(attributes, learned)
     run.save_table(rejected, "rejected.csv")
+    run.save_table(source.unusable, "unusable_labels.csv")
+    run.update_params(data={"notes": source.about()})
     run.save_table(faces, "faces")
     return images, faces, rejected
 
 
-def _chosen(run: RunFolder, attributes: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
-    """Those that the settings name; all without a name."""
-    names = run.settings.data.attributes or [attribute.name for attribute in attributes]
-    chosen = schema.named(attributes, names)
-    if absent := set(names) - {attribute.name for attribute in chosen}:
+def chosen(attributes: tuple[Attribute, ...], names: Sequence[str]) -> tuple[Attribute, ...]:
+    """The attributes of some names; all without a name.
+
+    Raises
+    ------
+    UnknownSetting
+        If one of the names is none of theirs.
+    """
+    names = [name.lower() for name in names] or [attribute.name for attribute in attributes]
+    named = schema.named(attributes, names)
+    if absent := set(names) - {attribute.name for attribute in named}:
         known = listed(attribute.name for attribute in attributes)
         raise UnknownSetting(f"no face has a label of {listed(sorted(absent))}: attributes can be {known}")
-    return chosen
+    return named
 
 
 def _check_together(faces: pd.DataFrame, learned: tuple[Attribute, ...], place: str) -> None:
-    """Refuse labels of different faces, which make groups incomparable."""
-    if not schema.all_known(faces, learned).any():
-        names = " and ".join(attribute.name for attribute in learned)
+    """Refuse labels of different faces of one source, which make groups incomparable."""
+    for _, part in faces.groupby("source" if "source" in faces else np.zeros(len(faces)), sort=False):
+        own = schema.labelled(part, learned)
+        if schema.all_known(part, own).any():
+            continue
+        names = " and ".join(attribute.name for attribute in own)
         raise UnknownSetting(
             f"no face of the {place} has labels of {names} all at once, so that groups cannot be compared: "
             f"learn fewer, such as -p attributes {learned[0].name}"
@@ -142,7 +176,7 @@ def settle_learned(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame) ->
         If nothing is left, or no face of a split has all labels that are learned.
     """
     parts = {name: faces[(splits["split"] == name) & splits["representative"]] for name in schema.SPLITS}
-    learned = _chosen(run, run.attributes)
+    learned = chosen(run.attributes, run.settings.data.attributes)
     for part in parts.values():
         learned = schema.labelled(part, learned)
     if not learned:
@@ -151,6 +185,18 @@ def settle_learned(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame) ->
         _check_together(part, learned, f"{name} split")
     run.set_attributes(run.attributes, learned)
     return learned
+
+
+def read_same(run: RunFolder, faces: pd.DataFrame) -> FaceSource:
+    """The source of a run whose faces table exists, without files that it did not use where it was read differently.
+
+    A later version of the package may read more of the same files.
+    """
+    source, px = read_source(run), run.settings.data.image_px
+    if cache_key(source.faces, px) == run.params["data"]["fingerprint"]:
+        return source
+    used = source.faces["sha256"].isin(faces["sha256"])
+    return dataclasses.replace(source, faces=source.faces[used])
 
 
 def load_images(run: RunFolder, faces: pd.DataFrame) -> FaceImages:
@@ -163,7 +209,7 @@ def load_images(run: RunFolder, faces: pd.DataFrame) -> FaceImages:
     """
     folder = cache_root() / run.params["data"]["fingerprint"]
     if not is_cached(folder):
-        cache_faces(read_source(run), run.settings.data.image_px, cache_root())
+        cache_faces(read_same(run, faces), run.settings.data.image_px, cache_root())
         if not folder.exists():
             raise UnreadableData(f"the data of run {run.name!r} changed since it began: begin it anew with --fresh")
     return map_cached(folder, faces)

@@ -7,7 +7,8 @@ import pandas as pd
 
 from facelib.data.pixels import FaceImages
 from facelib.finding import Finding, Findings, listed
-from facelib.schema import AGE, Attribute, all_known, class_attributes
+from facelib.runs import RunFolder
+from facelib.schema import AGE, Attribute, all_known, class_attributes, known_together
 from facelib.statistics import Estimate, count, rate
 
 THIN = 30  # images; cells with fewer are thin
@@ -30,15 +31,20 @@ def faces_findings(
     return findings
 
 
+def reading_findings(run: RunFolder) -> Findings:
+    """What a reader should know of how the labels were read: those that could not be used, merged classes, warnings."""
+    notes = run.params["data"].get("notes", ())
+    return Findings(Finding(f"data.reading.{number}", note) for number, note in enumerate(notes, 1))
+
+
 def cells(faces: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.Series:
     """Images in each combination of age band and classes, empty ones included, of those with all labels.
 
-    Where no image has all labels, the combinations of the first attribute alone.
+    Attributes that no image has beside those before are left out; see `schema.known_together`.
     """
-    if not all_known(faces, attributes).any():
-        attributes = attributes[:1]
+    attributes = known_together(faces, attributes) or attributes[:1]
     known = faces[all_known(faces, attributes)]
-    groups = [attribute.groups(known[attribute.name]).rename(attribute.title) for attribute in attributes]
+    groups = [attribute.groups_of(known).rename(attribute.title) for attribute in attributes]
     return known.groupby(groups, observed=False).size().rename("images")
 
 

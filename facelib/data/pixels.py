@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facelib.data.caches import build_folder, is_whole
 from facelib.data.files import read_file
-from facelib.data.readers import FaceSource
+from facelib.data.readers import Crop, FaceSource, digest_of_crop
 from facelib.errors import DamagedRun, UnreadableData
 
 CACHE_VERSION = 2  # a change of how pixels are made changes the key
@@ -128,7 +128,9 @@ def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Ima
         raise ValueError(f"cannot be decoded: {reason}") from error
 
 
-def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, str]:
+def decode(
+    content: bytes | np.ndarray, px: int, box: tuple[int, int, int, int] | None = None
+) -> tuple[np.ndarray, int, int, str]:
     """Decode one image to RGB, turned upright, centre-cropped to a square and resized.
 
     Parameters
@@ -136,6 +138,8 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     content : bytes or uint8 array (h, w)
         An encoded file, or grey pixels.
     px : int
+    box : tuple of int, optional
+        Left, top, right and bottom of a face in the upright picture, of which the square is then taken.
 
     Returns
     -------
@@ -150,8 +154,10 @@ def decode(content: bytes | np.ndarray, px: int) -> tuple[np.ndarray, int, int, 
     if isinstance(content, np.ndarray):
         grey = Image.fromarray(content)
         return square(grey.convert("RGB"), px), *grey.size, grey.mode
-    with open_upright(content, px) as (upright, size, mode):
-        return square(upright, px), *size, mode
+    with open_upright(content, 0 if box else px) as (upright, size, mode):  # a box is in pixels of the whole picture
+        if box and (box[2] > upright.width or box[3] > upright.height):
+            raise ValueError(f"its box {box} ends beyond its {upright.width} x {upright.height} pixels")
+        return square(upright.crop(box) if box else upright, px), *size, mode
 
 
 def square(upright: Image.Image, px: int) -> np.ndarray:
@@ -161,28 +167,30 @@ def square(upright: Image.Image, px: int) -> np.ndarray:
     return np.asarray(square.resize((px, px), how))
 
 
-def decode_chunk(items: list[Path | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
+def decode_chunk(items: list[Path | Crop | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
     """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason)."""
     pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
     for place, (item, digest) in enumerate(zip(items, digests, strict=True)):
-        content = item if isinstance(item, np.ndarray) else _unchanged(item, digest)
+        content, box = (item, None) if isinstance(item, np.ndarray) else _unchanged(item, digest)
         try:
-            pixels[place], width, height, mode = decode(content, px)
+            pixels[place], width, height, mode = decode(content, px, box)
             facts.append((width, height, mode, ""))
         except ValueError as error:
             facts.append((0, 0, "", str(error)))
     return pixels, facts
 
 
-def _unchanged(path: Path, digest: str) -> bytes:
-    """The content of a file; one that changed since its digest was taken would spoil the cache for ever."""
+def _unchanged(item: Path | Crop, digest: str) -> tuple[bytes, tuple[int, int, int, int] | None]:
+    """The content of a file, and the box of a face in it; a file that changed would spoil the cache for ever."""
+    path, box = (item.path, item.box) if isinstance(item, Crop) else (item, None)
     try:
         content = read_file(path)
     except ValueError as error:
         raise UnreadableData(f"{path} {error} any more, or not by every worker: fix or remove it") from error
-    if hashlib.sha256(content).hexdigest() != digest:
+    found = hashlib.sha256(content).hexdigest()
+    if (digest_of_crop(found, box) if box else found) != digest:
         raise UnreadableData(f"{path} changed while the data were read: repeat the command")
-    return content
+    return content, box
 
 
 def cache_key(faces: pd.DataFrame, px: int) -> str:

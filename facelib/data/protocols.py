@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from facelib.data.files import printable
-from facelib.data.readers import PARSING_ERRORS, FaceSource
+from facelib.data.readers import FaceSource
+from facelib.data.tables import PARSING_ERRORS, PATH_COLUMNS
 from facelib.errors import UnreadableData
 from facelib.formats import read_csv
 
-NAME_COLUMNS = ("filename", "image_id", "path", "file", "img_name")
 LISTS = ("train", "test")
 UNLISTED = "is in neither list of the protocol"
 
@@ -40,9 +40,9 @@ def _named_files(path: Path) -> pd.Series:
     except PARSING_ERRORS as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UnreadableData(f"{path} cannot be read as a table ({reason}): save it again as CSV") from error
-    column = next((name for name in NAME_COLUMNS if name in table), None)
+    column = next((name for name in PATH_COLUMNS if name in table), None)
     if column is None:
-        raise UnreadableData(f"{path} has no column of file names: name it one of {', '.join(NAME_COLUMNS)}")
+        raise UnreadableData(f"{path} has no column of file names: name it one of {', '.join(PATH_COLUMNS)}")
     return table[column].dropna()
 
 

@@ -17,8 +17,11 @@ RANDOM_SPLITS = 20  # draws over which the copies that a random split lets cross
 
 
 def stratum(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.Series:
-    """Age band and classes of each face as one text, the unit of stratification."""
-    first, *others = (attribute.strata(faces[attribute.name]).astype(object) for attribute in attributes)
+    """Source, age band and classes of each face as one text, the unit of stratification: splits lie within sources."""
+    strata = [attribute.strata(faces).astype(object) for attribute in attributes]
+    if "source" in faces and len(faces["source"].unique()) > 1:
+        strata.append(faces["source"].astype(object))
+    first, *others = strata
     return first.str.cat(others, sep="|") if others else first
 
 

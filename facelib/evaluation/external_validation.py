@@ -16,9 +16,8 @@ from facelib import metrics
 from facelib.audit.duplicates import find_copies, group_copies
 from facelib.audit.leaks import leaks_table
 from facelib.audit.quality import score_quality
-from facelib.data.ingest import load_images
+from facelib.data.ingest import load_images, read_data_set
 from facelib.data.pixels import FaceImages, cache_faces, resize
-from facelib.data.readers import read_faces
 from facelib.data.splits import representatives
 from facelib.errors import UnreadableData
 from facelib.evaluation.groups import group_tables, stacked
@@ -28,9 +27,9 @@ from facelib.formats import write_csv, write_json
 from facelib.models.network import predict_outputs
 from facelib.prediction.ood import neighbour_distance
 from facelib.prediction.predictor import Predictor
-from facelib.runs import RunFolder, cache_root
+from facelib.runs import DataSet, RunFolder, cache_root
 from facelib.schema import AGE, Attribute, labelled
-from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate
+from facelib.statistics import Bootstrap, Estimate
 from facelib.storage import check_writable
 
 COMPARED_PX = 64  # edge at which images of the two data sets are compared for copies, pixels
@@ -69,22 +68,23 @@ def find_copied(own: FaceData, other: FaceData) -> tuple[np.ndarray, pd.DataFram
     return group_id[len(own.faces) :], leaks.rename(columns={"test_image": "image_id", "train_image": "copy_in_run"})
 
 
-def band_metrics(frame: pd.DataFrame, prefix: str, bootstrap: Bootstrap) -> dict[str, Estimate]:
-    """Metrics of ages of which only a band is known, from `age_from` to `age_to`; empty where there is none.
+def _both(first: Iterable[Attribute], second: Iterable[Attribute]) -> tuple[Attribute, ...]:
+    """The attributes that are in both, in the order of the first."""
+    second = set(second)
+    return tuple(attribute for attribute in first if attribute in second)
 
-    Keys, below `prefix`: age.band_accuracy, the share of predictions that lie in the band once rounded to a year; and
-    age.band_mae_least, the mean of the years outside of it, which the mean absolute error is at least.
+
+def comparable(known: Iterable[Attribute], learned: Iterable[Attribute]) -> tuple[Attribute, ...]:
+    """Those attributes of a data set that a run learned, too: of the same name and classes; ages also by bands alone.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> comparable([replace(AGE, exact=False)], [AGE]) == (replace(AGE, exact=False),)
+    True
     """
-    if "age_from" not in frame:
-        return {}
-    banded = frame[frame["age"].isna() & frame["age_pred"].notna() & frame["age_from"].notna()]
-    year = metrics.whole_years(banded["age_pred"])
-    outside = np.maximum(np.maximum(banded["age_from"] - year, year - banded["age_to"]), 0)  # whole years; 0 inside
-    measured = {"accuracy": (outside == 0, SHARE), "mae_least": (outside, YEARS)}
-    return {
-        f"{prefix}.age.band_{name}": bootstrap(np.mean, values, groups=banded["group_id"], unit=unit)
-        for name, (values, unit) in measured.items()
-    }
+    form = {attribute.name: {**attribute.to_dict(), "exact": None} for attribute in learned}
+    return tuple(a for a in known if form.get(a.name) == {**a.to_dict(), "exact": None})
 
 
 def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
@@ -94,7 +94,7 @@ def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Att
     0 equal, 1 disjoint), the same in all rows of the attribute.
     """
     rows = []
-    for attribute in labelled(other, labelled(own, attributes)):
+    for attribute in _both(labelled(other, attributes), labelled(own, attributes)):
         groups = (attribute.groups(faces[attribute.name]) for faces in (own, other))
         shares = pd.concat([group.value_counts(normalize=True, sort=False) for group in groups], axis=1)
         distance = shares.diff(axis=1).iloc[:, 1].abs().sum() / 2
@@ -163,7 +163,7 @@ def compare(
         results |= _measured(unseen, attributes, "transfer_unseen", bootstrap)
     shift = embedding_shift(own.features, other.features[representative].astype(np.float16), bootstrap)
     results |= {f"shift.embedding.{name}": estimate for name, estimate in shift.items()}
-    if AGE in attributes:
+    if any(attribute.kind == AGE.kind for attribute in attributes):
         predicted = predicted.assign(age_pred=metrics.whole_years(predicted["age_pred"]))
     tables = {
         "shift": pd.concat([label_shift(own.faces, faces, attributes), quality_shift(own.quality, other.quality)]),
@@ -176,14 +176,14 @@ def compare(
 
 def _measured(frame: pd.DataFrame, attributes, prefix: str, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """All metrics of a frame that have a row to be measured on."""
-    results = headline_metrics(frame, attributes, prefix, bootstrap) | band_metrics(frame, prefix, bootstrap)
+    results = headline_metrics(frame, attributes, prefix, bootstrap)
     return {key: estimate for key, estimate in results.items() if estimate.n}
 
 
-def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_faces: bool = True) -> Iterator[str]:
+def evaluate_table(run: RunFolder, data: DataSet, out: Path, search_faces: bool = True) -> Iterator[str]:
     """Evaluate a run's predictor on another data set into a folder; yields lines to print.
 
-    Takes data as `readers.read_faces` does, with any labels, cropped as the run's are: no face is cut out. With
+    Takes data as `ingest.read_data_set` does, with any labels, cropped as the run's are: no face is cut out. With
     `search_faces` every image is searched for a frontal face. Writes results.json, and shift, groups, predictions,
     copies and rejected .csv. Once the run has notebook 05, its own numbers are printed beside the others.
 
@@ -197,21 +197,22 @@ def evaluate_table(run: RunFolder, data: str, images: str, out: Path, search_fac
     if out.exists() and not out.is_dir():
         raise UnreadableData(f"--out {out} is a file: give a folder")
     check_writable(out)  # before the work
-    predictor, source = Predictor.load(run), read_faces(data, images or None)
+    predictor, source = Predictor.load(run), read_data_set(data)
+    yield from source.about()
     pictures, faces, rejected = cache_faces(source, predictor.image_px, cache_root())
     yield f"faces: {len(faces):,}, rejected: {len(rejected):,}"
     known, learned = labelled(faces, source.attributes), predictor.attributes
-    attributes = tuple(a for a in learned if a in known or (a == AGE and "age_from" in faces))
-    yield from _notes(run, data, known, learned, attributes)
+    attributes = comparable(known, learned)
+    yield from _notes(run, data.path, known, learned, attributes)
     outputs = predict_outputs(predictor.network, pictures)
     other = FaceData(faces, pictures, score_quality(faces, pictures, search_faces), outputs["features"])
     predictions, settings = predictor.predictions(outputs, pictures), (run.bootstrap, run.settings.evaluation.min_group)
     results, tables = compare(_own_data(run), other, predictions, attributes, *settings)
-    about = {"run": run.name, "data": str(Path(data).resolve()), "commit": run.params["commit"]}
-    about["labels"] = [attribute.name for attribute in learned if attribute in known]
+    about = {"run": run.name, "data": data.path, "commit": run.params["commit"]}
+    about["labels"] = [attribute.name for attribute in attributes]
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", {"about": about, "results": results})
-    for name, table in (tables | {"rejected": rejected}).items():
+    for name, table in (tables | {"rejected": rejected, "unusable_labels": source.unusable}).items():
         write_csv(table, out / f"{name}.csv")
     yield from _summary(results, run.results(), tables, len(faces))
     yield f"written: {out}"
@@ -231,11 +232,13 @@ def _notes(run: RunFolder, data: str, known, learned, measured) -> Iterator[str]
     if not measured:
         names = ", ".join(attribute.name for attribute in learned)
         raise UnreadableData(f"{data} has no label of {names}: there is nothing to compare with")
-    if unlearned := [attribute.name for attribute in known if attribute not in learned]:
+    if unlearned := [attribute.name for attribute in known if attribute not in measured]:
         yield f"not measured, since the run did not learn it: {listed(unlearned)}"
-    if absent := [attribute.name for attribute in learned if attribute not in known]:
-        bands = "; age by its bands" if AGE in measured and AGE not in known else ""
-        yield f"not measured, since no face is labelled with it: {listed(absent)}{bands}"
+    names = [attribute.name for attribute in measured]
+    if absent := [attribute.name for attribute in learned if attribute.name not in names]:
+        yield f"not measured, since no face is labelled with it: {listed(absent)}"
+    if bands := [attribute.name for attribute in measured if not getattr(attribute, "exact", True)]:
+        yield f"measured by its bands: {listed(bands)}"
     if run.is_synthetic:
         yield "the run learned from drawn faces: its numbers are meaningless for photographs"
 

@@ -55,10 +55,16 @@ def group_metrics(attributes: Iterable[Attribute]) -> list[GroupMetric]:
 def compared_rows(
     frame: pd.DataFrame, by: Iterable[str], attributes: Iterable[Attribute]
 ) -> tuple[list[GroupMetric], pd.DataFrame]:
-    """The metrics of all attributes that are labelled and predicted, and the rows where these and `by` are known."""
-    measured = [a for a in attributes if scored(frame, a).any()]
-    columns = [column for a in measured for column in (a.name, a.prediction)]
-    return group_metrics(measured), frame.dropna(subset=[*columns, *by])
+    """The metrics of all attributes that are labelled and predicted, and the rows where these and `by` are known.
+
+    Without those attributes that no row has beside the ones before: see `schema.known_together`.
+    """
+    known, measured = frame.dropna(subset=list(by)), []
+    for attribute in (a for a in attributes if scored(frame, a).any()):
+        left = known[scored(known, attribute)]
+        if len(left):  # data sets that are learned from together may each lack what another one has
+            known, measured = left, [*measured, attribute]
+    return group_metrics(measured), known if measured else known[:0]
 
 
 def row_values(known: pd.DataFrame, metrics: Iterable[GroupMetric]) -> pd.DataFrame:
@@ -200,7 +206,8 @@ def _sentence(row: dict) -> str:
 def age_findings(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], n: int) -> Findings:
     """The age bands predicted furthest too young and too old, and unequal age errors at one age, of n faces."""
     columns = ["age_bias", "age_bias_low", "age_bias_high"]
-    bands = tables.get(AGE.group_column, pd.DataFrame(columns=columns, dtype=float))
+    bands = tables.get(AGE.group_column, pd.DataFrame())
+    bands = bands if "age_bias" in bands else pd.DataFrame(columns=columns, dtype=float)
     sides = {"too young": bands[bands["age_bias_high"] < 0], "too old": bands[bands["age_bias_low"] > 0]}
     ends = [
         f"ages {row['age_band']} are predicted {abs(row['age_bias']):.1f} y {side}"
@@ -216,7 +223,9 @@ def age_findings(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute
 def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[str]:
     """Age bands in which the intervals of the worst and the best group's age error lie apart."""
     gaps = []
-    table = tables.get(f"{AGE.group_column} x {column}", pd.DataFrame(columns=["age_band", "age_mae"]))
+    table = tables.get(f"{AGE.group_column} x {column}", pd.DataFrame())
+    if "age_mae" not in table:  # of faces whose ages are known by bands alone
+        return gaps
     for ages, rows in table.dropna(subset="age_mae").groupby("age_band", sort=False):
         worst, best = rows.loc[rows["age_mae"].idxmax()], rows.loc[rows["age_mae"].idxmin()]
         if worst["age_mae_low"] > best["age_mae_high"]:

@@ -31,7 +31,8 @@ class Metric:
 
     `statistic` takes the arrays in `columns` of an evaluation frame. `ages` chooses the labelled ages, in years, and
     `classes` the numbers of classes that it is computed for; `more_is_better` is None where neither is. A metric with
-    `baseline` can score a constant answer. `phrase` is its part of the attribute's finding.
+    `baseline` can score a constant answer, in place of its last column. `phrase` is its part of the attribute's
+    finding. One with `bands` is measured on the rows of which only a band of ages is known.
     """
 
     key: str
@@ -44,9 +45,17 @@ class Metric:
     baseline: bool = False
     classes: Callable[[int], bool] | None = None
     phrase: str = ""
+    bands: bool = False
+
+    def rows(self, frame: pd.DataFrame, attribute: Attribute) -> pd.DataFrame:
+        """The rows of an evaluation frame that it is measured on, whatever their ages."""
+        if self.bands:
+            return frame[attribute.has_band(frame) & frame[attribute.prediction].notna()]
+        return frame[scored(frame, attribute)]
 
 
 _ENDS, _BINS = ("{name}_low", "{name}_high"), ("true_bin", "predicted_bin")
+_BANDS = ("{name}_from", "{name}_to", "{name}_pred")
 METRICS = {
     "years": (
         Metric("{name}.mae", "{title}: mean absolute error", metrics.mae, YEARS, False, baseline=True,
@@ -68,6 +77,10 @@ METRICS = {
                lambda y, low, high: float(np.mean((low <= y) & (y <= high))), SHARE, None, ("{name}", *_ENDS)),
         Metric("{name}.interval_width", "{title}: width of the 90 % intervals",
                lambda low, high: float(np.mean(high - low)), YEARS, False, _ENDS),
+        Metric("{name}.band_accuracy", "{title}: within the labelled band", metrics.band_accuracy, SHARE, True, _BANDS,
+               baseline=True, phrase="{} of the predictions are in the labelled band", bands=True),
+        Metric("{name}.band_mae_least", "{title}: years outside the labelled band", metrics.band_mae_least, YEARS,
+               False, _BANDS, baseline=True, phrase="they miss it by {} on average", bands=True),
     ),
     "classes": (
         Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True, baseline=True,
@@ -97,15 +110,21 @@ def metrics_of(attribute: Attribute) -> list[Metric]:
     return [
         replace(m, key=filled(m.key), title=filled(m.title), columns=tuple(map(filled, m.columns)))
         for m in METRICS[attribute.kind]
-        if m.classes is None or m.classes(len(attribute.classes))
+        if (m.classes is None or m.classes(len(attribute.classes))) and (m.bands or getattr(attribute, "exact", True))
     ]
 
 
 def expected_keys(attributes: Iterable[Attribute]) -> list[str]:
-    """Keys that the results of a complete run hold, whose networks learn these attributes."""
+    """Keys that the results of a complete run hold, whose networks learn these attributes.
+
+    Metrics of bands are among them only for ages that are known by bands alone.
+    """
     attributes = tuple(attributes)
-    audit = [f"audit.label_issues.{attribute.name}" for attribute in attributes]
-    keys = [m.key for attribute in attributes for m in metrics_of(attribute) if m.ages is None or AGE in attributes]
+    exact = [attribute for attribute in attributes if getattr(attribute, "exact", True)]
+    audit = [f"audit.label_issues.{attribute.name}" for attribute in exact]
+    keys = [m.key for attribute in exact for m in metrics_of(attribute)
+            if not m.bands and (m.ages is None or AGE in attributes)]  # fmt: skip
+    keys += [m.key for attribute in attributes if attribute not in exact for m in metrics_of(attribute)]
     return [*DATA_KEYS, *audit, *(f"{prefix}.{key}" for prefix in ("test", "test_cleaned") for key in keys)]
 
 
@@ -129,7 +148,7 @@ def evaluation_frame(
         for column in {attribute.name, *attribute.columns} - set(frame):
             frame[column] = np.nan
         frame[attribute.name] = frame[attribute.name].where(attribute.is_known(frame[attribute.name])).astype(float)
-        frame[attribute.group_column] = attribute.groups(frame[attribute.name])
+        frame[attribute.group_column] = attribute.groups_of(frame)
         decoded = attribute.decode(frame)
         if attribute.kind == AGE.kind:
             frame[f"{attribute.name}_unrounded"], decoded = decoded, metrics.whole_years(decoded)
@@ -188,10 +207,10 @@ def headline_metrics(
     """
     results = {}
     for attribute in attributes:
-        known = frame[scored(frame, attribute)]
-        for metric in metrics_of(attribute) if len(known) else ():
-            rows = known
-            if metric.ages is not None:
+        for metric in metrics_of(attribute):
+            known = metric.rows(frame, attribute)
+            rows = known if len(known) else None
+            if rows is not None and metric.ages is not None:
                 ages = known.get(AGE.name, pd.Series(np.nan, known.index))
                 rows = known[metric.ages(ages)] if ages.notna().any() else None
             columns = list(metric.columns)
@@ -200,6 +219,33 @@ def headline_metrics(
                 key, groups = f"{prefix}.{metric.key}", rows["group_id"]
                 results[key] = bootstrap(metric.statistic, *arrays, groups=groups, unit=metric.unit)
     return results
+
+
+def source_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
+    """The metrics of the faces of each data set of a run, below `test_<source>`; none where there is only one."""
+    sources = frame["source"].value_counts()
+    if len(sources) < 2:
+        return {}, Finding("test.sources", "All faces come from one data set.", n=len(frame))
+    results = {}
+    for source in sources.index:
+        results |= headline_metrics(frame[frame["source"] == source], run.attributes, f"test_{source}", run.bootstrap)
+    text = listed(f"{count:,} of {source}" for source, count in sources.items())
+    return results, Finding("test.sources", f"The test split has faces of several data sets: {text}.", n=len(frame))
+
+
+def sources_table(results: dict[str, Estimate], attributes: Iterable[Attribute]) -> pd.DataFrame:
+    """The metrics of `source_metrics` as a table: metric, data set, value, low, high, n, unit."""
+    titles = {metric.key: metric.title for attribute in attributes for metric in metrics_of(attribute)}
+    rows = []
+    for key, estimate in results.items():
+        prefix, _, name = key.partition(".")
+        rows.append({"metric": titles[name], "data set": prefix.removeprefix("test_"), **estimate.to_dict()})
+    order = {title: place for place, title in enumerate(titles.values())}
+    return (
+        pd.DataFrame(rows).sort_values("metric", key=lambda names: names.map(order), kind="stable")
+        if rows
+        else pd.DataFrame()
+    )
 
 
 def results_table(
@@ -224,12 +270,14 @@ def baselines(
     """
     rows = []
     for attribute in (attribute for attribute in attributes if attribute.name in train):
-        known, labels = frame[scored(frame, attribute)], train[attribute.name]
-        labels = labels[attribute.is_known(labels)]
-        for metric in metrics_of(attribute) if len(known) and len(labels) else ():
-            if metric.baseline:
+        for metric in (metric for metric in metrics_of(attribute) if metric.baseline):
+            known, labels = metric.rows(frame, attribute), train[attribute.name]
+            labels = attribute.middles(train) if metric.bands else labels
+            labels = labels[attribute.is_known(labels)]
+            if len(known) and len(labels):
                 constant = attribute.constant(labels)
-                arrays = known[attribute.name], np.full(len(known), constant)
+                columns = metric.columns[:-1] if metric.bands else (attribute.name,)
+                arrays = *(known[column] for column in columns), np.full(len(known), constant)
                 estimate = bootstrap(metric.statistic, *arrays, groups=known["group_id"], unit=metric.unit)
                 name = f"always answering {attribute.label_name(constant)} {attribute.unit}".rstrip()
                 rows.append({"metric": metric.key, "baseline": name, **estimate.to_dict()})

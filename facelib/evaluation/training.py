@@ -5,16 +5,15 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from facelib import metrics
 from facelib.config import RECIPES, Settings, TrainingSettings
-from facelib.evaluation.headline import confidence, reliability, scored
+from facelib.evaluation.headline import confidence, metrics_of, reliability
 from facelib.finding import Finding
 from facelib.models.checkpoints import load_result
 from facelib.models.heads import predictions_table
 from facelib.models.training import MULTITASK_FOLDER, used_epoch
 from facelib.runs import RunFolder
-from facelib.schema import Attribute, YearsAttribute, class_attributes
-from facelib.statistics import SHARE, YEARS, Estimate, calibration_error, format_value, rate
+from facelib.schema import AGE, Attribute, YearsAttribute, class_attributes
+from facelib.statistics import YEARS, Estimate, calibration_error, format_value, rate
 
 
 def record_time(run: RunFolder) -> None:
@@ -38,7 +37,7 @@ def curve_titles(attributes: Iterable[Attribute]) -> dict[str, str]:
     """The columns of a training history that are drawn, without their stage, and their titles."""
     titles = {"loss": "Sum of losses"}
     for attribute in attributes:
-        if isinstance(attribute, YearsAttribute):
+        if isinstance(attribute, YearsAttribute) and attribute.exact:
             titles[f"{attribute.name}_mae"] = f"{attribute.title}: mean absolute error (years)"
         else:
             titles[attribute.name] = f"{attribute.title}: loss"
@@ -91,14 +90,14 @@ def training_gap(
     """
     baseline, details, parts = constant.set_index("metric")["value"], {}, []
     for attribute in attributes:
-        years = isinstance(attribute, YearsAttribute)
-        measure, key, unit = (metrics.mae, "mae", YEARS) if years else (metrics.accuracy, "accuracy", SHARE)
-        known = (rows[scored(rows, attribute)] for rows in (trained, frame))
-        values = [measure(rows[attribute.name], rows[attribute.prediction]) for rows in known]
-        if years:
+        lead = metrics_of(attribute)[0]
+        known = (lead.rows(rows, attribute) for rows in (trained, frame))
+        values = [lead.statistic(*(rows[column] for column in lead.columns)) for rows in known]
+        if attribute == AGE:
             details["train_mae"] = values[0]
-        texts = [format_value(value, unit) for value in (*values, baseline[f"{attribute.name}.{key}"])]
-        parts.append(f"{attribute.name} {'error' if years else key}: {texts[0]}, {texts[1]} and {texts[2]}")
+        texts = [format_value(value, lead.unit) for value in (*values, baseline[lead.key])]
+        what = "error" if lead.unit == YEARS else "accuracy"
+        parts.append(f"{attribute.name} {what}: {texts[0]}, {texts[1]} and {texts[2]}")
     text = f"On training images, on validation and by a no-image baseline: {'; '.join(parts)}."
     return details, Finding("training.gap", text, n=len(frame))
 

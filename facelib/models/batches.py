@@ -31,7 +31,7 @@ def class_weights(labels: pd.DataFrame, attributes: Iterable[Attribute]) -> np.n
     """
     total = np.zeros(len(labels))
     for attribute in attributes:
-        groups = attribute.groups(labels[attribute.name]).astype(object)
+        groups = attribute.groups_of(labels).astype(object)
         counts = groups.value_counts()
         total += (counts.sum() / (len(counts) * groups.map(counts))).fillna(1.0).to_numpy(float)
     return total / total.mean()

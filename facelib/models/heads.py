@@ -11,7 +11,7 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from facelib.models.losses import age_losses, class_losses
+from facelib.models.losses import age_losses, band_losses, class_losses, is_known
 from facelib.schema import MAX_AGE, Attribute, ClassAttribute, YearsAttribute
 
 
@@ -43,6 +43,7 @@ class YearsHead(nn.Linear):
     def __init__(self, attribute: YearsAttribute, width: int, age_head: str, age_mean: float, age_std: float):
         super().__init__(width, MAX_AGE + 1 if age_head == "distribution" else 1)
         self.name, self.age_head, self.age_mean, self.age_std = attribute.name, age_head, age_mean, age_std
+        self.band = attribute.band_columns
 
     def outputs(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """Ages (n,) in years; of a distribution also half the width of its middle 68 % in years, and its logits."""
@@ -52,12 +53,31 @@ class YearsHead(nn.Linear):
         low, middle, high = (age_quantile(values, share) for share in (0.16, 0.5, 0.84))
         return {name: middle, f"{name}_spread": (high - low) / 2, f"{name}_logits": values}
 
-    def losses(self, outputs: dict[str, torch.Tensor], labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-        """Loss of each row (n,): `age_losses`, or of one number the absolute error."""
-        ages = labels.nan_to_num()
-        if self.age_head == "linear":
-            return (outputs[self.name] - ages).abs() / self.age_std
-        return age_losses(outputs[f"{self.name}_logits"], ages, self.age_std)
+    def known(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Which rows (n,) have an age or a band."""
+        known = is_known(batch[self.name])
+        return known | batch[self.band[0]].isfinite() if self.band[0] in batch else known
+
+    def losses(self, outputs: dict[str, torch.Tensor], batch: dict, label_smoothing: float) -> torch.Tensor:
+        """Loss of each row (n,): `age_losses`, or where only a band is known `band_losses`.
+
+        Of one number it is the absolute error, or the distance from the band, in units of `age_std` years.
+        """
+        ages, linear = batch[self.name].nan_to_num(), self.age_head == "linear"
+        if linear:
+            losses = (outputs[self.name] - ages).abs() / self.age_std
+        else:
+            losses = age_losses(outputs[f"{self.name}_logits"], ages, self.age_std)
+        if self.band[0] not in batch:
+            return losses
+        banded = ~is_known(batch[self.name]) & batch[self.band[0]].isfinite()
+        # Rows without a band get one that holds all years, so that no loss and no gradient is infinite.
+        first = batch[self.band[0]].where(banded, 0.0)
+        last = batch[self.band[1]].where(banded, float(MAX_AGE))
+        if linear:
+            predicted = outputs[self.name]
+            return losses.where(~banded, (predicted - predicted.clamp(first, last)).abs() / self.age_std)
+        return losses.where(~banded, band_losses(outputs[f"{self.name}_logits"], first, last))
 
     @staticmethod
     def columns(attribute: YearsAttribute, outputs: dict[str, np.ndarray], temperature: float) -> list[np.ndarray]:
@@ -79,8 +99,13 @@ class ClassHead(nn.Linear):
         logits = self(features)
         return {self.name: torch.cat([-logits, logits], dim=1) / 2 if logits.shape[1] == 1 else logits}
 
-    def losses(self, outputs: dict[str, torch.Tensor], labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-        return class_losses(outputs[self.name], labels, label_smoothing)
+    def known(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Which rows (n,) have a label."""
+        return is_known(batch[self.name])
+
+    def losses(self, outputs: dict[str, torch.Tensor], batch: dict, label_smoothing: float) -> torch.Tensor:
+        """Loss of each row (n,)."""
+        return class_losses(outputs[self.name], batch[self.name], label_smoothing)
 
     @staticmethod
     def columns(attribute: ClassAttribute, outputs: dict[str, np.ndarray], temperature: float) -> list[np.ndarray]:

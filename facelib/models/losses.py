@@ -54,6 +54,16 @@ def age_losses(logits: torch.Tensor, ages: torch.Tensor, age_scale: float) -> to
     return divergence + (expected - ages).abs() / age_scale
 
 
+def band_losses(logits: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """Minus the logarithm of the probability of a band under distributions over the years 0, 1, ...: float (n,).
+
+    `first` and `last` (n,) are the whole years that the band begins and ends with, both within it.
+    """
+    years = torch.arange(logits.shape[1], device=logits.device)
+    outside = (years < first[:, None]) | (years > last[:, None])
+    return -logits.float().log_softmax(dim=1).masked_fill(outside, -torch.inf).logsumexp(dim=1)
+
+
 def class_losses(logits: torch.Tensor, codes: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
     """Cross entropy of logits (n, k), for two classes of their difference: float (n,), arbitrary for unknown codes.
 

@@ -21,7 +21,7 @@ from facelib.embedding.weights import WeightsError
 from facelib.errors import FacelibError
 from facelib.models.batches import as_tensor
 from facelib.models.heads import HEADS
-from facelib.models.losses import is_known, known_mean
+from facelib.models.losses import known_mean
 from facelib.runs import runs_root
 from facelib.schema import MAX_AGE, Attribute, YearsAttribute, attribute_from_dict
 
@@ -187,7 +187,7 @@ class FaceNet(nn.Module):
     def losses(self, outputs: dict, batch: dict, label_smoothing: float = 0.0) -> dict[str, torch.Tensor]:
         """Loss of each attribute by name, the mean over the rows of a batch that are labelled with it."""
         return {
-            name: known_mean(head.losses(outputs, batch[name], label_smoothing), is_known(batch[name]))
+            name: known_mean(head.losses(outputs, batch, label_smoothing), head.known(batch))
             for name, head in self.heads.items()
         }
 

@@ -32,7 +32,7 @@ from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
 from facelib.models.batches import Batches, EpochBatches, class_weights, rank_and_world
 from facelib.models.checkpoints import TRAINING_VERSION, Trained, TrainingFolder, WholeCheckpoints, load_checkpoint
 from facelib.models.network import FaceNet
-from facelib.schema import Attribute, YearsAttribute
+from facelib.schema import Attribute, YearsAttribute, label_columns
 
 MULTITASK_FOLDER = "checkpoints/multitask"  # of a run: where `facelib train` leaves what notebook 03 loads
 Losses = Callable[[dict, dict], dict[str, torch.Tensor]]  # by name, from outputs and batch
@@ -308,8 +308,8 @@ def used_epoch(history: pd.DataFrame, training: TrainingSettings) -> int:
 
 
 def learned_labels(labels: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.DataFrame:
-    """The float columns that batches hold: the labels of what is learned."""
-    return labels[[attribute.name for attribute in attributes]].astype(float)
+    """The float columns that batches hold: the labels of what is learned, bands of ages among them."""
+    return labels[label_columns(labels, attributes)].astype(float)
 
 
 def new_network(
@@ -319,8 +319,10 @@ def new_network(
     torch.manual_seed(seed)
     centre = {}
     for attribute in attributes:
-        known = labels[attribute.name].iloc[rows].dropna().to_numpy()
-        if isinstance(attribute, YearsAttribute) and len(known):
+        if not isinstance(attribute, YearsAttribute):
+            continue
+        known = attribute.middles(labels.iloc[rows]).dropna().to_numpy()
+        if len(known):
             centre = {"age_mean": float(np.median(known)), "age_std": float(max(known.std(), 1.0))}
     shape = training.architecture, training.stem, training.input_px, training.grey, training.age_head
     network = FaceNet(attributes, *shape, dropout=training.dropout, **centre)

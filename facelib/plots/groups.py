@@ -68,7 +68,7 @@ def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], h
     rows = list(drawn[["by", "group"]].itertuples(index=False, name=None))
     figure, axes = new_figure(max(1, len(metrics)), width=11, height=1.5 + 0.34 * len(rows))
     for axis, metric in zip(axes.flat, metrics, strict=False):
-        part = rates[rates["metric"] == metric.key].set_index(["by", "group"]).loc[rows]
+        part = rates[rates["metric"] == metric.key].set_index(["by", "group"]).reindex(rows)
         for way, offset, colour, face in (("raw", -0.13, GREY, "white"), ("standardised", 0.13, BLUE, BLUE)):
             look = {"color": colour, "markerfacecolor": face, "markersize": 5, "capsize": 2, "label": way}
             at = np.arange(len(part)) + offset

@@ -108,8 +108,7 @@ def _without(text: str, hidden: dict[str, str]) -> str:
 
 def _machine_texts(run: RunFolder) -> dict[str, str]:
     """Folders of this machine that outputs may name, longest first, and what replaces them."""
-    data = run.params["data"]
-    paths = (data["path"], data.get("images", ""), run.protocol.get("path", ""))
+    paths = [place for each in run.data_sets for place in (each.path, each.images)] + [run.protocol.get("path", "")]
     texts = {path: Path(path).name for path in paths if path}
     texts |= {str(run.path): f"runs/{run.name}", sys.prefix: ".venv", str(project_root()): ".", str(Path.home()): "~"}
     return dict(sorted(texts.items(), key=lambda pair: -len(pair[0])))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from facelib import runs
-from facelib.data.ingest import load_images, read_source
+from facelib.data.ingest import load_images, read_same
 from facelib.data.pixels import cache_faces, cache_key, chunks
 from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnreadableData
@@ -73,13 +73,14 @@ def check_published(run: RunFolder) -> None:
         load_network(run.require(f"checkpoints/{OF_AGE}.safetensors"), AgeStagesNet)
 
 
-def read_same(run: RunFolder) -> FaceSource:
+def read_published(run: RunFolder) -> FaceSource:
     """The faces at a published run's data path; UnreadableData, which names one, if the run was made from others."""
     if run.protocol:
         raise UnreadableData(
             f"{run.path} follows the lists of {run.protocol['name']}, which are not in it: leave out --data"
         )
-    source, faces = read_source(run), run.load_table("faces")
+    faces = run.load_table("faces")
+    source = read_same(run, faces)
     if cache_key(source.faces, run.settings.data.image_px) == run.params["data"]["fingerprint"]:
         return source
     what = f"{run.params['data']['path'] or source.root} is not the data that {run.path} was made from"
@@ -89,9 +90,6 @@ def read_same(run: RunFolder) -> FaceSource:
             f"{what}: {len(missing):,} of {len(faces):,} photographs are missing or changed, such as "
             f"{missing.iloc[0]!r}; name the folder that has them"
         )
-    surplus = source.faces.loc[~source.faces["sha256"].isin(faces["sha256"]), "image_id"]
-    if len(surplus):
-        raise UnreadableData(f"{what}: {len(surplus):,} are too many, such as {surplus.iloc[0]!r}; take them out")
     raise UnreadableData(
         f"{run.path} was made by a facelib that decodes these photographs differently: check out {run.params['commit']}"
     )
@@ -120,7 +118,7 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
         if data:
             places = {"path": data, "images": images}.items()
             published.params["data"] |= {key: str(Path(place).resolve()) if place else "" for key, place in places}
-        photographs = read_same(published) if data or published.is_synthetic else None
+        photographs = read_published(published) if data or published.is_synthetic else None
         sweep([building])
         try:
             with writing(path):

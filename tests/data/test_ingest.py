@@ -8,7 +8,7 @@ from facelib.data import ingest as module
 from facelib.data.ingest import ingest, load_images, read_labelled, settle_learned, synthetic_folder
 from facelib.data.splits import split_faces
 from facelib.errors import UnknownSetting, UnreadableData
-from facelib.runs import RunFolder, start_run
+from facelib.runs import DataSet, RunFolder, start_run
 from facelib.schema import SPLITS, UTKFACE_ATTRIBUTES
 
 
@@ -32,10 +32,10 @@ def table(tmp_path):
 
 
 def test_faces_are_read_once_and_then_loaded(empty_runs, table, monkeypatch):
-    path, reads = table(age=30, gender=[0, 1] * 120), []
+    path, reads = table(age=30, gender=["male", "female"] * 120), []
     read = module.read_faces
     monkeypatch.setattr(module, "read_faces", lambda *given: reads.append(given) or read(*given))
-    source = read_labelled(str(path))
+    source = read_labelled([DataSet(str(path))])
     run = start_run("real", "smoke", str(path))
     images, faces, rejected = ingest(run, source)
     again = RunFolder(run.path)
@@ -49,7 +49,9 @@ def test_faces_are_read_once_and_then_loaded(empty_runs, table, monkeypatch):
 def test_a_source_that_is_handed_over_is_sampled_like_one_that_is_read(empty_runs, table):
     path = table(age=30)
     runs = [start_run(name, "smoke", str(path), {"images": "210"}) for name in ("one", "two")]
-    one, two = (ingest(run, source)[1] for run, source in zip(runs, (None, read_labelled(str(path))), strict=True))
+    one, two = (
+        ingest(run, source)[1] for run, source in zip(runs, (None, read_labelled([DataSet(str(path))])), strict=True)
+    )
     assert len(one) == 210
     pd.testing.assert_frame_equal(one, two)
 
@@ -62,7 +64,7 @@ def test_an_attribute_that_the_data_lack_is_refused_with_those_there_are(empty_r
 
 
 def test_labels_of_different_faces_are_refused_unless_fewer_are_learned(empty_runs, table):
-    path = str(table(age=[30, ""] * 120, gender=["", 1] * 120))
+    path = str(table(age=[30, ""] * 120, gender=["", "female"] * 120))
     with pytest.raises(UnknownSetting, match=r"labels of age and gender all at once.*-p attributes age"):
         ingest(start_run("both", "smoke", path))
     run = start_run("one", "smoke", path, {"attributes": "gender"})

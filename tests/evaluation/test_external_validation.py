@@ -10,14 +10,15 @@ import pytest
 from sklearn.metrics import pairwise_distances
 
 from facelib.audit.quality import score_quality
+from facelib.data.label_maps import Field, parse_map
 from facelib.data.pixels import cache_faces, cache_key
+from facelib.data.published import GREY
 from facelib.data.readers import read_utkface
 from facelib.data.splits import split_faces
 from facelib.errors import MissingFromRun, UnreadableData
 from facelib.evaluation import external_validation
 from facelib.evaluation.external_validation import (
     FaceData,
-    band_metrics,
     compare,
     embedding_shift,
     evaluate_table,
@@ -25,14 +26,16 @@ from facelib.evaluation.external_validation import (
     label_shift,
     quality_shift,
 )
+from facelib.evaluation.headline import headline_metrics
 from facelib.finding import listed
-from facelib.runs import RunFolder, cache_root, start_run
-from facelib.schema import AGE, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.metrics import whole_years
+from facelib.runs import DataSet, RunFolder, cache_root, start_run
+from facelib.schema import AGE, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.statistics import Bootstrap
 
 pytestmark = pytest.mark.slow
 
-RESULTS = ("copies", "groups", "predictions", "rejected", "results", "shift")
+RESULTS = ("copies", "groups", "predictions", "rejected", "results", "shift", "unusable_labels")
 
 # --- shifts -----------------------------------------------------------------------------------------------
 
@@ -106,13 +109,17 @@ def test_predictions_are_judged_by_the_band_where_the_age_is_not_known():
             "group_id": range(6),
         }
     )
-    found = band_metrics(frame, "transfer", Bootstrap(20))
+    bands, frame["age_pred"] = (replace(AGE, exact=False),), whole_years(frame["age_pred"])
+    found = headline_metrics(frame, bands, "transfer", Bootstrap(20))
     assert found["transfer.age.band_accuracy"].value == pytest.approx(1 / 4)
     assert found["transfer.age.band_mae_least"].value == pytest.approx(14 / 4)
     assert found["transfer.age.band_mae_least"].n == 4
-    twice = band_metrics(pd.concat([frame, frame]), "transfer", Bootstrap(20))  # copies are drawn together
+    twice = headline_metrics(pd.concat([frame, frame]), bands, "transfer", Bootstrap(20))  # copies are drawn together
     assert [(one.low, one.high) for one in twice.values()] == [(one.low, one.high) for one in found.values()]
-    assert band_metrics(frame.drop(columns=["age_from", "age_to"]), "transfer", Bootstrap(20)) == {}
+    assert headline_metrics(frame.drop(columns=["age_from", "age_to"]), bands, "transfer", Bootstrap(20)) == {}
+    exact = headline_metrics(frame.assign(age_unrounded=frame["age_pred"]), (AGE,), "transfer", Bootstrap(20))
+    assert exact["transfer.age.mae"].value == 65 and exact["transfer.age.mae"].n == 1  # of the known age alone
+    assert exact["transfer.age.band_accuracy"].n == 4
 
 
 def face_data(faces, images, rows, quality=None) -> FaceData:
@@ -209,8 +216,8 @@ def other_faces(tmp_path_factory):
     return write_synthetic_faces(tmp_path_factory.mktemp("other"), 40, seed=5, px=48, n_jobs=1)
 
 
-def evaluate(run, data, out, images="") -> tuple[str, dict]:
-    printed = "\n".join(evaluate_table(run, str(data), str(images), out, search_faces=False))
+def evaluate(run, data, out, images="", labels="") -> tuple[str, dict]:
+    printed = "\n".join(evaluate_table(run, DataSet(str(data), str(images), labels), out, search_faces=False))
     return printed, json.loads((out / "results.json").read_text())["results"]
 
 
@@ -273,7 +280,9 @@ def test_copies_of_what_the_run_learned_from_are_reported_and_left_out_of_a_seco
 def test_a_table_with_one_label_gives_its_numbers_alone(run, other_faces, tmp_path, attribute):
     faces = read_utkface(other_faces).faces
     faces[["path", attribute]].to_csv(tmp_path / "one.csv", index=False)
-    printed, results = evaluate(run, tmp_path / "one.csv", tmp_path / "out", images=other_faces)
+    codes = parse_map(GREY.labels).fields.get(attribute, Field("age"))
+    labels = f"{attribute}: {{column: {attribute}, {', '.join(f'{k}: {v}' for k, v in codes.meanings.items())}}}"
+    printed, results = evaluate(run, tmp_path / "one.csv", tmp_path / "out", other_faces, labels)
     others = [name for name in ("age", "gender", "ethnicity") if name != attribute]
     assert f"no face is labelled with it: {listed(others)}" in printed
     assert {key.split(".")[1] for key in results if key.startswith("transfer.")} == {attribute}
@@ -288,10 +297,12 @@ def test_a_table_with_one_label_gives_its_numbers_alone(run, other_faces, tmp_pa
 def test_age_bands_stand_in_for_ages(run, other_faces, tmp_path):
     faces = read_utkface(other_faces).faces
     decade = (faces["age"] // 10 * 10).astype(int)
-    table = faces[["path", "gender"]].assign(age=[f"{first}-{first + 9}" for first in decade])
+    table = faces[["path"]].assign(
+        gender=faces["gender"].map(GENDER.label_name), age=[f"{first}-{first + 9}" for first in decade]
+    )
     table.to_csv(tmp_path / "bands.csv", index=False)
     printed, results = evaluate(run, tmp_path / "bands.csv", tmp_path / "out", images=other_faces)
-    assert "no face is labelled with it: age and ethnicity; age by its bands" in printed
+    assert "no face is labelled with it: ethnicity" in printed and "measured by its bands: age" in printed
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv").set_index("image_id")
     rows = predictions[predictions["representative"]]
     first = decade.set_axis(faces["image_id"])[rows.index]

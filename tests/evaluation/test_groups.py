@@ -6,6 +6,7 @@ import pytest
 
 from facelib.evaluation.groups import (
     age_findings,
+    compared_rows,
     comparison_findings,
     comparisons,
     group_metrics,
@@ -96,7 +97,10 @@ def test_groups_are_made_of_the_labels_that_there_are(frame):
     assert unlabelled == [["age_band"], ["gender_name"], ["age_band", "gender_name"]]
     half = np.arange(len(frame)) % 2 == 0  # the labels of two sets of faces: no row has both
     apart = frame.assign(age=frame["age"].where(half), gender=frame["gender"].mask(half))
-    assert groupings(apart, UTKFACE_ATTRIBUTES) == []
+    assert ["age_band", "gender_name"] in groupings(apart, UTKFACE_ATTRIBUTES)
+    measured, rows = compared_rows(apart, ["ethnicity_name"], UTKFACE_ATTRIBUTES)  # what is never labelled beside ages
+    assert [metric.key for metric in measured] == ["age_mae", "age_bias", "ethnicity_accuracy"]
+    assert rows["age"].notna().all() and 0 < len(rows) <= half.sum()
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Evaluation: every headline number recomputed on a mask, unknown labels left out, one row per copy group."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,8 @@ from facelib.evaluation.headline import (
     results_table,
     run_frame,
     scored,
+    source_metrics,
+    sources_table,
 )
 from facelib.prediction.calibration import AgeIntervals
 from facelib.runs import start_run
@@ -41,7 +45,7 @@ from facelib.statistics import Bootstrap, Estimate
 N = 300
 EDGES = np.array([30.0, 60.0])  # of three age bins, years
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
-KEYS = [metric.key for attribute in UTKFACE_ATTRIBUTES for metric in metrics_of(attribute)]
+KEYS = [metric.key for attribute in UTKFACE_ATTRIBUTES for metric in metrics_of(attribute) if not metric.bands]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +154,37 @@ def test_metrics_follow_from_the_kind_and_the_number_of_classes():
     tested = {key for key in expected_keys([SMILE]) if key.startswith("test")}
     assert tested == {f"{test}.smile.{name}" for test in ("test", "test_cleaned") for name in ("accuracy", "auc")}
     assert {"data.images", "audit.label_issues.smile"} <= set(expected_keys([SMILE]))
-    assert sum(metric.baseline for table in METRICS.values() for metric in table) == 2
+    assert sum(metric.baseline for table in METRICS.values() for metric in table) == 4
+
+
+def test_ages_known_by_bands_alone_have_metrics_of_bands_alone():
+    banded = replace(AGE, exact=False)
+    assert [metric.key for metric in metrics_of(banded)] == ["age.band_accuracy", "age.band_mae_least"]
+    keys = expected_keys([banded, SMILE])
+    assert {"test.age.band_accuracy", "test.smile.accuracy"} <= set(keys)
+    assert not {"audit.label_issues.age", "test.age.mae", "test.smile.accuracy_age5plus"} & set(keys)
+
+
+def test_a_constant_band_answer_is_the_median_of_the_middles():
+    nan = np.nan
+    train = pd.DataFrame({"age": [nan, nan, 10.0], "age_from": [20, 30, nan], "age_to": [29, 39, nan]})
+    frame = train.assign(age_pred=[25.0, 25.0, 10.0], age_unrounded=[25.0, 25.0, 10.0], group_id=range(3))
+    table = baselines(train, frame, [replace(AGE, exact=False)], Bootstrap(5)).set_index("metric")
+    # Middles 24.5, 34.5 and the age 10: 24.5 lies in the first band and 5.5 years below the second.
+    assert table.loc["age.band_accuracy", "value"] == 0.5 and table.loc["age.band_mae_least", "value"] == 2.75
+
+
+def test_the_faces_of_each_data_set_have_metrics_of_their_own(empty_runs):
+    run = start_run("two", "smoke", overrides={"resamples": 5})
+    run.set_attributes([SMILE], [SMILE])
+    frame = pd.DataFrame({"source": ["a", "a", "b"], "smile": [0.0, 1.0, 1.0], "smile_pred": [0.0, 0.0, 1.0]})
+    frame = frame.assign(group_id=range(3), p_smile_yes=0.5)
+    results, finding = source_metrics(run, frame)
+    assert results["test_a.smile.accuracy"].value == 0.5 and results["test_b.smile.accuracy"].n == 1
+    assert "2 of a and 1 of b" in finding.text
+    table = sources_table(results, [SMILE])
+    assert table.query("metric == 'Smile: accuracy'")["data set"].tolist() == ["a", "b"]
+    assert source_metrics(run, frame.assign(source="a"))[0] == {}
 
 
 def recomputed(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
