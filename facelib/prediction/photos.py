@@ -171,6 +171,11 @@ def predict_all(
     return readable, refused
 
 
+def example(predictor: "Predictor") -> PhotoResult:
+    """The answer for the built-in portrait."""
+    return next(predict_photos([example_file()], predictor))
+
+
 def young_errors(path: Path) -> dict[str, dict]:
     """What notebook 06 of a run measured for the age bands below 18 years: its group table's rows, by band."""
     stored = path / "metrics" / "06_groups.json"
