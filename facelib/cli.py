@@ -106,6 +106,9 @@ def run_notebooks(
     protocol: Annotated[
         Path | None, typer.Option(help="Folder with train.csv and test.csv that name files: train and test by them.")
     ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Find and align the largest face of each image; not for UTKFace or its CSV.")
+    ] = False,
     parameter: Annotated[
         list[str] | None,
         typer.Option("-p", metavar="KEY VALUE", help="A setting or notebook parameter; may be repeated."),
@@ -120,7 +123,8 @@ def run_notebooks(
     from facelib.runs import RunFolder
     from facelib.schema import NOTEBOOKS
 
-    settings, parameters = pipeline.split_parameters(dict(pair.split("=", 1) for pair in parameter or []))
+    given = dict(pair.split("=", 1) for pair in parameter or []) | ({"align": "true"} if align else {})
+    settings, parameters = pipeline.split_parameters(given)
     settings |= {"attributes": attributes} if attributes else {}
     again, end = (pipeline.numbered(number) if number else "" for number in (first, last))
     if end and again > end:

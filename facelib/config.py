@@ -62,6 +62,7 @@ class DataSettings(Section):
     images: Annotated[Count | None, BeforeValidator(_none_from_text)] = None  # of a real data set; None: all
     synthetic_images: Count = 1600  # faces drawn where no data is given
     image_px: Pixels = 64  # edge of the cached, trained and explained image
+    align: bool = False  # find and align the largest face of each image; off where the images are aligned faces
     attributes: Names = ()  # labels to learn; empty: all that the data has
 
 

@@ -19,6 +19,7 @@ LANDMARKS = np.array(
 )  # fmt: skip
 IN_FRAME = (LANDMARKS + PADDING) / (1 + 2 * PADDING)  # as shares of the frame's edge
 EYE_DISTANCE = float(np.hypot(*(IN_FRAME[:2].mean(axis=0) - IN_FRAME[2:4].mean(axis=0))))  # the same
+CHIP_PX = 200  # edge of UTKFace's pictures
 OVERSAMPLED = 2  # a turned frame is drawn this many times as large, then reduced
 
 
@@ -84,3 +85,8 @@ def cut(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
     coefficients = (step[0, 0], step[0, 1], origin[0], step[1, 0], step[1, 1], origin[1])
     large = part.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     return np.asarray(large.reduce(OVERSAMPLED))
+
+
+def chip(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
+    """A face in its frame as training images are made: cut at UTKFace's 200 px, then scaled; uint8 (px, px, 3)."""
+    return np.asarray(Image.fromarray(cut(photo, frame, CHIP_PX)).resize((px, px), Image.Resampling.LANCZOS))

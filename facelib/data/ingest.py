@@ -125,11 +125,12 @@ def ingest(run: RunFolder, source: FaceSource | None = None) -> tuple[FaceImages
         return load_images(run, faces), faces, run.load_table("rejected.csv")
     with run.timed("01.ingest"):
         source = read_source(run) if source is None else _sampled(run, source)
-        images, faces, rejected = cache_faces(source, run.settings.data.image_px, cache_root())
+        images, faces, rejected = cache_faces(source, run.settings.data.image_px, cache_root(), run.settings.data.align)
     attributes = schema.labelled(faces, source.attributes)
     learned = chosen(attributes, run.settings.data.attributes)
     _check_together(faces, learned, "data")
-    run.update_params(data={"fingerprint": cache_key(source.faces, run.settings.data.image_px)})
+    fingerprint = cache_key(source.faces, run.settings.data.image_px, run.settings.data.align)
+    run.update_params(data={"fingerprint": fingerprint})
     run.set_attributes(attributes, learned)
     run.save_table(rejected, "rejected.csv")
     run.save_table(source.unusable, "unusable_labels.csv")
@@ -209,7 +210,8 @@ def load_images(run: RunFolder, faces: pd.DataFrame) -> FaceImages:
     """
     folder = cache_root() / run.params["data"]["fingerprint"]
     if not is_cached(folder):
-        cache_faces(read_same(run, faces), run.settings.data.image_px, cache_root())
+        align = run.settings.data.align
+        cache_faces(read_same(run, faces), run.settings.data.image_px, cache_root(), align)
         if not folder.exists():
             raise UnreadableData(f"the data of run {run.name!r} changed since it began: begin it anew with --fresh")
     return map_cached(folder, faces)

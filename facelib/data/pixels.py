@@ -19,7 +19,7 @@ from facelib.data.files import read_file
 from facelib.data.readers import Crop, FaceSource, digest_of_crop
 from facelib.errors import DamagedRun, UnreadableData
 
-CACHE_VERSION = 2  # a change of how pixels are made changes the key
+CACHE_VERSION, ALIGNED_VERSION = 2, 1  # a change of how pixels are made, or faces aligned, changes the key
 CHUNK = 256  # photographs a task
 # Formats of untrusted files (Pillow knows others, which start programs or read further files), and the most pixels of
 # each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.
@@ -129,7 +129,7 @@ def open_upright(content: bytes, wanted_px: int = 0) -> Iterator[tuple[Image.Ima
 
 
 def decode(
-    content: bytes | np.ndarray, px: int, box: tuple[int, int, int, int] | None = None
+    content: bytes | np.ndarray, px: int, box: tuple[int, int, int, int] | None = None, align: bool = False
 ) -> tuple[np.ndarray, int, int, str]:
     """Decode one image to RGB, turned upright, centre-cropped to a square and resized.
 
@@ -140,6 +140,8 @@ def decode(
     px : int
     box : tuple of int, optional
         Left, top, right and bottom of a face in the upright picture, of which the square is then taken.
+    align : bool
+        Find and align the largest face, within the box if there is one: see `detection.aligned_face`.
 
     Returns
     -------
@@ -149,15 +151,28 @@ def decode(
     Raises
     ------
     ValueError
-        See `open_upright`.
+        See `open_upright`; or with `align` no face is found.
     """
     if isinstance(content, np.ndarray):
         grey = Image.fromarray(content)
-        return square(grey.convert("RGB"), px), *grey.size, grey.mode
-    with open_upright(content, 0 if box else px) as (upright, size, mode):  # a box is in pixels of the whole picture
+        upright, size, mode = grey.convert("RGB"), grey.size, grey.mode
+        return (_aligned if align else square)(upright, px), *size, mode
+    # A box is in pixels of the whole picture, and a small face is aligned from all of its own.
+    with open_upright(content, 0 if align or box else px) as (upright, size, mode):
         if box and (box[2] > upright.width or box[3] > upright.height):
             raise ValueError(f"its box {box} ends beyond its {upright.width} x {upright.height} pixels")
-        return square(upright.crop(box) if box else upright, px), *size, mode
+        upright = upright.crop(box) if box else upright
+        if not align:
+            return square(upright, px), *size, mode
+        upright.load()
+    return _aligned(upright, px), *size, mode
+
+
+def _aligned(upright: Image.Image, px: int) -> np.ndarray:
+    """The largest face of a picture, aligned: uint8 (px, px, 3)."""
+    from facelib.data.detection import aligned_face  # dlib, which pictures of aligned faces do not need
+
+    return aligned_face(upright, px)
 
 
 def square(upright: Image.Image, px: int) -> np.ndarray:
@@ -167,13 +182,15 @@ def square(upright: Image.Image, px: int) -> np.ndarray:
     return np.asarray(square.resize((px, px), how))
 
 
-def decode_chunk(items: list[Path | Crop | np.ndarray], digests: list[str], px: int) -> tuple[np.ndarray, list[tuple]]:
+def decode_chunk(
+    items: list[Path | Crop | np.ndarray], digests: list[str], px: int, align: bool = False
+) -> tuple[np.ndarray, list[tuple]]:
     """Decode some files or grey pixels: images (k, px, px, 3), black where it fails; (width, height, mode, reason)."""
     pixels, facts = np.zeros((len(items), px, px, 3), np.uint8), []
     for place, (item, digest) in enumerate(zip(items, digests, strict=True)):
         content, box = (item, None) if isinstance(item, np.ndarray) else _unchanged(item, digest)
         try:
-            pixels[place], width, height, mode = decode(content, px, box)
+            pixels[place], width, height, mode = decode(content, px, box, align)
             facts.append((width, height, mode, ""))
         except ValueError as error:
             facts.append((0, 0, "", str(error)))
@@ -193,16 +210,18 @@ def _unchanged(item: Path | Crop, digest: str) -> tuple[bytes, tuple[int, int, i
     return content, box
 
 
-def cache_key(faces: pd.DataFrame, px: int) -> str:
-    """The cache's name: a digest of the images' contents, the size and the version of the decoder."""
-    digest = hashlib.sha256(f"{CACHE_VERSION}:{px}".encode())
+def cache_key(faces: pd.DataFrame, px: int, align: bool = False) -> str:
+    """The cache's name: a digest of the images' contents, the size, and the versions of decoder and alignment."""
+    digest = hashlib.sha256(f"{CACHE_VERSION}:{px}{f':aligned {ALIGNED_VERSION}' * align}".encode())
     for content in sorted(set(faces["sha256"])):
         digest.update(bytes.fromhex(content))
     return digest.hexdigest()[:20]
 
 
-def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
-    """Decode the images of a source at edge `px`, or map them from the cache below `root`.
+def cache_faces(
+    source: FaceSource, px: int, root: Path, align: bool = False
+) -> tuple[FaceImages, pd.DataFrame, pd.DataFrame]:
+    """Decode the images of a source at edge `px`, or map them from the cache below `root`; aligned if asked.
 
     Returns
     -------
@@ -218,9 +237,9 @@ def cache_faces(source: FaceSource, px: int, root: Path) -> tuple[FaceImages, pd
     UnreadableData
         If not one image can be decoded.
     """
-    folder = root / cache_key(source.faces, px)
+    folder = root / cache_key(source.faces, px, align)
     if not is_cached(folder):
-        _build(source, px, folder)
+        _build(source, px, folder, align)
     index = _open_cache(folder)[0].set_index("sha256")
     facts = index.loc[source.faces["sha256"]].reset_index(drop=True)
     usable = (facts["reason"] == "").to_numpy()
@@ -268,18 +287,18 @@ def map_cached(folder: Path, faces: pd.DataFrame) -> FaceImages:
     return FaceImages(pixels, place.to_numpy(int), folder)
 
 
-def _build(source: FaceSource, px: int, folder: Path) -> None:
+def _build(source: FaceSource, px: int, folder: Path, align: bool) -> None:
     """Decode each content once into a new cache folder."""
 
     def fill(building: Path) -> dict:
-        index = _decode_all(source, px, building / "pixels.npy")
+        index = _decode_all(source, px, building / "pixels.npy", align)
         index.to_parquet(building / "index.parquet", index=False)
         return {"px": px, "images": len(index), "version": CACHE_VERSION}
 
     build_folder(folder, CACHE_FILES, fill, is_cached)
 
 
-def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
+def _decode_all(source: FaceSource, px: int, path: Path, align: bool) -> pd.DataFrame:
     """Write the pixels of each content to a .npy file: sha256, width, height, mode, reason and place in it.
 
     Written as a file and not through a memory map, since a map kills the process where the disk is full.
@@ -288,7 +307,7 @@ def _decode_all(source: FaceSource, px: int, path: Path) -> pd.DataFrame:
     positions, digests, facts = unique.index.to_numpy(), unique["sha256"].to_numpy(), []
     # Pillow releases the interpreter's lock while it decodes, so threads suffice.
     decoded = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-        joblib.delayed(decode_chunk)(source.items(positions[rows]), digests[rows], px)
+        joblib.delayed(decode_chunk)(source.items(positions[rows]), digests[rows], px, align)
         for rows in chunks(len(positions), CHUNK)
     )
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(unique), px, px, 3)}

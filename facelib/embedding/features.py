@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from facelib.data.caches import build_folder, is_whole
-from facelib.data.ingest import read_source
-from facelib.data.pixels import FaceImages, chunks, decode_chunk
+from facelib.data.ingest import read_same
+from facelib.data.pixels import FaceImages, cache_key, chunks, decode_chunk
 from facelib.data.readers import FaceSource
 from facelib.embedding.spoiled import sampled, spoil
 from facelib.embedding.weights import DESCRIPTOR, FEATURES, INPUT_PX, SHA256, weights_file
@@ -57,10 +57,10 @@ def load_embedding(run: RunFolder, faces: pd.DataFrame) -> Embedding:
     MissingFromRun, UnreadableData
         If it has to be computed, and the photographs are absent or changed.
     """
-    return embed_faces(faces, lambda: read_source(run), cache_root())
+    return embed_faces(faces, lambda: read_same(run, faces), cache_root(), run.settings.data.align)
 
 
-def embed_faces(faces: pd.DataFrame, read: Callable[[], FaceSource], root: Path) -> Embedding:
+def embed_faces(faces: pd.DataFrame, read: Callable[[], FaceSource], root: Path, align: bool = False) -> Embedding:
     """The embedding of faces in UTKFace's frame, from the cache below `root`.
 
     Parameters
@@ -70,16 +70,18 @@ def embed_faces(faces: pd.DataFrame, read: Callable[[], FaceSource], root: Path)
     read : callable
         Gives the source of the faces; called where the cache lacks them.
     root : Path
+    align : bool
+        See `facelib.data.pixels.decode`.
 
     Raises
     ------
     WeightsError
         If the weights of the face network are missing or damaged.
     """
-    folder = root / f"features-{_cache_key(faces)}"
+    folder = root / f"features-{_cache_key(faces, align)}"
     if not is_whole(folder, CACHE_FILES):
         weights_file()  # its absence is told before the work
-        _build(faces, read(), folder)
+        _build(faces, read(), folder, align)
     index = pd.read_parquet(folder / "index.parquet")
     features, descriptors, spoiled = (np.load(folder / name) for name in CACHE_FILES[1:])
     place = index.set_index("sha256")["place"].loc[faces["sha256"]].to_numpy()
@@ -96,15 +98,13 @@ def embed(images: FaceImages) -> tuple[np.ndarray, np.ndarray]:
     return _computed([joblib.delayed(_embed_pixels)(images[rows]) for rows in chunks(len(images), CHUNK)])
 
 
-def _cache_key(faces: pd.DataFrame) -> str:
-    """A digest of the contents, the weights, and the version of this module."""
-    digest = hashlib.sha256(f"{EMBEDDING_VERSION}:{SHA256}".encode())
-    for content in sorted(set(faces["sha256"])):
-        digest.update(bytes.fromhex(content))
-    return digest.hexdigest()[:20]
+def _cache_key(faces: pd.DataFrame, align: bool) -> str:
+    """A digest of the contents, how they are decoded, the weights, and the version of this module."""
+    pixels = cache_key(faces, INPUT_PX, align)
+    return hashlib.sha256(f"{EMBEDDING_VERSION}:{SHA256}:{pixels}".encode()).hexdigest()[:20]
 
 
-def _build(faces: pd.DataFrame, source: FaceSource, folder: Path) -> None:
+def _build(faces: pd.DataFrame, source: FaceSource, folder: Path, align: bool) -> None:
     """Embed each content once into a new cache folder, in the order of digests."""
     unique = source.faces[source.faces["sha256"].isin(faces["sha256"])].drop_duplicates("sha256").sort_values("sha256")
     positions, digests = unique.index.to_numpy(), unique["sha256"].to_numpy()
@@ -112,7 +112,7 @@ def _build(faces: pd.DataFrame, source: FaceSource, folder: Path) -> None:
     def embedded(places: np.ndarray, spoils: bool) -> tuple[np.ndarray, np.ndarray]:
         parts = (places[rows] for rows in chunks(len(places), CHUNK))
         embed_part = joblib.delayed(_embed_files)
-        return _computed([embed_part(source.items(positions[part]), digests[part], spoils) for part in parts])
+        return _computed([embed_part(source.items(positions[part]), digests[part], spoils, align) for part in parts])
 
     def fill(building: Path) -> dict:
         features, descriptors = embedded(np.arange(len(unique)), spoils=False)
@@ -135,8 +135,8 @@ def _computed(tasks: list) -> tuple[np.ndarray, np.ndarray]:
     return features, descriptors
 
 
-def _embed_files(items: list, digests: np.ndarray, spoils: bool) -> tuple[np.ndarray, np.ndarray]:
-    pictures, _ = decode_chunk(items, digests, INPUT_PX)
+def _embed_files(items: list, digests: np.ndarray, spoils: bool, align: bool) -> tuple[np.ndarray, np.ndarray]:
+    pictures, _ = decode_chunk(items, digests, INPUT_PX, align)
     if spoils:
         pictures = np.stack([spoil(picture, digest) for picture, digest in zip(pictures, digests, strict=True)])
     return _embed_pixels(pictures)

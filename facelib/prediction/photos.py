@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 from PIL import Image
 
-from facelib.data.alignment import Frame, cut, whole_frame
+from facelib.data.alignment import chip, whole_frame
 from facelib.data.detection import find_faces, turned
 from facelib.data.files import hidden_entries, printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright, square
@@ -27,7 +27,6 @@ from facelib.storage import atomic_path
 if TYPE_CHECKING:
     from facelib.prediction.predictor import Predictor
 
-CHIP_PX = 200  # edge of UTKFace's pictures, from which training images are scaled, too
 BATCH_PHOTOS = 32  # whose faces are predicted together
 MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
 
@@ -65,15 +64,8 @@ def example_file() -> Path:
 def crop_faces(photo: Image.Image, px: int) -> tuple[list[FaceCrop], int]:
     """All faces of a photograph, aligned at edge px, largest first; and the degrees by which it had to be turned."""
     found = find_faces(photo)
-    crops = [
-        FaceCrop(_aligned(found.photo, face.frame, px), face.frame, face.score, face.detector) for face in found.faces
-    ]
+    crops = [FaceCrop(chip(found.photo, face.frame, px), face.frame, face.score, face.detector) for face in found.faces]
     return crops, found.rotation
-
-
-def _aligned(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
-    """A face as training images are made: cut at 200 px, then scaled."""
-    return np.asarray(Image.fromarray(cut(photo, frame, CHIP_PX)).resize((px, px), Image.Resampling.LANCZOS))
 
 
 def ready_crop(photo: Image.Image, px: int) -> FaceCrop:

@@ -79,9 +79,9 @@ def read_published(run: RunFolder) -> FaceSource:
         raise UnreadableData(
             f"{run.path} follows the lists of {run.protocol['name']}, which are not in it: leave out --data"
         )
-    faces = run.load_table("faces")
+    faces, settings = run.load_table("faces"), run.settings.data
     source = read_same(run, faces)
-    if cache_key(source.faces, run.settings.data.image_px) == run.params["data"]["fingerprint"]:
+    if cache_key(source.faces, settings.image_px, settings.align) == run.params["data"]["fingerprint"]:
         return source
     what = f"{run.params['data']['path'] or source.root} is not the data that {run.path} was made from"
     missing = faces.loc[~faces["sha256"].isin(source.faces["sha256"]), "image_id"]
@@ -131,7 +131,7 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
             how = runs.WITH_PHOTOGRAPHS if photographs else runs.WITHOUT_PHOTOGRAPHS
             run.update_params(data=published.params["data"], restored=how)
             if photographs:
-                cache_faces(photographs, run.settings.data.image_px, runs.cache_root())
+                cache_faces(photographs, run.settings.data.image_px, runs.cache_root(), run.settings.data.align)
                 run.save_array(embed(run, say), "embeddings")
             with writing(path):
                 os.rename(building, path)

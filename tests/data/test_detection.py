@@ -9,7 +9,17 @@ from PIL import Image
 from skimage import data
 
 from facelib.data import detection
-from facelib.data.detection import TURNS, DetectorMissing, find_chip_faces, find_faces, landmarks_of, turned
+from facelib.data.detection import (
+    TURNS,
+    DetectorMissing,
+    aligned_face,
+    find_chip_faces,
+    find_faces,
+    landmarks_of,
+    turned,
+)
+from facelib.data.pixels import cache_faces, cache_key
+from facelib.data.readers import read_faces
 
 pytest.importorskip("dlib")
 if detection.importlib.util.find_spec(detection.PACKAGE) is None:
@@ -104,6 +114,25 @@ def test_without_the_packages_one_sentence_names_the_command(astronaut, monkeypa
     monkeypatch.setattr(detection, "PACKAGE", "no_such_package")
     with pytest.raises(DetectorMissing, match=r"models that are not installed: pip install dlib-bin"):
         find_faces(astronaut)
+
+
+# --- data sets that are not aligned -----------------------------------------------------------------------
+
+
+def test_photographs_of_a_data_set_are_aligned_or_rejected(tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    Image.fromarray(data.astronaut()).save(folder / "40_1_0_portrait.png")
+    Image.new("RGB", (90, 70), "grey").save(folder / "40_1_0_nothing.png")
+    source = read_faces(folder)
+    images, faces, rejected = cache_faces(source, 64, tmp_path / "cache", align=True)
+    assert faces["image_id"].tolist() == ["40_1_0_portrait.png"] and faces["width"].tolist() == [512]
+    assert rejected.values.tolist() == [["40_1_0_nothing.png", "shows no face that is found"]]
+    assert (images[0] == aligned_face(Image.fromarray(data.astronaut()), 64)).all()
+    assert find_chip_faces(images[[0]])[0] == pytest.approx([0, 0, 1], abs=0.05)
+    # Cached apart from the pictures as they are.
+    _, faces, _ = cache_faces(source, 64, tmp_path / "cache")
+    assert len(faces) == 2 and cache_key(source.faces, 64) != cache_key(source.faces, 64, align=True)
 
 
 # --- aligned chips ----------------------------------------------------------------------------------------
