@@ -145,3 +145,48 @@ def test_a_band_of_ages_holds_its_first_and_last_year(text, band):
 def test_what_is_not_a_band_of_ages_is_refused(text):
     with pytest.raises(ValueError, match="age band"):
         schema.parse_age_band(text)
+
+
+BANDED = pd.DataFrame({"age": [3.0, np.nan, np.nan], "age_from": [np.nan, 20, np.nan], "age_to": [np.nan, 29, np.nan]})
+
+
+def test_a_band_is_a_label_and_no_age():
+    assert AGE.has_label(BANDED).tolist() == [True, True, False] and AGE.has_band(BANDED).tolist() == [
+        False,
+        True,
+        False,
+    ]
+    assert AGE.is_known(BANDED["age"]).tolist() == [True, False, False]
+    np.testing.assert_array_equal(AGE.middles(BANDED), [3, 24.5, np.nan])
+    assert AGE.strata(BANDED).tolist() == ["0-4", "18-29", "unknown"]
+
+
+def test_ages_known_by_bands_alone_are_another_attribute():
+    (banded,) = schema.labelled(BANDED[1:], (AGE,))
+    assert banded.name == "age" and banded != AGE and schema.labelled(BANDED, (AGE,)) == (AGE,)
+    assert schema.attribute_from_dict(banded.to_dict()) == banded
+
+
+def test_a_band_belongs_to_a_group_only_if_it_lies_within_one():
+    ends = pd.DataFrame({"age": [np.nan] * 3, "age_from": [20, 40, 70], "age_to": [29, 49, 116]})
+    groups = AGE.groups_of(ends)
+    assert groups.tolist()[0] == "18-29" and groups.isna().tolist() == [False, True, True]
+
+
+def test_copies_agree_on_their_age_or_on_a_band_that_holds_theirs():
+    copies = pd.DataFrame(
+        {"age": [np.nan] * 3 + [30.0], "age_from": [20, 30, 40, np.nan], "age_to": [29, 39, 49, np.nan]}
+    )
+    agreed = pd.DataFrame(AGE.agreed_columns(copies, np.array([0, 0, 1, 1])))
+    assert agreed["age_from"].fillna(-1).tolist() == [20, 20, -1, -1]
+    assert agreed["age_to"].fillna(-1).tolist() == [39, 39, -1, -1] and agreed["age"].tolist()[2:] == [30, 30]
+
+
+def test_attributes_of_different_faces_are_told_apart():
+    faces = pd.DataFrame({"age": [1.0, np.nan], "gender": [0, 1], "ethnicity": [-1, 2]})
+    assert schema.known_together(faces, schema.UTKFACE_ATTRIBUTES) == (AGE, GENDER)
+
+
+def test_columns_of_signed_classes_differ():
+    assert ClassAttribute("smiling", classes=("-1", "1")).columns == ("p_smiling_minus_1", "p_smiling_1")
+    assert ClassAttribute("band", classes=("0-2", "3-9")).columns == ("p_band_0_2", "p_band_3_9")

@@ -117,3 +117,31 @@ def test_outputs_become_columns_by_hand():
     cooled = predictions_table(outputs, UTKFACE_ATTRIBUTES, {"gender": 2.0})
     assert cooled["p_gender_female"].tolist() == pytest.approx([np.sqrt(3) / (1 + np.sqrt(3))])
     assert cooled["p_ethnicity_indian"].tolist() == pytest.approx([0.375])  # no temperature: 1
+
+
+# --- bands of ages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("age_head", ["distribution", "linear"])
+def test_ages_bands_and_rows_without_either_are_learned_from_together(tiny, age_head):
+    network = FaceNet((AGE, GENDER), tiny, age_head=age_head, age_mean=30.0, age_std=10.0)
+    logits = torch.zeros(3, 117)
+    outputs = {"age": torch.tensor([35.0, 35.0, 90.0]), "age_logits": logits, "gender": torch.zeros(3, 2)}
+    outputs = {name: value.requires_grad_() for name, value in outputs.items()}
+    nan = math.nan
+    batch = {"age": torch.tensor([30.0, nan, nan]), "gender": torch.tensor([0.0, -1.0, 1.0])}
+    batch |= {"age_from": torch.tensor([nan, 20.0, nan]), "age_to": torch.tensor([nan, 29.0, nan])}
+    losses = network.losses(outputs, batch)
+    exact = 5 / 10 if age_head == "linear" else age_losses(logits[:1], torch.tensor([30.0]), 10.0).item()
+    band = 6 / 10 if age_head == "linear" else -math.log(10 / 117)  # 35 lies six years above 29
+    assert losses["age"].item() == pytest.approx((exact + band) / 2, rel=1e-5)
+    sum(losses.values()).backward()
+    learned = outputs["age" if age_head == "linear" else "age_logits"].grad
+    assert learned.isfinite().all() and (learned[2] == 0).all() and (learned[:2] != 0).any()
+
+
+def test_without_bands_the_loss_is_that_of_the_ages(tiny):
+    network, batch = FaceNet((AGE,), tiny), {"age": torch.tensor([30.0, math.nan])}
+    outputs = {"age": torch.zeros(2), "age_logits": torch.randn(2, 117)}
+    known = age_losses(outputs["age_logits"][:1], torch.tensor([30.0]), 20.0)
+    assert network.losses(outputs, batch)["age"].item() == pytest.approx(known.item(), rel=1e-6)

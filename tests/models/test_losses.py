@@ -9,6 +9,7 @@ from facelib.models.losses import (
     LABEL_SPREAD,
     SPREAD_BY_YEAR,
     age_losses,
+    band_losses,
     class_losses,
     is_known,
     known_mean,
@@ -74,3 +75,18 @@ def test_a_distribution_that_equals_the_soft_label_costs_next_to_nothing():
     assert age_losses(exact, ages, 20.0).tolist() == pytest.approx([0, 0], abs=1e-4)
     moved = age_losses(exact.flip(0), ages, 20.0)
     assert (moved > 20 / 20).all()  # the expected age is 20 years off, and the divergence comes on top
+
+
+def test_the_loss_of_a_band_is_minus_the_logarithm_of_its_probability():
+    probability = torch.tensor([[0.1, 0.2, 0.3, 0.4]] * 3)
+    first, last = torch.tensor([0.0, 1.0, 3.0]), torch.tensor([3.0, 2.0, 3.0])
+    losses = band_losses(probability.log() + 5, first, last)  # logits are known up to a constant
+    assert losses.tolist() == pytest.approx([0, -math.log(0.5), -math.log(0.4)], abs=1e-6)
+
+
+def test_the_gradient_of_a_band_moves_probability_into_it_and_is_finite():
+    logits = torch.full((1, 117), -60.0)
+    logits[0, 100] = 60.0  # nothing but a rounding error lies in the band
+    logits.requires_grad_()
+    band_losses(logits, torch.tensor([20.0]), torch.tensor([29.0])).sum().backward()
+    assert logits.grad.isfinite().all() and (logits.grad[0, 20:30] < 0).all() and logits.grad[0, 100] > 0
