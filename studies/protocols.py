@@ -77,7 +77,9 @@ def options(found: dict, leave: tuple[str, ...] = ()) -> str:
     """The options of `facelib run` that repeat a run: its profile, and the settings that differ from it."""
     profile = found["settings"]["profile"]
     usual = resolve(profile).flat() | {"profile": profile}
-    changed = {key: value for key, value in found["settings"].items() if key not in leave and value != usual[key]}
+    changed = {
+        key: value for key, value in found["settings"].items() if key not in leave and value != usual.get(key, value)
+    }
     texts = {key: " ".join(value) if key == "attributes" else str(value) for key, value in changed.items()}
     given = "".join(f" -p {key} {shlex.quote(text)}" for key, text in (texts | found["parameters"]).items())
     return f"--profile {profile}{given}"
