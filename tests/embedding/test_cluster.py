@@ -13,6 +13,7 @@ from facelib.embedding.features import embed
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_cluster_compute_identical_features(installed, small_faces, monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 16)
     pixels = small_faces[0][np.arange(48)]
