@@ -570,7 +570,7 @@ WRITES = {
     "01_explore": ("tables/faces.parquet", "tables/rejected.csv"),
     "02_clean": (
         "tables/duplicates.parquet", "tables/persons.parquet", "tables/splits.parquet", "tables/label_scores.parquet",
-        "tables/label_issues.parquet", "tables/flag_rates.csv", "tables/quality.parquet", "tables/decisions.csv",
+        "tables/label_issues.parquet", "tables/quality.parquet", "tables/decisions.csv",
     ),
     "03_train_multitask": (
         "tables/predictions.parquet", "tables/embeddings.npy",

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from facelib import metrics
+from facelib.audit.label_issues import find_issues
 from facelib.finding import Finding, Findings, listed
 from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate, rate
@@ -119,6 +120,18 @@ def flag_rates(
                 share = rate(int(flagged[of].sum()), int(of.sum()))
                 rows.append((attribute, name, measure, share.value, share.low, share.high, share.n))
     return pd.DataFrame(rows, columns=["attribute", "group", "measure", "value", "low", "high", "n"])
+
+
+def planted_flag_rates(
+    faces: pd.DataFrame, splits: pd.DataFrame, scores: pd.DataFrame, attributes: Iterable[Attribute], seed: int
+) -> pd.DataFrame:
+    """`flag_rates` of errors planted outside the test split of a run, among labels that `scores` were predicted for.
+
+    Faces, splits and scores, the out-of-fold predictions, have the same rows.
+    """
+    attributes, outside = tuple(attributes), (splits["split"] != "test").to_numpy()
+    spoilt, planted = plant_errors(faces[outside], attributes, seed)
+    return flag_rates(find_issues(spoilt, scores[outside], attributes), spoilt, planted, attributes)
 
 
 def planted_findings(results: dict[str, Estimate]) -> Findings:

@@ -10,6 +10,7 @@ from facelib.audit.planting import (
     measure_ranking,
     plant_errors,
     planted_findings,
+    planted_flag_rates,
     ranking_curve,
     score_ranking,
 )
@@ -118,3 +119,18 @@ def test_recall_and_false_flags_by_attribute_and_age_band(faces):
     assert value["age", ALL, "recall"] == 2 / 3 and value["age", ALL, "false flags"] == 1
     assert value["age", "75+", "recall"] == 0.5 and n["age", "75+", "false flags"] == 0
     assert value["gender", "0-4", "false flags"] == 0.5 and value["gender", "75+", "recall"] == 1
+
+
+def test_rates_of_a_run_are_those_of_errors_outside_its_test_split(faces):
+    """Predictions that know every label flag each planted error and nothing else."""
+    scores = {"age_pred": faces["age"], "age_spread": 0.5}
+    for attribute in UTKFACE_ATTRIBUTES[1:]:
+        given = faces[attribute.name].to_numpy()[:, None] == np.arange(len(attribute.classes))
+        scores |= dict(zip(attribute.columns, np.where(given, 1.0, 0.0).T, strict=True))
+    splits = pd.DataFrame({"split": np.where(np.arange(N) % 2, "train", "test")}, index=faces.index)
+    table = planted_flag_rates(faces, splits, pd.DataFrame(scores, index=faces.index), UTKFACE_ATTRIBUTES, 0)
+    found = table[table["group"] == ALL].set_index(["attribute", "measure"])
+    assert found.loc[("gender", "recall"), ["value", "n"]].tolist() == [1, 30]
+    assert found.loc["ethnicity"].loc["recall", "value"] == 1
+    assert found.loc["age"].loc["recall", "value"] == 1
+    assert found.xs("false flags", level=1)["value"].eq(0).all()
