@@ -1,7 +1,7 @@
 """The whole audit of labelled faces, timed from an empty cache, and what it found as one table and two figures.
 
-Label networks are left out, and so is face finding in the timed run; a second run, which finds faces, writes audit.csv,
-copies_disagree.svg and quality.svg.
+The face network is left out, and so is face finding in the timed run; a second run, which finds faces, writes
+audit.csv, copies_disagree.svg and quality.svg.
 
 usage: python -m studies.audit DATA [--split FOLDER] [--out DIR]
 """
@@ -71,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         seconds, peak = timed([*arguments, "--out", str(folder / "timed"), "--no-faces"], folder / "cache")
-        print(f"from an empty cache, without label networks and face finding: {seconds:.0f} s, peak {peak:.1f} GB")
+        print(f"from an empty cache, without the face network and face finding: {seconds:.0f} s, peak {peak:.1f} GB")
         again, peak = timed([*arguments, "--out", str(folder / "found")], folder / "cache")
         print(f"with the cache, face finding included: {again:.0f} s, peak {peak:.1f} GB")
         options.out.mkdir(parents=True, exist_ok=True)

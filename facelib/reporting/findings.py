@@ -37,9 +37,10 @@ DATA_ROWS = {
     "audit.duplicates.exact_groups": "Groups of byte-identical copies",
     "audit.duplicates.near_groups": "Groups with a near copy",
     "audit.contradicting_groups": "Share of copy groups in which a label differs, even by one year",
-    "audit.label_issues.{attribute}": "{title} labels doubted by out-of-fold networks",
+    "audit.label_issues.{attribute}": "{title} labels doubted by out-of-fold models",
     "splits.leaking_pairs": "Pairs of detected copies across the split",
     "splits.copied_test_images": "Test images with a copy in training",
+    "splits.recognised_test_images": "Test images of a person recognised in training, copies included",
 }
 
 
