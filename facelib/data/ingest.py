@@ -193,8 +193,8 @@ def read_same(run: RunFolder, faces: pd.DataFrame) -> FaceSource:
 
     A later version of the package may read more of the same files.
     """
-    source, px = read_source(run), run.settings.data.image_px
-    if cache_key(source.faces, px) == run.params["data"]["fingerprint"]:
+    source, data = read_source(run), run.settings.data
+    if cache_key(source.faces, data.image_px, data.align) == run.params["data"]["fingerprint"]:
         return source
     used = source.faces["sha256"].isin(faces["sha256"])
     return dataclasses.replace(source, faces=source.faces[used])
