@@ -170,7 +170,7 @@ def restore(
 ) -> None:
     """Make a run folder from a published run, on which notebooks 05 to 09 open without any training.
 
-    Without --data only those parts open that need none of its photographs: 05, 06, and 09 up to its crop-scale study.
+    Without --data only those parts open that need none of its photographs: 05, 06, and 09 up to its last study.
     """
     from facelib import runs
     from facelib.publication.restore import restore_run

@@ -71,7 +71,7 @@ def speed() -> str:
         [
             f"predicting {call['photographs']:,} photographs of {folder['px'][0]} x {folder['px'][1]} px",
             f"{minutes}:{rest:02d} min, {call['peak memory (MB)'] / 1000:.1f} GB",
-            "`python -m benchmarks.predict_folder --run utkface`",
+            "`python -m benchmarks.predict_folder`",
         ],
         [
             f"LIME at {lime['px']} px, {lime['samples']} samples; lime's own call",

@@ -115,8 +115,8 @@ def predict_photos(
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
     # The detectors release the interpreter. Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
-        read_crops = joblib.delayed(_read_crops)
-        while read := pool(read_crops(path, predictor.image_px, crops) for path in islice(files, BATCH_PHOTOS)):
+        crops_delayed = joblib.delayed(crops_of)
+        while read := pool(crops_delayed(path, predictor.image_px, crops) for path in islice(files, BATCH_PHOTOS)):
             images = [crop.image for _, found, _, _ in read for crop in found]
             answers = iter(_answers(predictor, np.stack(images)) if images else ())
             for path, found, rotation, reason in read:
@@ -136,7 +136,8 @@ def _answers(predictor: "Predictor", images: np.ndarray) -> Iterator[tuple]:
         yield row, None if ages is None else ages[number]
 
 
-def _read_crops(path: Path, px: int, ready: bool) -> tuple[Path, list[FaceCrop], int, str]:
+def crops_of(path: Path, px: int, ready: bool = False) -> tuple[Path, list[FaceCrop], int, str]:
+    """The faces of a file, the degrees by which it was turned, and why it cannot be read; `ready` if it is a crop."""
     try:
         photo = read_photo(path)
     except UnreadablePhoto as error:
