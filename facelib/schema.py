@@ -567,7 +567,7 @@ def age_band(age_years) -> pd.Categorical:
 # The notebooks, in the order in which they run, and the files of a run folder that each writes.
 # fmt: off
 WRITES = {
-    "01_explore": ("tables/faces.parquet", "tables/rejected.csv"),
+    "01_explore": ("tables/faces.parquet", "tables/rejected.csv", "tables/unusable_labels.csv"),
     "02_clean": (
         "tables/duplicates.parquet", "tables/persons.parquet", "tables/splits.parquet", "tables/label_scores.parquet",
         "tables/label_issues.parquet", "tables/quality.parquet", "tables/decisions.csv",

@@ -466,3 +466,40 @@ def test_data_that_a_protocol_does_not_name_are_refused_before_the_run_begins(
     code, _, err = facelib("run", "--data", faces_folder, "--run", "mine", "--protocol", tmp_path)
     assert code == 2 and "not one of the 2 names in" in err
     assert not (empty_runs / "mine").exists()
+
+
+# --- labelled faces ---------------------------------------------------------------------------------------
+
+
+def test_the_formats_are_listed_with_their_terms(facelib):
+    code, out, _ = facelib("formats")
+    assert code == 0
+    assert "FairFace's table or folder\n" in out and "https://github.com/joojs/fairface" in out
+    assert "Adience's folds; tested on its form alone" in out
+
+
+def test_folders_and_maps_are_paired_with_data_sets():
+    from facelib.cli import data_sets
+    from facelib.runs import DataSet
+
+    assert data_sets(["a", "b"], ["i"], ["", "age: years"]) == [DataSet("a", "i"), DataSet("b", "i", "age: years")]
+    assert data_sets(None, None, None) == []
+    with pytest.raises(FacelibError, match="--labels is given 2 times and --data 3 times"):
+        data_sets(["a", "b", "c"], None, ["", ""])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--labels", "gender: ["), "the label map 'gender: ['"),
+        (("--labels", "none.yaml"), "--labels none.yaml cannot be read"),
+        (("--labels", "gender: sex"), "has no column sex for gender: its columns are path, age, gender, mood"),
+        (("--attributes", "mood,hair"), "no face has a label of hair: attributes can be age and mood"),
+        (("--attributes", "age,gender"), 'does not say which is which; --labels "gender: {0: male, 1: female}"'),
+    ],
+)
+def test_labels_that_cannot_be_used_are_refused_in_one_line(facelib, tmp_path, arguments, said):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path,age,gender,mood\na.png,3,0,sad\na.png,3,1,happy\n")
+    code, _, err = facelib("audit", "--data", tmp_path / "t.csv", "--out", tmp_path / "out", "--no-labels", *arguments)
+    assert code == 2 and said in err and len(err.splitlines()) == 1

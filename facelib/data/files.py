@@ -31,7 +31,9 @@ def regular_files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
         for path in (os.path.join(folder, name) for name in subfolders):
             if os.path.islink(path):
                 refuse(path, "link to a folder, which is not followed")
-        files += [os.path.relpath(os.path.join(folder, name), root) for name in names if not name.startswith(".")]
+        below = os.path.relpath(folder, root)
+        prefix = "" if below == os.curdir else below + os.sep
+        files += [prefix + name for name in names if not name.startswith(".")]
     return sorted(files), sorted(refused)
 
 

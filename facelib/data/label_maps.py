@@ -247,7 +247,8 @@ def read_labels(table: pd.DataFrame, fields: Mapping[str, Field], what: str, wan
     bare = {name: text for name, each in given.items() if (text := _which_is_which(name, each, table, what))}
     if bare and (set(bare) & set(wanted) or set(bare) == set(given)):
         raise UnreadableData("; ".join(bare.values()))
-    notes += [f"WARNING: {name} is left out: {text}" for name, text in bare.items()]
+    short = Path(what).name  # a note is kept in the run, which may be published: it names no folder
+    notes += [f"WARNING: {name} is left out: {text.replace(what, short)}" for name, text in bare.items()]
     for name, each in given.items():
         if name in bare:
             continue

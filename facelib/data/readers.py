@@ -409,7 +409,8 @@ def _path_below(root: Path, path) -> str:
         raise ValueError("path is a URL; only local files are read")
     if "\0" in path:
         raise ValueError("path holds a null character")
-    relative = os.path.relpath(os.path.join(root, path), root)
+    inside = not os.path.isabs(path) and ".." not in path  # as most are, and quicker told
+    relative = os.path.normpath(path) if inside else os.path.relpath(os.path.join(root, path), root)
     if relative.split(os.sep)[0] == "..":
         raise ValueError("path leads out of the image folder")
     if "\\" in path and os.sep == "/" and not os.path.lexists(os.path.join(root, path)):  # as Windows writes it

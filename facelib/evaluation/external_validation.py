@@ -21,7 +21,7 @@ from facelib.data.pixels import FaceImages, cache_faces, resize
 from facelib.data.splits import representatives
 from facelib.errors import UnreadableData
 from facelib.evaluation.groups import group_tables, stacked
-from facelib.evaluation.headline import evaluation_frame, headline_metrics
+from facelib.evaluation.headline import evaluation_frame, headline_metrics, inverted_findings
 from facelib.finding import listed
 from facelib.formats import write_csv, write_json
 from facelib.models.network import predict_outputs
@@ -214,6 +214,7 @@ def evaluate_table(run: RunFolder, data: DataSet, out: Path, search_faces: bool 
     write_json(out / "results.json", {"about": about, "results": results})
     for name, table in (tables | {"rejected": rejected, "unusable_labels": source.unusable}).items():
         write_csv(table, out / f"{name}.csv")
+    yield from map(str, inverted_findings(results, attributes, "transfer"))
     yield from _summary(results, run.results(), tables, len(faces))
     yield f"written: {out}"
 

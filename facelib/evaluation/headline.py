@@ -22,6 +22,7 @@ from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, rate
 STAGE_WAYS = {"routed": "routed", "soft": "soft", "oracle_bin": "given the true bin (not a prediction)"}
 DATA_KEYS = ("data.images", "data.rejected", "audit.duplicates.exact_groups", "audit.duplicates.near_groups",
              "splits.leaking_pairs")  # fmt: skip
+INVERTED = 0.4  # accuracy of two classes below which they are taken to be swapped
 PLAIN, MONDRIAN = "plain", "by predicted age"  # kinds of age intervals
 
 
@@ -418,9 +419,24 @@ def attribute_findings(
             parts[0] += f", against {baseline.text} for {row['baseline']}"
         parts += [metric.phrase.format(other.text) for metric, other in others]
         findings.append(Finding(f"test.{attribute.name}", f"{'; '.join(parts)}.", estimate))
+    findings += inverted_findings(results, attributes, "test")
     text = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items()) or "not measured"
     n = max((finding.estimate.n for finding in findings), default=0)
     return Findings([*findings, Finding("test.baselines", f"Against a baseline that sees no image: {text}.", n=n)])
+
+
+def inverted_findings(results: dict[str, Estimate], attributes: Iterable[Attribute], prefix: str) -> Findings:
+    """A warning for each attribute of two classes that is predicted far worse than by chance: they may be swapped."""
+    findings = Findings()
+    for attribute in class_attributes(attributes):
+        accuracy = results.get(f"{prefix}.{attribute.name}.accuracy")
+        if accuracy and len(attribute.classes) == 2 and accuracy.high < INVERTED:
+            text = (
+                f"WARNING: {attribute.name} is predicted as labelled for {accuracy.text}, far below one half: the "
+                f"labels may have {' and '.join(attribute.classes)} the other way round, which a label map can mend."
+            )
+            findings.append(Finding(f"{prefix}.{attribute.name}.inverted", text, accuracy))
+    return findings
 
 
 def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:

@@ -25,6 +25,7 @@ from facelib.evaluation.headline import (
     faces_finding,
     headline_metrics,
     interval_finding,
+    inverted_findings,
     metrics_of,
     one_against_rest,
     protocol_metrics,
@@ -172,6 +173,15 @@ def test_a_constant_band_answer_is_the_median_of_the_middles():
     table = baselines(train, frame, [replace(AGE, exact=False)], Bootstrap(5)).set_index("metric")
     # Middles 24.5, 34.5 and the age 10: 24.5 lies in the first band and 5.5 years below the second.
     assert table.loc["age.band_accuracy", "value"] == 0.5 and table.loc["age.band_mae_least", "value"] == 2.75
+
+
+def test_swapped_classes_warn():
+    def found(share: float) -> list:
+        return inverted_findings({"test.smile.accuracy": Estimate(share, share, share, 99)}, [SMILE, ETHNICITY], "test")
+
+    assert found(0.5) == found(0.41) == []
+    assert [finding.key for finding in found(0.1)] == ["test.smile.inverted"]
+    assert "no and yes the other way round" in found(0.1)[0].text
 
 
 def test_the_faces_of_each_data_set_have_metrics_of_their_own(empty_runs):
