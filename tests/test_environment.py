@@ -14,7 +14,9 @@ from facelib.runs import project_root
 
 ROOT = project_root()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ALL_WANTED = PROJECT["dependencies"] + [text for extra in PROJECT["optional-dependencies"].values() for text in extra]
+UNLOCKED = {"heic"}  # extras that `make setup` leaves to the user
+EXTRAS = [extra for name, extra in PROJECT["optional-dependencies"].items() if name not in UNLOCKED]
+ALL_WANTED = PROJECT["dependencies"] + [text for extra in EXTRAS for text in extra]
 WANTED = [Requirement(text) for text in ALL_WANTED]
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK)}

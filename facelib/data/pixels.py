@@ -19,7 +19,8 @@ from facelib.data.files import read_file
 from facelib.data.readers import Crop, FaceSource, digest_of_crop
 from facelib.errors import DamagedRun, UnreadableData
 
-CACHE_VERSION, ALIGNED_VERSION = 2, 1  # a change of how pixels are made, or faces aligned, changes the key
+CACHE_VERSION = 2  # a change of how pixels are made changes the key
+ALIGNED_VERSION = 1  # the same of how faces are found and aligned, for pictures that are
 CHUNK = 256  # photographs a task
 # Formats of untrusted files (Pillow knows others, which start programs or read further files), and the most pixels of
 # each that are decoded within a second (benchmarks/fuzz_images.py). JPEG can be decoded at part of its size.

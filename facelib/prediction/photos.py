@@ -176,7 +176,7 @@ def young_errors(path: Path) -> dict[str, dict]:
         return {}
     bands = {band for band, (_, end) in zip(AGE_BANDS, pairwise(AGE_BAND_EDGES), strict=False) if end <= YOUNG}
     with as_written(stored):
-        rows = dict(read_json(stored)["details"]["groups"]).get(AGE.group_column, [])
+        rows = dict(dict(read_json(stored)["details"]).get("groups", {})).get(AGE.group_column, [])
         return {row[AGE.group_column]: dict(row) for row in rows if row[AGE.group_column] in bands}
 
 
