@@ -46,7 +46,9 @@ def scored(run: RunFolder) -> set[str]:
 def test_a_run_works_with_one_label(photos, tmp_path, label, last):
     faces = read_faces(photos).faces.replace({"gender": dict(enumerate(GENDER.classes))})
     faces[["path", label]].to_csv(tmp_path / "faces.csv", index=False)
-    run = run_notebooks(tmp_path, "--to", last, "--data", str(tmp_path / "faces.csv"), "--images", str(photos))
+    given = ["--data", str(tmp_path / "faces.csv"), "--images", str(photos)]
+    given += ["--labels", "gender: {0: male, 1: female}"] if label == "gender" else []
+    run = run_notebooks(tmp_path, "--to", last, *given)
     assert [attribute.name for attribute in run.learned] == [label]
     assert scored(run) - {"age_stages"} == {label}
     predicted = run.load_table("predictions").query("model == 'predictor'")
