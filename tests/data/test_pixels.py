@@ -225,7 +225,7 @@ def test_a_renamed_file_hits_the_cache_and_a_changed_byte_does_not(tmp_path, mon
     cached(write_shades(tmp_path / "a", [50, 100]), root)
     renamed = write_shades(tmp_path / "b", [50, 100], name="65_1_3_new_{}.png")
     with monkeypatch.context() as patch:
-        patch.delattr(pixels, "_decode_chunk")  # nothing is decoded
+        patch.delattr(pixels, "decode_chunk")  # nothing is decoded
         images, faces, _ = cached(renamed, root)
     assert sorted(images[[0, 1]].mean(axis=(1, 2, 3))) == [50, 100] and faces["age"].tolist() == [65, 65]
 
@@ -249,7 +249,7 @@ def test_a_stopped_build_leaves_no_cache(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixels, "_decode_chunk", stop_midway)
+        patch.setattr(pixels, "decode_chunk", stop_midway)
         with pytest.raises(KeyboardInterrupt):
             cached(folder, root)
     assert list(root.iterdir()) == []
