@@ -101,6 +101,7 @@ SLIDES = (
     Slide("errors.causes", ("errors.clusters",), ("07_error_map.svg",)),
     Slide("explain.regions", ("explain.background", "explain.faithful"), ("08_mean_maps.png",)),
     Slide("photos.misalignment", figures=("09_misalignment.svg",)),
+    Slide("photos.crop_scale", figures=("09_crop_scale.svg",)),  # of runs before the study of misalignment
     Slide("split.leaks", ("test.faces", "test.calibration", "prediction.ood", *METHOD)),
 )
 
