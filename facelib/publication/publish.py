@@ -234,7 +234,7 @@ def summary(run: RunFolder, scored: int = 1) -> Findings:
     found = [f"On {n:,} {faces}, {listed(phrases)}.", *map(str, quoted)]
     limits = ["One model, one seed and one data set"]
     limits += ["labels partly made by an algorithm"] * is_utkface(run)
-    limits += ["different photographs of one person may lie in both training and test"] * (not run.is_synthetic)
+    limits += [persons] if (persons := findings.persons_limit(run)) else []
     if scored > 1:
         limits.append(f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces")
     trust = [f"{'; '.join(limits)}."]

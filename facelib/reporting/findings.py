@@ -80,6 +80,19 @@ def faces(run: RunFolder) -> str:
     return run.label or "labelled faces"
 
 
+def persons_limit(run: RunFolder) -> str:
+    """What is not known of persons in training and test, as a clause; empty for synthetic faces."""
+    if run.is_synthetic:
+        return ""
+    separated = "splits.recognised_test_images" in run.results()
+    which = (
+        "photographs of a person whom the face network did not recognise"
+        if separated
+        else "different photographs of one person"
+    )
+    return f"{which} may lie in both training and test"
+
+
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
     """Rows of the headline table: name, value, interval, n, cleaned and baseline, as text.
 
