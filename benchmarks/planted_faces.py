@@ -3,7 +3,7 @@
 Pictures of other things (scikit-image's, 640 x 480 px) get one chip each, of 40 to 300 px, turned by up to 25 degrees.
 The eyes of a find are compared with those that the landmarks give in the chip itself, in shares of the distance between
 the eyes. Then a predictor judges each chip as it is, and as it was found and aligned. Patches of other things, as in
-studies/face_box.py, and those pictures as a whole show how many patterns are taken for faces.
+studies/other_things.py, and those pictures as a whole show how many patterns are taken for faces.
 
 Thresholds were chosen on validation faces (`--split validation`).
 
@@ -30,7 +30,7 @@ from facelib.prediction.photos import crop_faces, ready_crop
 from facelib.runs import published_run
 from facelib.schema import AGE, GENDER
 from facelib.statistics import Bootstrap, rate
-from studies.face_box import OTHER_THINGS, other_patches
+from studies.other_things import OTHER_THINGS, other_patches
 
 SIZE = (640, 480)
 EDGES = (40, 60, 80, 100, 120, 160, 200, 300)  # pixels of pasted chips, in turn

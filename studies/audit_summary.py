@@ -69,11 +69,8 @@ QUALITY = """
 ## Poor images
 
 `python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt.
-Untouched photographs that are flagged may be truly poor.
-"""
-NO_FACE = """
-`python -m studies.face_box path/to/UTKFace`: images in which no face is found. Nearly all chips show a face, so the
-first share bounds the false-flag rate from above.
+Untouched photographs that are flagged may be truly poor. The last two rows are of an earlier detector; the search
+for faces is left out unless `--faces` asks for it.
 """
 FOUND = """
 ## The audit of UTKFace
@@ -166,13 +163,6 @@ def quality() -> str:
     return table(["", "flagged as they are", "flagged when spoilt", "AUROC"], rows)
 
 
-def no_face() -> str:
-    """Where no face is found."""
-    results = json.loads((FOLDER / "no_face.json").read_text())
-    rows = [[name, interval(found, ".1%"), f"{found['n']:,}"] for name, found in results.items()]
-    return table(["", "no face found", "n"], rows)
-
-
 def found() -> str:
     """The audit in one table."""
     shown = readable(pd.read_csv(FOLDER / "audit.csv"))
@@ -194,8 +184,6 @@ if __name__ == "__main__":
         + ablations()
         + QUALITY
         + quality()
-        + NO_FACE
-        + no_face()
         + FOUND
         + found(),
     )

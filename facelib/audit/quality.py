@@ -7,10 +7,6 @@ from scipy import ndimage
 
 from facelib.data.detection import find_chip_faces
 from facelib.data.pixels import FaceImages, chunks, resize
-from facelib.finding import Finding, Findings
-from facelib.formats import read_json
-from facelib.runs import project_root
-from facelib.statistics import Estimate
 
 # A score below its threshold raises the flag, which asks for a look. Set by hand; studies/quality.py measures what
 # share of photographs is flagged as they are, and spoilt.
@@ -27,7 +23,6 @@ SCORED_PX = 64  # edge of the images that are scored, so that scores do not depe
 TINY_PX = 200  # an original at least this wide and high scores 1 for size
 BLACK = 12  # of 255: a border pixel is no brighter
 CHUNK = 500  # images a task
-MEASURED = ("chips, 64 px", "other things, 64 px")  # of studies/face_box.py
 
 
 def flag_names(scored: pd.DataFrame) -> dict[str, str]:
@@ -75,14 +70,14 @@ def _face_scores(boxes: np.ndarray) -> dict[str, np.ndarray]:
 def score_quality(
     faces: pd.DataFrame,
     images: FaceImages,
-    find_faces: bool = True,
+    find_faces: bool = False,
     upright: np.ndarray | None = None,
     n_jobs: int = -1,
 ) -> pd.DataFrame:
     """Quality scores and flags of every image.
 
     Brightness, blur and colour come from the cached pixels, `tiny` from the original's size, `face` and `framing` from
-    a search for a frontal face, which takes most of the time and may be left out, and `upright` from
+    a search for a frontal face (30 ms of a core an image), if it is asked for, and `upright` from
     `facelib.embedding.outliers.face_scores`.
 
     Returns
@@ -105,17 +100,3 @@ def score_quality(
         scores["upright"] = upright
     flags = pd.DataFrame({f"is_{name}": scores[name] < THRESHOLDS[name] for name in scores})
     return pd.concat([faces[["image_id"]].reset_index(drop=True), scores, flags], axis=1)
-
-
-def no_face_findings() -> Findings:
-    """How often the search misses a face, as studies/face_box.py measured it; none where its results are absent."""
-    path = project_root() / "reports" / "audit" / "no_face.json"
-    if not path.exists():
-        return Findings()
-    stored = read_json(path)
-    chips, others = (Estimate.from_dict(stored[name] | {"unit": "share"}) for name in MEASURED)
-    text = (
-        f"On aligned chips of UTKFace the search finds no face in {chips} of {chips.n:,}; nearly all of them show one, "
-        f"so this bounds its false flags. It flags {others.text} of {others.n:,} pictures of other things."
-    )
-    return Findings([Finding("quality.no_face", text, chips)])

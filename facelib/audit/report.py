@@ -203,7 +203,7 @@ def audit_data(
     out: Path,
     split: Path | None = None,
     network: bool = True,
-    find_faces: bool = True,
+    find_faces: bool = False,
     cluster: str = "",
     attributes: Sequence[str] = (),
 ) -> Iterator[str]:

@@ -104,7 +104,7 @@ def start_weights(tmp: Path) -> None:
     (tmp / "w.pt").write_bytes(b"no weights")
 
 
-AUDIT = ("audit", "--out", "{tmp}/out", "--no-network", "--no-faces", "--data")
+AUDIT = ("audit", "--out", "{tmp}/out", "--no-network", "--data")
 CASES = {
     "no data": (nothing, (*AUDIT, "{tmp}/gone"), r"nothing at \S+gone: give a UTKFace folder"),
     "an empty folder": (nothing, (*AUDIT, "{tmp}"), r"holds no usable face .*: give the folder of the images"),
@@ -266,20 +266,20 @@ def noise(folder: Path, n: int) -> Path:
 
 def test_a_full_disk_is_one_sentence_and_what_stood_there_stays(facelib, tmp_path, small_disk, monkeypatch):
     faces = noise(tmp_path / "faces", 5)
-    command = ("audit", "--data", faces, "--no-network", "--no-faces", "--out")
+    command = ("audit", "--data", faces, "--no-network", "--out")
     assert facelib(*command, small_disk / "out")[0] == 0
     before = {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()}
     with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
         while True:
             filler.write(bytes(1024))
     more = noise(tmp_path / "more", 40)
-    code, _, err = facelib("audit", "--data", more, "--no-network", "--no-faces", "--out", small_disk / "out")
+    code, _, err = facelib("audit", "--data", more, "--no-network", "--out", small_disk / "out")
     assert code == 2 and err.count("\n") == 1
     assert "cannot be written (No space left on device): free some space" in err
     assert {path.name: path.read_bytes() for path in (small_disk / "out").iterdir()} == before
 
     monkeypatch.setenv("FACELIB_CACHE", str(small_disk / "cache"))  # a memory map would end the process here
-    code, _, err = facelib("audit", "--data", more, "--no-network", "--no-faces", "--out", tmp_path / "elsewhere")
+    code, _, err = facelib("audit", "--data", more, "--no-network", "--out", tmp_path / "elsewhere")
     assert code == 2 and err.count("\n") == 1 and "No space left on device): free some space" in err
     assert not [path for path in (small_disk / "cache").rglob("*") if path.is_file()]
 
@@ -292,7 +292,7 @@ def test_a_disk_that_fills_up_while_the_cache_is_made_loses_nothing(facelib, tmp
     """Two megabytes hold some 160 of 300 decoded photographs."""
     faces = noise(tmp_path / "faces", 300)
     monkeypatch.setenv("FACELIB_CACHE", str(small_disk / "cache"))
-    code, _, err = facelib("audit", "--data", faces, "--no-network", "--no-faces", "--out", tmp_path / "out")
+    code, _, err = facelib("audit", "--data", faces, "--no-network", "--out", tmp_path / "out")
     assert code == 2 and err.count("\n") == 1 and "No space left on device): free some space" in err
     assert [path for path in (small_disk / "cache").rglob("*") if path.is_file()] == []
 
@@ -323,7 +323,7 @@ def test_a_read_only_folder_is_one_sentence_and_nothing_is_begun(facelib, open_f
     shut.chmod(0o555)
     for name in ("FACELIB_RUNS", "FACELIB_CACHE"):
         monkeypatch.setenv(name, str(open_folder / name))
-    call = ("audit", "--data", faces, "--no-network", "--no-faces", "--out", shut / "out")
+    call = ("audit", "--data", faces, "--no-network", "--out", shut / "out")
     with ordinary_user(), pytest.raises(Unwritable, match="Permission denied"):
         check_writable(shut / "out" / "deeper")
     with ordinary_user():
