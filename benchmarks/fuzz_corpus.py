@@ -246,8 +246,8 @@ def write_oddities(folder: Path, outside: Path) -> list[Oddity]:
     write(b"20_0_0_png_named.jpg", picture, None)
     write(b"20_0_0_jpeg_named.png", encode(face_like(rng), "JPEG"), None)
     write(b"notes.txt", b"about these faces", "is not an image file by its name")
-    write(b"portrait.jpg", picture, "name does not open with")
-    write(b"999_0_0_old.jpg", picture, "age 999 is over")
+    write(b"portrait.jpg", picture, "name is not of the form")
+    write(b"999_0_0_old.jpg", picture, None)  # its age alone is unusable
     write(b"20_0_0_not_utf8_\xff\xfe.png", picture, "has a name that is not UTF-8")
     for name in NAMES:
         write(name, picture, None)

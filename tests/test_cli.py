@@ -352,6 +352,7 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     assert "names of the split that match no single file: 1" in said
     assert sorted(path.stem for path in out.iterdir()) == [
         "audit", "decisions", "duplicates", "label_noise", "leaks", "quality", "rejected", "unmatched",
+        "unusable_labels",
     ]  # fmt: skip
     leaks = pd.read_csv(out / "leaks.csv").set_index("test_image")
     assert leaks.loc[leak, ["train_image", "kind", "distance"]].tolist() == [copied, "exact", 0.0]
@@ -403,7 +404,7 @@ def test_one_image_and_few_images_are_audited_without_networks(facelib, faces_fo
     code, said, err = facelib("audit", "--data", one, "--out", tmp_path / "audit")
     assert code == 0 and err == ""
     assert "faces: 1, rejected: 0" in said and "groups of copies: 0" in said
-    assert "labels are not scored: networks need 200 different photographs, and there are 1" in said
+    assert "labels are not scored: models need 200 different photographs, and there are 1" in said
     assert len(pd.read_csv(tmp_path / "audit" / "quality.csv")) == 1
 
 
@@ -501,5 +502,5 @@ def test_folders_and_maps_are_paired_with_data_sets():
 def test_labels_that_cannot_be_used_are_refused_in_one_line(facelib, tmp_path, arguments, said):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("path,age,gender,mood\na.png,3,0,sad\na.png,3,1,happy\n")
-    code, _, err = facelib("audit", "--data", tmp_path / "t.csv", "--out", tmp_path / "out", "--no-labels", *arguments)
+    code, _, err = facelib("audit", "--data", tmp_path / "t.csv", "--out", tmp_path / "out", "--no-network", *arguments)
     assert code == 2 and said in err and len(err.splitlines()) == 1

@@ -29,7 +29,7 @@ def age_edges() -> np.ndarray:
     Examples
     --------
     >>> age_edges()[:3].tolist(), len(age_edges())
-    ([-0.5, 0.5, 1.5], 30)
+    ([-0.5, 0.5, 1.5], 29)
     """
     edges = [0.0]
     while edges[-1] <= MAX_AGE:

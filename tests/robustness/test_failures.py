@@ -121,7 +121,7 @@ CASES = {
     "another kind of file": (
         a_text_file,
         (*AUDIT, "{tmp}/notes.txt"),
-        r"neither a folder nor .*: give a UTKFace folder",
+        r"has the columns .*: it needs `path`",
     ),
     "no --images": (
         lambda tmp: (tmp / "t.csv").write_text("path,age\na,3\n"),
