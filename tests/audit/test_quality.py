@@ -124,7 +124,7 @@ def chips() -> np.ndarray:
 
 def test_a_missing_and_an_oddly_framed_face_are_flagged(chips):
     faces = pd.DataFrame({"image_id": range(7), "width": 200, "height": 200})
-    table = score_quality(faces, FaceImages(chips, np.arange(7)), n_jobs=1)
+    table = score_quality(faces, FaceImages(chips, np.arange(7)), find_faces=True, n_jobs=1)
     assert table["face"].tolist() == [1, 1, 1, 1, 1, 1, 0] and table["is_face"].tolist() == [False] * 6 + [True]
     assert table["is_framing"].tolist() == [False] * 5 + [True, False]
     assert (table["framing"][:5] > 0.99).all() and table["framing"][5] < 0.6
