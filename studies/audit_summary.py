@@ -72,6 +72,18 @@ QUALITY = """
 Untouched photographs that are flagged may be truly poor. The last two rows are of an earlier detector; the search
 for faces is left out unless `--faces` asks for it.
 """
+FAIRFACE = """
+## The audit of FairFace's photographs
+
+`facelib audit --data path/to/FairFace --out OUT --no-network`, whose audit.csv is kept here as fairface.csv, for the
+39,994 photographs that were at hand of the 86,744 for training, at 144 px. It took 2:16 minutes on two cores beside
+other work. Copies are compared by gender and race, not by age band.
+"""
+FIGURES = """
+![Copies and how they disagree](copies_disagree.svg)
+
+![Quality scores](quality.svg)
+"""
 FOUND = """
 ## The audit of UTKFace
 
@@ -163,11 +175,10 @@ def quality() -> str:
     return table(["", "flagged as they are", "flagged when spoilt", "AUROC"], rows)
 
 
-def found() -> str:
-    """The audit in one table."""
-    shown = readable(pd.read_csv(FOLDER / "audit.csv"))
-    figures = "\n![Copies and how they disagree](copies_disagree.svg)\n\n![Quality scores](quality.svg)\n"
-    return table(list(shown.columns), shown.to_numpy().tolist()) + figures
+def found(file: str = "audit.csv") -> str:
+    """An audit in one table."""
+    shown = readable(pd.read_csv(FOLDER / file))
+    return table(list(shown.columns), shown.to_numpy().tolist())
 
 
 if __name__ == "__main__":
@@ -185,5 +196,8 @@ if __name__ == "__main__":
         + QUALITY
         + quality()
         + FOUND
-        + found(),
+        + found()
+        + FIGURES
+        + FAIRFACE
+        + found("fairface.csv"),
     )
