@@ -108,7 +108,7 @@ def main(name: str) -> None:
     chips = load_images(run, faces)[rng.permutation(rows["validation"])[:MOST]]
     features = {part: embeddings[rows[part]].astype(np.float32) for part in rows}
     kinds = {kind: predict_outputs(network, pictures)["features"] for kind, pictures in other_pictures(chips).items()}
-    strata = [attribute.strata(faces[attribute.name]).iloc[rows["train"]] for attribute in labels]
+    strata = [attribute.strata(faces).iloc[rows["train"]] for attribute in labels]
     classes = np.array(["_".join(names) for names in zip(*strata, strict=True)])
     table = []
     for method, distance in methods(features["train"], classes, run.settings.seed).items():

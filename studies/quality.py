@@ -57,7 +57,7 @@ def scored(photographs: list[Image.Image]) -> pd.DataFrame:
     pixels = np.stack([np.asarray(image.resize((PX, PX), Image.Resampling.LANCZOS)) for image in photographs])
     faces = pd.DataFrame({"image_id": range(len(pixels))})
     faces["width"], faces["height"] = np.array([image.size for image in photographs]).T
-    return score_quality(faces, FaceImages(pixels, np.arange(len(pixels))))
+    return score_quality(faces, FaceImages(pixels, np.arange(len(pixels))), find_faces=True)
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ ROOMS += (
     "audit",
     "evaluation",
     "explain",
-    "plots",
 )
 ROOMS += ("plots", "reporting", "publication", "pipeline", "cli")
 GROUND = {"errors", "schema"}

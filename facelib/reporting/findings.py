@@ -84,7 +84,8 @@ def persons_limit(run: RunFolder) -> str:
     """What is not known of persons in training and test, as a clause; empty for synthetic faces."""
     if run.is_synthetic:
         return ""
-    separated = "splits.recognised_test_images" in run.results()
+    crossing = run.results().get("splits.recognised_test_images")
+    separated = crossing is not None and crossing.value == 0
     which = (
         "photographs of a person whom the face network did not recognise"
         if separated
