@@ -217,6 +217,21 @@ NAMES = (
 )
 
 
+def write_corpus(folder: Path, outside: Path, n: int, seed: int) -> list[Oddity]:
+    """Write n damaged files, the odd and the largest ones, and a picture `outside` that no link may lead to.
+
+    Returns what is expected of the odd ones.
+    """
+    rng = np.random.default_rng(seed)
+    outside.parent.mkdir()
+    outside.write_bytes(encode(face_like(rng), "PNG"))
+    write_mutants(folder, n, seed)
+    oddities = write_oddities(folder, outside)
+    for name, content in largest(rng).items():
+        (folder / f"20_0_0_{name}").write_bytes(content)
+    return oddities
+
+
 def write_oddities(folder: Path, outside: Path) -> list[Oddity]:
     """Write one of everything that is not an ordinary damaged file; `outside` is a picture that links lead to."""
     rng = np.random.default_rng(1)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import ROBUSTNESS_RESULTS
-from benchmarks.fuzz_corpus import encode, face_like, largest, write_mutants, write_oddities
+from benchmarks.fuzz_corpus import write_corpus
 from facelib.data.files import read_below, regular_files
 from facelib.data.pixels import cache_faces, decode
 from facelib.data.readers import read_faces
@@ -146,13 +146,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder, outside = Path(scratch) / "faces", Path(scratch) / "outside" / "20_0_0_secret.png"
-        outside.parent.mkdir()
-        rng = np.random.default_rng(options.seed)
-        outside.write_bytes(encode(face_like(rng), "PNG"))
-        write_mutants(folder, options.n, options.seed)
-        oddities = write_oddities(folder, outside)
-        for name, content in largest(rng).items():
-            (folder / f"20_0_0_{name}").write_bytes(content)
+        oddities = write_corpus(folder, outside, options.n, options.seed)
         command = [sys.executable, "-m", "benchmarks.fuzz_images", "--measure", str(folder)]
         results = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     reasons = results.pop("reasons")

@@ -15,11 +15,10 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from benchmarks import ROBUSTNESS_RESULTS
-from benchmarks.fuzz_corpus import encode, face_like, largest, write_mutants, write_oddities
+from benchmarks.fuzz_corpus import write_corpus
 from facelib.data.detection import find_faces
 from facelib.formats import read_csv, write_json
 from facelib.prediction.photos import crops_of, list_photos
@@ -37,13 +36,7 @@ def main() -> None:
     find_faces(Image.new("RGB", (200, 200)))  # models are loaded before the clock starts
     with tempfile.TemporaryDirectory() as scratch:
         folder, outside = Path(scratch) / "photos", Path(scratch) / "outside" / "secret.png"
-        outside.parent.mkdir()
-        rng = np.random.default_rng(options.seed)
-        outside.write_bytes(encode(face_like(rng), "PNG"))
-        write_mutants(folder, options.n, options.seed)
-        write_oddities(folder, outside)
-        for name, content in largest(rng).items():
-            (folder / f"20_0_0_{name}").write_bytes(content)
+        write_corpus(folder, outside, options.n, options.seed)
         files, left_out = list_photos([folder])
         times, outcomes = [], Counter()
         for path in files:

@@ -415,7 +415,10 @@ def start_run(
         other = [f"{key} ({present[key]})" for key in overrides or {} if wanted[key] != present[key]]
         if asked and asked != run.settings.profile:
             other.insert(0, f"profile ({run.settings.profile})")
-        if any(value and value != run.params["data"].get(key) for key, value in sources.items()):
+        if sources["path"]:
+            sources.setdefault("further", [])  # named data are all of the run's
+        stored = {"further": [], **run.params["data"]}
+        if any(value != stored.get(key) for key, value in sources.items() if value or key == "further"):
             other.insert(0, "data")
         if protocol and protocol["digest"] != run.protocol.get("digest"):
             other.insert(0, f"protocol ({run.protocol.get('name', 'none')})")

@@ -13,7 +13,7 @@ import yaml
 from facelib import runs, schema
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict
 from facelib.finding import Finding
-from facelib.runs import open_run, start_run
+from facelib.runs import DataSet, open_run, start_run
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
@@ -285,6 +285,15 @@ def test_a_protocol_in_params_that_is_none_is_refused():
     path.write_text(path.read_text().replace("0" * 20, "../elsewhere"))
     with pytest.raises(DamagedRun, match=r"digest is .\.\./elsewhere"):
         open_run("r")
+
+
+def test_fewer_or_other_data_sets_conflict(tmp_path):
+    both = [DataSet(str(tmp_path / name)) for name in ("a", "b")]
+    start_run("two", "smoke", both)
+    assert start_run("two", "smoke", both).name == start_run("two").name == "two"
+    for given in (both[:1], [both[0], DataSet(str(tmp_path / "c"))], both[::-1]):
+        with pytest.raises(RunConflict, match="exists with other data"):
+            start_run("two", "smoke", given)
 
 
 def test_a_profile_from_the_environment_does_not_conflict(monkeypatch):
