@@ -85,6 +85,7 @@ class TrainingSettings(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     backbone_rate: Factor = 1.0  # learning rate of the backbone, in units of that of the output layers
     layer_decay: Factor = 1.0  # of the learning rate, from each stage of the backbone to the one before it
+    frozen_stages: Annotated[int, Field(ge=0)] = 0  # first stages of the backbone that keep their start weights
     weight_decay: float = 0.05
     warmup_epochs: int = 2
     patience: int = 0  # epochs without a better validation loss until training stops, keeping the best; 0: train all

@@ -46,7 +46,8 @@ class TrainingDiverged(FacelibError):
 class FaceModule(lightning.LightningModule):
     """One network in training: augmentation, the sum of its losses, AdamW, warm-up and cosine.
 
-    The network has `backbone` and `attributes`; the backbone stays as it is for `frozen_epochs`.
+    The network has `backbone` and `attributes`. The whole backbone is frozen for `frozen_epochs`, then its first
+    `frozen_stages`.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class FaceModule(lightning.LightningModule):
         self.epochs, self.learning_rate, self.frozen_epochs = epochs, learning_rate, frozen_epochs
 
     def on_train_epoch_start(self) -> None:
-        # A frozen backbone keeps its batch statistics, too.
-        frozen = self.current_epoch < self.frozen_epochs
-        self.network.backbone.requires_grad_(not frozen)
-        self.network.backbone.train(not frozen)
+        stages = self.network.backbone.stages()
+        frozen = len(stages) if self.current_epoch < self.frozen_epochs else self.settings.frozen_stages
+        for number, stage in enumerate(stages):
+            # What is frozen keeps its batch statistics, too.
+            stage.requires_grad_(number >= frozen).train(number >= frozen)
 
     def training_step(self, batch: dict, _) -> torch.Tensor:
         seed = self.seed * 1_000_003 + self.global_step
