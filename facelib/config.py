@@ -90,10 +90,12 @@ class TrainingSettings(Section):
     warmup_epochs: int = 2
     patience: int = 0  # epochs without a better validation loss until training stops, keeping the best; 0: train all
     average_decay: Share = 0.998  # of the running average of the weights, by step; 0: no average
-    augmentation: Literal["faces", "flip"] = "faces"  # flips, turns, shifts, zoom, light, grey, erasing; or flips alone
+    # flips, turns, shifts, zoom, light, grey, erasing; or flips alone; or the first and coarse, as photographs differ
+    augmentation: Literal["faces", "flip", "photographs"] = "faces"
     augmented_epochs: Count = 40  # trainings this long augment in full, shorter ones less in proportion
     rarer_stronger: bool = False  # faces of rarer groups are augmented more
-    sampler: Literal["uniform", "balanced"] = "uniform"  # every face once an epoch; or faces of rarer groups more often
+    # every face once an epoch; or faces of rarer groups more often; or as many faces of each data set
+    sampler: Literal["uniform", "balanced", "sources"] = "uniform"
     label_smoothing: Share = 0.0  # of class labels
 
 

@@ -1,7 +1,7 @@
 """Random augmentation of training images, drawn per image and applied to a whole batch at once."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ class Limits:
     contrast: float = 0.0
     p_grey: float = 0.0  # share of images turned grey, since every data set has some
     p_erase: float = 0.0  # share of images with a blank rectangle
+    p_coarse: float = 0.0  # share of images of a lower resolution, down to a third, as small or blurred photographs are
 
     def scaled(self, factor: float) -> "Limits":
         return Limits(**{name: value * factor for name, value in asdict(self).items()})
@@ -27,6 +28,8 @@ AUGMENTATIONS = {
     "flip": Limits(),
     "faces": Limits(rotation=12, shift=0.06, zoom=0.12, brightness=0.25, contrast=0.25, p_grey=0.1, p_erase=0.25),
 }
+AUGMENTATIONS["photographs"] = replace(AUGMENTATIONS["faces"], zoom=0.16, p_coarse=0.3)
+COARSEST = 3.0  # factor of the lowest resolution
 
 
 class BatchRandom:
@@ -41,6 +44,10 @@ class BatchRandom:
     def uniform(self, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """One number between low and high for each image: float (n,)."""
         return torch.rand(self.n * self.world, generator=self.generator)[self.rank :: self.world] * (high - low) + low
+
+    def shared(self, low: float, high: float) -> float:
+        """One number between low and high, the same for all images of the batch."""
+        return torch.rand(1, generator=self.generator).item() * (high - low) + low
 
 
 def _affine_grid(size: torch.Size, random: BatchRandom, limits: Limits, strength: torch.Tensor) -> torch.Tensor:
@@ -69,10 +76,23 @@ def _erase(images: torch.Tensor, random: BatchRandom, p: float) -> torch.Tensor:
     return images.masked_fill(mask, 0.5)
 
 
+def _coarsen(images: torch.Tensor, random: BatchRandom, p: float) -> torch.Tensor:
+    """Reduce a share p of the images, all of a batch by one random factor, and enlarge them again."""
+    hit, factor = random.uniform() < p, random.shared(1.0, COARSEST)
+    if not hit.any():
+        return images
+    edges = [max(1, round(edge / factor)) for edge in images.shape[2:]]
+    options = {"mode": "bilinear", "align_corners": False}
+    images, rows = images.clone(), hit.to(images.device)
+    small = F.interpolate(images[rows], edges, antialias=True, **options)
+    images[rows] = F.interpolate(small, images.shape[2:], **options)
+    return images
+
+
 def augment(
     images: torch.Tensor, random: BatchRandom, limits=AUGMENTATIONS["faces"], strength: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Flip, rotate, zoom, shift, re-light, grey and partly blank each image at random.
+    """Flip, rotate, zoom, shift, re-light, grey, coarsen and partly blank each image at random.
 
     Images are (n, 3, H, W), 0 to 1. `strength` (n,) multiplies each image's rotation, zoom, shift and light.
     """
@@ -90,4 +110,7 @@ def augment(
     images = (images - mean) * contrast + mean * brightness
     grey = by_image(random.uniform() < limits.p_grey)
     images = torch.where(grey, images.mean(dim=1, keepdim=True), images)
-    return _erase(images.clamp(0, 1), random, limits.p_erase)
+    images = images.clamp(0, 1)
+    if limits.p_coarse:
+        images = _coarsen(images, random, limits.p_coarse)
+    return _erase(images, random, limits.p_erase)

@@ -300,8 +300,19 @@ def train_multitask(
     network = new_network(labels, train_rows, attributes, training, settings.seed)
     frozen = training.head_epochs if training.start_weights != "none" else 0
     module = _module(network, training, settings.seed, training.epochs, frozen)
-    sampled, batches = weights if training.sampler == "balanced" else None, Batches(images, columns, image_ids)
-    return network, fit_in_folder(module, batches, train_rows, validation_rows, folder, sampled)
+    drawn = {
+        "uniform": lambda: None,
+        "balanced": lambda: weights,
+        "sources": lambda: source_weights(labels, train_rows),
+    }
+    batches = Batches(images, columns, image_ids)
+    return network, fit_in_folder(module, batches, train_rows, validation_rows, folder, drawn[training.sampler]())
+
+
+def source_weights(labels: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """Weights (n,) of rows that give each data set the same share; its name is in the column `source`."""
+    sources = labels["source"].iloc[rows]
+    return 1 / sources.map(sources.value_counts()).to_numpy(float)
 
 
 def used_epoch(history: pd.DataFrame, training: TrainingSettings) -> int:

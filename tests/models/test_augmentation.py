@@ -126,6 +126,16 @@ def test_a_quarter_of_the_images_lose_a_rectangle_of_at_most_a_fifth():
     assert share.max() <= 0.22  # a fifth, and what whole pixels add
 
 
+def test_a_share_of_the_images_gets_coarser_and_keeps_its_mean():
+    columns = torch.rand(1, 1, 1, 48, generator=seeded()).expand(400, 3, 48, 48)
+    changed = changed_by(columns, 2, Limits(p_coarse=0.3))
+    detail = (changed[..., 1:] - changed[..., :-1]).abs().mean(dim=(1, 2, 3))
+    coarse = detail < 0.9 * detail.max()
+    assert 90 <= coarse.sum() <= 150  # 120 expected, 9.2 is a standard deviation
+    assert changed[coarse].mean() == pytest.approx(columns.mean().item(), abs=0.01)
+    assert detail[~coarse] == pytest.approx(detail.max().item(), rel=1e-3)
+
+
 def test_limits_are_scaled_all_at_once():
     assert Limits(rotation=12, p_erase=0.5).scaled(0.25) == Limits(rotation=3, p_erase=0.125)
 
@@ -138,9 +148,10 @@ def test_strength_scales_what_is_done_to_each_image():
     assert degrees[:100].max() < 0.2 and degrees[100:].max() <= 24.2 and degrees[100:].max() > 0.9 * 24
 
 
-def test_two_processes_change_their_halves_as_one_changes_the_whole():
+@pytest.mark.parametrize("limits", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
+def test_two_processes_change_their_halves_as_one_changes_the_whole(limits):
     images = torch.rand(10, 3, 32, 32, generator=seeded())
-    whole = changed_by(images, 5)
+    whole = changed_by(images, 5, limits)
     for rank in range(2):
-        half = augment(images[rank::2], BatchRandom(seeded(5), 5, rank, 2), FACES)
+        half = augment(images[rank::2], BatchRandom(seeded(5), 5, rank, 2), limits)
         torch.testing.assert_close(half, whole[rank::2])

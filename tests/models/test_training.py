@@ -20,6 +20,7 @@ from facelib.models.training import (
     fit,
     fit_in_folder,
     new_network,
+    source_weights,
     train_multitask,
     train_scorer,
     training_key,
@@ -120,6 +121,25 @@ def test_the_backbone_is_frozen_in_the_first_epochs_alone(epochs, thawed, settin
     assert bool(backbone) == thawed  # neither weights nor batch statistics move while it is frozen
     if thawed:
         assert "backbone.resnet.layer4.1.running_mean" in backbone and "backbone.resnet.layer4.0.weight" in backbone
+
+
+def test_frozen_stages_keep_weights_and_batch_statistics_and_later_ones_learn(settings, small_faces):
+    images, faces = small_faces
+    module = module_of(settings.model_copy(update={"frozen_stages": 3}), epochs=1)
+    stages = [f"backbone.resnet.{name}." for name in ("stem", "layer1", "layer2", "layer3", "layer4")]
+    assert len(module.network.backbone.stages()) == len(stages)
+    before = state_of(module.network)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
+    moved = changed(before, state_of(module.network))
+    learned = [stage for stage in stages if any(name.startswith(stage) for name in moved)]
+    assert learned == stages[3:]
+
+
+def test_two_data_sets_are_drawn_from_equally():
+    labels = pd.DataFrame({"source": ["many"] * 6 + ["few"] * 2 + ["many"]})
+    rows = np.array([0, 2, 3, 6, 8])
+    weights = source_weights(labels, rows)
+    assert weights.tolist() == [1 / 4, 1 / 4, 1 / 4, 1, 1 / 4]
 
 
 def test_biases_and_batch_norm_scales_do_not_decay(settings, small_faces):
