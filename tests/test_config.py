@@ -102,7 +102,7 @@ def test_a_value_that_is_not_allowed_is_refused_by_name(name, value):
 
 
 def test_a_choice_that_does_not_exist_names_those_that_do():
-    with pytest.raises(UnknownSetting, match=r"setting sampler is 'other': .*'uniform' or 'balanced'"):
+    with pytest.raises(UnknownSetting, match=r"setting sampler is 'other': .*'uniform', 'balanced' or 'sources'"):
         resolve("demo", {"sampler": "other"})
 
 
