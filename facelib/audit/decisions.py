@@ -257,12 +257,13 @@ def training_labels(
 
 
 def load_training(run: RunFolder) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """A run's `training_labels`, and the rows of train, validation and calibration to use."""
+    """A run's `training_labels` with their `source`, and the rows of train, validation and calibration to use."""
     faces, splits, attributes = run.load_table("faces"), run.load_table("splits"), run.attributes
     decisions = read(run.require("tables/decisions.csv"), faces, attributes)
     labels, used = training_labels(faces, splits, decisions, attributes)
     names = ("train", "validation", "calibration")
-    return labels, {name: np.flatnonzero((splits["split"] == name) & used) for name in names}
+    rows = {name: np.flatnonzero((splits["split"] == name) & used) for name in names}
+    return labels.assign(source=faces["source"]), rows
 
 
 def agreed_labels(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:

@@ -1,0 +1,483 @@
+"""What a network learns from one data set, and what holds on another: learned from each and from both, tested on each.
+
+The run joins the data sets and splits each (`facelib run --data A --data B --run RUN --to 2`). Every network is trained
+on the run's training rows of its data sets and judged on the validation rows of all; each call trains what is missing,
+resumes what was killed, and keeps small results as each finishes. The test rows are judged by the networks that
+`--test` names, once. The page is reports/cross_data.
+
+usage: python -m studies.cross_data RUN [--only NAME ...] [--seed 0]
+       python -m studies.cross_data RUN --test NAME [NAME ...]
+       python -m studies.cross_data --page
+"""
+
+import argparse
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from facelib import metrics
+from facelib.audit import decisions
+from facelib.config import Settings, resolve
+from facelib.data.ingest import load_images
+from facelib.data.pixels import FaceImages, resize
+from facelib.formats import read_json, write_json
+from facelib.models.heads import predictions_table
+from facelib.models.network import predict_outputs
+from facelib.models.training import train_multitask
+from facelib.prediction.calibration import fit_age_intervals, fit_temperature
+from facelib.runs import RunFolder, open_run, project_root, runs_root
+from facelib.schema import AGE, ETHNICITY, GENDER, OLD_YEARS, label_columns, labelled
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate
+from facelib.storage import atomic_path, write_text
+from studies import CROSS_DATA_RESULTS
+from studies.pages import interval, table
+
+FOLDER = project_root() / CROSS_DATA_RESULTS
+UTKFACE, FAIRFACE = "utkface", "fairface"
+FROM = {"utkface": (UTKFACE,), "fairface": (FAIRFACE,), "both": (UTKFACE, FAIRFACE)}
+# From the face network's weights, whose first three stages stay as they are, which halves the time of a step.
+GENTLE = {
+    "start_weights": "face", "frozen_stages": 3, "epochs": 6, "head_epochs": 1, "warmup_epochs": 1,
+    "augmented_epochs": 14,
+}  # fmt: skip
+RECIPES = {
+    "face": GENTLE,
+    "face, coarse": GENTLE | {"augmentation": "photographs"},
+    "face, equal": GENTLE | {"augmentation": "photographs", "sampler": "sources"},
+    "random": {"image_px": 64, "epochs": 12, "augmented_epochs": 40},
+}
+# FairFace's seven classes as UTKFace's five.
+FAIRFACE_TO_FIVE = {
+    "White": "White", "Black": "Black", "East Asian": "Asian", "Southeast Asian": "Asian", "Indian": "Indian",
+    "Latino_Hispanic": "Other", "Middle Eastern": "Other",
+}  # fmt: skip
+# Share of a FairFace chip that UTKFace's chips show: left, top, edge.
+FRAME = (0.04, 0.04, 0.92)
+CHILD, SCHOOL = 18, 5
+MEASURES = {
+    "age.mae": ("age MAE (years)", ".2f"),
+    "age.mae_gt45": ("over 45 (years)", ".2f"),
+    "age.bias": ("age bias (years)", "+.2f"),
+    "age.band_accuracy": ("age within the band", ".1%"),
+    "age.band_miss": ("years outside the band", ".2f"),
+    "gender.accuracy": ("gender", ".1%"),
+    "five.accuracy": ("five classes", ".1%"),
+    "race.accuracy": ("seven races", ".1%"),
+}
+
+
+def name_of(sources: str, start: str, seed: int = 0) -> str:
+    """The name of a network: its data sets, its recipe and its seed."""
+    return f"{sources} from {start}" + (f", seed {seed}" if seed else "")
+
+
+def settings_of(name: str) -> Settings:
+    """The settings that a name of `name_of` stands for."""
+    start, _, seed = name.partition(" from ")[2].partition(", seed ")
+    return resolve("full", {"image_px": 150, "seed": int(seed or 0), **RECIPES[start]})
+
+
+def folder_of(run: RunFolder) -> Path:
+    """Where a run's networks and their predictions are kept."""
+    return runs_root() / "cross_data" / run.name
+
+
+def train(run: RunFolder, name: str) -> None:
+    """Train a network and keep its predictions of the validation and calibration rows; finished ones stay."""
+    folder = folder_of(run)
+    if (folder / f"{name}.json").exists():
+        return
+    faces, settings = run.load_table("faces"), settings_of(name)
+    labels, rows = decisions.load_training(run)
+    own = np.flatnonzero(faces["source"].isin(FROM[name.partition(" from ")[0]]))
+    learned = labelled(faces.iloc[own], run.learned)
+    images = resize(load_images(run, faces), settings.data.image_px)
+    wall, processor = time.perf_counter(), time.process_time()
+    network, history = train_multitask(
+        images, labels, *(np.intersect1d(rows[part], own) for part in ("train", "validation")), learned, settings,
+        folder / name, faces["image_id"],
+    )  # fmt: skip
+    seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+    held_out = np.concatenate([rows["validation"], rows["calibration"]])
+    predicted = predictions_table(predict_outputs(network, images.take(held_out)), learned)
+    keep(predicted, held_out, faces, folder / f"{name}.parquet")
+    if UTKFACE in name:
+        others = rows["validation"][(faces["source"] == FAIRFACE).to_numpy()[rows["validation"]]]
+        predicted = predictions_table(predict_outputs(network, reframed(images, others)), learned)
+        keep(predicted, others, faces, folder / f"{name}, reframed.parquet")
+    facts = {"settings": settings.flat(), "seconds": seconds, "epochs": len(history)}
+    write_json(folder / f"{name}.json", facts | {"attributes": [attribute.name for attribute in learned]})
+
+
+def keep(predicted: pd.DataFrame, rows: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
+    """Keep predictions of some rows of the faces."""
+    with atomic_path(path) as partial:
+        faces[["image_id"]].iloc[rows].reset_index(drop=True).join(predicted).to_parquet(partial, index=False)
+
+
+def reframed(images: FaceImages, rows: np.ndarray) -> np.ndarray:
+    """FairFace's chips cut to the frame of UTKFace's: uint8 (n, px, px, 3)."""
+    px = images.px
+    left, top, edge = (share * px for share in FRAME)
+    box = (left, top, left + edge, top + edge)
+    cut = [Image.fromarray(images[row]).resize((px, px), Image.Resampling.BICUBIC, box=box) for row in rows]
+    return np.stack([np.asarray(image) for image in cut])
+
+
+def score_test(run: RunFolder, name: str) -> None:
+    """Let a trained network judge the test rows, and note when; a second time is refused."""
+    folder, faces = folder_of(run), run.load_table("faces")
+    path = folder / f"{name}, test.parquet"
+    if path.exists():
+        raise SystemExit(f"{name} has judged the test rows already: see {path}")
+    splits, settings = run.load_table("splits"), settings_of(name)
+    rows = np.flatnonzero((splits["split"] == "test") & splits["representative"])
+    labels, used = decisions.load_training(run)
+    own = np.flatnonzero(faces["source"].isin(FROM[name.partition(" from ")[0]]))
+    learned, images = labelled(faces.iloc[own], run.learned), resize(load_images(run, faces), settings.data.image_px)
+    training = (np.intersect1d(used[part], own) for part in ("train", "validation"))
+    network, _ = train_multitask(images, labels, *training, learned, settings, folder / name, faces["image_id"])
+    keep(predictions_table(predict_outputs(network, images.take(rows)), learned), rows, faces, path)
+    facts = read_json(folder / f"{name}.json")
+    write_json(folder / f"{name}.json", facts | {"test_scored": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+# --- what each face adds to each measure ---------------------------------------------------------------------
+
+
+def five_of(race: pd.Series, classes: tuple[str, ...], middle_eastern: str = "Other") -> np.ndarray:
+    """Codes of UTKFace's five classes for codes of FairFace's seven, nan where unknown."""
+    five = FAIRFACE_TO_FIVE | {"Middle Eastern": middle_eastern}
+    codes = pd.Series([ETHNICITY.parse(five[name]) for name in classes], dtype=float)
+    return race.where(race >= 0).map(codes).to_numpy(float)
+
+
+def judged(run: RunFolder, name: str, part: str, suffix: str = "") -> pd.DataFrame:
+    """Labels, predictions and five-class labels and answers of a network on one split of the run."""
+    table = pd.read_parquet(folder_of(run) / f"{name}{suffix}.parquet")
+    splits = run.load_table("splits")[["image_id", "split"]]
+    faces = run.load_table("faces")[["image_id", "source", *label_columns(run.load_table("faces"), run.attributes)]]
+    frame = table.merge(faces, on="image_id").merge(splits, on="image_id").query("split == @part")
+    race = next(attribute for attribute in run.attributes if attribute.name == "race")
+    ethnicity = frame["ethnicity"].where(frame["ethnicity"] >= 0).astype(float)
+    frame["five"] = ethnicity.fillna(pd.Series(five_of(frame["race"], race.classes), frame.index))
+    if set(ETHNICITY.columns) <= set(frame):
+        frame["five_pred"] = ETHNICITY.decode(frame)
+    else:  # the seven probabilities, added up as the classes are merged
+        to = np.array([ETHNICITY.parse(FAIRFACE_TO_FIVE[name]) for name in race.classes])
+        merged = race.probabilities(frame) @ np.eye(len(ETHNICITY.classes))[to]
+        frame["five_pred"] = merged.argmax(axis=1)
+    if set(race.columns) <= set(frame):
+        frame["race_pred"] = race.decode(frame)
+    return frame.reset_index(drop=True)
+
+
+def scores(frame: pd.DataFrame) -> pd.DataFrame:
+    """What each face adds to each of `MEASURES`; nan where it does not count."""
+    predicted = pd.Series(metrics.whole_years(frame["age_pred"]), frame.index)
+    error, banded = predicted - frame["age"], AGE.has_band(frame)
+    outside = pd.Series(metrics.years_outside(*(frame[c] for c in AGE.band_columns), predicted), frame.index)
+    outside = outside.where(banded)
+    table = {
+        "age.mae": error.abs(),
+        "age.mae_gt45": error.abs().where(frame["age"] > OLD_YEARS),
+        "age.bias": error,
+        "age.band_accuracy": (outside == 0).where(banded),
+        "age.band_miss": outside,
+        "gender.accuracy": (GENDER.decode(frame) == frame["gender"]).where(frame["gender"] >= 0),
+        "five.accuracy": (frame["five_pred"] == frame["five"]).where(frame["five"].notna()),
+    }
+    if "race_pred" in frame:
+        table["race.accuracy"] = (frame["race_pred"] == frame["race"]).where(frame["race"] >= 0)
+    return pd.DataFrame(table).astype(float)
+
+
+def estimate(values: pd.Series, unit: str) -> Estimate:
+    """The mean of the values that are known, with its interval."""
+    return Bootstrap()(np.mean, values.dropna().to_numpy(), unit=unit)
+
+
+def unit_of(measure: str) -> str:
+    return YEARS if MEASURES[measure][0].endswith("(years)") or "miss" in measure else SHARE
+
+
+def matrix(frames: dict[str, pd.DataFrame]) -> dict:
+    """Every measure of every network on the faces of every data set."""
+    found: dict = {}
+    for name, frame in frames.items():
+        for source, part in scores(frame).groupby(frame["source"]):
+            found.setdefault(name, {})[source] = {
+                measure: estimate(part[measure], unit_of(measure)).to_dict()
+                for measure in part if part[measure].notna().any()
+            }  # fmt: skip
+    return found
+
+
+def groups_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Groups that may overlap, by name: bool (n,)."""
+    ages = AGE.middles(frame)
+    named = {f"label {name}": frame["five"] == code for code, name in enumerate(ETHNICITY.classes)}
+    genders = {name: frame["gender"] == code for code, name in enumerate(GENDER.classes)}
+    bands = {
+        f"under {SCHOOL}": ages < SCHOOL, f"{SCHOOL} to {CHILD - 1}": ages.between(SCHOOL, CHILD, inclusive="left"),
+        f"{CHILD} to {OLD_YEARS}": ages.between(CHILD, OLD_YEARS), f"over {OLD_YEARS}": ages > OLD_YEARS,
+    }  # fmt: skip
+    return {"all": ages.notna() | True} | bands | genders | named
+
+
+def group_table(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict:
+    """Measures of each group of the faces of one data set."""
+    table, found = scores(frame), {}
+    for group, member in groups_of(frame).items():
+        own = table[member.to_numpy()]
+        found[group] = {m: estimate(own[m], unit_of(m)).to_dict() for m in measures if own[m].notna().sum() > 1}
+    return found
+
+
+def paired(first: pd.DataFrame, second: pd.DataFrame, measures: tuple[str, ...]) -> dict:
+    """Second minus first on the same faces, in each group."""
+    if not first["image_id"].equals(second["image_id"]):
+        raise SystemExit("two networks judged other faces: train them on the same run")
+    difference, found = scores(second) - scores(first), {}
+    for group, member in groups_of(first).items():
+        own = difference[member.to_numpy()]
+        found[group] = {m: estimate(own[m], unit_of(m)).to_dict() for m in measures if own[m].notna().sum() > 1}
+    return found
+
+
+# --- shift ---------------------------------------------------------------------------------------------------
+
+
+def mix_weights(frame: pd.DataFrame, like: pd.DataFrame) -> np.ndarray:
+    """Weights (n,) that give a data set the shares of age group, gender and class of another; 0 where that has none."""
+    ages = [
+        pd.cut(AGE.middles(f), [-1, 9.5, 19.5, 29.5, 39.5, 49.5, 59.5, 69.5, 200]).astype(str) for f in (frame, like)
+    ]
+    strata = [a + "/" + f["gender"].astype(str) + "/" + f["five"].astype(str)
+              for a, f in zip(ages, (frame, like), strict=True)]  # fmt: skip
+    shares, wanted = (s.value_counts(normalize=True) for s in strata)
+    return strata[0].map((wanted / shares).dropna()).fillna(0.0).to_numpy(float)
+
+
+def mean_shift(values: np.ndarray, weights: np.ndarray) -> float:
+    """The weighted mean minus the plain one; nan where no face has a weight."""
+    return float(np.average(values, weights=weights) - values.mean()) if weights.any() else float("nan")
+
+
+def shift(run: RunFolder, frames: dict[str, pd.DataFrame], own: str, both: str) -> dict:
+    """What each intervention moves the accuracy of a network of UTKFace on FairFace's faces by."""
+    frame = frames[own]
+    ours, other = (frame[frame["source"] == source].reset_index(drop=True) for source in (UTKFACE, FAIRFACE))
+    recut = judged(run, own, "validation", ", reframed")
+    recut = recut.set_index("image_id").loc[other["image_id"]].reset_index()
+    joint = frames[both][frames[both]["source"] == FAIRFACE].reset_index(drop=True)
+    race = next(attribute for attribute in run.attributes if attribute.name == "race")
+    found: dict = {}
+    for measure in ("gender.accuracy", "five.accuracy", "age.band_accuracy"):
+        base, home = scores(other)[measure], scores(ours)[measure]
+        rows = {"on FairFace": estimate(base, SHARE)}
+        if home.notna().any():
+            rows["on UTKFace"] = estimate(home, SHARE)
+        rows["the same frame"] = estimate(scores(recut)[measure] - base, SHARE)
+        if measure == "five.accuracy":
+            white = other.assign(five=five_of(other["race"], race.classes, "White"))
+            rows["Middle Eastern is White"] = estimate(scores(white)[measure] - base, SHARE)
+            clear = base[~other["race"].isin([race.parse(n) for n in ("Middle Eastern", "Latino_Hispanic")])]
+            rows["without Middle Eastern and Latino_Hispanic (level)"] = estimate(clear, SHARE)
+        weights, known = mix_weights(other, ours), base.notna().to_numpy()
+        mixed = Bootstrap()(mean_shift, base[known].to_numpy(), weights[known], unit=SHARE)
+        rows["the mix of UTKFace's groups"] = mixed
+        rows["learning from both"] = estimate(scores(joint)[measure] - base, SHARE)
+        found[measure] = {key: value.to_dict() for key, value in rows.items()}
+    return found
+
+
+# --- calibration ---------------------------------------------------------------------------------------------
+
+
+def nearest_label(frame: pd.DataFrame, ages: np.ndarray) -> np.ndarray:
+    """The labelled age, or the age of the labelled band that is nearest to a prediction: float (n,)."""
+    first, last = (frame[column].to_numpy(float) for column in AGE.band_columns)
+    return np.where(AGE.has_band(frame), np.clip(ages, first, last), frame["age"].to_numpy(float))
+
+
+def calibration(run: RunFolder, name: str) -> dict:
+    """Coverage of 90 % age intervals and calibration of gender, by what they were fitted on, for each data set.
+
+    An interval holds a band if the two meet; a band's conformity score is its distance from the prediction.
+    """
+    fitted_on, judged_on = (judged(run, name, part) for part in ("calibration", "validation"))
+    ages, found = judged_on["age_pred"].to_numpy(), {}
+    for key, rows in {
+        UTKFACE: fitted_on["source"] == UTKFACE, FAIRFACE: fitted_on["source"] == FAIRFACE,
+        "both": fitted_on["source"].notna(),
+    }.items():  # fmt: skip
+        part = fitted_on[rows.to_numpy()]
+        predicted = part["age_pred"].to_numpy()
+        low, high = fit_age_intervals(nearest_label(part, predicted), predicted)(ages)
+        first, last = (judged_on[column].to_numpy(float) for column in AGE.band_columns)
+        ends = np.where(AGE.has_band(judged_on), (first, last), judged_on["age"].to_numpy(float))
+        held = pd.Series((low <= ends[1]) & (high >= ends[0])).where(np.isfinite(ends[0]))
+        logits = np.log(GENDER.probabilities(part).clip(1e-7, 1))
+        known = GENDER.is_known(part["gender"])
+        temperature = fit_temperature(logits[known], part["gender"].to_numpy(int)[known])
+        scaled = np.log(GENDER.probabilities(judged_on).clip(1e-7, 1)) / temperature
+        probability = np.exp(scaled - np.logaddexp(*scaled.T)[:, None])
+        right = probability.argmax(axis=1) == judged_on["gender"]
+        found[key] = {"temperature": temperature}
+        for source in (UTKFACE, FAIRFACE):
+            own = ((judged_on["source"] == source) & (judged_on["gender"] >= 0)).to_numpy()
+            found[key][source] = {
+                "coverage": estimate(held[own].astype(float), SHARE).to_dict(),
+                "width": estimate(pd.Series(high - low)[own], YEARS).to_dict(),
+                "gender_calibration_error": metrics.expected_calibration_error(
+                    right[own], probability.max(axis=1)[own]
+                ),
+                "gender_log_loss": float(-np.log(probability[own, judged_on["gender"].to_numpy(int)[own]]).mean()),
+            }
+    return found
+
+
+# --- the page ------------------------------------------------------------------------------------------------
+
+OPENING = """# What holds on other people's photographs?
+
+Networks learned from UTKFace, from FairFace and from both, each judged on held-out faces of both. Made by
+`python -m studies.cross_data RUN`, where RUN joins the two data sets:
+`facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p start_weights face`.
+Copies and recognised persons are on one side of each split, also across the data sets. The face network whose weights
+are the start may have seen some of these people, by identity and never by the labels used here. Intervals are 95 %, by
+bootstrap over faces.
+
+The five classes are UTKFace's; FairFace's Latino_Hispanic and Middle Eastern count as Other there, unless a row says
+otherwise. FairFace labels ages by bands alone. These are labels that people gave to photographs, not what people are.
+"""
+
+
+def summarise(run: RunFolder) -> dict:
+    """All results of the networks that are trained so far."""
+    folder = folder_of(run)
+    names = [n for s in FROM for r in RECIPES for n in sorted(p.stem for p in folder.glob(f"{name_of(s, r)}*.json"))]
+    names = list(dict.fromkeys(names))
+    frames = {name: judged(run, name, "validation") for name in names}
+    found: dict = {
+        "networks": {name: read_json(folder / f"{name}.json") for name in names},
+        "validation": matrix(frames), "groups": {}, "gains": {}, "shift": {}, "calibration": {}, "test": {},
+    }  # fmt: skip
+    for name, frame in frames.items():
+        found["groups"][name] = {
+            source: group_table(part.reset_index(drop=True), tuple(MEASURES)[: 7 + ("race_pred" in part)])
+            for source, part in frame.groupby("source")
+        }
+    for recipe in RECIPES:
+        own, both = name_of("utkface", recipe), name_of("both", recipe)
+        own = own if own in frames else name_of("utkface", "face")
+        if both in frames and own in frames:
+            ours = [frames[n][frames[n]["source"] == UTKFACE].reset_index(drop=True) for n in (own, both)]
+            found["gains"][f"{both} minus {own}"] = paired(
+                *ours, ("age.mae", "age.bias", "gender.accuracy", "five.accuracy")
+            )
+            found["shift"][f"{own}; {both}"] = shift(run, frames, own, both)
+            found["calibration"][both] = calibration(run, both)
+    tested = {
+        name: judged(run, name, "test", ", test") for name in names if (folder / f"{name}, test.parquet").exists()
+    }
+    found["test"] = matrix(tested)
+    return found
+
+
+def matrix_table(found: dict, networks: dict) -> str:
+    """A row per network and data set judged."""
+    rows = []
+    for name, sources in found.items():
+        for source, measured in sources.items():
+            cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in MEASURES]
+            n = max(value["n"] for value in measured.values())
+            minutes = networks[name]["seconds"]["processor"] / 60
+            rows.append([name, f"{minutes:.0f}", source, f"{n:,}", *cells])
+    return table(["learned from", "minutes of processor", "judged on", "n", *(t for t, _ in MEASURES.values())], rows)
+
+
+def page(found: dict) -> str:
+    """The page of the results."""
+    parts = [OPENING, "\n## Held-out (validation) faces\n", matrix_table(found["validation"], found["networks"])]
+    if found["test"]:
+        parts += [
+            "\n## Test faces\n\nJudged once, by the network that was chosen on validation.\n",
+            matrix_table(found["test"], found["networks"]),
+        ]
+    for title, groups in found["gains"].items():
+        parts += [f"\n## Who gains on UTKFace\n\n{title}, on the same faces. Age errors fall where negative.\n"]
+        measures = ("age.mae", "age.bias", "gender.accuracy", "five.accuracy")
+        rows = [
+            [group, str(values["gender.accuracy"]["n"]),
+             *(interval(values[m], "+" + MEASURES[m][1].lstrip("+")) if m in values else "-" for m in measures)]
+            for group, values in groups.items() if "gender.accuracy" in values
+        ]  # fmt: skip
+        parts.append(table(["group", "n", *(MEASURES[m][0] for m in measures)], rows))
+    for title, measured in found["shift"].items():
+        parts += [
+            "\n## Why a network of UTKFace does worse on FairFace\n\n"
+            f"Networks: {title}. The first two rows are levels; the others are changes on the same FairFace faces by "
+            "one intervention each, unless they say level.\n"
+        ]
+        keys = list(dict.fromkeys(key for rows in measured.values() for key in rows))
+        levels = [key for key in keys if key.startswith("on ") or "(level)" in key]
+        rows = [
+            [key, *(interval(rows[key], ".1%" if key in levels else "+.1%") if key in rows else "-"
+                    for rows in measured.values())]
+            for key in keys
+        ]  # fmt: skip
+        parts.append(table(["what", *(MEASURES[m][0] for m in measured)], rows))
+    for title, fitted in found["calibration"].items():
+        parts += [f"\n## Promises across data sets\n\n{title}: 90 % age intervals and the temperature of gender.\n"]
+        rows = [
+            [key, f"{values['temperature']:.2f}", source, interval(values[source]["coverage"], ".1%"),
+             f"{values[source]['width']['value']:.1f}", f"{values[source]['gender_calibration_error']:.3f}",
+             f"{values[source]['gender_log_loss']:.3f}"]
+            for key, values in fitted.items() for source in (UTKFACE, FAIRFACE)
+        ]  # fmt: skip
+        header = ["fitted on", "temperature", "judged on", "intervals hold", "width (years)",
+                  "gender calibration error", "gender log loss"]  # fmt: skip
+        parts.append(table(header, rows))
+    parts += ["\n## By group\n"]
+    for name, sources in found["groups"].items():
+        for source, groups in sources.items():
+            parts.append(f"\n### {name}, judged on {source}\n")
+            shown = [m for m in MEASURES if any(m in values for values in groups.values())]
+            rows = [[group, *(interval(values[m], MEASURES[m][1]) if m in values else "-" for m in shown)]
+                    for group, values in groups.items() if values]  # fmt: skip
+            parts.append(table(["group", *(MEASURES[m][0] for m in shown)], rows))
+    return "".join(parts)
+
+
+def main() -> None:
+    """Train what is missing, judge test rows, or make the page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run", nargs="?")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument("--test", nargs="+", metavar="NAME", default=[])
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    if options.page:
+        write_text(FOLDER / "README.md", page(read_json(FOLDER / "results.json")))
+        return
+    run = open_run(options.run)
+    names = [] if options.test else options.only or [name_of(s, r) for r in RECIPES for s in FROM]
+    for name in options.test:
+        score_test(run, name)
+    for name in [*names, None]:
+        if name:
+            train(run, name)
+        found = summarise(run)
+        write_json(FOLDER / "results.json", found)
+        write_text(FOLDER / "README.md", page(found))
+        print(name or "page", "done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

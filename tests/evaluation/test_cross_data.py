@@ -1,0 +1,56 @@
+"""The parts of the study of several data sets, by hand-computed values."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelib.schema import ETHNICITY
+from studies.cross_data import (
+    FAIRFACE_TO_FIVE,
+    RECIPES,
+    five_of,
+    mean_shift,
+    mix_weights,
+    name_of,
+    nearest_label,
+    settings_of,
+)
+
+
+def faces(**columns) -> pd.DataFrame:
+    n = len(next(iter(columns.values())))
+    empty = {name: np.full(n, np.nan) for name in ("age", "age_from", "age_to")}
+    return pd.DataFrame(empty | {"gender": np.zeros(n), "five": np.zeros(n)} | columns)
+
+
+def test_seven_races_become_five_labels_and_middle_eastern_either_of_two():
+    classes = tuple(FAIRFACE_TO_FIVE)
+    codes = pd.Series([classes.index("East Asian"), classes.index("Middle Eastern"), -1])
+    other, white, asian = (float(ETHNICITY.parse(name)) for name in ("Other", "White", "Asian"))
+    np.testing.assert_array_equal(five_of(codes, classes), [asian, other, np.nan])
+    np.testing.assert_array_equal(five_of(codes, classes, "White"), [asian, white, np.nan])
+
+
+def test_weights_give_a_data_set_the_mix_of_another():
+    # Three of four are women here, one of two there: a woman counts 2/3, a man 2.
+    ours, theirs = faces(age=[30.0] * 4, gender=[1.0, 1, 1, 0]), faces(age=[31.0, 33.0], gender=[0.0, 1.0])
+    weights = mix_weights(ours, theirs)
+    assert weights == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+    assert mean_shift(np.array([1.0, 1, 1, 0]), weights) == pytest.approx(0.5 - 0.75)
+
+
+def test_groups_that_the_other_data_set_lacks_have_no_weight():
+    weights = mix_weights(faces(age=[30.0, 5.0]), faces(age=[30.0]))
+    assert weights.tolist() == [2.0, 0.0]
+    assert np.isnan(mean_shift(np.ones(2), np.zeros(2)))
+
+
+def test_the_nearest_age_of_a_band_stands_for_it():
+    frame = faces(age=[40.0, np.nan, np.nan], age_from=[np.nan, 20, 20], age_to=[np.nan, 29, 29])
+    assert nearest_label(frame, np.array([30.0, 35.0, 22.5])).tolist() == [40.0, 29.0, 22.5]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_name_stands_for_its_settings(recipe):
+    settings = settings_of(name_of("both", recipe, seed=2))
+    assert settings.seed == 2 and settings.training.epochs == RECIPES[recipe]["epochs"]
