@@ -59,8 +59,8 @@ def noise_maps(shape: tuple[int, int, int], seed: int) -> np.ndarray:
 
 
 METHODS = {
-    "grad_cam": Method("Grad-CAM", "#0072B2", _each(grad_cam), edge=lambda network, px: stage_edges(network, px)[-1]),
-    "layer_cam": Method("LayerCAM", "#E69F00", _each(layer_cam), edge=lambda network, px: fine_stage(network, px)[1]),
+    "grad_cam": Method("Grad-CAM", "#56B4E9", _each(grad_cam), edge=lambda network, px: stage_edges(network, px)[-1]),
+    "layer_cam": Method("LayerCAM", "#D55E00", _each(layer_cam), edge=lambda network, px: fine_stage(network, px)[1]),
     "lime": Method("LIME", "#009E73", _lime, signed=True, seeded=True, images="lime_images"),
 }
 BASELINES = {

@@ -11,7 +11,7 @@ from facelib.audit.label_issues import most_doubted
 from facelib.audit.quality import THRESHOLDS, flag_names
 from facelib.data.pixels import FaceImages
 from facelib.plots.style import (
-    ORANGE,
+    INK,
     PALETTE,
     RED,
     SKY,
@@ -21,6 +21,7 @@ from facelib.plots.style import (
     may_show,
     new_figure,
     panel_grid,
+    title,
 )
 from facelib.runs import RunFolder
 from facelib.schema import AGE
@@ -37,6 +38,7 @@ def quality_scores(quality: pd.DataFrame) -> Figure:
         axis.set(xlabel="Score", ylabel="", xlim=(-0.03, 1.03), yticks=[])
         axis.set_title(f"{name}\n{quality[flag].mean():.1%} flagged", fontsize=9)
         axis.axvline(THRESHOLDS[score], color=RED, linewidth=1)
+    title(figure, f"Scores from 0 (worst) to 1; flagged left of the line, n = {len(quality):,}")
     return finish(figure)
 
 
@@ -46,14 +48,13 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
     figure, axes = new_figure(len(attributes), width=10, height=2.8)
     for axis, attribute in zip(axes.flat, attributes, strict=True):
         part = issues[issues["attribute"] == attribute]
-        flagged = part["is_issue"].map({True: "yes", False: "no"}).rename("Flagged")
-        look = {"hue_order": ["no", "yes"], "palette": {"no": SKY, "yes": RED}, "multiple": "stack", "linewidth": 0}
-        sns.histplot(part, x="score", hue=flagged, bins=40, ax=axis, **look)
+        look = {"palette": {False: SKY, True: RED}, "multiple": "stack", "linewidth": 0, "legend": False}
+        sns.histplot(part, x="score", hue="is_issue", bins=40, ax=axis, **look)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_ylim(top=axis.get_ylim()[1] * 8)  # room for the legend above the bars
         axis.set(xlabel="Label score (0 worst)", ylabel="Images (log)")
         axis.set_title(f"{attribute}: {int(part['is_issue'].sum()):,} of {len(part):,} flagged", fontsize=10)
+    title(figure, "Scores of labels; those flagged in red")
     return finish(figure)
 
 
@@ -64,18 +65,18 @@ def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame, b
     """
     figure, ((left, middle, right),) = new_figure(3, width=11, height=3)
     sizes, heading = contradictions["size"].value_counts().sort_index(), f"{len(contradictions):,} groups of copies"
-    left.bar(sizes.index.astype(str), sizes.to_numpy(), color=SKY)
+    left.bar(sizes.index.astype(str), sizes.to_numpy(), color=INK)
     left.bar_label(left.containers[0], fmt="{:,.0f}", fontsize=9)
     left.set(xlabel="Images of one photograph", ylabel="Groups of copies", title=heading)
     differ = {name: bootstrap(np.mean, part["differ"]) for name, part in disagreements.groupby("attribute", sort=False)}
     values, low, high = ([getattr(estimate, end) for estimate in differ.values()] for end in ("value", "low", "high"))
-    middle.barh(list(differ), values, color=ORANGE, height=0.6)
-    error_bars(middle, list(differ), values, low, high, fmt="none", color="black")
+    error_bars(middle, list(differ), values, low, high)
+    middle.set_ylim(-0.5, max(1, len(differ)) - 0.5)
     middle.set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
     middle.invert_yaxis()
     years = disagreements.loc[disagreements["attribute"] == AGE.name, "difference"]
     bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
-    sns.histplot(years, **bins, ax=right, color=ORANGE, linewidth=0)
+    sns.histplot(years, **bins, ax=right, color=INK, linewidth=0)
     right.set_yscale("log")
     right.yaxis.set_major_formatter("{x:g}")
     right.set(xlabel="Years between two age labels", ylabel="Groups (log)")
@@ -94,7 +95,7 @@ def ranking_curves(curves: pd.DataFrame, results: dict[str, Estimate]) -> Figure
     axis.set(xlim=(0, 1), ylim=(0, 1.02), title="Planted label errors (dotted: chance)")
     axis.set(xlabel="Share of planted errors found (recall)", ylabel="Share of finds that were planted (precision)")
     if results:
-        axis.legend(loc="upper right", fontsize=9)
+        figure.legend(loc="outside lower center", fontsize=9)
     return finish(figure)
 
 

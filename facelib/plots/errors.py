@@ -19,7 +19,7 @@ def error_map(positions: np.ndarray, labels: np.ndarray, title: str) -> Figure:
         name, look = ("in no cluster", {"color": "#cccccc"}) if number < 0 else (f"cluster {number}", look)
         axis.scatter(part[:, 0], part[:, 1], s=14, label=f"{name} ({len(part)})", alpha=0.8, linewidth=0, **look)
     axis.set(xticks=[], yticks=[], title=title, xlabel="t-SNE: only neighbourhoods have a meaning")
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return finish(figure)
 
 

@@ -1,7 +1,6 @@
 """Figures of notebook 05: confusion, ranking and age intervals."""
 
 from collections.abc import Iterable
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from facelib.plots.style import GREY, PALETTE, finish, intervals, new_figure
+from facelib.plots.style import GREEN, GREY, class_colours, error_bars, finish, label_lines, new_figure
 from facelib.schema import Attribute, ClassAttribute, class_attributes
 
 
@@ -32,11 +31,16 @@ def confusions(frame: pd.DataFrame, attributes: Iterable[Attribute], note: str =
     return {f"confusion_{a.name}": confusion(frame, a, note) for a in class_attributes(attributes)}
 
 
-def class_curves(curves: dict[tuple[str, str], tuple], table: pd.DataFrame, heading: str) -> Figure:
+def class_curves(
+    curves: dict[tuple[str, str], tuple], table: pd.DataFrame, heading: str, attributes: Iterable[Attribute]
+) -> Figure:
     """ROC and precision-recall curves, from `headline.one_against_rest` and `ranking_table`, beside a guess."""
     figure, ((left, right),) = new_figure(2, width=11, height=4.4)
-    rows = table.to_dict("records")
-    for (is_class, score, _), row, colour in zip(curves.values(), rows, cycle(PALETTE), strict=False):
+    colours = {
+        (a.name, name): colour for a in class_attributes(attributes) for name, colour in class_colours(a).items()
+    }
+    for (key, (is_class, score, _)), row in zip(curves.items(), table.to_dict("records"), strict=True):
+        colour = colours[key]
         false_rate, true_rate, _ = roc_curve(is_class, score)
         left.plot(false_rate, true_rate, color=colour, label=f"{row['class']}: {row['auc']:.3f}")
         precision, recall, _ = precision_recall_curve(is_class, score)
@@ -55,6 +59,18 @@ def class_curves(curves: dict[tuple[str, str], tuple], table: pd.DataFrame, head
 def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
     """The share of labels that each kind of age interval holds, by labelled age; see `headline.age_coverage`."""
     rows = coverage[coverage["by"] == "age_band"]
-    rows = rows.assign(row=rows["group"] + ", " + rows["kind"], order=rows.groupby("kind").cumcount())
-    heading = f"Share of age labels within the 90 % interval, by labelled age{note}"
-    return intervals(rows.sort_values("order", kind="stable"), "row", "value", "Share held", heading, reference=0.9)
+    counts = rows.groupby("group", sort=False)["n"].first()
+    figure, ((axis,),) = new_figure(width=8)
+    axis.axhline(0.9, color=GREY, linestyle="--", linewidth=1)
+    ends = [("90 % promised", 0.9, GREY)]
+    for k, ((kind, part), colour) in enumerate(zip(rows.groupby("kind", sort=False), (GREY, GREEN), strict=False)):
+        x = part["group"].map(list(counts.index).index) + 0.12 * k - 0.06
+        look = {"vertical": True, "fmt": "o-", "color": colour, "linewidth": 1.5}
+        error_bars(axis, x, part["value"], part["low"], part["high"], **look)
+        ends.append((kind, part["value"].iloc[-1], colour))
+    names = [f"{band}\nn = {n:,}" for band, n in counts.items()]
+    axis.set(xticks=range(len(counts)), xticklabels=names, xlabel="Age label (years)", ylabel="Share of labels held")
+    axis.set(title=f"Age labels within the 90 % intervals, n = {counts.sum():,}, 95 % intervals{note}")
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    label_lines(axis, ends)
+    return finish(figure)

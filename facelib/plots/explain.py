@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from facelib.explain.faithfulness import beats_all
 from facelib.explain.methods import BASELINES, METHODS
 from facelib.explain.regions import REGIONS, SHARES, edge_rows
-from facelib.plots.style import BLUE, GREY, ORANGE, PALETTE, error_bars, finish, new_figure, panel_grid
+from facelib.plots.style import CLASSES, GREEN, GREY, PURPLE, error_bars, finish, new_figure, panel_grid
 from facelib.plots.style import title as set_title
 
 
@@ -36,8 +36,8 @@ def attribution_grid(
             axis.set_xlabel((notes or {}).get((head, name), ""), fontsize=8)
     # Green and pink, which colour-blind readers can distinguish.
     scales = {False: "dark least, bright most", True: "green supports the output, pink opposes it"}
-    texts = [f"{', '.join(_title(name) for name in names if signed[name] == sign)}: {text}"
-             for sign, text in scales.items() if sign in signed.values()]  # fmt: skip
+    of = {sign: ", ".join(_title(name) for name in names if signed[name] == sign) for sign in scales}
+    texts = [f"{of[sign]}: {text}" for sign, text in scales.items() if of[sign]]
     figure.supxlabel(f"{'; '.join(texts)}; each map on its own scale", fontsize=9)
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head.replace("_", "\n"), fontsize=9, loc="center", fontweight="normal")
@@ -48,14 +48,14 @@ def attribution_grid(
 def region_outline(background: np.ndarray, regions: np.ndarray) -> Figure:
     """The region map over one picture, so that a reader can check where each region lies."""
     figure, ((left, right),) = new_figure(2, width=7, height=3.4)
-    colours = mpl.colors.ListedColormap([*PALETTE, "#F0E442", "#DDDDDD"])
+    colours = mpl.colors.ListedColormap([*CLASSES[: len(REGIONS) - 1], "#DDDDDD"])
     left.imshow(background)
     right.imshow(background.mean(axis=2), cmap="gray")
     right.imshow(regions, cmap=colours, alpha=0.5, vmin=-0.5, vmax=len(REGIONS) - 0.5, interpolation="nearest")
     for axis in (left, right):
         axis.axis("off")
-    handles = [mpl.patches.Patch(color=colours(code), label=name.replace("_", " and "))
-               for code, name in enumerate(REGIONS)]  # fmt: skip
+    named = enumerate(name.replace("_", " and ") for name in REGIONS)
+    handles = [mpl.patches.Patch(color=colours(code), label=name) for code, name in named]
     figure.legend(handles=handles, loc="outside right center", fontsize=8)
     return finish(figure)
 
@@ -115,7 +115,7 @@ def faithfulness_gains(gains: pd.DataFrame, title: str) -> Figure:
         rows = gains[gains["head"] == head]
         for k, (baseline, part) in enumerate(rows.groupby("baseline", sort=False)):
             part = part.set_index("method").loc[names]
-            look = {"markersize": 4, "color": (BLUE, ORANGE, *PALETTE)[k], "label": f"against {_title(baseline)}"}
+            look = {"markersize": 4, "color": (GREEN, PURPLE)[k], "label": f"against {_title(baseline)}"}
             error_bars(axis, places + 0.28 * k - 0.14, part["value"], part["low"], part["high"], **look)
         axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
         axis.set(yticks=places, ylim=(len(names) - 0.5, -0.5))

@@ -1,12 +1,13 @@
 """Figures of notebook 01: labels and average faces."""
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from facelib.data.pixels import FaceImages
-from facelib.plots.style import average_face, class_colours, finish, image_grid, may_show, new_figure
+from facelib.plots.style import INK, average_face, class_colours, finish, image_grid, may_show, new_figure
 from facelib.runs import RunFolder
 from facelib.schema import AGE, Attribute, ClassAttribute, class_attributes
 
@@ -28,7 +29,8 @@ def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], 
     part = None if by is None else by.groups(faces[by.name]).rename(by.title)
     if AGE in attributes:
         axis = panels.pop(0)
-        divided = {} if by is None else {"hue": part, "multiple": "stack", "palette": colours}
+        divided = {"color": INK} if by is None else {"hue": part, "multiple": "stack", "palette": colours}
+        divided["legend"] = False
         sns.histplot(x=faces[AGE.name], **divided, binwidth=2, ax=axis, linewidth=0)
         axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces[AGE.name].count():,}{note}")
     for axis, attribute in zip(panels, classes, strict=True):
@@ -37,11 +39,14 @@ def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], 
         both = part is not None and attribute != by and bool((groups.notna() & part.notna()).any())
         if both:
             counts = pd.crosstab(groups, part).reindex(index=list(attribute.classes), fill_value=0)
-        colour = [colours[name] for name in counts] if both else None
-        counts.plot.barh(stacked=True, ax=axis, color=colour, width=0.75, legend=both)
+        colour = [colours[name] for name in counts] if both else INK
+        counts.plot.barh(stacked=True, ax=axis, color=colour, width=0.75, legend=False)
         title = f"{attribute.title} labels" + (f" by {by.name}" if both else "")
         axis.set(xlabel="Images", ylabel=f"{attribute.title} label", title=title)
         axis.invert_yaxis()
+    if by is not None:
+        marks = [mpl.patches.Patch(color=colour, label=name) for name, colour in colours.items()]
+        figure.legend(handles=marks, loc="outside right center")
     return finish(figure)
 
 

@@ -2,55 +2,126 @@
 
 from collections.abc import Iterable
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from facelib.evaluation.groups import group_metrics
-from facelib.plots.style import BLUE, GREY, class_colours, error_bars, finish, new_figure, title
+from facelib.evaluation.groups import GroupMetric, group_metrics
+from facelib.plots.style import (
+    GREY,
+    INK,
+    class_colours,
+    error_bars,
+    finish,
+    label_lines,
+    new_figure,
+    title,
+)
 from facelib.schema import AGE, AGE_BANDS, Attribute, ClassAttribute, class_attributes
 from facelib.statistics import SHARE
 
 
 def group_errors(
-    table: pd.DataFrame, metric: str, label: str, heading: str, attribute: ClassAttribute | None = None,
+    table: pd.DataFrame,
+    metric: str,
+    label: str,
+    heading: str,
+    attribute: ClassAttribute | None = None,
     reference: float | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """A metric by age band (x) and class (colour), with intervals; masked groups are absent.
 
     Takes a `groups.group_table` by age band, alone or crossed with `attribute`; `reference` is a horizontal line.
     """
     column = attribute.group_column if attribute else None
-    colours = class_colours(attribute) if attribute else {None: BLUE}
+    colours = class_colours(attribute) if attribute else {None: INK}
     classes = [name for name in colours if not attribute or name in set(table[column])]
-    figure, ((axis,),) = new_figure()
-    bands = [band for band in AGE_BANDS if band in set(table["age_band"])]
+    figure, ((axis,),) = new_figure(width=7.5, height=3.8)
+    bands, ends = [band for band in AGE_BANDS if band in set(table["age_band"])], []
     for number, name in enumerate(classes):
         rows = (table[table[column] == name] if attribute else table).dropna(subset=[metric])
         x = rows["age_band"].map(bands.index).astype(float) + (number - (len(classes) - 1) / 2) * 0.13
-        look = {"capsize": 2, "label": name, "color": colours[name]}
+        look = {"capsize": 2, "fmt": "o-", "linewidth": 1.5, "markersize": 5, "color": colours[name]}
         error_bars(axis, x, rows[metric], rows[f"{metric}_low"], rows[f"{metric}_high"], vertical=True, **look)
+        if attribute and len(rows):
+            ends.append((name, rows.iloc[x.argmax()][metric], colours[name]))
+        if not attribute:
+            axis.fill_between(x, rows[f"{metric}_low"], rows[f"{metric}_high"], color=INK, alpha=0.12, linewidth=0)
     if reference is not None:
         axis.axhline(reference, color=GREY, linestyle="--", linewidth=1)
     counts = table.groupby("age_band")["n"].sum()
     names = [f"{band}\nn = {counts[band]:,}" for band in bands]
-    axis.set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label, title=heading)
+    axis.set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label)
+    axis.set_title(f"{heading}, n = {counts.sum():,}")
     axis.tick_params(axis="x", labelsize=9)
-    if attribute:
-        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
+    if metric.endswith("_mae"):
+        axis.set_ylim(bottom=0)
+    if metric.endswith("_accuracy"):
+        axis.yaxis.set_major_formatter("{x:.0%}")
+    label_lines(axis, ends)
     return finish(figure)
 
 
-def age_figures(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], note: str = "") -> dict[str, Figure]:
-    """From `groups.group_tables`, by file: age bias by age; age error and accuracy of two classes by age and class."""
+def worse_map(tables: dict[str, pd.DataFrame], metric: GroupMetric, heading: str) -> Figure:
+    """Who is worse: a metric by class (row) and age band (column), with its interval in each cell.
+
+    Takes `groups.group_tables`. Darker is worse; a cell with its n alone holds too few faces.
+    """
+    bands = [band for band in AGE_BANDS if band in set(tables[AGE.group_column][AGE.group_column])]
+    start = f"{AGE.group_column} x "
+    crossed = {name: table for name, table in tables.items() if name.startswith(start) and metric.key in table}
+    parts = [("all", tables[AGE.group_column])]
+    for name, table in crossed.items():
+        parts += list(table.groupby(name.rpartition(" ")[2], sort=False))
+    parts = [(name, part.set_index(AGE.group_column).reindex(bands)) for name, part in parts]
+    values = np.array([part[metric.key] for _, part in parts], float)
+    figure, ((axis,),) = new_figure(width=7.5, height=1.1 + 0.5 * len(parts))
+    colours = mpl.colormaps["YlOrBr_r" if metric.more_is_better else "YlOrBr"].with_extremes(bad="#f2f2f2")
+    image = axis.imshow(np.ma.masked_invalid(values), cmap=colours, aspect="auto")
+    scale, digits = (100, 0) if metric.unit == SHARE else (1, 1)
+    for row, (_, part) in enumerate(parts):
+        for column, cell in enumerate(part.itertuples()):
+            value, low, high = (getattr(cell, f"{metric.key}{end}") for end in ("", "_low", "_high"))
+            red, green, blue = image.to_rgba(value)[:3] if np.isfinite(value) else (1, 1, 1)
+            look = {"ha": "center", "color": "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.45 else "#222222"}
+            if np.isfinite(value):
+                axis.text(column, row, f"{scale * value:.{digits}f}", va="bottom", weight="bold", **look)
+            elif np.isfinite(cell.n):
+                axis.text(column, row, f"n = {cell.n:.0f}", va="center", fontsize=8, **look)
+            if np.isfinite(value) and np.isfinite(low):
+                ends = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}"
+                axis.text(column, row + 0.05, ends, va="top", fontsize=8, **look)
+    axis.grid(False)
+    axis.set(xticks=range(len(bands)), xticklabels=bands, xlabel="Age band (years)")
+    names = [f"{name}\nn = {part['n'].sum():,.0f}" for name, part in parts]
+    unit = "%" if metric.unit == SHARE else metric.unit
+    axis.set(
+        yticks=range(len(parts)), yticklabels=names, title=f"{heading}, n = {parts[0][1]['n'].sum():,.0f} ({unit})"
+    )
+    axis.tick_params(labelsize=9)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return finish(figure)
+
+
+def age_figures(
+    tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], note: str = "", only: str = ""
+) -> dict[str, Figure]:
+    """From `groups.group_tables`, by file: metrics by age, by age and class, and the maps of who is worse.
+
+    `only` names a single one to draw.
+    """
+    attributes = tuple(attributes)
     ending = f", test split, 95 % intervals{note}"
     error, figures = f"Age: mean absolute error{ending}", {}
 
     def add(name: str, table: str, metric: str, *look) -> None:
-        if metric in tables.get(table, ()):
+        if only in ("", name) and metric in tables.get(table, ()):
             figures[name] = group_errors(tables[table], metric, *look)
 
     bias = f"Age: predicted minus labelled{ending}"
+    add("age_error", AGE.group_column, "age_mae", "MAE (years)", error)
     add("age_bias", AGE.group_column, "age_bias", "Predicted minus labelled (years)", bias, None, 0)
     for attribute in class_attributes(attributes):
         name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
@@ -58,6 +129,10 @@ def age_figures(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute]
         if len(attribute.classes) == 2:
             heading = f"{attribute.title} accuracy{ending}"
             add(f"{name}_by_age", table, f"{name}_accuracy", "Share right", heading, attribute)
+    for metric in group_metrics(attributes):
+        name, measured = f"worse_{metric.key}", metric.key in tables.get(AGE.group_column, ())
+        if only in ("", name) and metric.more_is_better is not None and measured:
+            figures[name] = worse_map(tables, metric, f"{metric.title}{ending}")
     return figures
 
 
@@ -69,7 +144,7 @@ def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], h
     figure, axes = new_figure(max(1, len(metrics)), width=11, height=1.5 + 0.34 * len(rows))
     for axis, metric in zip(axes.flat, metrics, strict=False):
         part = rates[rates["metric"] == metric.key].set_index(["by", "group"]).reindex(rows)
-        for way, offset, colour, face in (("raw", -0.13, GREY, "white"), ("standardised", 0.13, BLUE, BLUE)):
+        for way, offset, colour, face in (("raw", -0.13, GREY, "white"), ("standardised", 0.13, INK, INK)):
             look = {"color": colour, "markerfacecolor": face, "markersize": 5, "capsize": 2, "label": way}
             at = np.arange(len(part)) + offset
             error_bars(axis, at, part[way], part[f"{way}_low"], part[f"{way}_high"], **look)

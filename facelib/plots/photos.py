@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from facelib.evaluation.misalignment import MISALIGNMENTS, measures
-from facelib.plots.style import BLUE, GREY, PALETTE, PURPLE, RED, SKY, class_colours, finish, new_figure, title
+from facelib.plots.style import GREY, INK, RED, class_colours, finish, label_lines, new_figure, title
 from facelib.prediction.answers import FaceResult, draw_faces
 from facelib.prediction.ood import OOD_PERCENTILE
 from facelib.schema import Attribute, ClassAttribute
@@ -38,11 +38,9 @@ def one_face_curves(table: pd.DataFrame, attributes: Iterable[Attribute], headin
     """Age with its interval, the probability of each class, and the OOD percentile, by each misalignment of a face."""
     attributes = tuple(attributes)
     figure, rows = _rows(table, len(attributes) + 1)
-    for number, (part, axes) in enumerate(rows):
+    for part, axes in rows:
         for axis, attribute in zip(axes, (*attributes, None), strict=True):
             _one_face_panel(axis, part, attribute)
-            if not number:
-                axis.legend()
     title(figure, heading)
     return finish(figure)
 
@@ -51,18 +49,22 @@ def _one_face_panel(axis: Axes, table: pd.DataFrame, attribute: Attribute | None
     """One attribute, or the OOD percentile, by the amount of a misalignment."""
     x = table["amount"]
     if attribute is None:
-        axis.plot(x, table["ood_percentile"], "o-", color=PURPLE, label="of calibration faces nearer")
-        axis.axhline(OOD_PERCENTILE, color=RED, linewidth=1, label="flagged from here on")
+        axis.plot(x, table["ood_percentile"], "o-", color=INK)
+        axis.axhline(OOD_PERCENTILE, color=RED, linewidth=1)
         axis.set(ylabel="OOD percentile", ylim=(-2, 102))
+        label_lines(axis, [("flagged", OOD_PERCENTILE, RED)])
     elif isinstance(attribute, ClassAttribute):
-        colours = class_colours(attribute).items()
+        colours, ends = class_colours(attribute).items(), []
         for column, (name, colour) in zip(attribute.columns, colours, strict=True):
-            axis.plot(x, table[column], "o-", color=colour, label=name)
+            axis.plot(x, table[column], "o-", color=colour)
+            ends.append((name, table[column].iloc[-1], colour))
         axis.set(ylabel=f"{attribute.title}: probability", ylim=(-0.02, 1.02))
+        label_lines(axis, ends)
     else:
         predicted, _, low, high = (table[column] for column in attribute.columns)
-        axis.fill_between(x, low, high, color=SKY, alpha=0.3, label="90 % interval")
-        axis.plot(x, predicted, "o-", color=BLUE, label="predicted")
+        axis.fill_between(x, low, high, color=INK, alpha=0.2, linewidth=0)
+        axis.plot(x, predicted, "o-", color=INK)
+        label_lines(axis, [("90 % interval", high.iloc[-1], INK)])
         axis.set(ylabel=f"{attribute.title} ({attribute.unit})")
 
 
@@ -71,9 +73,9 @@ def misalignment_curves(study: pd.DataFrame, attributes: Iterable[Attribute], he
     panels = measures(attributes)
     figure, rows = _rows(study, len(panels))
     for part, axes in rows:
-        for axis, colour, (name, (label, unit)) in zip(axes, PALETTE * len(panels), panels.items(), strict=False):
-            axis.fill_between(part["amount"], part[f"{name}_low"], part[f"{name}_high"], color=colour, alpha=0.2, lw=0)
-            axis.plot(part["amount"], part[name], "o-", color=colour)
+        for axis, (name, (label, unit)) in zip(axes, panels.items(), strict=True):
+            axis.fill_between(part["amount"], part[f"{name}_low"], part[f"{name}_high"], color=INK, alpha=0.2, lw=0)
+            axis.plot(part["amount"], part[name], "o-", color=INK)
             label = f"{label} (years)" if unit == YEARS else label
             axis.set(ylabel=label, ylim=(-0.02, 1.02) if unit == SHARE else (0, None))
     title(figure, heading)

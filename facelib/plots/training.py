@@ -4,19 +4,21 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from facelib.plots.style import BLUE, GREY, ORANGE, error_bars, finish, panel_grid
+from facelib.plots.style import GREY, INK, SKY, error_bars, finish, label_lines, panel_grid
 
 
 def training_curves(history: pd.DataFrame, titles: dict[str, str], used: int) -> Figure:
     """Training and validation by epoch, of each measure with a title; `used` is the epoch whose weights are used."""
     figure, axes = panel_grid(len(titles), 2, width=9, height=2.7)
     for axis, (name, label) in zip(axes, titles.items(), strict=True):
-        for stage, colour in (("train", GREY), ("validation", BLUE)):
-            axis.plot(history["epoch"] + 1, history[f"{stage}_{name}"], color=colour, label=stage, marker=".")
-        axis.axvline(used + 1, color=ORANGE, linewidth=1, linestyle="--", label="used")
+        for stage, colour in (("train", GREY), ("validation", INK)):
+            axis.plot(history["epoch"] + 1, history[f"{stage}_{name}"], color=colour, marker=".")
+        axis.axvline(used + 1, color=SKY, linewidth=1, linestyle="--", label="used")
         axis.set(xlabel="Epoch", title=label)
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
-    axes[0].legend()
+        last = history.iloc[-1]
+        label_lines(axis, [("train", last[f"train_{name}"], GREY), ("validation", last[f"validation_{name}"], INK)])
+    axes[0].text(used + 1, axes[0].get_ylim()[1], " used", color=SKY, va="top", ha="right" if used else "left")
     return finish(figure)
 
 

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from facelib.plots.evaluate import class_curves, confusion, confusions, coverage_by_age
-from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
+from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
+
+MANY = ClassAttribute("gender", classes=("female", *(f"class {k}" for k in range(1, 9))))
 
 
 def labelled() -> pd.DataFrame:
@@ -38,19 +40,19 @@ def test_a_confusion_matrix_shows_row_shares_and_counts_of_what_is_known(texts):
 
 
 def test_curves_of_classes_show_what_a_guess_reaches(texts):
-    figure = class_curves(*curves(), "Classes")
+    figure = class_curves(*curves(), "Classes", [MANY])
     assert "female: 0.750" in texts(figure) and "female: 0.833 (base rate 0.50)" in texts(figure)
     assert [0.5, 0.5] in [list(line.get_ydata()) for line in figure.axes[1].lines]
-    left = class_curves(*curves(8), "Classes").axes[0]
-    assert len(left.lines) == 9  # more classes than colours, and the diagonal
+    left = class_curves(*curves(8), "Classes", [MANY]).axes[0]
+    assert len(left.lines) == 9  # eight classes, and the diagonal
 
 
 def test_coverage_stands_by_age_with_both_kinds_side_by_side():
     (axis,) = coverage_by_age(coverage(), "; drawn").axes
-    names = [label.get_text() for label in axis.get_yticklabels()]
-    bands = [(band, kind) for band in ("0-4", "5-17") for kind in ("plain", "by predicted age")]
-    assert names == [f"{band}, {kind}  (n = 20)" for band, kind in bands]
-    assert axis.lines[0].get_xdata().tolist() == [0.95, 0.85] * 2 and "; drawn" in axis.get_title(loc="left")
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0-4\nn = 20", "5-17\nn = 20"]
+    assert [kind.lines[0].get_ydata().tolist() for kind in axis.containers] == [[0.95] * 2, [0.85] * 2]
+    assert [text.get_text() for text in axis.texts] == ["by predicted age", "90 % promised", "plain"]
+    assert axis.get_title(loc="left").endswith("n = 40, 95 % intervals; drawn")
 
 
 @pytest.mark.slow
@@ -58,7 +60,7 @@ def test_coverage_stands_by_age_with_both_kinds_side_by_side():
     "draw",
     [
         lambda: confusion(labelled(), GENDER),
-        lambda: class_curves(*curves(2), "ROC"),
+        lambda: class_curves(*curves(2), "ROC", [MANY]),
         lambda: coverage_by_age(coverage()),
     ],
 )

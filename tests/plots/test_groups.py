@@ -35,7 +35,7 @@ def test_errors_of_groups_stand_at_their_age_band(texts):
     assert [round(float(x)) for x in female.get_xdata()] == [0, 1]
     assert "male" in texts(figure) and "75+\nn = 33" in texts(figure)
     (alone,) = group_errors(by_gender()[::2].drop(columns="gender_name"), "age_mae", "MAE", "Errors").axes
-    assert alone.get_legend() is None and alone.containers[0].lines[0].get_ydata().tolist() == [3.0, 8.0]
+    assert not alone.texts and alone.containers[0].lines[0].get_ydata().tolist() == [3.0, 8.0]
 
 
 def test_each_class_attribute_has_its_figures_by_age(texts):
@@ -46,10 +46,31 @@ def test_each_class_attribute_has_its_figures_by_age(texts):
     tables = {"age_band": bands, "age_band x gender_name": crossed, "age_band x ethnicity_name": races}
     figures = age_figures(tables, UTKFACE_ATTRIBUTES, "; drawn")
     # Accuracy by age is drawn where classes are two.
-    assert list(figures) == ["age_bias", "age_error_by_gender", "gender_by_age", "age_error_by_ethnicity"]
-    assert "Gender accuracy, test split, 95 % intervals; drawn" in texts(figures["gender_by_age"])
-    assert list(age_figures({"age_band": bands}, UTKFACE_ATTRIBUTES)) == ["age_bias"]
-    assert age_figures({"age_band": bands.drop(columns="age_bias")}, (AGE, ETHNICITY)) == {}
+    assert list(figures)[:4] == ["age_bias", "age_error_by_gender", "gender_by_age", "age_error_by_ethnicity"]
+    assert list(figures)[4:] == ["worse_gender_accuracy"]
+    assert "Gender accuracy, test split, 95 % intervals; drawn, n = 93" in texts(figures["gender_by_age"])
+    assert list(age_figures({"age_band": bands}, (AGE, ETHNICITY))) == ["age_bias"]
+    assert age_figures({"age_band": bands[["age_band", "n"]]}, (AGE, ETHNICITY)) == {}
+
+
+def test_the_map_of_who_is_worse_has_a_row_a_class_and_masks_small_groups(texts):
+    tables = {"age_band": by_gender()[::2].drop(columns="gender_name"), "age_band x gender_name": by_gender()}
+    figures = age_figures(tables, (AGE, GENDER))
+    assert list(figures) == [
+        "age_error",
+        "age_error_by_gender",
+        "gender_by_age",
+        "worse_age_mae",
+        "worse_gender_accuracy",
+    ]
+    (axis,) = figures["worse_age_mae"].axes
+    values = axis.images[0].get_array()
+    assert values.filled(-1).tolist() == [[3, 8], [3, 8], [4, -1]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["all\nn = 50", "female\nn = 50", "male\nn = 43"]
+    shown = [text.get_text() for text in axis.texts]
+    assert shown == ["3.0", "2.0 to 4.0", "8.0", "7.0 to 9.0"] * 2 + ["4.0", "3.0 to 5.0", "n = 3"]
+    better = figures["worse_gender_accuracy"].axes[0].images[0].get_cmap().name
+    assert better == "YlOrBr_r" and axis.images[0].get_cmap().name == "YlOrBr"  # darker is worse
 
 
 def test_raw_and_standardised_numbers_stand_side_by_side(texts):
