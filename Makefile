@@ -11,7 +11,7 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report quick test test-browser lint unit smoke lab bench fuzz kills slides figures reference lock audit-deps clean
+.PHONY: help setup report quick test test-browser lint unit smoke lab bench fuzz kills doctor slides figures reference lock audit-deps clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,9 @@ fuzz: setup  ## read thousands of damaged pictures: none lost, none slow, nothin
 
 kills: setup  ## kill and resume runs; results must equal an uninterrupted run
 	$(BIN)/python -m benchmarks.kills
+
+doctor: setup  ## say what is missing or slow on this machine
+	@$(BIN)/facelib doctor
 
 slides: setup  ## typeset presentation.pdf from RUN's results and figures
 	$(BIN)/facelib slides --run $(RUN)

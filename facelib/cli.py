@@ -1,4 +1,4 @@
-"""The command `facelib`: run, train, restore, audit, predict, evaluate, formats, report, slides, fetch."""
+"""The command `facelib`: run, train, restore, audit, predict, evaluate, formats, report, slides, fetch, doctor."""
 
 import contextlib
 import functools
@@ -137,7 +137,9 @@ def run_notebooks(
         say(f"run {folder.name}: profile {folder.settings.profile}, {source}{split}")
         for note in folder.params["data"].get("notes", ()):
             complain(note)
-        pipeline.execute(folder, first, last, parameters, say)
+        longest = pipeline.execute(folder, first, last, parameters, say)
+        if longest:
+            say("longest: " + "; ".join(f"{step.text} {step.seconds:.0f} s" for step in longest))
         folder = RunFolder(folder.path)  # the notebooks have added to its parameters
         say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
 
@@ -345,6 +347,15 @@ def slides(
     from facelib.reporting.slides import build_slides
 
     say(f"slides: {build_slides(runs.open_run(run), out)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is missing or slow on this machine."""
+    from facelib.doctor import findings
+
+    for state, topic, text in findings():
+        say(f"{state:8} {topic:24} {text}")
 
 
 @app.command()

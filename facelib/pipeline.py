@@ -29,8 +29,17 @@ from facelib.storage import PARTIAL, held, sweep, writing
 # A person's decisions and the log of test readings outlast a fresh start.
 LASTING = ("tables/decisions.csv", "test_reads.csv")
 LOCK = ".lock"
+LONGEST = 5  # steps that a run names
 # Run by a notebook's kernel before its first cell.
 TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A cell by its notebook's number and the heading that it stands below, and how long it took."""
+
+    text: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -188,7 +197,7 @@ def _save_finished(run: RunFolder, finished: dict[str, Finished]) -> None:
     write_json(run.path / PROGRESS, {name: asdict(facts) for name, facts in finished.items()})
 
 
-def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | None = None, say=print) -> None:
+def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | None = None, say=print) -> list[Step]:
     """Run the notebooks that are not finished yet, in order, into the run folder, which the caller holds (`locked`).
 
     Parameters
@@ -201,12 +210,16 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     say : callable
         Takes one line of progress.
 
+    Returns
+    -------
+    The cells that took longest among those executed, the longest first.
+
     Raises
     ------
     NotebookFailed
         At the first cell that raises.
     """
-    names = list(NOTEBOOKS)
+    names, steps = list(NOTEBOOKS), []
     stop = names.index(numbered(last)) if last else len(names) - 1
     finished = _load_finished(run)
     if first:
@@ -227,6 +240,19 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
         _save_finished(run, finished)
         minutes, seconds = divmod(round(finished[name].seconds), 60)
         say(f"{name}  {finished[name].cells} cells  {minutes}:{seconds:02d}")
+        steps += timed_steps(run.path / "notebooks" / f"{name}.ipynb")
+    return sorted(steps, key=lambda step: -step.seconds)[:LONGEST]
+
+
+def timed_steps(path: Path) -> list[Step]:
+    """The cells of an executed notebook with the times that papermill stores in them."""
+    steps, heading = [], ""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            heading = cell.source.partition("\n")[0].lstrip("# ")
+        elif seconds := cell.metadata.get("papermill", {}).get("duration"):
+            steps.append(Step(f"{path.stem[:2]} {heading}", seconds))
+    return steps
 
 
 def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> Finished:
@@ -256,7 +282,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
                 kernel_name="python3",
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
                 store_widget_state=False,  # the state of a panel would hold its pictures
-                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+                config=Config({"KernelManager": _transport(sockets)}),
                 # The working directory holds no modules of the project, and a killed kernel's stderr is of no use to a
                 # reader; output of cells takes another way.
                 extra_arguments=[
@@ -278,6 +304,11 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
             os.replace(partial, output)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
     return Finished(package, parameters, cells, round(time.perf_counter() - start, 2))
+
+
+def _transport(folder: str) -> dict[str, str]:
+    """How a kernel is spoken to: through sockets in a folder, and where the system has none through local ports."""
+    return {"transport": "ipc", "ip": f"{folder}/kernel"} if os.name == "posix" else {}
 
 
 def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.NotebookNode:

@@ -41,7 +41,7 @@ UTKFACE, FAIRFACE = "utkface", "fairface"
 FROM = {"utkface": (UTKFACE,), "fairface": (FAIRFACE,), "both": (UTKFACE, FAIRFACE)}
 # From the face network's weights, whose first three stages stay as they are, which halves the time of a step.
 GENTLE = {
-    "start_weights": "face", "frozen_stages": 3, "epochs": 6, "head_epochs": 1, "warmup_epochs": 1,
+    "start_weights": "face", "frozen_stages": 3, "epochs": 5, "head_epochs": 1, "warmup_epochs": 1,
     "augmented_epochs": 14,
 }  # fmt: skip
 RECIPES = {

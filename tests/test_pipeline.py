@@ -319,13 +319,14 @@ def test_a_failure_stops_the_run_and_once_fixed_only_the_rest_is_run(run, source
 
     write_notebook(sources / "02_second.ipynb", PARAMETERS, "answer = 1")
     said.clear()
-    pipeline.execute(run, say=said.append)
+    steps = pipeline.execute(run, say=said.append)
+    assert steps and {step.text[:2] for step in steps} == {"02"}  # of what was executed
     assert log_of(run) == ["01 small", "02 small", "02 small"]  # the first is not run again
     assert said[0] == "01_first  finished earlier" and said[1].startswith("02_second")
     assert [path.stem for path in executed_notebooks(run)] == ["01_first", "02_second"]
 
     said.clear()
-    pipeline.execute(run, say=said.append)
+    assert pipeline.execute(run, say=said.append) == []
     assert len(log_of(run)) == 3 and all("finished earlier" in line for line in said)
 
     pipeline.execute(run, first="1", last="1", say=said.append)  # what follows is unfinished again
@@ -351,6 +352,20 @@ def test_a_changed_package_is_reported_and_parameters_reach_the_notebooks_that_h
         f"{name}  finished earlier; the package has changed since: --from {name[:2]}"
         for name in ("01_first", "02_second")
     ]
+
+
+def test_a_step_is_named_by_its_notebook_and_heading(tmp_path):
+    cells = [
+        nbformat.v4.new_markdown_cell("# Train\n\nText."),
+        nbformat.v4.new_code_cell("first", metadata={"papermill": {"duration": 2.5}}),
+        nbformat.v4.new_markdown_cell("No heading."),
+        nbformat.v4.new_code_cell("not executed"),
+        nbformat.v4.new_markdown_cell("## Losses"),
+        nbformat.v4.new_code_cell("second", metadata={"papermill": {"duration": 0.5}}),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "03_train.ipynb")
+    found = pipeline.timed_steps(tmp_path / "03_train.ipynb")
+    assert found == [pipeline.Step("03 Train", 2.5), pipeline.Step("03 Losses", 0.5)]
 
 
 def test_a_run_without_notebooks_says_how_to_make_them(run):

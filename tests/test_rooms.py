@@ -23,8 +23,18 @@ ROOMS += (
     "evaluation",
     "explain",
 )
-ROOMS += ("plots", "reporting", "publication", "pipeline", "cli")
+ROOMS += ("plots", "reporting", "publication", "pipeline", "doctor", "cli")
 GROUND = {"errors", "schema"}
+LINUX_ALONE = (
+    "O_NONBLOCK",
+    "O_CLOEXEC",
+    "O_NOFOLLOW",
+    "sched_getaffinity",
+    "getuid",
+    "getloadavg",
+    "sysconf",
+    "AF_UNIX",
+)
 
 
 def rooms_entered(source: str, parents: tuple[str, ...]) -> set[str]:
@@ -123,3 +133,26 @@ def test_attributes_are_named_in_few_files():
         if (name := path.relative_to(PACKAGE).as_posix()) not in NAMED and not name.startswith("synthetic/")
     ]
     assert len(naming) <= MOST_NAMING, naming
+
+
+@pytest.mark.slow
+def test_every_module_is_imported_where_there_is_no_linux():
+    """Names that Windows or macOS lack are taken away, after the libraries, which have their own ways, are loaded."""
+    code = f"""
+import importlib, os, pkgutil, socket, sys
+import dask, filelock, ipywidgets, lightning, matplotlib.pyplot, nbconvert, papermill, sklearn, torchvision, typer
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+for name in {LINUX_ALONE!r}:
+    for module in (os, socket):
+        if hasattr(module, name):
+            delattr(module, name)
+import facelib
+found = [each.name for each in pkgutil.walk_packages(facelib.__path__, "facelib.") if "__main__" not in each.name]
+for name in found:
+    importlib.import_module(name)
+print(len(found))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 60

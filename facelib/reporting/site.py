@@ -1,6 +1,7 @@
 """The report of a run: one static site that needs no network, whatever names and labels its data hold."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -19,11 +20,12 @@ from traitlets.config import Config
 from facelib.errors import DamagedRun
 from facelib.formats import as_written
 from facelib.reporting import findings
-from facelib.runs import RunFolder
+from facelib.runs import RunFolder, package_fingerprint
 from facelib.schema import NOTEBOOKS
-from facelib.storage import PARTIAL, writing
+from facelib.storage import PARTIAL, write_text, writing
 
 TEMPLATES = Path(__file__).parent / "templates"
+MADE_FROM = ".made-from"  # of a run: the state that its report was made from
 SHORT_TITLES = (
     "Explore", "Clean", "Train", "Two stages", "Evaluate", "Groups", "Error clusters", "Explain", "Photos",
 )  # fmt: skip
@@ -53,12 +55,31 @@ def front_figures(run: RunFolder) -> dict[str, str]:
 def build_report(run: RunFolder, notebooks: list[Path]) -> Path:
     """Render report/ of a run: the front page, which is returned, summary.md and executed notebooks in their order.
 
+    A report of the same package and files stays as it is.
+
     DamagedRun if a file of the run is not what facelib writes.
     """
+    page, made_from = run.path / "report" / "index.html", run.path / MADE_FROM
+    state = _state(run, notebooks)
+    if page.exists() and made_from.exists() and made_from.read_text("utf-8") == state:
+        return page
     exporter = _exporter()
     with as_written(run.path), writing(run.path / "report"), _appearing(run.path / "report") as site:
         _write_site(run, [(path, _notebook_body(exporter, path)) for path in notebooks], site)
-    return run.path / "report" / "index.html"
+    write_text(made_from, state)
+    return page
+
+
+def _state(run: RunFolder, notebooks: list[Path]) -> str:
+    """A digest of everything that a report is made from: the package, and the run's files by size and time."""
+    digest = hashlib.sha256(f"{package_fingerprint()} {[path.name for path in notebooks]}".encode())
+    for path in sorted(path for path in TEMPLATES.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
+        name, facts = path.relative_to(run.path), path.stat()
+        if name.parts[0] not in ("report", "checkpoints") and not name.name.startswith("."):
+            digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -170,6 +170,18 @@ def test_a_rebuilt_report_replaces_the_old_one(run, notebooks):
     assert (run.path / "report" / "index.html").read_bytes() == first
 
 
+def test_a_report_is_rendered_again_only_if_what_it_is_made_from_changed(run, notebooks, monkeypatch):
+    front = build_report(run, notebooks)
+    rendered = front.stat().st_mtime_ns
+    assert build_report(run, notebooks).stat().st_mtime_ns == rendered
+    write_notebook(notebooks[0], "Explore anew", [])
+    assert "Explore anew" in (build_report(run, notebooks).parent / "01_explore.html").read_text(encoding="utf-8")
+    again = front.stat().st_mtime_ns
+    assert again > rendered
+    monkeypatch.setattr("facelib.reporting.site.package_fingerprint", lambda: "another")
+    assert build_report(run, notebooks).stat().st_mtime_ns > again
+
+
 def test_a_run_that_has_only_begun_has_a_report(begun):
     page = write_notebook(begun.path / "notebooks" / "01_explore.ipynb", "Explore", [])
     assert "run small" in build_report(begun, [page]).read_text(encoding="utf-8")

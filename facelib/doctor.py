@@ -1,0 +1,68 @@
+"""What this machine has that the project is slow or incomplete without."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from facelib.runs import runs_root
+
+MEMORY_GB = 8  # what `full` on 24,000 faces needs
+FREE_GB = 10  # the environment, a pixel cache and a run
+OPTIONAL = {  # packages: what is missing without them
+    "dlib": "photographs are not searched for faces: pip install dlib-bin",
+    "face_recognition_models": "no persons, doubted labels and face start: install requirements.lock again",
+    "pillow_heif": "HEIC photographs are not read: pip install pillow-heif",
+}
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def memory_gb() -> float | None:
+    """The machine's memory, in GB; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def existing(path: Path) -> Path:
+    """A path, or the nearest of its parents that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
+def findings() -> Iterator[tuple[str, str, str]]:
+    """State (ok, slow or missing), topic, and what was found with the remedy, a row each."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    yield "ok" if cores > 1 else "slow", "processor", f"{cores} cores"
+    busy, chosen = load > 0.5 * cores, os.environ.get("OMP_NUM_THREADS")
+    remedy = "; other programs run: OMP_NUM_THREADS=1 is faster now" if busy and chosen != "1" else ""
+    yield "slow" if remedy else "ok", "load", f"{load:.1f}, threads {chosen or 'as many as cores'}{remedy}"
+    memory = memory_gb()
+    small = memory is not None and memory < MEMORY_GB
+    text = "not known" if memory is None else f"{memory:.0f} GB" + f", {MEMORY_GB} wanted for the profile full" * small
+    yield "slow" if small else "ok", "memory", text
+    free = shutil.disk_usage(existing(runs_root())).free / 1e9
+    yield "ok" if free > FREE_GB else "missing", "disk", f"{free:.0f} GB free for runs and caches ({FREE_GB} wanted)"
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        from facelib.devices import pick_device, processor_has_bfloat16
+
+        device = pick_device()
+        name = torch.cuda.get_device_name() if device.type == "cuda" else "none: trainings run on the processor"
+        yield "ok" if device.type == "cuda" else "slow", "graphics card", name
+        fast = processor_has_bfloat16() or device.type == "cuda"
+        yield (
+            "ok" if fast else "slow",
+            "bfloat16",
+            "yes" if fast else "no unit for it: trainings take up to four times longer",
+        )
+    else:
+        yield "missing", "torch", "install requirements.lock (`make setup`)"
+    for package, remedy in OPTIONAL.items():
+        found = importlib.util.find_spec(package) is not None
+        yield "ok" if found else "missing", package.replace("_", " "), "installed" if found else remedy
+    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    text = "found" if browser else "`make test-browser` is skipped: install chromium"
+    yield "ok" if browser else "missing", "Chromium", text
