@@ -37,6 +37,7 @@ def _zero_or_large_enough(px: int) -> int:
 
 Pixels = Annotated[int, Field(ge=MIN_PX)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
@@ -64,6 +65,9 @@ class DataSettings(Section):
     image_px: Pixels = 64  # edge of the cached, trained and explained image
     align: bool = False  # find and align the largest face of each image; off where the images are aligned faces
     attributes: Names = ()  # labels to learn; empty: all that the data has
+    # what the test split holds out: copies and recognised persons together, or whole collection sessions
+    split: Literal["persons", "sessions"] = "persons"
+    split_seed: Annotated[Seed | None, BeforeValidator(_none_from_text)] = None  # None: the run's seed
 
 
 class TrainingSettings(Section):
@@ -126,12 +130,17 @@ class Settings(Section):
 
     profile: str
     recipe: str = "reference"  # a name in RECIPES
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     data: DataSettings = DataSettings()
     training: TrainingSettings = TrainingSettings()
     stages: StageSettings = StageSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     explanation: ExplanationSettings = ExplanationSettings()
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of the split: the run's, unless the split has its own."""
+        return self.seed if self.data.split_seed is None else self.data.split_seed
 
     def flat(self) -> dict:
         """All settings by name, without their sections; `profile` is not among them."""

@@ -29,7 +29,8 @@ PLANTED_AGE_ERROR = 20  # years, up or down
 
 
 # Columns of tables, entries of batches and of results that an attribute of the same name would overwrite.
-RESERVED_NAMES = {"image_id", "path", "source", "sha256", "box", "session", "age_from", "age_to"}  # a faces table
+RESERVED_NAMES = {"image_id", "path", "source", "sha256", "box", "age_from", "age_to"}  # a faces table
+RESERVED_NAMES |= {"collected", "session"}  # and when each was collected
 RESERVED_NAMES |= {"image", "row", "strength", "features", "loss"}  # a training
 RESERVED_NAMES |= {"photo", "face", "face_found", "ood_percentile", "out_of_distribution", "warnings"}  # a photograph
 RESERVED_NAMES |= {"rotation", "detector", "detection_score", "age_distribution", "such_faces"}

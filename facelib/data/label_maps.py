@@ -84,7 +84,7 @@ class Field:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A field by attribute; the column or template of paths; an expression for file names; the four columns of a box.
+    """A field by attribute; columns of paths, boxes (four) and collection sessions; an expression for file names.
 
     A template such as `{person}/{person}_{number:04}.jpg` makes a path of several columns.
     """
@@ -93,12 +93,12 @@ class LabelMap:
     path: str = ""
     name: re.Pattern | None = None
     box: tuple[str, ...] = ()
+    session: str = ""
 
     def over(self, base: "LabelMap") -> "LabelMap":
         """The map, and what it leaves open from another one."""
-        return LabelMap(
-            {**base.fields, **self.fields}, self.path or base.path, self.name or base.name, self.box or base.box
-        )
+        rest = {name: getattr(self, name) or getattr(base, name) for name in ("path", "name", "box", "session")}
+        return LabelMap({**base.fields, **self.fields}, **rest)
 
 
 def map_text(given: str) -> str:
@@ -141,14 +141,14 @@ def parse_map(text: str) -> LabelMap:
         content = yaml.load(inline, yaml.BaseLoader)  # all scalars stay text: no is a class, not a truth value
         if not isinstance(content, dict):
             raise ValueError("it names no attribute")
-        path, name, box = (content.pop(key, "") for key in ("path", "name", "box"))
-        if not isinstance(path, str) or not isinstance(name, str):
-            raise ValueError("path and name take one text each")
+        path, name, session, box = (content.pop(key, "") for key in ("path", "name", "session", "box"))
+        if not all(isinstance(text, str) for text in (path, name, session)):
+            raise ValueError("path, name and session take one text each")
         box = tuple(box.split() if isinstance(box, str) else box)
         if box and (len(box) != 4 or not all(isinstance(column, str) for column in box)):
             raise ValueError("box takes four columns: left, top, right and bottom")
         fields = {attribute.strip().lower(): _field(attribute, spec) for attribute, spec in content.items()}
-        return LabelMap(fields, path, re.compile(name, re.DOTALL | re.IGNORECASE) if name else None, box)
+        return LabelMap(fields, path, re.compile(name, re.DOTALL | re.IGNORECASE) if name else None, box, session)
     except (yaml.YAMLError, re.error, ValueError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UnreadableMap(

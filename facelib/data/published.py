@@ -44,6 +44,8 @@ class Form:
         Whether it was read in the original; the others were read in tables and names of their published form.
     choices : tuple of str
         Maps of which a user has to choose one.
+    stamped : bool
+        Whether its file names hold the time of collection; see `data.sessions`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Form:
     folder_path: str = ""
     seen: bool = False
     choices: tuple[str, ...] = ()
+    stamped: bool = False
 
     @functools.cached_property
     def map(self) -> LabelMap:
@@ -76,6 +79,7 @@ GREY = Form(
     "grey faces of UTKFace; its terms",
     columns=frozenset(("age", "gender", "ethnicity", "pixels")),
     seen=True,
+    stamped=True,
 )
 UTKFACE = Form(
     "utkface",
@@ -85,6 +89,7 @@ UTKFACE = Form(
     "gender: {0: male, 1: female}, ethnicity: {0: White, 1: Black, 2: Asian, 3: Indian, 4: Other}",
     "https://susanqq.github.io/UTKFace; non-commercial research only",
     seen=True,
+    stamped=True,
 )
 FORMS = (
     GREY,

@@ -29,6 +29,7 @@ from facelib.data.label_maps import (
     suggest,
 )
 from facelib.data.published import FOLDERS, FORMS, GREY, KINDS, TABLE, UTKFACE, Form
+from facelib.data.sessions import collection_times, sessions_of
 from facelib.data.tables import PARSING_ERRORS, PATH_COLUMNS, SUFFIXES, guess_path_column, one_line, read_rows
 from facelib.errors import UnreadableData
 from facelib.schema import AGE, UTKFACE_ATTRIBUTES, Attribute, ClassAttribute, is_missing, parse_age_band
@@ -60,7 +61,8 @@ class FaceSource:
         image_id, path (below `root`), a column of labels per attribute, source, sha256. The index is the position in
         the source. Where bands of ages are known also age_from and age_to, the first and last whole year, nan where
         the age itself is known or nothing is. Where faces were given by boxes also box, `left top right bottom` in
-        pixels; their sha256 is that of the file and the box.
+        pixels; their sha256 is that of the file and the box. Where it is known also collected, the time of collection
+        (`sessions.collection_times`), and session; both empty where a row has none.
     rejected : DataFrame
         item, reason.
     root : Path
@@ -129,7 +131,7 @@ class _Rows:
 def _finish(
     rows: _Rows, labels: Labels, root: Path, form: Form, refused: Sequence[tuple[str, str]] = (),
     grey: np.ndarray | None = None, digests: list[str] | None = None, boxes: list[str] | None = None,
-    notes: Iterable[str] = (),
+    notes: Iterable[str] = (), session: Sequence[str] | None = None,
 ) -> FaceSource:  # fmt: skip
     """The source of some rows; rows without a usable label, or whose file cannot be read, are rejected."""
     first = labels.unusable.drop_duplicates("row").set_index("row")["reason"]
@@ -146,6 +148,10 @@ def _finish(
     faces = faces[[*ordered, *faces.columns.drop(ordered)]]
     if boxes is not None:
         faces = _with_boxes(faces, [boxes[row] for row in kept])
+    if session is not None:
+        faces["session"] = [printable(session[row]) for row in kept]
+    elif form.stamped and (collected := collection_times(faces["path"].map(os.path.basename))).ne("").any():
+        faces = faces.assign(collected=collected, session=sessions_of(collected))
     rejected = [*refused, *((rows.items[row], reason) for row, reason in enumerate(rows.reasons) if reason)]
     rejected = pd.DataFrame([(printable(item), reason) for item, reason in rejected], columns=REJECTED, dtype=str)
     places = {row: place for place, row in enumerate(kept)}
@@ -470,7 +476,7 @@ def _read_table(
     path_column = labels.path or next((name for name in PATH_COLUMNS if name in columns), "")
     box = labels.box or (BOX_COLUMNS if set(BOX_COLUMNS) <= set(columns) else ())
     parts = re.findall(r"{(\w+)", path_column) or [path_column]
-    needed = {name.lower() for name in (*parts, *box)} - {""}
+    needed = {name.lower() for name in (*parts, *box, labels.session)} - {""}
     used = {name for each in fields.values() for name in each.columns} | needed | {BAND_COLUMN}
     for name in sorted(used):
         if columns.count(name) > 1:
@@ -513,7 +519,8 @@ def _read_table(
     found = read_labels(_banded(table, fields), fields, str(path), wanted)
     unread = [name for name in columns if name not in used]
     notes = [*notes, *([f"columns that are not read: {', '.join(unread[:12])}"] if unread else [])]
-    source = _finish(rows, found, root, form, boxes=boxes if box else None, notes=notes)
+    session = [cell_text(value) for value in table[labels.session.lower()]] if labels.session else None
+    source = _finish(rows, found, root, form, boxes=boxes if box else None, notes=notes, session=session)
     return dataclasses.replace(source, notes=(*source.notes, *_against_names(source)))
 
 

@@ -53,6 +53,8 @@ def join(sources: Sequence[FaceSource]) -> JoinedSource:
     for source, name in zip(sources, names, strict=True):
         table = _recoded(source, attributes)
         table = table.assign(source=name, path=name + "/" + table["path"], image_id=name + "/" + table["image_id"])
+        if "session" in table:
+            table["session"] = (name + "/" + table["session"]).where(table["session"] != "", "")
         table.index = table.index + start
         starts.append(start)
         start = int(table.index.max()) + 1
@@ -64,8 +66,9 @@ def join(sources: Sequence[FaceSource]) -> JoinedSource:
     columns = ["image_id", "path", *label_columns(table, attributes), "source", "sha256"]
     for attribute in attributes:
         table[attribute.name] = table[attribute.name].fillna(attribute.unknown).astype(attribute.dtype)
-    if "box" in table:
-        columns, table["box"] = [*columns, "box"], table["box"].fillna("")
+    for name in ("box", "collected", "session"):
+        if name in table:
+            columns, table[name] = [*columns, name], table[name].fillna("")
     parts = (pd.concat(tables, ignore_index=True) for tables in (rejected, unusable))
     return JoinedSource(
         table[columns], next(parts), sources[0].root, attributes, None, next(parts), tuple(notes), tuple(sources),

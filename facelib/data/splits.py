@@ -1,4 +1,4 @@
-"""Splits that keep copies and persons together and hold age bands and classes in proportion; and published ones."""
+"""Splits that keep copies and persons together and hold age bands and classes in proportion; by session; published."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,11 +9,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from facelib import schema
+from facelib.data.sessions import has_sessions
+from facelib.errors import UnknownSetting
 from facelib.finding import Finding, Findings
+from facelib.runs import RunFolder
 from facelib.schema import Attribute
 from facelib.statistics import Estimate, count, format_value, rate
 
 RANDOM_SPLITS = 20  # draws over which the copies that a random split lets cross are averaged
+SESSION_DRAWS = 1000  # assignments of sessions of which the one with the most even strata is taken
 
 
 def stratum(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.Series:
@@ -110,6 +114,35 @@ def undivided(faces: pd.DataFrame, group_id: np.ndarray, person_id: np.ndarray) 
     return _splits_table(faces, "train", group_id, representatives(faces, group_id), person_id)
 
 
+def split_run(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, person_id: np.ndarray) -> pd.DataFrame:
+    """The split that a run's settings ask for: by its published lists, by whole sessions, or by persons.
+
+    Raises
+    ------
+    UnknownSetting
+        If sessions are to be held out of a published split, or the data name fewer than two.
+    """
+    by_sessions, seed = run.settings.data.split == "sessions", run.settings.split_seed
+    if by_sessions and (run.protocol or not has_sessions(faces)):
+        reason = "--protocol says what is tested" if run.protocol else "the data do not tell two sessions apart"
+        raise UnknownSetting(f"setting split is 'sessions', and {reason}: leave out one, or name a column of sessions")
+    divide = split_listed if run.protocol else split_sessions if by_sessions else split_faces
+    return divide(faces, group_id, run.attributes, seed, person_id=person_id)
+
+
+def _carved(
+    faces: pd.DataFrame, tested: np.ndarray, representative: np.ndarray, group_id: np.ndarray,
+    attributes: Iterable[Attribute], seed: int, person_id: np.ndarray,
+) -> pd.DataFrame:  # fmt: skip
+    """Test some rows, represented as given, and assign the persons of all others to train, validation, calibration."""
+    shares = {name: share for name, share in schema.SPLITS.items() if name != "test"}
+    rest = faces[~tested].reset_index(drop=True)
+    carved = split_faces(rest, group_id[~tested], attributes, seed, shares, person_id[~tested])
+    split, chosen = np.full(len(faces), "test", dtype=object), representative.copy()
+    split[~tested], chosen[~tested] = carved["split"], carved["representative"]
+    return _splits_table(faces, split, group_id, chosen, person_id)
+
+
 def split_listed(
     faces: pd.DataFrame,
     group_id: np.ndarray,
@@ -123,14 +156,72 @@ def split_listed(
     `shared_with_training`. Within the training list whole persons are assigned, as by `split_faces`, whose table this
     returns. A face that both lists name is tested and not trained on. Every tested face is a representative.
     """
-    trained = (faces["part"] == "train").to_numpy()
+    tested = (faces["part"] != "train").to_numpy()
     person_id = joined(group_id, group_id if person_id is None else person_id)
-    shares = {name: share for name, share in schema.SPLITS.items() if name != "test"}
-    listed = faces[trained].reset_index(drop=True)
-    carved = split_faces(listed, group_id[trained], attributes, seed, shares, person_id[trained])
-    split, chosen = np.full(len(faces), "test", dtype=object), np.ones(len(faces), bool)
-    split[trained], chosen[trained] = carved["split"], carved["representative"]
-    return _splits_table(faces, split, group_id, chosen, person_id)
+    return _carved(faces, tested, np.ones(len(faces), bool), group_id, attributes, seed, person_id)
+
+
+def hold_out(
+    faces: pd.DataFrame,
+    tested: np.ndarray,
+    group_id: np.ndarray,
+    attributes: Iterable[Attribute],
+    seed: int,
+    person_id: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Test the rows `tested`, bool (n,), and carve validation and calibration out of the others; no person crosses.
+
+    The other photographs of a tested person are neither trained on nor scored: they are in the test split, and none of
+    them is a representative. Returns the table of `split_faces`.
+    """
+    person_id = joined(group_id, group_id if person_id is None else person_id)
+    representative = np.zeros(len(faces), bool)
+    representative[tested] = representatives(faces[tested].reset_index(drop=True), group_id[tested])
+    out = np.isin(person_id, person_id[tested])
+    return _carved(faces, out, representative, group_id, attributes, seed, person_id)
+
+
+def deal_sessions(faces: pd.DataFrame, shares: Iterable[float], attributes: Iterable[Attribute], seed: int):
+    """Part of each row, int (n,): whole sessions dealt to parts of about these shares; -1 where no session is known.
+
+    In each of `SESSION_DRAWS` draws sessions come in a random order, each to the part that lacks most. The draw is
+    taken whose parts differ least from their shares of each stratum.
+    """
+    known, shares = (faces["session"] != "").to_numpy(), np.array(list(shares))
+    session = np.unique(faces["session"][known], return_inverse=True)[1]
+    counts = pd.crosstab(session, stratum(faces[known], attributes).to_numpy()).to_numpy()
+    wanted, sizes, rng = shares[:, None] * counts.sum(axis=0), counts.sum(axis=1), np.random.default_rng(seed)
+    best, least = np.zeros(len(sizes), int), np.inf
+    for _ in range(SESSION_DRAWS):
+        part, lacking = np.zeros(len(sizes), int), shares * sizes.sum()
+        for number in rng.permutation(len(sizes)):
+            part[number] = lacking.argmax()
+            lacking[part[number]] -= sizes[number]
+        dealt = np.stack([counts[part == number].sum(axis=0) for number in range(len(shares))])
+        # In units of each part: a small one may not pay for the evenness of a large one.
+        uneven = (np.abs(dealt - wanted).sum(axis=1) / wanted.sum(axis=1)).sum()
+        if uneven < least:
+            best, least = part, uneven
+    dealt = np.full(len(faces), -1)
+    dealt[known] = best[session]
+    return dealt
+
+
+def split_sessions(
+    faces: pd.DataFrame,
+    group_id: np.ndarray,
+    attributes: Iterable[Attribute],
+    seed: int,
+    person_id: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Test whole collection sessions, of about the share in `schema.SPLITS`; see `deal_sessions` and `hold_out`.
+
+    Images collected together answer one query, and their labels and errors are alike. Faces without a session are not
+    tested.
+    """
+    share = schema.SPLITS["test"]
+    tested = deal_sessions(faces, (share, 1 - share), attributes, seed) == 0
+    return hold_out(faces, tested, group_id, attributes, seed, person_id)
 
 
 def leaking_pairs(splits: pd.DataFrame) -> int:
@@ -204,6 +295,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
         f"{recognised.n:,} test images show one who is also in another split; copies count."
     )
     findings.append(Finding("split.persons", text, recognised))
+    findings.append(session_finding(faces, splits))
     if protocol:
         identical = int(faces.loc[tested, "sha256"].isin(faces.loc[~tested, "sha256"]).sum())
         text = (
@@ -213,6 +305,24 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
         )
         findings.append(Finding("split.protocol", text, copied))
     return Findings(findings)
+
+
+def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
+    """How many of the scored test faces were collected in a session of which others are trained on."""
+    tested = ((splits["split"] == "test") & splits["representative"]).to_numpy()
+    if not has_sessions(faces):
+        text = "The data do not say which images were collected together: no collection session can be held out."
+        return Finding("split.sessions", text, n=int(tested.sum()))
+    sessions = faces["session"].where(faces["session"] != "")
+    shared = rate(int(sessions[tested].isin(sessions[splits["split"] == "train"]).sum()), int(tested.sum()))
+    text = (
+        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces are from a "
+        "session of which others are trained on, whose labels are alike."
+        if shared.value
+        else f"The test faces are from {sessions[tested].nunique():,} of {sessions.nunique():,} collection sessions, "
+        "of which none is trained on."
+    )
+    return Finding("split.sessions", text, shared)
 
 
 def fold_of_groups(group_id: np.ndarray, strata: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -26,7 +26,7 @@ class Question:
 QUESTIONS = (
     Question("What data?", "data.faces", ("data.ages", "data.imbalance"), "01_explore"),
     Question("What was wrong with it?", "copies.groups", ("copies.labels_differ", "labels.doubted"), "02_clean"),
-    Question("How good is the model?", "test.baselines", ("test.{attribute}",), "05_evaluate"),
+    Question("How good is the model?", "test.baselines", ("test.{attribute}", "test.by_time"), "05_evaluate"),
     Question("For whom is it worse?", "groups.worst", ("groups.age_bias", "claims.answers"), "06_groups"),
     Question("What does it look at?", "explain.regions", ("explain.background",), "08_explain"),
     Question("Can I trust these numbers?", "split.leaks", ("test.faces", "test.calibration"), "05_evaluate"),
@@ -42,6 +42,9 @@ DATA_ROWS = {
     "splits.copied_test_images": "Test images with a copy in training",
     "splits.recognised_test_images": "Test images of a person recognised in training, copies included",
 }
+
+
+BY_TIME = "time of collection alone"  # the baseline that sees no face: see `evaluation.collection`
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def persons_limit(run: RunFolder) -> str:
 
 
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
-    """Rows of the headline table: name, value, interval, n, cleaned and baseline, as text.
+    """Rows of the headline table: name, value, interval, n, cleaned, and two baselines (baseline, by_time), as text.
 
     `measures` are ends of keys, such as `mae`; by default all are shown.
     """
@@ -107,7 +110,8 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
             cleaned = results.get(f"test_cleaned.{metric.key}")
             row = {"name": metric.title, "value": estimate.text, "n": f"{estimate.n:,}"}
             row |= {"interval": estimate.interval_text, "cleaned": cleaned.text if cleaned else ""}
-            rows.append(row | {"baseline": baselines.get(metric.key, "")})
+            by_time = results.get(f"by_time.{metric.key}")
+            rows.append(row | {"baseline": baselines.get(metric.key, ""), "by_time": by_time.text if by_time else ""})
     return rows
 
 
@@ -141,9 +145,11 @@ def plain(text) -> str:
 
 
 def markdown_summary(rows: list[dict]) -> str:
-    """`headline_rows` as a table in Markdown."""
-    columns = ("name", "value", "interval", "n", "baseline")
-    lines = ["| measure, on the test split | value | 95 % interval | n | no-image baseline |", "|---|---|---|---|---|"]
+    """`headline_rows` as a table in Markdown; the baseline by time where there is one."""
+    titles = {"name": "measure, on the test split", "value": "value", "interval": "95 % interval", "n": "n"}
+    titles |= {"baseline": "no-image baseline", **({"by_time": BY_TIME} if any(r["by_time"] for r in rows) else {})}
+    columns = tuple(titles)
+    lines = [f"| {' | '.join(titles.values())} |", "|---" * len(titles) + "|"]
     lines += [f"| {' | '.join(plain(row[column]) for column in columns)} |" for row in rows]
     return "\n".join(lines) + "\n"
 

@@ -33,7 +33,8 @@ def _table(rows: list[dict], **titles: str) -> list[list[str]]:
 def headline_table(run: RunFolder) -> list[list[str]]:
     """The headline metrics."""
     titles = {"name": "Metric, test split", "value": "Value", "interval": "95 % interval", "n": "n"}
-    return _table(findings.headline_rows(run, MEASURES)[:TABLE_ROWS], **titles, baseline="No-image baseline")
+    rows, titles = findings.headline_rows(run, MEASURES)[:TABLE_ROWS], titles | {"baseline": "No-image baseline"}
+    return _table(rows, **titles, **({"by_time": "Time alone"} if any(row["by_time"] for row in rows) else {}))
 
 
 def data_table(run: RunFolder) -> list[list[str]]:

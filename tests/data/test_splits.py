@@ -262,6 +262,7 @@ def test_a_random_split_lets_most_copies_cross():
 def test_findings_count_what_crosses_and_name_the_lists_followed():
     splits = pd.DataFrame({"split": ["train", "test", "test", "validation", "test"], "group_id": [0, 0, 0, 1, 2]})
     splits["person_id"] = [0, 0, 0, 1, 1]  # the last tested face is of the person in validation
+    splits["representative"] = True
     faces = pd.DataFrame({"sha256": list("aabcd")})
     alone = {finding.key: finding for finding in split_findings(faces, splits, 3.4, {})}
     assert set(alone) == {"split.leaks", "split.random", "split.persons"}
