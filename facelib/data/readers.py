@@ -150,7 +150,7 @@ def _finish(
         faces = _with_boxes(faces, [boxes[row] for row in kept])
     if session is not None:
         faces["session"] = [printable(session[row]) for row in kept]
-    elif form.stamped and (collected := collection_times(faces["path"].map(os.path.basename))).ne("").any():
+    elif form.stamped and (collected := collection_times(faces["path"])).ne("").any():
         faces = faces.assign(collected=collected, session=sessions_of(collected))
     rejected = [*refused, *((rows.items[row], reason) for row, reason in enumerate(rows.reasons) if reason)]
     rejected = pd.DataFrame([(printable(item), reason) for item, reason in rejected], columns=REJECTED, dtype=str)

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 
-STAMP = re.compile(r"_(\d{14})(\d{0,3})")  # year to second, and what there is of the milliseconds
+STAMP = re.compile(r"_(\d{14})(\d{0,3})[^/\\]*$")  # year to second, and what there is of the milliseconds
 # Seconds between two consecutive times that end a session. In UTKFace 99.8 % of these gaps are shorter. A prediction
 # from the nearest times of other sessions beats a constant where sessions end after 5 to 20 minutes (age error 12 to 13
 # years), and no longer where they end after 30 (17 years): `python -m studies.sessions`, reports/crossfit.
@@ -18,14 +18,14 @@ NEIGHBOURS = 11  # nearest training faces in time whose labels predict one
 
 
 def collection_times(names: pd.Series) -> pd.Series:
-    """Time of collection in each file name, as ISO text to the millisecond; empty where there is none.
+    """Time of collection in the name of each file or path, as ISO text to the millisecond; empty where there is none.
 
     Examples
     --------
     >>> collection_times(pd.Series(["26_1_2_20170116184024662.jpg", "26_1_2_portrait.jpg"])).tolist()
     ['2017-01-16T18:40:24.662', '']
     """
-    parts = names.str.extract(STAMP)
+    parts = names.astype(str).str.extract(STAMP)
     digits = parts[0] + parts[1].fillna("").str.ljust(3, "0")
     times = pd.to_datetime(digits, format="%Y%m%d%H%M%S%f", errors="coerce")
     text = times.dt.strftime("%Y-%m-%dT%H:%M:%S.%f").str[:23]

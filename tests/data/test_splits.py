@@ -265,7 +265,7 @@ def test_findings_count_what_crosses_and_name_the_lists_followed():
     splits["representative"] = True
     faces = pd.DataFrame({"sha256": list("aabcd")})
     alone = {finding.key: finding for finding in split_findings(faces, splits, 3.4, {})}
-    assert set(alone) == {"split.leaks", "split.random", "split.persons"}
+    assert set(alone) == {"split.leaks", "split.random", "split.persons", "split.sessions"}
     assert (alone["split.persons"].estimate.value, alone["split.persons"].estimate.n) == (1, 3)
     assert "1 persons on several photographs, 2 in all" in alone["split.persons"].text
     assert alone["split.leaks"].estimate.value == 2 and alone["split.random"].estimate.value == 3.4

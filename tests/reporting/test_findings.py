@@ -46,9 +46,12 @@ def test_the_title_names_what_is_learned(begun):
 
 
 def test_headline_rows_carry_interval_n_baseline_and_the_cleaned_value(filled):
+    filled.notebook("04_age_two_stage").save({"by_time.age.mae": Estimate(6.5, 6, 7, 9, "years")})
     age, gender, _ = findings.headline_rows(filled)
     expected = {"name": "Age: mean absolute error", "value": "4.86 y", "interval": "4.50 to 5.20"}
-    assert age == expected | {"n": "1,234", "cleaned": "4.70 y", "baseline": "15.20 y"}
+    assert age == expected | {"n": "1,234", "cleaned": "4.70 y", "baseline": "15.20 y", "by_time": "6.50 y"}
+    assert gender["by_time"] == "" and "| 6.50 y |" in findings.markdown_summary([age])
+    assert "time" not in findings.markdown_summary([gender])
     assert (gender["value"], gender["interval"], gender["cleaned"]) == ("91.2 %", "90.0 to 93.0", "")
 
 
