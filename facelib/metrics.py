@@ -4,8 +4,6 @@ Ages are in years. Class labels are integer codes. Every array has shape (n,) un
 """
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
 
 
 def whole_years(age) -> np.ndarray:
@@ -79,6 +77,8 @@ def accuracy(y_true, y_pred) -> float:
 
 def auc(y_true, score) -> float:
     """Area under the ROC curve of a score for class 1; nan where one class is absent."""
+    from scipy import stats  # libraries that take a second to load, which predictions do not need
+
     y_true = np.asarray(y_true)
     if len(np.unique(y_true)) < 2:
         return float("nan")
@@ -108,6 +108,8 @@ def average_precision(y_true, score) -> float:
 
 def macro_f1(y_true, y_pred) -> float:
     """Unweighted mean of the F1 of the classes that occur among the labels or the predictions."""
+    from sklearn import metrics as sk
+
     return float(sk.f1_score(y_true, y_pred, average="macro", zero_division=0))
 
 

@@ -5,10 +5,10 @@ No other module resamples. Rows that belong together (copies of one photograph) 
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from facelib.metrics import expected_calibration_error
 
@@ -119,6 +119,8 @@ def rate(successes: int, n: int, unit: str = SHARE, confidence: float = CONFIDEN
     >>> rate(0, 20).high < 0.17
     True
     """
+    from scipy import stats  # a second to load, which predictions do not need
+
     successes, n = int(successes), int(n)
     if n == 0:
         return Estimate.unknown(0, unit)
@@ -218,6 +220,8 @@ def adjusted(p_values) -> np.ndarray:
     >>> adjusted([0.01, float("nan"), 0.04]).round(3).tolist()
     [0.02, nan, 0.04]
     """
+    from scipy import stats
+
     p_values = np.array(p_values, float)
     tested = np.isfinite(p_values)
     if tested.any():
@@ -278,7 +282,7 @@ def spread_beyond_chance(
         drawn += weight * np.add.reduceat(shuffled, starts, axis=1) / sizes
     by_chance, difference = np.ptp(drawn, axis=1), float(np.ptp(observed))
     beyond = difference - by_chance.mean()
-    reach = stats.norm.ppf(0.5 + confidence / 2) * by_chance.std()
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * by_chance.std()
     p = (1 + (by_chance >= difference - 1e-12).sum()) / (1 + PERMUTATIONS)
     estimate = Estimate(float(beyond), float(beyond - reach), float(difference + reach), len(values))
     return Spread(difference, float(by_chance.mean()), estimate, float(p))

@@ -6,6 +6,7 @@ by a quarter of its edge on each side (`get_face_chip_details` of dlib's image_t
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,15 @@ CHIP_PX = 200  # edge of UTKFace's pictures
 OVERSAMPLED = 2  # a turned frame is drawn this many times as large, then reduced
 
 
+class Box(NamedTuple):
+    """A square around a face: its centre and edge in pixels, and the detector's score."""
+
+    x: float
+    y: float
+    edge: float
+    score: float
+
+
 @dataclass(frozen=True)
 class Frame:
     """A square in a photograph: its centre and edge in pixels, and how far it is turned clockwise, in degrees."""
@@ -36,6 +46,10 @@ class Frame:
     def box(self) -> tuple[int, int, int]:
         """Left, top and edge in whole pixels of the same square, not turned; may reach beyond the photograph."""
         return round(self.x - self.edge / 2), round(self.y - self.edge / 2), round(self.edge)
+
+    def scaled(self, factor: float) -> "Frame":
+        """The same square of the photograph at another size."""
+        return replace(self, x=self.x * factor, y=self.y * factor, edge=self.edge * factor)
 
     def moved(self, right: float = 0.0, down: float = 0.0, zoom: float = 1.0, turn: float = 0.0) -> "Frame":
         """The frame moved by shares of its edge along its own axes, `zoom` times as large, turned by degrees."""
@@ -67,12 +81,12 @@ def whole_frame(width: int, height: int) -> Frame:
     return Frame(width / 2, height / 2, min(width, height))
 
 
-def cut(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
+def cut(photo: Image.Image, frame: Frame, px: int, oversampled: int = OVERSAMPLED) -> np.ndarray:
     """The part of an RGB photograph in a frame, upright, as uint8 (px, px, 3); black beyond the photograph.
 
     Memory is bounded by that of the photograph and of the result, however large the frame is.
     """
-    size = px * OVERSAMPLED
+    size = px * oversampled
     corners = frame.places(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, (photo.width, photo.height)).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, (photo.width, photo.height)).astype(int)
@@ -84,7 +98,7 @@ def cut(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:
     origin = (frame.places(np.zeros((1, 2)))[0] - low) / factor
     coefficients = (step[0, 0], step[0, 1], origin[0], step[1, 0], step[1, 1], origin[1])
     large = part.transform((size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
-    return np.asarray(large.reduce(OVERSAMPLED))
+    return np.asarray(large.reduce(oversampled))
 
 
 def chip(photo: Image.Image, frame: Frame, px: int) -> np.ndarray:

@@ -1,47 +1,44 @@
-"""Faces found in photographs by dlib, upright or turned by quarters, with landmarks and a score.
+"""Faces found in photographs, upright or turned by quarters, with landmarks and a score.
 
-dlib's first detector compares gradients with those of a face (HOG). It proposes faces at a low threshold; each is
-aligned and has to be found again in the aligned picture, which turned faces are and patterns are not. Its second one, a
-convolutional network (MMOD), costs ten times as much by area and sees a smaller picture for that. It decides on
-doubtful proposals, and searches where there is no face: faces in profile, in poor light or cropped tightly.
+dlib's first detector compares gradients with those of a face (HOG). It proposes faces at a low threshold. Its second
+one, a network (`facelib.data.mmod`), decides on each proposal in its aligned picture, unless the first is sure; and it
+searches, at a smaller size, where there is no face: faces in profile, in poor light or cropped tightly.
 
 `python -m benchmarks.planted_faces` measures what is found, and how many patterns are taken for faces.
 """
 
 import functools
-import importlib.util
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from facelib.data.alignment import PADDING, Frame, chip, cut, frame_of
+from facelib.data.alignment import PADDING, Box, Frame, chip, cut, frame_of
+from facelib.data.dlib_files import INSTALL, model_file
 from facelib.errors import FacelibError
+from facelib.runs import cache_root
+from facelib.storage import atomic_path
 
-INSTALL = "pip install dlib-bin face-recognition-models==0.3.0"
-PACKAGE = "face_recognition_models"
-LANDMARK_FILE, CNN_FILE = "shape_predictor_5_face_landmarks.dat", "mmod_human_face_detector.dat"
+LANDMARK_FILE = "shape_predictor_5_face_landmarks.dat"
 # Pixels that are searched: HOG sees smaller photographs enlarged to the first number, twice at most, and larger ones
-# reduced to the second. It finds faces whose frame has 60 px in a photograph of 640 x 480, or 220 px in one of 12
-# megapixels. The network takes 0.6 s for its own on one core.
+# reduced to the second. It finds faces whose frame has 75 px in a photograph of 640 x 480, or 220 px in one of 12
+# megapixels.
 HOG_PIXELS, CNN_PIXELS, MOST_ENLARGED = (700_000, 2_000_000), (60_000, 60_000), 2.0
 LEAST_PX = 40  # of the shorter edge that is searched; no detector finds a face in fewer
-# Chosen on validation faces and pictures of other things: a proposal is weighed from `PROPOSED` on, and is a face if it
-# scores `SURE` in its aligned picture. If it scores `DOUBTFUL` there, or `PROMISING` before, the network decides.
-PROPOSED, PROMISING, DOUBTFUL, SURE = -0.7, -0.2, -0.4, 0.2
-SEEN = 0.3  # from here on the network has found a face
-MOST_DOUBTFUL = 3  # that the network decides on, the best first
-ALIGNED_PX = 200  # edge of the aligned picture in which a face has to be found again, and of that for its landmarks
+# Chosen on validation faces and pictures of other things: a proposal of HOG is weighed from `PROPOSED` on, and is a
+# face without a second look from `SURE` on.
+PROPOSED, SURE = -0.7, 0.3
+CONFIRMED, SEEN = 0.0, 0.3  # from here on the network sees a face that HOG proposed, and one that it finds itself
+UPRIGHT = -0.4  # of HOG in an aligned picture: from here on its face is upright
+ALIGNED_PX = 200  # edge of the aligned picture in which landmarks are found, and HOG searches
 CONTEXT = 1.3  # width of the aligned picture for HOG, which needs room, in frames
-CNN_CONTEXT, CNN_PX = 1.2, 150  # the same for the network, and its edge
+CNN_CONTEXT, CNN_PX = 1.2, 150  # the same for the network, and its edge; a face has the 80 px that it learned from
+CNN_SIZES = 2  # of the aligned picture that the network searches
 OFF_CENTRE, NARROW = 0.2, 0.4  # shares of the frame's edge: the most that it may lie off, and the least of its box
 MOST_FACES = 100  # proposals that are weighed, the best first
 SAME = 0.3  # of the edge: faces whose centres are nearer are one
-TURNED_PIXELS = 700_000  # of a photograph while it is searched turned
+TURNED_PIXELS = 300_000  # of a photograph while it is searched turned
 TURNS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
-ONE_CNN = threading.Lock()  # one network, not made for several threads at once
 
 
 class DetectorMissing(FacelibError):
@@ -59,9 +56,9 @@ class FoundFace:
     landmarks : float array (5, 2)
         Pixels from the photograph's corner, in dlib's order: `alignment.LANDMARKS`.
     score : float
-        Of its detector: 0.2 and more for hog, 0.3 and more for cnn.
+        Of its detector: `SURE` and more for hog, `CONFIRMED` and more for cnn.
     detector : str
-        `hog` or `cnn`.
+        `hog`, or `cnn` where the network found it or decided on it.
     """
 
     frame: Frame
@@ -97,8 +94,8 @@ def find_faces(photo: Image.Image) -> FoundFaces:
     if faces := _confirmed(photo):
         return FoundFaces(photo, 0, faces)
     faces = _by_network(photo)
-    # The network finds some faces that lie on their side, which are then not found in their aligned pictures.
-    if all(_aligned_score(photo, face.frame) < DOUBTFUL for face in faces) and (found := _turned(photo)):
+    # The network finds some faces that lie on their side.
+    if not any(_is_upright(photo, face.frame) for face in faces) and (found := _turned(photo)):
         return found
     return FoundFaces(photo, 0, faces)
 
@@ -123,7 +120,7 @@ def find_chip_faces(chips: np.ndarray) -> np.ndarray:
     """The frame of the face in each aligned chip, without its angle: left, top and edge as shares of the chip's edge.
 
     About 0, 0, 1 where a chip is aligned, nan where no face is found. A chip is expected to be a face: a find of the
-    first detector near its centre suffices from `DOUBTFUL` on.
+    first detector near its centre suffices from `UPRIGHT` on.
 
     Parameters
     ----------
@@ -138,9 +135,9 @@ def find_chip_faces(chips: np.ndarray) -> np.ndarray:
         pad = len(pixels) // 4  # the detector needs room around a face
         padded = Image.fromarray(np.pad(pixels, ((pad, pad), (pad, pad), (0, 0)), mode="edge"))
         searched, width = padded.resize((ALIGNED_PX, ALIGNED_PX), Image.Resampling.BILINEAR), padded.width / len(pixels)
-        for find in _hog_finds(searched, DOUBTFUL):
+        for find in _hog_finds(searched, UPRIGHT):
             if _central_score([find], width / ALIGNED_PX, width / 2) > -np.inf:
-                frame, _ = _located(padded, searched, ALIGNED_PX / padded.width, find[0])
+                frame, _ = _located(padded, searched, ALIGNED_PX / padded.width, find)
                 corner = np.array([frame.x, frame.y]) - frame.edge / 2 - pad
                 boxes[row] = np.array([*corner, frame.edge]) / len(pixels)
                 break
@@ -154,8 +151,8 @@ def turned(photo: Image.Image, degrees: int) -> Image.Image:
 
 def _turned(photo: Image.Image) -> FoundFaces | None:
     """The photograph turned as its best face is upright; None where no face is found."""
-    small = _scaled(photo, 0, TURNED_PIXELS)[0]
-    found = {degrees: _confirmed(turned(small, degrees)) for degrees in TURNS}
+    small, _ = _scaled(photo, 0, TURNED_PIXELS)
+    found = {degrees: _confirmed(turned(small, degrees), enlarge=False) for degrees in TURNS}
     degrees = max(found, key=lambda turn: max((face.score for face in found[turn]), default=-np.inf))
     if not found[degrees]:
         return None
@@ -163,19 +160,15 @@ def _turned(photo: Image.Image) -> FoundFaces | None:
     return FoundFaces(upright, degrees, faces) if (faces := _confirmed(upright)) else None
 
 
-def _confirmed(photo: Image.Image) -> list[FoundFace]:
-    """Faces of the first detector that are found again in their aligned pictures, largest first."""
-    searched, scale = _scaled(photo, *HOG_PIXELS)
-    faces, doubtful = [], []
-    for rectangle, proposed in _hog_finds(searched, PROPOSED)[:MOST_FACES]:
-        frame, landmarks = _located(photo, searched, scale, rectangle)
-        score = _aligned_score(photo, frame)
-        if score >= SURE:
-            faces.append(FoundFace(frame, landmarks, score, "hog"))
-        elif score >= DOUBTFUL or proposed >= PROMISING:
-            doubtful.append((frame, landmarks))
-    for frame, landmarks in doubtful[:MOST_DOUBTFUL]:
-        if (score := _network_score(photo, frame)) > -np.inf:
+def _confirmed(photo: Image.Image, enlarge: bool = True) -> list[FoundFace]:
+    """Faces that HOG is sure of, or proposes and the network sees in their aligned pictures; largest first."""
+    searched, scale = _scaled(photo, HOG_PIXELS[0] * enlarge, HOG_PIXELS[1])
+    faces = []
+    for box in _hog_finds(searched, PROPOSED)[:MOST_FACES]:
+        frame, landmarks = _located(photo, searched, scale, box)
+        if box.score >= SURE:
+            faces.append(FoundFace(frame, landmarks, box.score, "hog"))
+        elif (score := _network_score(photo, frame)) > -np.inf:
             faces.append(FoundFace(frame, landmarks, score, "cnn"))
     return _distinct(faces)
 
@@ -183,8 +176,9 @@ def _confirmed(photo: Image.Image) -> list[FoundFace]:
 def _by_network(photo: Image.Image) -> list[FoundFace]:
     """Faces that the network finds, largest first."""
     searched, scale = _scaled(photo, *CNN_PIXELS)
-    finds = _cnn_finds(searched)
-    return _distinct([FoundFace(*_located(photo, searched, scale, box), score, "cnn") for box, score in finds])
+    return _distinct(
+        [FoundFace(*_located(photo, searched, scale, box), box.score, "cnn") for box in _cnn_finds(searched, SEEN)]
+    )
 
 
 def _distinct(faces: list[FoundFace]) -> list[FoundFace]:
@@ -205,17 +199,21 @@ def _scaled(photo: Image.Image, least: int, most: int) -> tuple[Image.Image, flo
     return photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), scale
 
 
-def _hog_finds(searched: Image.Image, least: float) -> list[tuple]:
-    """Rectangles and scores of a small picture, the best first."""
+def _hog_finds(searched: Image.Image, least: float) -> list[Box]:
+    """Faces of a small picture that HOG scores `least` or more, the best first."""
     if min(searched.size) < LEAST_PX:
         return []
-    # Unlike `run`, this works on a copy of the detector, so that several threads can share one.
-    boxes, scores, _ = _dlib().fhog_object_detector.run_multiple([_hog()], np.asarray(searched), 0, least)
-    return sorted(zip(boxes, scores, strict=True), key=lambda find: -find[1])
+    # Unlike `run`, this works on a copy of the detector, so that several threads can share one. Grey halves its time.
+    finds = _dlib().fhog_object_detector.run_multiple([_hog()], np.asarray(searched.convert("L")), 0, least)
+    boxes = [
+        Box((box.left() + box.right() + 1) / 2, (box.top() + box.bottom() + 1) / 2, box.width(), score)
+        for box, score in zip(*finds[:2], strict=True)
+    ]
+    return sorted(boxes, key=lambda box: -box.score)
 
 
-def _located(photo: Image.Image, searched: Image.Image, scale: float, box) -> tuple[Frame, np.ndarray]:
-    """Frame and landmarks of a detector's rectangle.
+def _located(photo: Image.Image, searched: Image.Image, scale: float, box: Box) -> tuple[Frame, np.ndarray]:
+    """Frame and landmarks of a detector's box in the picture that was searched.
 
     Landmarks are found twice: dlib's are whole pixels of the picture that was searched, and less exact for turned faces
     than in the aligned picture.
@@ -226,46 +224,46 @@ def _located(photo: Image.Image, searched: Image.Image, scale: float, box) -> tu
 
 def landmarks_of(photo: Image.Image, frame: Frame) -> np.ndarray:
     """Dlib's five landmarks of the face that lies in a frame: float (5, 2), pixels from the photograph's corner."""
-    low, high = (round(share * ALIGNED_PX / (1 + 2 * PADDING)) for share in (PADDING, 1 + PADDING))
-    square = _dlib().rectangle(low, low, high - 1, high - 1)
-    return frame.places(_landmarks_in(cut(photo, frame, ALIGNED_PX), square) / ALIGNED_PX)
+    middle = ALIGNED_PX / 2
+    square = middle, middle, round(ALIGNED_PX / (1 + 2 * PADDING))
+    return frame.places(_landmarks_in(cut(photo, frame, ALIGNED_PX, oversampled=1), square) / ALIGNED_PX)
 
 
-def _landmarks_in(pixels: np.ndarray, box) -> np.ndarray:
-    """Five landmarks in a rectangle: float (5, 2), from the corner of the picture, where dlib counts from a pixel's."""
-    return np.array([(point.x, point.y) for point in _landmarks()(pixels, box).parts()]) + 0.5
+def _landmarks_in(pixels: np.ndarray, box: tuple) -> np.ndarray:
+    """Five landmarks in a box: float (5, 2), from the corner of the picture, where dlib counts from a pixel's."""
+    low_x, low_y = (round(centre - box[2] / 2) for centre in box[:2])
+    edge = round(box[2]) - 1
+    square = _dlib().rectangle(low_x, low_y, low_x + edge, low_y + edge)
+    return np.array([(point.x, point.y) for point in _landmarks()(pixels, square).parts()]) + 0.5
 
 
-def _cnn_finds(searched: Image.Image) -> list[tuple]:
-    """Rectangles and scores of a small picture."""
-    if min(searched.size) < LEAST_PX:
-        return []
-    with ONE_CNN:
-        finds = [(find.rect, find.confidence) for find in _cnn()(np.asarray(searched), 0)]
-    return [find for find in finds if find[1] >= SEEN]
+def _cnn_finds(searched: Image.Image, least: float, sizes: int | None = None) -> list[Box]:
+    """Faces of a small picture that the network scores `least` or more, the best first."""
+    from facelib.data.mmod import find_boxes  # torch, which takes seconds to load
+
+    return find_boxes(searched, least, sizes) if min(searched.size) >= LEAST_PX else []
 
 
-def _aligned_score(photo: Image.Image, frame: Frame) -> float:
-    """The HOG detector's score of a face in its aligned picture; minus infinity where it finds none there."""
-    aligned = Image.fromarray(cut(photo, frame.moved(zoom=CONTEXT), ALIGNED_PX))
-    return _central_score(_hog_finds(aligned, DOUBTFUL), CONTEXT / ALIGNED_PX, CONTEXT / 2)
+def _is_upright(photo: Image.Image, frame: Frame) -> bool:
+    """Whether HOG, which knows upright faces alone, finds a face in its aligned picture."""
+    aligned = Image.fromarray(cut(photo, frame.moved(zoom=CONTEXT), ALIGNED_PX, oversampled=1))
+    return _central_score(_hog_finds(aligned, UPRIGHT), CONTEXT / ALIGNED_PX, CONTEXT / 2) > -np.inf
 
 
 def _network_score(photo: Image.Image, frame: Frame) -> float:
-    """The same of the network, at least `SEEN` where it finds a face."""
-    aligned = Image.fromarray(cut(photo, frame.moved(zoom=CNN_CONTEXT), CNN_PX))
-    return _central_score(_cnn_finds(aligned), CNN_CONTEXT / CNN_PX, CNN_CONTEXT / 2)
+    """The network's score of a face in its aligned picture; minus infinity where it sees none there."""
+    aligned = Image.fromarray(cut(photo, frame.moved(zoom=CNN_CONTEXT), CNN_PX, oversampled=1))
+    return _central_score(_cnn_finds(aligned, CONFIRMED, CNN_SIZES), CNN_CONTEXT / CNN_PX, CNN_CONTEXT / 2)
 
 
-def _central_score(finds: list[tuple], unit: float, centre: float) -> float:
+def _central_score(finds: list[Box], unit: float, centre: float) -> float:
     """The best score of finds near the centre; a pixel of theirs is a share `unit` of the frame's edge."""
-    best = -np.inf
-    for box, score in finds:
-        left, top, right, bottom = (side * unit for side in (box.left(), box.top(), box.right(), box.bottom()))
-        off = max(abs((left + right) / 2 - centre), abs((top + bottom) / 2 - centre))
-        if off < OFF_CENTRE and right - left > NARROW:
-            best = max(best, score)
-    return best
+    scores = [
+        box.score
+        for box in finds
+        if max(abs(box.x * unit - centre), abs(box.y * unit - centre)) < OFF_CENTRE and box.edge * unit > NARROW
+    ]
+    return max(scores, default=-np.inf)
 
 
 @functools.cache
@@ -277,25 +275,20 @@ def _dlib():
     return dlib
 
 
-def _model_file(name: str) -> str:
-    """A file of the installed package of models, which is not imported."""
-    spec = importlib.util.find_spec(PACKAGE)
-    path = Path(spec.origin).parent / "models" / name if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise DetectorMissing(f"faces are found by models that are not installed: {INSTALL}")
-    return str(path)
-
-
 @functools.cache
 def _hog():
-    return _dlib().get_frontal_face_detector()
-
-
-@functools.cache
-def _cnn():
-    return _dlib().cnn_face_detection_model_v1(_model_file(CNN_FILE))
+    """The detector from a file of the cache: dlib takes a second to unpack its own."""
+    dlib = _dlib()
+    path = cache_root() / f"hog-{dlib.__version__}.dat"
+    try:
+        return dlib.fhog_object_detector(str(path))
+    except RuntimeError:  # missing or damaged
+        detector = dlib.get_frontal_face_detector()
+        with atomic_path(path) as partial:
+            detector.save(str(partial))
+        return detector
 
 
 @functools.cache
 def _landmarks():
-    return _dlib().shape_predictor(_model_file(LANDMARK_FILE))
+    return _dlib().shape_predictor(str(model_file(LANDMARK_FILE)))

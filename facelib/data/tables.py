@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy.io import loadmat
 
 from facelib.schema import is_missing
 
@@ -96,6 +95,8 @@ def _layout(text: str) -> tuple[int, str]:
 
 def _read_matlab(path: Path) -> pd.DataFrame:
     """The struct of IMDB-WIKI's metadata: a row per face, dates of birth as ISO dates."""
+    from scipy.io import loadmat  # for one format
+
     content = loadmat(path, squeeze_me=False)
     name = next((name for name in content if not name.startswith("__") and content[name].dtype.names), None)
     if name is None:

@@ -80,7 +80,7 @@ class FaceRecognitionNet(nn.Module):
         for number, blocks in enumerate(layers, 1):
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
         self.projection = nn.Linear(FEATURES, DESCRIPTOR, bias=False)
-        self.register_buffer("mean", torch.tensor(COLOUR_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(COLOUR_MEAN, device="cpu").view(3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def load_weights(self, published: FaceWeights) -> None:

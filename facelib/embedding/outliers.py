@@ -8,12 +8,19 @@ are planted. Spoiled copies of the data's own pictures show where that place is.
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from facelib.embedding.features import Embedding
 
 STRENGTH = 0.01  # inverse of the penalty; AUROC differs by 0.002 from 0.001 to 1
+
+
+def fit_upright(faces: np.ndarray, spoiled: np.ndarray) -> Pipeline:
+    """Logistic regression of standardised features that tells faces (n, 256), class 1, from spoiled ones."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
+    pictures = np.vstack([faces, spoiled]).astype(np.float32)
+    return model.fit(pictures, np.repeat([1, 0], [len(faces), len(spoiled)]))
 
 
 def face_scores(embedding: Embedding, seed: int = 0) -> np.ndarray:
@@ -35,8 +42,6 @@ def face_scores(embedding: Embedding, seed: int = 0) -> np.ndarray:
     for learned in (0, 1):
         own, others = half[spoiled_row] == learned, half != learned
         if own.any() and others.any():
-            known = np.vstack([features[spoiled_row[own]], spoiled[own]]).astype(np.float32)
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000))
-            model.fit(known, np.repeat([1, 0], own.sum()))
+            model = fit_upright(features[spoiled_row[own]], spoiled[own])
             scores[others] = model.predict_proba(features[others].astype(np.float32))[:, 1]
     return scores

@@ -80,7 +80,7 @@ class StageHeads(nn.Module):
         inner_low, inner_high = (medians[:-1], medians[1:]) if overlap else (edges, edges)
         limits = {"low": [0.0, *inner_low], "high": [*inner_high, MAX_AGE], "centre": medians}
         for name, values in limits.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32, device="cpu"), persistent=False)
 
     def forward(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits of the bins (n, k), and each bin's estimate (n, k) in years, limited to the ages of its regressor."""

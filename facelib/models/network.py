@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from facelib.data.dlib_files import WeightsError
 from facelib.data.pixels import FaceImages
 from facelib.devices import pick_device
 from facelib.embedding import network as face_network
-from facelib.embedding.weights import WeightsError
 from facelib.errors import FacelibError
 from facelib.models.batches import as_tensor
 from facelib.models.heads import HEADS
 from facelib.models.losses import known_mean
+from facelib.models.resnet import ResNet
 from facelib.runs import runs_root
 from facelib.schema import MAX_AGE, Attribute, YearsAttribute, attribute_from_dict
 
@@ -45,17 +45,18 @@ class Architecture:
     starts: dict[str, Callable[[], dict]] = field(default_factory=dict)
 
 
-def _imagenet(published) -> dict[str, Callable[[], dict]]:
-    return {"imagenet": lambda: published.get_state_dict(progress=False, check_hash=True)}
+def _resnet(name: str, *blocks: int) -> Architecture:
+    def imagenet() -> dict:
+        from torchvision import models  # seconds to load
+
+        return models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
+
+    return Architecture(lambda: ResNet(blocks), starts={"imagenet": imagenet})
 
 
 ARCHITECTURES = {
-    "resnet18": Architecture(
-        torchvision.models.resnet18, starts=_imagenet(torchvision.models.ResNet18_Weights.IMAGENET1K_V1)
-    ),
-    "resnet34": Architecture(
-        torchvision.models.resnet34, starts=_imagenet(torchvision.models.ResNet34_Weights.IMAGENET1K_V1)
-    ),
+    "resnet18": _resnet("resnet18", 2, 2, 2, 2),
+    "resnet34": _resnet("resnet34", 3, 4, 6, 3),
     # It takes images 0 to 255 and subtracts its own mean.
     "face_resnet": Architecture(
         face_network.FaceRecognitionNet, "projection", (0.0, 0.0, 0.0), (1 / 255,) * 3,
@@ -95,8 +96,8 @@ class Backbone(nn.Module):
                 raise StartWeightsError(f"{architecture} has one stem: leave out the setting stem")
             self.resnet.conv1 = nn.Conv2d(3, self.resnet.conv1.out_channels, 3, stride=2, padding=1, bias=False)
             self.resnet.maxpool = nn.Identity()
-        self.register_buffer("mean", torch.tensor(made.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(made.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(made.mean, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(made.std, device="cpu").view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if 0 < self.input_px < images.shape[-1]:
@@ -214,9 +215,10 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
         config = {key: facts.pop(key) for key in wanted}
         if "attributes" in config:
             config["attributes"] = [attribute_from_dict(stored) for stored in config["attributes"]]
-        network = make(**config)
-        state = load_file(path)
-        network.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in state.items()})
+        with torch.device("meta"):  # random weights, for a second, would be replaced
+            network = make(**config)
+        state = {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
+        network.load_state_dict(state, assign=True)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
         raise FacelibError(f"{path} is not a network saved by facelib: {reason}") from error
@@ -233,7 +235,7 @@ def predict_outputs(network: nn.Module, images: FaceImages | np.ndarray, flip: b
     device = pick_device()
     network = network.to(device).eval().to(memory_format=torch.channels_last)
     collected: dict[str, list] = {}
-    for start in range(0, len(images), PREDICT_BATCH):
+    for start in range(0, max(1, len(images)), PREDICT_BATCH):  # of no image, outputs of the right shapes
         batch = as_tensor(images[np.arange(start, min(start + PREDICT_BATCH, len(images)))]).to(device)
         features = network.backbone(batch)
         if flip:

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from crepes import ConformalRegressor
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from facelib.schema import MAX_AGE
 
@@ -20,6 +17,9 @@ def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
 
     From "On Calibration of Modern Neural Networks" (ICML 2017). Logits are (n, k), y_true int (n,).
     """
+    from scipy.optimize import minimize_scalar  # like crepes, a second to load, which predictions do not need
+    from scipy.special import log_softmax
+
     if len(y_true) < MIN_ROWS:
         return 1.0
 
@@ -50,6 +50,8 @@ def fit_age_intervals(
 
     Mondrian by predicted age where there are enough rows, in at most `most` categories; 1 gives one width for all.
     """
+    from crepes import ConformalRegressor
+
     if len(y_true) < MIN_ROWS:
         return AgeIntervals((), (float(MAX_AGE),))  # nothing narrower can be guaranteed
     categories = max(1, min(most, len(y_true) // MIN_CATEGORY))

