@@ -23,8 +23,6 @@ from facelib.data.detection import find_faces
 from facelib.formats import read_csv, write_json
 from facelib.prediction.photos import crops_of, list_photos
 
-PX = 96
-
 
 def main() -> None:
     """Write the corpus, search it, predict it, print and save."""
@@ -41,7 +39,7 @@ def main() -> None:
         times, outcomes = [], Counter()
         for path in files:
             wall, processor = time.perf_counter(), time.process_time()
-            _, crops, _, reason = crops_of(path, PX)
+            _, crops, _, reason = crops_of(path)
             times.append((time.process_time() - processor, time.perf_counter() - wall, path.name))
             outcomes["refused" if reason else "faces" if crops else "no face"] += 1
         command = [sys.executable, "-m", "facelib.cli", "predict", str(folder), "--csv", f"{scratch}/faces.csv"]

@@ -7,7 +7,7 @@ studies/other_things.py, and those pictures as a whole show how many patterns ar
 
 Thresholds were chosen on validation faces (`--split validation`).
 
-usage: python -m benchmarks.planted_faces UTKFACE_FOLDER [--faces 300] [--patches 540] [--split test],
+usage: python -m benchmarks.planted_faces UTKFACE_FOLDER [--faces 1000] [--patches 540] [--split test],
 which writes reports/external/planted_faces.json
 """
 
@@ -21,12 +21,11 @@ from PIL import Image
 from skimage import data
 
 from benchmarks import EXTERNAL_RESULTS
-from facelib.data.alignment import EYE_DISTANCE, Frame, whole_frame
+from facelib.data.alignment import CHIP_PX, EYE_DISTANCE, Frame, cut, whole_frame
 from facelib.data.detection import find_faces, landmarks_of
 from facelib.formats import write_json
 from facelib.metrics import whole_years
 from facelib.prediction import Predictor
-from facelib.prediction.photos import crop_faces, ready_crop
 from facelib.runs import published_run
 from facelib.schema import AGE, GENDER
 from facelib.statistics import Bootstrap, rate
@@ -58,26 +57,26 @@ def plant(chip: Image.Image, background: Image.Image, edge: int, rng: np.random.
     return picture, Frame(left + turned.width / 2, top + turned.height / 2, edge, angle)
 
 
-def search(number: int, path: Path, background: Image.Image, px: int) -> tuple[dict, np.ndarray, np.ndarray]:
-    """What became of one planted chip; its picture, and that of the find or black, uint8 (px, px, 3)."""
+def search(number: int, path: Path, background: Image.Image) -> tuple[dict, np.ndarray, np.ndarray]:
+    """What became of one planted chip; its picture, and that of the find or black, uint8 (200, 200, 3)."""
     chip, edge = Image.open(path).convert("RGB"), EDGES[number % len(EDGES)]
     picture, truth = plant(chip, background, edge, np.random.default_rng(number))
     found = find_faces(picture)
     offsets = [np.hypot(face.frame.x - truth.x, face.frame.y - truth.y) for face in found.faces]
     near = [place for place, offset in enumerate(offsets) if offset < NEAR * edge and found.rotation == 0]
     row = {"edge": edge, "found": bool(near), "others": len(offsets) - len(near), "error": np.nan}
-    crop = np.zeros((px, px, 3), np.uint8)
+    crop = np.zeros((CHIP_PX, CHIP_PX, 3), np.uint8)
     if near:
         eyes = landmarks_of(chip, whole_frame(*chip.size))[:4].reshape(2, 2, 2).mean(axis=1) / chip.width
         distance = np.hypot(*(found.faces[near[0]].eyes - truth.places(eyes)).T).mean()
         row |= {"error": distance / (edge * EYE_DISTANCE), "detector": found.faces[near[0]].detector}
-        crop = crop_faces(picture, px)[0][near[0]].image
-    return row, ready_crop(chip, px).image, crop
+        crop = cut(picture, found.faces[near[0]].frame, CHIP_PX)
+    return row, np.asarray(chip), crop
 
 
 def compare(labels: pd.DataFrame, chips: np.ndarray, crops: np.ndarray, predictor: Predictor) -> dict:
     """Age error and gender accuracy of chips, of the finds, and the differences, on the same faces."""
-    direct, aligned = predictor(chips), predictor(crops)
+    direct, aligned = (predictor.predictions(predictor.outputs(x), x, None) for x in (chips, crops))
     errors = [np.abs(whole_years(table["age_pred"].to_numpy()) - labels["age"]) for table in (direct, aligned)]
     right = [GENDER.decode(table).to_numpy() == labels["gender"].to_numpy() for table in (direct, aligned)]
     bootstrap = Bootstrap(2000, 0)
@@ -95,7 +94,7 @@ def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--faces", type=int, default=300)
+    parser.add_argument("--faces", type=int, default=1000)
     parser.add_argument("--patches", type=int, default=540)
     parser.add_argument("--split", default="test")
     options = parser.parse_args()
@@ -106,7 +105,7 @@ def main() -> None:
     faces = faces[usable].sample(options.faces, random_state=0)
     pictures = backgrounds()
     searched = joblib.Parallel(n_jobs=-1, prefer="threads")(
-        joblib.delayed(search)(number, options.folder / path, pictures[number % len(pictures)], predictor.image_px)
+        joblib.delayed(search)(number, options.folder / path, pictures[number % len(pictures)])
         for number, path in enumerate(faces["path"])
     )
     rows, chips, crops = zip(*searched, strict=True)

@@ -292,7 +292,7 @@ def summary(answers: list[dict], photographs: int, unreadable: int, left_out: in
     faces = [answer for answer in answers if answer["face_found"]]
     return (
         f"{photographs:,} photographs, {unreadable:,} unreadable, {len(answers) - len(faces):,} without a face found; "
-        f"{len(faces):,} faces; {sum(face['out_of_distribution'] for face in faces):,} out of distribution; "
+        f"{len(faces):,} faces; {sum(face.get('out_of_distribution', False) for face in faces):,} out of distribution; "
         f"{left_out:,} other files and folders left out"
     )
 

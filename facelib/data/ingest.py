@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from facelib import schema
-from facelib.data.pixels import FaceImages, cache_faces, cache_key, is_cached, map_cached
+from facelib.data.pixels import FaceImages, cache_faces, cache_key, decode_chunk, is_cached, map_cached
 from facelib.data.protocols import follow, identify
 from facelib.data.readers import FaceSource, read_faces, read_utkface
 from facelib.data.sources import join
@@ -198,6 +198,14 @@ def read_same(run: RunFolder, faces: pd.DataFrame) -> FaceSource:
         return source
     used = source.faces["sha256"].isin(faces["sha256"])
     return dataclasses.replace(source, faces=source.faces[used])
+
+
+def decode_images(run: RunFolder, faces: pd.DataFrame, px: int) -> np.ndarray:
+    """Some rows of a run's faces table at another edge than its own, decoded at every call: uint8 (n, px, px, 3)."""
+    source = read_same(run, faces)
+    positions = pd.Series(source.faces.index, source.faces["sha256"])
+    items = source.items(positions[~positions.index.duplicated()].loc[faces["sha256"]].to_numpy())
+    return decode_chunk(items, faces["sha256"].tolist(), px, run.settings.data.align)[0]
 
 
 def load_images(run: RunFolder, faces: pd.DataFrame) -> FaceImages:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -16,20 +17,20 @@ from facelib import metrics
 from facelib.audit.duplicates import find_copies, group_copies
 from facelib.audit.leaks import leaks_table
 from facelib.audit.quality import score_quality
+from facelib.data.dlib_files import WeightsError
 from facelib.data.ingest import load_images, read_data_set
 from facelib.data.pixels import FaceImages, cache_faces, resize
 from facelib.data.splits import representatives
+from facelib.embedding.features import embed_faces, load_embedding
 from facelib.errors import UnreadableData
 from facelib.evaluation.groups import group_tables, stacked
 from facelib.evaluation.headline import evaluation_frame, headline_metrics, inverted_findings
 from facelib.finding import listed
 from facelib.formats import write_csv, write_json
-from facelib.models.network import predict_outputs
-from facelib.prediction.ood import neighbour_distance
 from facelib.prediction.predictor import Predictor
 from facelib.runs import DataSet, RunFolder, cache_root
 from facelib.schema import AGE, Attribute, labelled
-from facelib.statistics import Bootstrap, Estimate
+from facelib.statistics import Bootstrap, Estimate, rate
 from facelib.storage import check_writable
 
 COMPARED_PX = 64  # edge at which images of the two data sets are compared for copies, pixels
@@ -41,15 +42,15 @@ SHIFT = ["topic", "measure", "run", "table", "distance"]  # columns; run and tab
 
 @dataclass(frozen=True)
 class FaceData:
-    """One of two data sets that are compared; `features` (m, width) are the network's, `quality` its scores.
+    """One of two data sets that are compared; `quality` are its scores.
 
-    Of the run the features are those of faces that it was not trained on, since it has memorised the others.
+    `features` (m, 256) are the face network's, of the run's validation and calibration faces; None without it.
     """
 
     faces: pd.DataFrame
     images: FaceImages
     quality: pd.DataFrame
-    features: np.ndarray
+    features: np.ndarray | None
 
 
 def find_copied(own: FaceData, other: FaceData) -> tuple[np.ndarray, pd.DataFrame]:
@@ -119,8 +120,13 @@ def quality_shift(own: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=SHIFT)
 
 
+def neighbour_distance(reference: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:
+    """Euclidean distance of each point (m, width) to the k-th nearest of the reference (n, width): shape (m,)."""
+    return NearestNeighbors(n_neighbors=k).fit(reference).kneighbors(points)[0][:, -1]
+
+
 def embedding_shift(own: np.ndarray, other: np.ndarray, bootstrap: Bootstrap) -> dict[str, Estimate]:
-    """How far the network's features (n, width) and (m, width) of two data sets lie apart; empty with too few faces.
+    """How far the features (n, width) and (m, width) of two data sets lie apart; empty with too few faces.
 
     auc: how well a linear classifier separates the two on held-out faces (0.5 not at all, 1 without error; Lopez-Paz
     and Oquab, Revisiting classifier two-sample tests, 2017). distance: the mean distance of the other faces to the
@@ -161,8 +167,10 @@ def compare(
     if len(copied):
         unseen = frame[~frame["image_id"].isin(copied["image_id"])]  # all members of a group are listed as copied
         results |= _measured(unseen, attributes, "transfer_unseen", bootstrap)
-    shift = embedding_shift(own.features, other.features[representative].astype(np.float16), bootstrap)
-    results |= {f"shift.embedding.{name}": estimate for name, estimate in shift.items()}
+    if own.features is not None and other.features is not None:
+        shift = embedding_shift(own.features, other.features[representative], bootstrap)
+        results |= {f"shift.embedding.{name}": estimate for name, estimate in shift.items()}
+        results["shift.out_of_distribution"] = rate(predictions["out_of_distribution"].sum(), len(predictions))
     if any(attribute.kind == AGE.kind for attribute in attributes):
         predicted = predicted.assign(age_pred=metrics.whole_years(predicted["age_pred"]))
     tables = {
@@ -204,10 +212,16 @@ def evaluate_table(run: RunFolder, data: DataSet, out: Path, search_faces: bool 
     known, learned = labelled(faces, source.attributes), predictor.attributes
     attributes = comparable(known, learned)
     yield from _notes(run, data.path, known, learned, attributes)
-    outputs = predict_outputs(predictor.network, pictures)
-    other = FaceData(faces, pictures, score_quality(faces, pictures, search_faces), outputs["features"])
-    predictions, settings = predictor.predictions(outputs, pictures), (run.bootstrap, run.settings.evaluation.min_group)
-    results, tables = compare(_own_data(run), other, predictions, attributes, *settings)
+    try:
+        features = embed_faces(faces, lambda: source, cache_root()).features
+        own = _own_data(run)
+    except WeightsError as error:
+        yield f"not measured: shift.embedding and faces out of distribution, since {error}"
+        features, own = None, _own_data(run, embedded=False)
+    other = FaceData(faces, pictures, score_quality(faces, pictures, search_faces), features)
+    predictions = predictor.predictions(predictor.outputs(pictures), pictures, features)
+    settings = run.bootstrap, run.settings.evaluation.min_group
+    results, tables = compare(own, other, predictions, attributes, *settings)
     about = {"run": run.name, "data": data.path, "commit": run.params["commit"]}
     about["labels"] = [attribute.name for attribute in attributes]
     out.mkdir(parents=True, exist_ok=True)
@@ -219,13 +233,14 @@ def evaluate_table(run: RunFolder, data: DataSet, out: Path, search_faces: bool 
     yield f"written: {out}"
 
 
-def _own_data(run: RunFolder) -> FaceData:
-    """The faces that a run learned from, and features of those that it was not trained on."""
+def _own_data(run: RunFolder, embedded: bool = True) -> FaceData:
+    """The faces that a run learned from, and features of those that it was not trained on, if they are `embedded`."""
     faces, split = run.load_table("faces"), run.load_table("splits")
     seen = (split["split"] != "test").to_numpy()
     images = load_images(run, faces).take(np.flatnonzero(seen))
     held = split["split"].isin(["validation", "calibration"]) & split["representative"]
-    return FaceData(faces[seen], images, run.load_table("quality"), run.load_array("embeddings")[held])
+    features = load_embedding(run, faces).features[held] if embedded else None
+    return FaceData(faces[seen], images, run.load_table("quality"), features)
 
 
 def _notes(run: RunFolder, data: str, known, learned, measured) -> Iterator[str]:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from facelib import metrics
-from facelib.data.alignment import Frame, cut, whole_frame
+from facelib.data.alignment import CHIP_PX, Frame, cut, whole_frame
+from facelib.evaluation.headline import evaluation_frame, metrics_of
 from facelib.finding import Finding, listed
 from facelib.prediction.predictor import Predictor
 from facelib.runs import RunFolder
@@ -72,7 +72,7 @@ def misalign(images: np.ndarray, kind: str, amount: float) -> np.ndarray:
 def misalign_one(predictor: Predictor, photo: Image.Image, frame: Frame) -> pd.DataFrame:
     """Predictions for one face of a photograph by each of `MISALIGNMENTS`, in the columns kind and amount."""
     rows = [(kind, amount) for kind, way in MISALIGNMENTS.items() for amount in way.amounts]
-    crops = [cut(photo, MISALIGNMENTS[kind].move(frame, amount, 1), predictor.image_px) for kind, amount in rows]
+    crops = [cut(photo, MISALIGNMENTS[kind].move(frame, amount, 1), CHIP_PX) for kind, amount in rows]
     return pd.DataFrame(rows, columns=["kind", "amount"]).join(predictor(np.stack(crops)))
 
 
@@ -86,7 +86,8 @@ def variation(table: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
             else f"{np.ptp(attribute.decode(rows)):.1f} {attribute.unit} in {attribute.name}"
             for attribute in attributes
         ]
-        ranges.append(f"{np.ptp(rows['ood_percentile']):.0f} points in the out-of-distribution percentile")
+        if rows["ood_percentile"].notna().all():
+            ranges.append(f"{np.ptp(rows['ood_percentile']):.0f} points in the out-of-distribution percentile")
         texts.append(
             f"With {kind} from {rows['amount'].min():g} to {rows['amount'].max():g} they vary by {listed(ranges)}"
         )
@@ -97,54 +98,65 @@ def sample_faces(run: RunFolder, attributes: Iterable[Attribute], most: int) -> 
     """Rows of `most` validation faces or fewer, one per copy group, labelled with any of the attributes."""
     faces, splits = run.load_table("faces"), run.load_table("splits")
     usable = splits["representative"] & (splits["split"] == "validation")
-    usable &= np.any([attribute.is_known(faces[attribute.name]) for attribute in attributes], axis=0)
+    usable &= np.any([attribute.has_label(faces) for attribute in attributes], axis=0)
     return np.sort(np.random.default_rng(run.settings.seed).permutation(np.flatnonzero(usable))[:most])
 
 
 def measures(attributes: Iterable[Attribute]) -> dict[str, tuple[str, str]]:
-    """Title and unit of what `study_misalignment` measures, by column."""
-    columns = {}
-    for attribute in attributes:
-        is_class = isinstance(attribute, ClassAttribute)
-        name, title, unit = ("accuracy", "accuracy", SHARE) if is_class else ("mae", "error", YEARS)
-        columns[f"{attribute.name}_{name}"] = f"{attribute.title} {title}", unit
+    """Title and unit of what `study_misalignment` measures, by column: the first headline metric of each attribute."""
+    leads = [metrics_of(attribute)[0] for attribute in attributes]
+    columns = {lead.key.replace(".", "_"): (lead.title.replace(":", ""), lead.unit) for lead in leads}
     return columns | {"out_of_distribution": ("Share out of distribution", SHARE)}
 
 
 def study_misalignment(
     predictor: Predictor, images: np.ndarray, labels: pd.DataFrame, bootstrap: Bootstrap, kinds: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """Errors of the same faces by the amount of each misalignment; of all `kinds` if none is named.
+    """Metrics of the same faces by the amount of each misalignment; of all `kinds` if none is named.
 
-    Takes images uint8 (n, px, px, 3) that are aligned, one per copy group, and their labels, a column per attribute of
-    the predictor. Columns: kind, amount, n, those of `measures`, and <years attribute>_change (against the same faces
-    as aligned), with _low and _high. Each attribute is scored on the faces that are labelled with it.
+    Takes images uint8 (n, px, px, 3) that are aligned, one per copy group, and their rows of a faces table. Columns:
+    kind, amount, n, those of `measures`, and <attribute>_change of an error in years (against the same faces as
+    aligned), with _low and _high. Each attribute is scored on the faces that are labelled with it.
     """
+    labels = labels.reset_index(drop=True)
     reference, rows = predictor(images), []
+    before = _frame(labels, reference, predictor.attributes)
     for kind in kinds or MISALIGNMENTS:
         for amount in MISALIGNMENTS[kind].amounts:
             is_aligned = amount == MISALIGNMENTS[kind].aligned
             table = reference if is_aligned else predictor(misalign(images, kind, amount))
-            row = {"kind": kind, "amount": amount, "n": len(table)}
+            frame, row = _frame(labels, table, predictor.attributes), {"kind": kind, "amount": amount, "n": len(table)}
             for attribute in predictor.attributes:
-                row |= _scores(attribute, labels[attribute.name], table, reference, bootstrap)
+                row |= _scores(attribute, frame, before, bootstrap)
             flagged = rate(table["out_of_distribution"].sum(), len(table))
             rows.append(row | flagged.columns("out_of_distribution"))
     return pd.DataFrame(rows)
 
 
-def _scores(
-    attribute: Attribute, labels: pd.Series, table: pd.DataFrame, reference: pd.DataFrame, bootstrap: Bootstrap
-) -> dict:
-    """One attribute's columns of a row of `study_misalignment`."""
-    known = attribute.is_known(labels)
-    y_true = labels.to_numpy(float)[known]
-    predicted, before = (attribute.decode(one).to_numpy()[known] for one in (table, reference))
-    if isinstance(attribute, ClassAttribute):
-        return rate((predicted == y_true).sum(), len(y_true)).columns(f"{attribute.name}_accuracy")
-    error, error_before = (np.abs(metrics.whole_years(age) - y_true) for age in (predicted, before))
-    change = bootstrap(np.mean, error - error_before).columns(f"{attribute.name}_change")
-    return bootstrap(np.mean, error).columns(f"{attribute.name}_mae") | change
+def _frame(labels: pd.DataFrame, predicted: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
+    """The evaluation frame of a predictor's table for some rows of a faces table."""
+    rows = pd.DataFrame({"image_id": range(len(labels)), "split": "validation", "representative": True})
+    faces, predictions = labels.assign(image_id=rows["image_id"]), predicted.assign(image_id=rows["image_id"])
+    return evaluation_frame(faces, rows.assign(group_id=rows["image_id"]), predictions, ("validation",), attributes)
+
+
+def _scores(attribute: Attribute, frame: pd.DataFrame, before: pd.DataFrame, bootstrap: Bootstrap) -> dict:
+    """One attribute's columns of a row of `study_misalignment`; nan where no face is labelled with it."""
+    lead = metrics_of(attribute)[0]
+    rows, name = lead.rows(frame, attribute), lead.key.replace(".", "_")
+    if not len(rows):
+        return Estimate.unknown(0, lead.unit).columns(name)
+    *truth, predicted = rows[list(lead.columns)].to_numpy(float).T
+    scores = bootstrap(lead.statistic, *truth, predicted).columns(name)
+    if lead.unit != YEARS:
+        return scores
+    aligned = before.loc[rows.index, attribute.prediction].to_numpy(float)
+
+    def change(*arrays: np.ndarray) -> float:
+        *true, now, then = arrays
+        return lead.statistic(*true, now) - lead.statistic(*true, then)
+
+    return scores | bootstrap(change, *truth, predicted, aligned).columns(f"{attribute.name}_change")
 
 
 def misalignment_results(study: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[dict[str, Estimate], Finding]:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from facelib import metrics
 from facelib.data.alignment import Frame
+from facelib.data.dlib_files import INSTALL
 from facelib.data.files import printable
 from facelib.finding import Finding, Findings, listed
 from facelib.prediction.calibration import COVERAGE
@@ -18,6 +19,7 @@ from facelib.schema import AGE, Attribute, ClassAttribute
 from facelib.statistics import Estimate, count
 
 OOD = "out of distribution"
+UNKNOWN_OOD = "whether it is out of distribution is not known without the face network"
 NO_FACE = "no face found, so nothing is predicted"
 YOUNG = 18  # years: faces that look younger carry the error of such faces
 DRAWN_PX = 1600  # longest edge of a drawn photograph
@@ -64,10 +66,12 @@ class FaceResult:
 
     @property
     def flag(self) -> str:
-        """How far the face lies from the training faces where it is out of distribution; else empty."""
+        """How unlike the training faces it is if it is out of distribution, or that this is not known; else empty."""
+        if isnan(self.prediction["ood_percentile"]):
+            return f"{UNKNOWN_OOD}: {INSTALL}"
         if not self.prediction["out_of_distribution"]:
             return ""
-        far = f"farther from the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
+        far = f"less like the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
         intervals = [attribute.name for attribute, values in self._values().items() if "low" in values]
         unkept = (
             f"; the {100 * COVERAGE:.0f} % of its {listed(intervals)} interval are not promised there"
@@ -79,7 +83,8 @@ class FaceResult:
     @property
     def such_faces(self) -> dict:
         """Errors of test faces of its predicted age band, of the reported attributes, where it looks under 18."""
-        age = self._values().get(AGE, {}).get("years", YOUNG)
+        by_name = {attribute.name: values for attribute, values in self._values().items()}
+        age = by_name.get(AGE.name, {}).get("years", YOUNG)
         if age >= YOUNG:
             return {}
         band = AGE.groups(pd.Series([float(age)])).iloc[0]
@@ -116,7 +121,8 @@ class FaceResult:
                 likeliest = max(values, key=values.get)
                 texts.append(f"{attribute.name} {likeliest} (p = {values[likeliest]:.2f})")
             else:
-                texts.append("{years} years ({low:.0f}-{high:.0f})".format(**values))
+                interval = " ({low:.0f}-{high:.0f})" if "low" in values else ", no interval"
+                texts.append(f"{{years}} years{interval}".format(**values))
         return texts
 
     def __str__(self) -> str:
@@ -143,14 +149,15 @@ class FaceResult:
         for attribute, values in self._values().items():
             is_class = isinstance(attribute, ClassAttribute)
             facts |= {attribute.name: values} if is_class else {f"{attribute.name}_{k}": values[k] for k in values}
-        if distribution and self.age_distribution is not None and AGE in self.attributes:
+        if distribution and self.age_distribution is not None and "age_years" in facts:
             facts["age_distribution"] = [round(float(p), 4) for p in self.age_distribution]
         percentile, is_ood = self.prediction[["ood_percentile", "out_of_distribution"]]
-        facts |= {"ood_percentile": round(float(percentile), 2), "out_of_distribution": bool(is_ood)}
+        if not isnan(percentile):
+            facts |= {"ood_percentile": round(float(percentile), 2), "out_of_distribution": bool(is_ood)}
         return facts | ({"such_faces": self.such_faces} if self.such_faces else {}) | {"warnings": self.warnings}
 
     def _values(self) -> dict[Attribute, dict]:
-        """Rounded numbers of each attribute: probabilities by class, or years, low and high; without missing ones."""
+        """Rounded numbers of each attribute: probabilities by class, or years, low and high; missing ones left out."""
         reported = {}
         for attribute in self.attributes:
             numbers = [float(self.prediction[column]) for column in attribute.columns]
@@ -160,8 +167,9 @@ class FaceResult:
                 reported[attribute] = {name: round(p, 4) for name, p in zip(attribute.classes, numbers, strict=True)}
             else:
                 years, _, low, high = numbers
-                whole = int(metrics.whole_years(years))
-                reported[attribute] = {"years": whole, "low": round(low, 1), "high": round(high, 1)}
+                reported[attribute] = {"years": int(metrics.whole_years(years))}
+                if not isnan(low):
+                    reported[attribute] |= {"low": round(low, 1), "high": round(high, 1)}
         return reported
 
 
@@ -229,14 +237,13 @@ def photo_results(photos: list[PhotoResult]) -> tuple[dict[str, Estimate], Findi
     faces = [face for photo in photos for face in photo.faces]
     total, missed = len(photos), sum(not photo.faces for photo in photos)
     turned = sum(photo.rotation > 0 for photo in photos)
-    flagged = count(sum(bool(face.flag) for face in faces), "faces")
+    flagged = count(sum(bool(face.prediction["out_of_distribution"]) for face in faces), "faces")
     text = f"A face was found in {total - missed:,} of {total:,} photographs"
     text += f", {turned:,} of which had to be turned" if turned else ""
     text += f"; nothing is predicted for the other {missed:,}." if missed else "."
     ood = f"{flagged.n:,} of {len(faces):,} faces are flagged as out of distribution"
-    if faces:
-        ood += f"; the first is farther from the training faces than {faces[0].prediction['ood_percentile']:.1f} % of "
-        ood += "held-out faces"
+    if faces and not isnan(first := faces[0].prediction["ood_percentile"]):
+        ood += f"; the first is less like the training faces than {first:.1f} % of held-out faces"
     headline = {"external.photos": count(total, "photos"), "external.not_found": count(missed, "photos")}
     findings = [Finding("photos.faces", text, n=total), Finding("photos.ood", f"{ood}.", n=len(faces))]
     return headline | {"external.out_of_distribution": flagged}, Findings(findings)

@@ -8,12 +8,13 @@ import pandas as pd
 
 from facelib.data.ingest import load_images
 from facelib.data.pixels import FaceImages
+from facelib.embedding.features import load_embedding
 from facelib.models.age_stages import AgeStagesNet, route, train_age_stages
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.models.training import MULTITASK_FOLDER, train_multitask
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
-from facelib.prediction.ood import fit_ood, save_ood
+from facelib.prediction.ood import OodScore, fit_ood, save_ood
 from facelib.prediction.predictor import Predictor, save_predictor
 from facelib.runs import RunFolder
 from facelib.schema import AGE, NOTEBOOKS, Attribute, class_attributes
@@ -58,6 +59,12 @@ def fit_temperatures(
     return temperatures
 
 
+def fit_run_ood(run: RunFolder, splits: pd.DataFrame) -> OodScore:
+    """The out-of-distribution score of a run's training and calibration faces, one of each group of copies."""
+    parts = (np.flatnonzero(splits["representative"] & (splits["split"] == part)) for part in ("train", "calibration"))
+    return fit_ood(load_embedding(run, run.load_table("faces")), *parts)
+
+
 def from_network(
     run: RunFolder, outputs: dict[str, np.ndarray], labels: pd.DataFrame, rows: Rows, temperatures: dict[str, float]
 ) -> tuple[Predictor, pd.DataFrame]:
@@ -67,9 +74,8 @@ def from_network(
     and predictor; removes what notebooks from 04 on measured, since it was with another network.
     """
     run.forget(NOTEBOOKS[3:])
-    splits, features = run.load_table("splits"), outputs["features"]
-    sampled = [splits["representative"] & (splits["split"] == part) for part in ("train", "calibration")]
-    ood = fit_ood(*(features[part] for part in sampled), run.settings.seed)
+    splits = run.load_table("splits")
+    ood = fit_run_ood(run, splits)
     run.save_checkpoint(lambda path: save_ood(ood, path), "ood.safetensors")
     multitask = predictions_table(outputs, run.learned, temperatures)
     columns = [column for attribute in run.learned for column in attribute.columns]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import joblib
 import numpy as np
 from PIL import Image
 
-from facelib.data.alignment import chip, whole_frame
+from facelib.data.alignment import CHIP_PX, cut, whole_frame
 from facelib.data.detection import find_faces, turned
 from facelib.data.files import hidden_entries, printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright, square
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from facelib.prediction.predictor import Predictor
 
 BATCH_PHOTOS = 32  # whose faces are predicted together
+SEARCHED_PX = 3000  # of each edge, which a JPEG keeps when it is decoded smaller: its faces have more than 200 px
 MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
 
 
@@ -35,19 +37,23 @@ class UnreadablePhoto(FacelibError):
     """A photograph that cannot be opened."""
 
 
-def read_photo(path: Path) -> Image.Image:
-    """A photograph as RGB, turned upright; UnreadablePhoto if the file is missing or no image."""
+def read_photo(path: Path, least_px: int = 0) -> tuple[Image.Image, float]:
+    """A photograph as RGB, turned upright, and how many pixels of the file one of its has along an edge.
+
+    That is 1, but for a JPEG of `least_px` or more along each edge, if that is given, which is decoded at a half, a
+    quarter or an eighth of its size. UnreadablePhoto if the file is missing or no image.
+    """
     try:
-        with open_upright(read_file(path)) as (upright, _, _):
+        with open_upright(read_file(path), 2 * least_px // 3) as (upright, size, _):
             upright.load()
-            return upright
+            return upright, max(size) / max(upright.size)
     except ValueError as error:
         raise UnreadablePhoto(f"{path} {error}: give a photograph ({', '.join(FORMATS)})") from error
 
 
 def read_turned(photo: PhotoResult) -> Image.Image:
     """A photograph once more, turned as its faces were found upright."""
-    return turned(read_photo(photo.path), photo.rotation)
+    return turned(read_photo(photo.path)[0], photo.rotation)
 
 
 def example_file() -> Path:
@@ -61,16 +67,18 @@ def example_file() -> Path:
     return path
 
 
-def crop_faces(photo: Image.Image, px: int) -> tuple[list[FaceCrop], int]:
-    """All faces of a photograph, aligned at edge px, largest first; and the degrees by which it had to be turned."""
+def crop_faces(photo: Image.Image) -> tuple[list[FaceCrop], int]:
+    """All faces of a photograph, aligned, largest first; and the degrees by which it had to be turned."""
     found = find_faces(photo)
-    crops = [FaceCrop(chip(found.photo, face.frame, px), face.frame, face.score, face.detector) for face in found.faces]
+    crops = [
+        FaceCrop(cut(found.photo, face.frame, CHIP_PX), face.frame, face.score, face.detector) for face in found.faces
+    ]
     return crops, found.rotation
 
 
-def ready_crop(photo: Image.Image, px: int) -> FaceCrop:
+def ready_crop(photo: Image.Image) -> FaceCrop:
     """A picture that is an aligned face already; of one that is not square, the centre."""
-    return FaceCrop(square(photo, px), whole_frame(*photo.size))
+    return FaceCrop(square(photo, min(CHIP_PX, *photo.size)), whole_frame(*photo.size))
 
 
 def list_photos(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
@@ -116,9 +124,9 @@ def predict_photos(
     # The detectors release the interpreter. Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
         crops_delayed = joblib.delayed(crops_of)
-        while read := pool(crops_delayed(path, predictor.image_px, crops) for path in islice(files, BATCH_PHOTOS)):
+        while read := pool(crops_delayed(path, crops) for path in islice(files, BATCH_PHOTOS)):
             images = [crop.image for _, found, _, _ in read for crop in found]
-            answers = iter(_answers(predictor, np.stack(images)) if images else ())
+            answers = iter(_answers(predictor, images) if images else ())
             for path, found, rotation, reason in read:
                 name = printable(str(path))
                 faces = []
@@ -128,22 +136,23 @@ def predict_photos(
                 yield PhotoResult(path, faces, reason, rotation)
 
 
-def _answers(predictor: "Predictor", images: np.ndarray) -> Iterator[tuple]:
+def _answers(predictor: "Predictor", images: list[np.ndarray]) -> Iterator[tuple]:
     """The row of predictions and the age distribution, or None, of each image."""
     outputs = predictor.outputs(images)
-    table, ages = predictor.predictions(outputs, images), predictor.age_distribution(outputs)
+    table = predictor.predictions(outputs, images, predictor.features(images))
+    ages = predictor.age_distribution(outputs)
     for number, (_, row) in enumerate(table.iterrows()):
         yield row, None if ages is None else ages[number]
 
 
-def crops_of(path: Path, px: int, ready: bool = False) -> tuple[Path, list[FaceCrop], int, str]:
+def crops_of(path: Path, ready: bool = False) -> tuple[Path, list[FaceCrop], int, str]:
     """The faces of a file, the degrees by which it was turned, and why it cannot be read; `ready` if it is a crop."""
     try:
-        photo = read_photo(path)
+        photo, reduction = read_photo(path, SEARCHED_PX)
     except UnreadablePhoto as error:
         return path, [], 0, str(error)
-    found, rotation = ([ready_crop(photo, px)], 0) if ready else crop_faces(photo, px)
-    return path, found, rotation, ""
+    found, rotation = ([ready_crop(photo)], 0) if ready else crop_faces(photo)
+    return path, [replace(crop, frame=crop.frame.scaled(reduction)) for crop in found], rotation, ""
 
 
 def predict_all(

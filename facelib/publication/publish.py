@@ -163,7 +163,8 @@ def measure_rounding(run: RunFolder, published: Path) -> dict:
     faces, columns = run.load_table("faces"), [column for attribute in run.learned for column in attribute.columns]
     table = run.load_table("predictions").query("model == 'predictor'").set_index("image_id")
     before = table.loc[faces["image_id"].iloc[rows], columns].reset_index(drop=True)
-    after = Predictor.load(published)(load_images(run, faces)[rows])[columns]
+    predictor, images = Predictor.load(published), load_images(run, faces)[rows]
+    after = predictor.predictions(predictor.outputs(images), images, None)[columns]
     moved = (after - before).abs().agg(["mean", "max"]).dropna(axis=1)
     if (too_far := moved.loc["mean"] > MOST_ROUNDING).any():
         raise UnfitToPublish(f"half precision moves {too_far.idxmax()} by {moved.loc['mean'].max():.3f} on average")

@@ -10,11 +10,14 @@ import pytest
 from sklearn.metrics import pairwise_distances
 
 from facelib.audit.quality import score_quality
+from facelib.data.dlib_files import WeightsError
 from facelib.data.label_maps import Field, parse_map
 from facelib.data.pixels import cache_faces, cache_key
 from facelib.data.published import GREY
 from facelib.data.readers import read_utkface
 from facelib.data.splits import split_faces
+from facelib.embedding import features
+from facelib.embedding.features import embed_faces, load_embedding
 from facelib.errors import MissingFromRun, UnreadableData
 from facelib.evaluation import external_validation
 from facelib.evaluation.external_validation import (
@@ -154,10 +157,12 @@ def test_predictions_are_compared_without_a_network(small_faces, small_truth):
     own, other = face_data(faces, images, singles[:12], quality), face_data(faces, images, singles[11:26], quality / 2)
     age = other.faces["age"]
     predictions = pd.DataFrame({"age_pred": age + 2.4, "age_low": age - 1, "age_high": age + 1, "age_spread": 1.0})
+    predictions["out_of_distribution"] = age > age.median()
     results, tables = compare(own, other, predictions, (AGE,), Bootstrap(20), min_group=3)
     assert results["transfer.age.mae"].value == 2 and results["transfer.age.mae"].n == 15
     assert results["transfer_unseen.age.mae"].n == 14 and tables["copies"]["kind"].tolist() == ["exact"]
     assert results["transfer.age.interval_coverage"].value == 1 and "shift.embedding.auc" in results
+    assert results["shift.out_of_distribution"].value == (age > age.median()).mean()
     assert set(tables) == {"shift", "groups", "copies", "predictions"}
     assert set(tables["groups"]["grouping"]) == {"age_band"} and tables["groups"]["n"].sum() == 15
     assert (tables["predictions"]["age_pred"] == age + 2).all() and tables["predictions"]["representative"].all()
@@ -173,18 +178,27 @@ def test_of_copies_within_the_other_data_one_counts(small_faces, small_truth):
     other = replace(other, faces=other.faces.assign(image_id=[f"{number}.jpg" for number in range(len(rows))]))
     ages = other.faces["age"]
     predictions = pd.DataFrame({"age_pred": ages + 1, "age_low": ages - 1, "age_high": ages + 1, "age_spread": 1.0})
+    predictions["out_of_distribution"] = False
     results, tables = compare(own, other, predictions, (AGE,), Bootstrap(20), min_group=3)
     kept = tables["predictions"]["representative"].to_numpy()
     assert kept.sum() == 15 and tables["copies"]["image_id"].tolist() == ["14.jpg", "15.jpg"]
     assert results["transfer.age.mae"].n == 15 and results["transfer_unseen.age.mae"].n == 14
-    expected = embedding_shift(own.features, other.features[kept].astype(np.float16), Bootstrap(20))
+    expected = embedding_shift(own.features, other.features[kept], Bootstrap(20))
     assert results["shift.embedding.distance"] == expected["distance"] and expected["distance"].n == 15
 
 
+def _from_pixels(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    flat = pixels.reshape(len(pixels), -1)
+    return flat[:, ::260][:, :256].astype(np.float16), flat[:, :128].astype(np.float32)
+
+
 @pytest.fixture
-def run(empty_runs, tiny_network, ood_score, faces_folder) -> RunFolder:
-    """A run on the 96 small faces, with an untrained predictor and all tables that are asked of it."""
-    from facelib.models.network import predict_outputs, save_network
+def run(empty_runs, tiny_network, ood_score, faces_folder, monkeypatch) -> RunFolder:
+    """A run on the 96 small faces, with an untrained predictor and all that is asked of it.
+
+    Pixels stand in for the features of the face network, which would take seconds.
+    """
+    from facelib.models.network import save_network
     from facelib.prediction.calibration import AgeIntervals
     from facelib.prediction.ood import save_ood
     from facelib.prediction.predictor import save_predictor
@@ -198,7 +212,8 @@ def run(empty_runs, tiny_network, ood_score, faces_folder) -> RunFolder:
     group_id = faces.groupby("sha256").ngroup().to_numpy()
     folder.save_table(split_faces(faces, group_id, source.attributes, 0), "splits")
     folder.save_table(score_quality(faces, images, find_faces=False, n_jobs=1), "quality")
-    folder.save_array(predict_outputs(tiny_network, images)["features"].astype(np.float16), "embeddings")
+    monkeypatch.setattr(features, "_embed_pixels", _from_pixels)
+    embed_faces(faces, lambda: source, cache_root())
     checkpoints = folder.path / "checkpoints"
     checkpoints.mkdir()
     save_network(tiny_network, checkpoints / "model.safetensors", image_px=48)
@@ -260,7 +275,19 @@ def test_a_run_is_compared_by_faces_that_are_not_its_test_split_and_features_tha
         taken[0].faces["image_id"].tolist() == faces["image_id"][used].tolist() and len(taken[0].images) == used.sum()
     )
     held = splits["split"].isin(["validation", "calibration"]) & splits["representative"]
-    np.testing.assert_array_equal(taken[0].features, run.load_array("embeddings")[held.to_numpy()])
+    np.testing.assert_array_equal(taken[0].features, load_embedding(run, faces).features[held])
+
+
+def test_without_the_face_network_the_rest_is_measured(run, other_faces, tmp_path, monkeypatch):
+    def missing(*_):
+        raise WeightsError("not installed")
+
+    for name in ("facelib.evaluation.external_validation.embed_faces", "facelib.embedding.network._shared_network"):
+        monkeypatch.setattr(name, missing)
+    printed, results = evaluate(run, other_faces, tmp_path / "out")
+    assert "not measured: shift.embedding and faces out of distribution, since not installed" in printed
+    assert "transfer.age.mae" in results and not any(key.startswith("shift") for key in results)
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["ood_percentile"].isna().all()
 
 
 def test_copies_of_what_the_run_learned_from_are_reported_and_left_out_of_a_second_number(run, other_faces, tmp_path):

@@ -1,5 +1,7 @@
 """Misaligned faces: what a wrong crop shows, and errors computed by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +19,8 @@ from facelib.evaluation.misalignment import (
     study_misalignment,
     variation,
 )
-from facelib.models.network import FaceNet, predict_outputs
+from facelib.models.network import FaceNet
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import fit_ood
 from facelib.prediction.predictor import Predictor
 from facelib.runs import start_run
 from facelib.schema import AGE, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
@@ -95,13 +96,11 @@ def test_each_attribute_is_scored_on_the_faces_that_have_its_label(tiny_predicto
 
 
 @pytest.fixture
-def without_age(tiny, noise_images) -> Predictor:
+def without_age(tiny, ood_score) -> Predictor:
     """A predictor of expressions alone."""
     torch.manual_seed(0)
     network = FaceNet((EXPRESSION,), tiny).eval()
-    features = predict_outputs(network, noise_images)["features"]
-    ood = fit_ood(features, features, 0)
-    return Predictor(network, None, "direct", {"expression": 1.0}, AgeIntervals((), (116.0,)), ood, 32, True)
+    return Predictor(network, None, "direct", {"expression": 1.0}, AgeIntervals((), (116.0,)), ood_score, 32, True)
 
 
 def test_a_network_of_classes_alone_is_studied(without_age, noise_images):
@@ -118,7 +117,7 @@ def test_one_face_is_predicted_with_every_misalignment(tiny_predictor, noise_ima
     photo, frame = Image.fromarray(np.tile(noise_images[0], (3, 3, 1))), Frame(48, 48, 32, 5)
     table = misalign_one(tiny_predictor, photo, frame)
     assert table["kind"].unique().tolist() == list(MISALIGNMENTS)
-    turned = tiny_predictor(cut(photo, Frame(48, 48, 32, 45), 32)[None]).iloc[0]
+    turned = tiny_predictor(cut(photo, Frame(48, 48, 32, 45), 200)[None]).iloc[0]
     assert table.query("kind == 'rotation' and amount == 40")["age_pred"].item() == pytest.approx(turned["age_pred"])
 
 
@@ -145,6 +144,20 @@ def test_the_results_hold_the_reported_changes(tiny_predictor, noise_images, lab
         assert phrase in finding.text
 
 
+def test_ages_known_by_bands_alone_are_scored_by_their_bands(tiny, ood_score, noise_images):
+    bands = (replace(AGE, exact=False),)
+    torch.manual_seed(0)
+    predictor = Predictor(
+        FaceNet(bands, tiny).eval(), None, "direct", {}, AgeIntervals((), (116.0,)), ood_score, 32, True
+    )
+    labels = pd.DataFrame({"age": np.nan, "age_from": [20] * 5 + [np.nan] * 5, "age_to": [29] * 5 + [np.nan] * 5})
+    study = study_misalignment(predictor, noise_images, labels, FEW, ["shift"])
+    inside = np.floor(predictor(noise_images)["age_pred"][:5] + 0.5).between(20, 29)
+    assert study.loc[0, "age_band_accuracy"] == pytest.approx(inside.mean()) and "age_change" not in study
+    headline, finding = misalignment_results(study, bands)
+    assert headline == {} and "within the labelled band" in finding.text
+
+
 def test_validation_faces_are_sampled_one_per_group_with_a_label(empty_runs):
     run = start_run("sampled", "smoke")
     faces = pd.DataFrame({"age": [1.0, np.nan, np.nan, 4.0, 5.0, 6.0], "gender": [0, 1, -1, 0, 0, -1]})
@@ -153,3 +166,5 @@ def test_validation_faces_are_sampled_one_per_group_with_a_label(empty_runs):
     run.save_table(pd.DataFrame({"split": split, "representative": [True, True, True, False, True, True]}), "splits")
     assert sample_faces(run, (AGE, GENDER), 10).tolist() == [0, 1, 4]
     assert len(sample_faces(run, (AGE, GENDER), 2)) == 2 and sample_faces(run, (AGE,), 10).tolist() == [0, 4]
+    run.save_table(faces.assign(age_from=[np.nan, 20, *[np.nan] * 4], age_to=[np.nan, 29, *[np.nan] * 4]), "faces")
+    assert sample_faces(run, (AGE,), 10).tolist() == [0, 1, 4]

@@ -179,7 +179,7 @@ def test_upright_faces_are_flagged_as_often_as_promised_and_noise_is(folder):
     assert folder.results()["validation.out_of_distribution"].low < 0.2
     predictor = Predictor.load(folder)
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (8, predictor.image_px, predictor.image_px, 3), np.uint8)
+    noise = rng.integers(0, 256, (8, predictor.crop_px, predictor.crop_px, 3), np.uint8)
     assert predictor(noise)["out_of_distribution"].all()
 
 

@@ -1,115 +1,122 @@
-"""The out-of-distribution score: distances and shares by hand, other features flagged, files loaded as saved."""
+"""The out-of-distribution score: by hand, other features flagged, files loaded as saved."""
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from facelib.embedding.features import Embedding
 from facelib.errors import DamagedRun, MissingFromRun
-from facelib.prediction import ood
-from facelib.prediction.ood import OodScore, fit_ood, load_ood, neighbour_distance, save_ood, unit_length
-
-# Ten references at (1, 0) and one at (0, 1): the tenth nearest of a point near (1, 0) is at (1, 0).
-REFERENCE = np.array([[1, 0]] * 10 + [[0, 1]], np.float32)
+from facelib.prediction.ood import OodScore, fit_ood, load_ood, save_ood, unknown_ood
 
 
-def at_distance(*distances: float) -> np.ndarray:
-    """Features of some length whose direction lies so far from (1, 0)."""
-    angle = 2 * np.arcsin(np.array(distances) / 2)
-    return 7 * np.stack([np.cos(angle), -np.sin(angle)], axis=1)
+def score_of(calibration, centre=(0.0, 0.0), direction=(0.0, 0.0), offset=0.0) -> OodScore:
+    """A score whose distance is the squared Euclidean one."""
+    arrays = centre, np.eye(len(centre)), direction, [offset], calibration
+    return OodScore(*(np.asarray(array, np.float32) for array in arrays))
 
 
-def test_the_distance_is_that_of_directions_to_the_tenth_nearest():
-    score = OodScore(REFERENCE, np.array([1.0]))
-    points = np.array([[3.0, 0.0], [0.0, 5.0], [0.0, -2.0]])
-    # (0, 1) is a reference itself, and its tenth nearest is still at (1, 0).
-    assert score.distances(points) == pytest.approx([0, np.sqrt(2), np.sqrt(2)], abs=1e-6)
-    assert score.distances(at_distance(0.25)) == pytest.approx([0.25], abs=1e-6)
+def embedding(features: np.ndarray, spoiled: np.ndarray) -> Embedding:
+    return Embedding(features, None, spoiled, np.arange(len(spoiled)))
 
 
-def test_few_references_count_to_the_last():
-    assert neighbour_distance(np.array([[0.0], [3.0]]), np.array([[1.0]]), 2).tolist() == [2]
-    assert OodScore(REFERENCE[8:], np.array([1.0])).distances(np.array([[1.0, 0.0]])) == pytest.approx([2**0.5])
+def test_the_score_is_the_distance_and_the_direction_by_hand():
+    score = score_of([0.0], centre=(1.0, 0.0), direction=(0.5, -2.0), offset=3.0)
+    assert score.scores(np.array([[1.0, 0.0], [4.0, 2.0]])) == pytest.approx([0 + 0.5 + 3, 13 + 2 - 4 + 3])
 
 
-def test_the_percentile_is_the_share_of_calibration_distances_that_are_nearer():
-    table = OodScore(REFERENCE, np.array([0.1, 0.2, 0.3, 0.4], np.float32))(at_distance(0.05, 0.15, 0.25, 0.5))
+def test_the_percentile_is_the_share_of_calibration_faces_that_score_less():
+    points = np.sqrt([[0.05], [0.15], [0.25], [0.5]]) * [[1, 0]]
+    table = score_of([0.1, 0.2, 0.3, 0.4])(points)
     assert table["ood_percentile"].tolist() == [0, 25, 50, 100]
     assert table["out_of_distribution"].tolist() == [False, False, False, True]
 
 
 def test_faces_are_flagged_from_99_percent_on():
-    table = OodScore(REFERENCE, np.linspace(0.01, 1.0, 100).astype(np.float32))(at_distance(0.985, 0.995, 1.2))
+    table = score_of(np.linspace(0.01, 1.0, 100))(np.sqrt([[0.985], [0.995], [1.2]]) * [[0, 1]])
     assert table["ood_percentile"].tolist() == [98, 99, 100]
     assert table["out_of_distribution"].tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("faces", "share"), [(16, 1 / 17), (199, 2 / 200), (1, 1 / 2)])
 def test_the_expected_share_of_flags_by_hand(faces, share):
-    assert OodScore(REFERENCE, np.zeros(faces)).expected_share == pytest.approx(share)
+    assert score_of(np.zeros(faces)).expected_share == pytest.approx(share)
+
+
+def test_without_features_nothing_is_known_and_nothing_flagged():
+    table = unknown_ood(3)
+    assert len(table) == 3 and table["ood_percentile"].isna().all() and not table["out_of_distribution"].any()
 
 
 def test_faces_of_one_kind_are_flagged_as_often_as_expected_and_others_always():
     rng = np.random.default_rng(0)
     kind = rng.normal([4, 0, 0, 0, 0, 0], 1, (3000, 6))
-    score = fit_ood(kind[:500], kind[500:1000], seed=0)
+    score = fit_ood(embedding(kind, rng.normal([0, 4, 0, 0, 0, 0], 1, (500, 6))), np.arange(500), np.arange(500, 1000))
     flagged = score(kind[1000:])["out_of_distribution"]
     assert flagged.mean() == pytest.approx(score.expected_share, abs=0.01)
     assert score(-kind[1000:1100])["out_of_distribution"].all()
 
 
-def test_the_sample_of_training_faces_is_the_same_for_a_seed(monkeypatch):
-    monkeypatch.setattr(ood, "MOST_REFERENCES", 5)
-    train, held_out = np.random.default_rng(1).normal(size=(2, 40, 3))
-    samples = [fit_ood(train, held_out, seed).reference for seed in (0, 0, 1)]
-    assert samples[0].shape == (5, 3) and (samples[0] == samples[1]).all() and (samples[0] != samples[2]).any()
-    nearest = np.abs(unit_length(train)[None] - samples[0][:, None]).max(axis=2).min(axis=1)
-    assert nearest.max() < 1e-3  # each is one of them, in half precision
+def test_points_like_spoiled_pictures_score_more_than_others_as_far_away():
+    rng = np.random.default_rng(1)
+    faces = rng.normal(size=(600, 4))
+    score = fit_ood(embedding(faces, rng.normal([3, 0, 0, 0], 1, (300, 4))), np.arange(300), np.arange(300, 600))
+    like_spoiled, unlike = score.scores(np.array([[3.0, 0, 0, 0], [-3.0, 0, 0, 0]]))
+    assert like_spoiled > unlike + 1
 
 
-def test_nothing_is_fitted_without_faces():
+def test_what_is_no_training_face_is_not_learned():
+    rng = np.random.default_rng(2)
+    faces, spoiled = rng.normal(size=(60, 4)), rng.normal(3, 1, (60, 4))
+    rows = np.arange(40), np.arange(40, 50)
+    moved, other = faces.copy(), spoiled.copy()
+    moved[50:], other[40:] = 99, 99
+    first, second = (fit_ood(embedding(*pair), *rows) for pair in ((faces, spoiled), (moved, other)))
+    assert (first.scores(faces) == second.scores(faces)).all()
+
+
+def test_one_calibration_face_suffices_and_none_does_not():
+    faces, spoiled = np.random.default_rng(3).normal(size=(2, 20, 3))
+    assert np.isfinite(fit_ood(embedding(faces, spoiled), np.arange(10), np.array([12])).calibration).all()
     with pytest.raises(ValueError, match="needs training and calibration faces, and there are 3 and 0"):
-        fit_ood(np.ones((3, 2)), np.ones((0, 2)), 0)
-
-
-def test_features_of_length_zero_stay():
-    assert unit_length([[0.0, 0.0], [3.0, 4.0]]) == pytest.approx(np.array([[0, 0], [0.6, 0.8]]))
+        fit_ood(embedding(faces, spoiled), np.arange(3), np.array([], int))
 
 
 # --- the file ---------------------------------------------------------------------------------------------
 
+STORED = {"centre": np.ones(256), "whitening": np.eye(256)[:, :160], "direction": np.ones(256), "offset": np.ones(1)}
+STORED |= {"calibration": np.arange(4.0)}
+
 
 def test_a_saved_score_scores_the_same(tmp_path):
-    train, held_out, other = np.random.default_rng(2).normal(size=(3, 50, 8))
-    made = fit_ood(train, held_out, 0)
+    faces, spoiled, other = np.random.default_rng(2).normal(size=(3, 300, 256))
+    made = fit_ood(embedding(faces, spoiled), np.arange(200), np.arange(200, 300))
     save_ood(made, tmp_path / "ood.safetensors")
-    loaded = load_ood(tmp_path / "ood.safetensors", 8)
-    assert (loaded.reference == made.reference).all() and (loaded.calibration == made.calibration).all()
-    assert loaded(other).equals(made(other))
+    assert load_ood(tmp_path / "ood.safetensors")(other).equals(made(other))
 
 
 def test_a_missing_file_names_the_notebook(tmp_path):
     with pytest.raises(MissingFromRun, match=r"is missing.*with --from 03 makes it"):
-        load_ood(tmp_path / "ood.safetensors", 8)
+        load_ood(tmp_path / "ood.safetensors")
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        {"reference": np.ones((4, 7)), "calibration": np.ones(3)},  # of another network
-        {"reference": np.ones((0, 8)), "calibration": np.ones(3)},
-        {"reference": np.ones((4, 8)), "calibration": np.ones(0)},
-        {"reference": np.ones((4, 8)), "calibration": np.array([1, np.nan])},
-        {"reference": np.full((4, 8), np.inf), "calibration": np.ones(3)},
-        {"reference": np.ones((4, 8))},
+        STORED | {"centre": np.ones(7)},
+        STORED | {"whitening": np.eye(7)},
+        STORED | {"calibration": np.ones(0)},
+        STORED | {"calibration": np.array([1, np.nan])},
+        STORED | {"direction": np.full(256, np.inf)},
+        {"reference": np.ones((4, 256)), "calibration": np.ones(3)},  # of an earlier version
     ],
 )
 def test_a_file_with_other_content_is_refused(content, tmp_path):
     save_file(content, tmp_path / "ood.safetensors")
     with pytest.raises(DamagedRun, match=r"ood\.safetensors is not what facelib writes"):
-        load_ood(tmp_path / "ood.safetensors", 8)
+        load_ood(tmp_path / "ood.safetensors")
 
 
 def test_bytes_that_are_not_safetensors_are_refused(tmp_path):
     (tmp_path / "ood.safetensors").write_bytes(b"no tensors")
     with pytest.raises(DamagedRun, match=r"ood\.safetensors is not what facelib writes"):
-        load_ood(tmp_path / "ood.safetensors", 8)
+        load_ood(tmp_path / "ood.safetensors")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -13,16 +14,19 @@ from skimage import data
 
 from facelib.data import detection
 from facelib.data.alignment import Frame
+from facelib.data.pixels import FaceImages
+from facelib.embedding.features import embed
 from facelib.errors import DamagedRun
 from facelib.formats import write_json
 from facelib.models.network import predict_outputs
 from facelib.prediction import photos as external
 from facelib.prediction.answers import NO_FACE, FaceCrop, FaceResult, NoFace, PhotoResult, faces_table, photo_results
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import OodScore, unit_length
+from facelib.prediction.ood import OodScore
 from facelib.prediction.photos import (
     UnreadablePhoto,
     crop_faces,
+    crops_of,
     example_file,
     list_photos,
     predict_all,
@@ -33,7 +37,7 @@ from facelib.prediction.photos import (
     sensitive_caveat,
     young_errors,
 )
-from facelib.prediction.predictor import Predictor
+from facelib.prediction.predictor import Predictor, scaled
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.synthetic.drawing import draw_face
 
@@ -43,7 +47,7 @@ ONES = {"gender": 1.0, "ethnicity": 1.0}  # temperatures
 
 @pytest.fixture(scope="module")
 def astronaut() -> FaceCrop:
-    return crop_faces(Image.fromarray(data.astronaut()), 64)[0][0]
+    return crop_faces(Image.fromarray(data.astronaut()))[0][0]
 
 
 # --- cropping ---------------------------------------------------------------------------------------------
@@ -52,16 +56,23 @@ def astronaut() -> FaceCrop:
 def test_the_astronauts_face_is_cropped_as_it_was_found(astronaut):
     (face,) = detection.find_faces(Image.fromarray(data.astronaut())).faces
     assert (astronaut.frame, astronaut.score, astronaut.detector) == (face.frame, face.score, "hog")
+    assert astronaut.image.shape == (200, 200, 3)
     left, top, edge = face.frame.box
     square = Image.fromarray(data.astronaut()[top : top + edge, left : left + edge]).resize((64, 64))
-    assert np.abs(astronaut.image.astype(int) - np.asarray(square)).mean() < 12  # turned by 3 degrees
+    small = Image.fromarray(astronaut.image).resize((64, 64))
+    assert np.abs(np.asarray(small, int) - np.asarray(square)).mean() < 12  # turned by 3 degrees
 
 
 def test_a_ready_crop_is_the_whole_picture_or_its_centre():
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:, 10:50] = 100
-    crop = ready_crop(Image.fromarray(picture), 20)
-    assert (crop.image == 100).all() and crop.frame == Frame(30, 20, 40) and crop.score is None
+    crop = ready_crop(Image.fromarray(picture))
+    assert (
+        (crop.image == 100).all()
+        and crop.image.shape == (40, 40, 3)
+        and crop.frame == Frame(30, 20, 40)
+        and crop.score is None
+    )
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -72,13 +83,13 @@ def test_a_photograph_is_turned_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter, clockwise
     picture.save(tmp_path / "turned.png", exif=exif)
-    assert (np.asarray(read_photo(tmp_path / "turned.png")) == np.rot90(np.asarray(picture), -1)).all()
+    assert (np.asarray(read_photo(tmp_path / "turned.png")[0]) == np.rot90(np.asarray(picture), -1)).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_photographs_of_every_mode_become_rgb(mode, tmp_path):
     Image.new("RGB", (8, 6), "red").convert(mode).save(tmp_path / "photo.png")
-    assert np.asarray(read_photo(tmp_path / "photo.png")).shape == (6, 8, 3)
+    assert np.asarray(read_photo(tmp_path / "photo.png")[0]).shape == (6, 8, 3)
 
 
 def test_unreadable_photographs_say_why(tmp_path):
@@ -112,9 +123,14 @@ def test_the_photographs_of_a_folder_are_all_below_it_by_name(tmp_path):
     assert len(refused) == 4 and all(reason in said for reason, said in zip(reasons, refused, strict=True))
 
 
+def test_jfif_is_jpeg(tmp_path):
+    Image.fromarray(data.astronaut()).save(tmp_path / "a.jfif", "JPEG")
+    assert list_photos([tmp_path])[0] == [tmp_path / "a.jfif"] and read_photo(tmp_path / "a.jfif")[0].size == (512, 512)
+
+
 def test_a_picture_of_a_telephone_says_what_it_needs(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    wanted = "cannot be decoded" if "pillow_heif" in sys.modules else "is a HEIC picture, which needs `pip install"
+    wanted = "is not an image" if "pillow_heif" in sys.modules else "is a HEIC picture, which needs `pip install"
     with pytest.raises(UnreadablePhoto, match=wanted):
         read_photo(tmp_path / "a.heic")
 
@@ -122,8 +138,18 @@ def test_a_picture_of_a_telephone_says_what_it_needs(tmp_path):
 def test_a_picture_of_a_telephone_is_read(tmp_path):
     pytest.importorskip("pillow_heif")
     Image.new("RGB", (64, 48), "red").save(tmp_path / "a.heic")
-    photo = read_photo(tmp_path / "a.heic")
+    photo, _ = read_photo(tmp_path / "a.heic")
     assert photo.size == (64, 48) and photo.getpixel((30, 20))[0] > 240
+
+
+def test_a_large_jpeg_is_searched_at_half_its_size_and_answered_in_its_own_pixels(tmp_path, monkeypatch):
+    Image.fromarray(data.astronaut()).save(tmp_path / "a.jpg", quality=95)
+    whole, (full,) = read_photo(tmp_path / "a.jpg"), crops_of(tmp_path / "a.jpg")[1]
+    half = read_photo(tmp_path / "a.jpg", 200)
+    assert (whole[0].size, whole[1], half[0].size, half[1]) == ((512, 512), 1, (256, 256), 2)
+    monkeypatch.setattr(external, "SEARCHED_PX", 200)
+    (reduced,) = crops_of(tmp_path / "a.jpg")[1]
+    assert reduced.frame.box == pytest.approx(full.frame.box, abs=4)
 
 
 # --- predicting -------------------------------------------------------------------------------------------
@@ -141,13 +167,13 @@ def faces_of(path: Path, predictor: Predictor, **options) -> list[dict]:
 def test_each_face_of_a_photograph_is_predicted(tmp_path, tiny_predictor, astronaut, monkeypatch):
     monkeypatch.setenv("FACELIB_CACHE", str(tmp_path))
     path = example_file()
-    assert (np.asarray(read_photo(path)) == data.astronaut()).all() and example_file() == path
+    assert (np.asarray(read_photo(path)[0]) == data.astronaut()).all() and example_file() == path
     (answer,) = tiny_predictor.photos([str(path)])
     face = answer.to_dict(distribution=True)
     assert face["photo"] == str(path) and face["face"] == 0 and face["face_found"]
     left, top, edge = astronaut.frame.box
     assert face["box"] == {"left": left, "top": top, "edge": edge, "angle": round(astronaut.frame.angle, 1)}
-    image = crop_faces(read_photo(path), 32)[0][0].image[None]
+    image = crop_faces(read_photo(path)[0])[0][0].image[None]
     row = tiny_predictor(image).iloc[0]
     assert isinstance(face["age_years"], int) and face["age_years"] == pytest.approx(row["age_pred"], abs=0.5)
     assert face["age_low"] == pytest.approx(row["age_low"], abs=0.05)
@@ -253,10 +279,10 @@ def test_photographs_are_read_as_they_are_consumed_and_answered_a_batch_later(
     """So that neither all pictures nor all crops are in memory, and a progress bar shows the progress."""
     taken, read, ahead = [], [], []
 
-    def counted(path):
+    def counted(path, *least):
         ahead.append(len(taken) - len(read))
         read.append(path)
-        return read_photo(path)
+        return read_photo(path, *least)
 
     monkeypatch.setattr(external, "read_photo", counted)
     photos = predict_photos((taken.append(file) or file for file in small_photos), tiny_predictor, crops=True)
@@ -265,20 +291,20 @@ def test_photographs_are_read_as_they_are_consumed_and_answered_a_batch_later(
     assert max(ahead) <= 3 * min(joblib.cpu_count(), external.MOST_READERS)
 
 
-def test_other_pictures_are_flagged(tmp_path, tiny_network):
-    """The reference is the picture itself: it is near, and one whose features point elsewhere is not."""
-    known = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
-    features = predict_outputs(tiny_network, known)["features"]
-    score = OodScore(unit_length(np.repeat(features, 12, axis=0)), np.linspace(0.001, 0.01, 50))
+def test_other_pictures_are_flagged(tmp_path, installed, tiny_network, noise_images):
+    """Calibrated on the distance of the picture itself, which is familiar; one with other features is not."""
+    features, _ = embed(FaceImages(scaled(noise_images[:1], 150), np.arange(1)))
+    arrays = features[0], np.eye(256)[:, :160], np.zeros(256), np.zeros(1), np.linspace(0.01, 0.02, 50)
+    score = OodScore(*(np.asarray(array, np.float32) for array in arrays))
     predictor = Predictor(tiny_network, None, "direct", ONES, AgeIntervals((), (5.0,)), score, 32, True)
-    Image.fromarray(known[0]).save(tmp_path / "known.png")
+    Image.fromarray(noise_images[0]).save(tmp_path / "known.png")
     Image.new("RGB", (32, 32), "orange").save(tmp_path / "other.png")
     near, far = (faces_of(tmp_path / name, predictor, crops=True)[0] for name in ("known.png", "other.png"))
     assert (near["ood_percentile"], near["out_of_distribution"]) == (0, False)
     assert (far["ood_percentile"], far["out_of_distribution"]) == (100, True)
     assert far["warnings"][0] == (
-        "out of distribution: farther from the training faces than 100 % of held-out faces; the 90 % of its age "
-        "interval are not promised there"
+        "out of distribution: less like the training faces than 100 % of held-out faces; the 90 % of its age interval "
+        "are not promised there"
     )
 
 
@@ -302,7 +328,7 @@ def test_a_face_as_a_line():
         "a.jpg: face at left 1, top 2, edge 3 px, turned by 90 degrees: 31 years (21-41), gender male (p = 0.75), "
         "expression glad (p = 0.70)"
     )
-    far = "; OUT OF DISTRIBUTION: farther from the training faces than 99.4 % of held-out faces"
+    far = "; OUT OF DISTRIBUTION: less like the training faces than 99.4 % of held-out faces"
     flagged = {"ood_percentile": 99.4, "out_of_distribution": True}
     assert str(face(**flagged)).endswith(f"{far}; the 90 % of its age interval are not promised there")
     assert str(face((GENDER,), **flagged)).endswith(far)
@@ -326,6 +352,23 @@ def test_a_face_as_a_dictionary():
         "out_of_distribution": False,
         "warnings": [],
     }
+
+
+def test_without_the_face_network_a_face_says_that_it_may_be_unfamiliar():
+    unknown = face(ood_percentile=np.nan)
+    assert {"ood_percentile", "out_of_distribution"}.isdisjoint(unknown.to_dict())
+    (warning,) = unknown.warnings
+    assert "is not known without the face network: pip install" in warning and "nan" not in str(unknown)
+    assert photo_results([PhotoResult(Path("a"), [unknown])])[1][1].text.startswith("0 of 1 faces are flagged")
+
+
+def test_an_age_learned_from_bands_has_no_interval():
+    bands = replace(AGE, exact=False)
+    child = face((bands,), age_pred=9.0, age_low=np.nan, age_high=np.nan, ood_percentile=99.5, out_of_distribution=True)
+    facts = child.to_dict()
+    assert facts["age_years"] == 9 and {"age_low", "age_high"}.isdisjoint(facts) and facts["such_faces"]
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert ": 9 years, no interval; OUT OF" in str(child) and "promised" not in str(child) and "nan" not in str(child)
 
 
 def test_a_face_that_looks_under_18_carries_the_error_of_such_faces():

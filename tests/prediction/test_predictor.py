@@ -7,14 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
+from facelib.data.dlib_files import WeightsError
+from facelib.data.pixels import FaceImages, square
+from facelib.embedding.features import embed
 from facelib.errors import DamagedRun, MissingFromRun
 from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import fit_ood, save_ood
-from facelib.prediction.predictor import AGE_METHODS, Predictor, age_estimates, save_predictor
+from facelib.prediction.ood import OodScore, save_ood
+from facelib.prediction.predictor import AGE_METHODS, Predictor, age_estimates, save_predictor, scaled
 from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attributes
 
 INTERVALS = AgeIntervals((30.0,), (4.5, 9.0))
@@ -32,8 +36,14 @@ def saved_predictor(folder, network, age_method: str) -> Predictor:
     if age_method != "direct":
         save_network(stages, checkpoints / "age_stages.safetensors")
     save_predictor(checkpoints / "predictor.json", age_method, temperatures, INTERVALS, synthetic=True)
-    features = np.random.default_rng(4).normal(size=(30, network.backbone.width))
-    score = fit_ood(features[:20], features[20:], seed=0)
+    arrays = (
+        np.random.default_rng(4).normal(size=256),
+        np.eye(256)[:, :160],
+        np.zeros(256),
+        np.zeros(1),
+        np.arange(50.0),
+    )
+    score = OodScore(*(array.astype(np.float32) for array in arrays))
     save_ood(score, checkpoints / "ood.safetensors")
     return Predictor(network, stages, age_method, temperatures, INTERVALS, score, 32, True)
 
@@ -44,7 +54,7 @@ def test_a_saved_predictor_predicts_the_same(age_method, tiny_network, noise_ima
     loaded = Predictor.load(tmp_path)
     pd.testing.assert_frame_equal(loaded(noise_images), made(noise_images))
     assert loaded.temperatures == made.temperatures and loaded.intervals == made.intervals
-    assert (loaded.ood.reference == made.ood.reference).all()
+    assert (loaded.ood.centre == made.ood.centre).all()
     assert (loaded.age_method, loaded.image_px, loaded.synthetic) == (age_method, 32, True)
 
 
@@ -79,11 +89,29 @@ def test_temperatures_divide_the_logits(tiny_network, noise_images, tmp_path):
     np.testing.assert_allclose(predictor(noise_images)[list(ETHNICITY.columns)], expected, rtol=1e-6)
 
 
-def test_the_out_of_distribution_score_is_that_of_the_networks_features(tiny_predictor, noise_images):
-    outputs = predict_outputs(tiny_predictor.network, noise_images)
-    table = tiny_predictor.predictions(outputs, noise_images)
-    pd.testing.assert_frame_equal(table, tiny_predictor(noise_images))
-    pd.testing.assert_frame_equal(table[OOD_COLUMNS], tiny_predictor.ood(outputs["features"]))
+def test_the_out_of_distribution_score_is_that_of_the_face_networks_features(installed, tiny_predictor, noise_images):
+    features, _ = embed(FaceImages(scaled(noise_images, 150), np.arange(10)))
+    table = tiny_predictor(noise_images)
+    pd.testing.assert_frame_equal(table[OOD_COLUMNS], tiny_predictor.ood(features))
+
+
+def test_without_the_face_network_the_score_is_unknown(tiny_predictor, noise_images, monkeypatch):
+    monkeypatch.setattr("facelib.embedding.network._shared_network", _missing)
+    table = tiny_predictor(noise_images)
+    assert table["ood_percentile"].isna().all() and not table["out_of_distribution"].any()
+    assert table["age_pred"].notna().all()
+
+
+def _missing():
+    raise WeightsError("not installed")
+
+
+def test_faces_of_any_size_are_scaled_as_photographs_are_decoded(tiny_predictor, noise_images):
+    large = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3), np.uint8)
+    assert (scaled(large, 32)[1] == square(Image.fromarray(large[1]), 32)).all()
+    assert scaled(noise_images, 32).shape == (10, 32, 32, 3) and (scaled(noise_images, 32) == noise_images).all()
+    assert scaled([], 32).shape == (0, 32, 32, 3) and len(tiny_predictor(noise_images[:0])) == 0
+    assert (scaled([large[0], noise_images[0]], 32)[1] == noise_images[0]).all()
 
 
 def test_ages_by_each_method_by_hand():
@@ -133,7 +161,8 @@ def test_the_room_loads_torch_only_with_the_predictor_and_never_the_training():
     code = (
         "import sys, facelib.prediction.ood, facelib.prediction.photos; before = 'torch' in sys.modules\n"
         "from facelib.prediction import Predictor; print(before, 'torch' in sys.modules, Predictor.__name__)\n"
-        "print([name for name in ('lightning', 'matplotlib', 'facelib.models.training') if name in sys.modules])"
+        "unwanted = ['lightning', 'matplotlib', 'torchvision', 'sklearn', 'scipy.stats', 'facelib.models.training']\n"
+        "print([name for name in unwanted if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "Predictor", "[]"]

@@ -21,7 +21,7 @@ from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs, save_network
 from facelib.prediction import Predictor
 from facelib.prediction.calibration import AgeIntervals
-from facelib.prediction.ood import fit_ood, save_ood
+from facelib.prediction.ood import save_ood
 from facelib.prediction.predictor import save_predictor
 from facelib.publication import restore
 from facelib.publication.publish import NETWORKS, TABLES, UnfitToPublish, halve, publish_table
@@ -44,7 +44,7 @@ def photographs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny, photographs, tmp_path_factory):
+def finished(tiny, photographs, ood_score, tmp_path_factory):
     """A run as notebooks 01 to 04 leave it, with the tables that 05 to 09 read."""
     root = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
@@ -60,9 +60,7 @@ def finished(tiny, photographs, tmp_path_factory):
     run.save_checkpoint(lambda path: save_predictor(path, *facts), "predictor.json")
     outputs, names = predict_outputs(network, images), faces[["image_id"]]
     run.save_array(outputs["features"].astype(np.float16), "embeddings")
-    run.save_checkpoint(
-        lambda path: save_ood(fit_ood(outputs["features"], outputs["features"], 0), path), "ood.safetensors"
-    )
+    run.save_checkpoint(lambda path: save_ood(ood_score, path), "ood.safetensors")
     split = splits.split_faces(faces, np.arange(FACES), run.attributes, 0)
     scores = predictions_table(outputs, run.learned).assign(age_spread=9.0)
     run.save_table(split, "splits")
