@@ -1,11 +1,13 @@
 """A run's faces: read once, its attributes noted, an attribute that the data lack refused, one drawn on request."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from PIL import Image
 
 from facelib.data import ingest as module
-from facelib.data.ingest import ingest, load_images, read_labelled, settle_learned, synthetic_folder
+from facelib.data.ingest import decode_images, ingest, load_images, read_labelled, settle_learned, synthetic_folder
 from facelib.data.splits import split_faces
 from facelib.errors import UnknownSetting, UnreadableData
 from facelib.runs import DataSet, RunFolder, start_run
@@ -44,6 +46,17 @@ def test_faces_are_read_once_and_then_loaded(empty_runs, table, monkeypatch):
     assert len(reads) == 1
     pd.testing.assert_frame_equal(loaded[1], faces)
     assert len(loaded[2]) == len(rejected) == 0 and (loaded[0][[0, 239]] == images[[0, 239]]).all()
+
+
+def test_some_rows_are_decoded_anew_at_another_edge(empty_runs, table):
+    run = start_run("real", "smoke", str(table(age=30)))
+    _, faces, _ = ingest(run)
+    images = decode_images(run, faces.iloc[[7, 3, 7]], 12)
+    assert images.shape == (3, 12, 12, 3)
+    shades = [
+        Image.open(Path(run.params["data"]["path"]).parent / faces["path"][k]).getpixel((4, 4))[0] for k in (7, 3)
+    ]
+    assert images[:, 6, 6, 0].tolist() == [shades[0], shades[1], shades[0]]
 
 
 def test_a_source_that_is_handed_over_is_sampled_like_one_that_is_read(empty_runs, table):
