@@ -18,8 +18,8 @@ import pandas as pd
 
 from facelib.audit import decisions, duplicates, label_issues, planting
 from facelib.audit.out_of_fold import score_out_of_fold
-from facelib.config import Settings, resolve
-from facelib.data.pixels import FaceImages, cache_faces
+from facelib.config import resolve
+from facelib.data.pixels import cache_faces
 from facelib.data.readers import read_faces
 from facelib.data.splits import joined, split_faces
 from facelib.embedding.features import embed_faces
@@ -35,17 +35,6 @@ from studies import AUDIT_RESULTS
 
 RESAMPLES = 300
 CONTRADICTIONS = {"years": 20, "classes": 1}  # between two copies, from which on one label is certainly wrong
-
-
-def outside_test(data: str, settings: Settings) -> tuple[pd.DataFrame, FaceImages, pd.DataFrame, tuple[Attribute, ...]]:
-    """The faces, images (64 px) and splits of all rows outside the test split, and their attributes."""
-    source = read_faces(data).sample(settings.data.images, settings.seed)
-    images, faces, _ = cache_faces(source, 64, cache_root())
-    group_id = duplicates.group_copies(len(faces), duplicates.find_copies(faces, images))
-    split = split_faces(faces, group_id, source.attributes, settings.seed)
-    rows = np.flatnonzero(split["split"] != "test")
-    faces, split = (table.iloc[rows].reset_index(drop=True) for table in (faces, split))
-    return faces, images.take(rows), split, source.attributes
 
 
 def contradicted(faces: pd.DataFrame, group_id: np.ndarray, attribute: Attribute) -> np.ndarray:

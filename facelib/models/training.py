@@ -346,16 +346,3 @@ def new_network(
 def _module(network: FaceNet, training: TrainingSettings, seed: int, epochs: int, frozen_epochs: int = 0) -> FaceModule:
     losses = partial(network.losses, label_smoothing=training.label_smoothing)
     return FaceModule(network, losses, training, seed, epochs, training.learning_rate, frozen_epochs)
-
-
-def train_scorer(
-    images: FaceImages, labels: pd.DataFrame, rows: np.ndarray, attributes: tuple[Attribute, ...], settings: Settings
-) -> FaceNet:
-    """Train a network for all epochs of the settings: no row may decide when it stops."""
-    training = settings.training
-    if training.start_weights != "imagenet":  # the network of a file or of a run may have seen the rows to score
-        training = training.model_copy(update={"start_weights": "none"})
-    network = new_network(labels, rows, attributes, training, settings.seed)
-    module = _module(network, training, settings.seed, training.epochs)
-    fit(module, Batches(images, learned_labels(labels, attributes)), rows)
-    return network

@@ -13,7 +13,7 @@ from facelib.errors import DamagedRun
 from facelib.models import checkpoints, training
 from facelib.models.batches import Batches
 from facelib.models.checkpoints import load_result
-from facelib.models.network import FaceNet, predict_outputs
+from facelib.models.network import FaceNet
 from facelib.models.training import (
     FaceModule,
     TrainingDiverged,
@@ -22,7 +22,6 @@ from facelib.models.training import (
     new_network,
     source_weights,
     train_multitask,
-    train_scorer,
     training_key,
     used_epoch,
 )
@@ -456,22 +455,6 @@ def test_a_new_network_starts_at_the_training_ages(settings):
         new_network(labels, np.arange(4), UTKFACE_ATTRIBUTES, settings, seed) for seed in (0, 0, 1)
     )
     assert not changed(state_of(network), state_of(again)) and changed(state_of(network), state_of(other))
-
-
-def test_a_scorer_learns_from_its_rows_alone_and_repeats(whole_settings, small_faces):
-    images, faces = small_faces
-    ruined = faces.copy()
-    ruined.loc[ROWS.max() + 1 :, COLUMNS] = [math.nan, -1, -1]
-    scorers = [train_scorer(images, labels, ROWS, UTKFACE_ATTRIBUTES, whole_settings) for labels in (faces, ruined)]
-    first, second = (predict_outputs(scorer, images)["age"] for scorer in scorers)
-    np.testing.assert_array_equal(first, second)
-    assert np.isfinite(first).all()
-
-
-def test_a_scorer_does_not_start_from_a_file_whose_network_may_have_seen_its_rows(settings_of, small_faces):
-    images, faces = small_faces
-    settings = settings_of(batch_size=8, epochs=1, start_weights="no such file")
-    train_scorer(images, faces, ROWS, UTKFACE_ATTRIBUTES, settings)
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, 3.0), (4, 12.0), (8, 12.0)])
