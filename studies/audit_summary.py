@@ -154,7 +154,8 @@ def ablations() -> str:
         found = {name: results[f"{training}.{name}"] for name in measures}
         row = [interval(value, ".2f" if name.endswith("mae") else ".3f") for name, value in found.items()]
         rows.append([training, *row, f"{next(iter(found.values()))['n']:,}"])
-    return table(["", *(name.replace("mae", "error (years)").replace(".", " ") for name in measures), "n"], rows) + RANDOM
+    names = (name.replace("mae", "error (years)").replace(".", " ") for name in measures)
+    return table(["", *names, "n"], rows) + RANDOM
 
 
 def quality() -> str:

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from facelib.audit.planting import (
     ALL,
+    _areas,
     flag_rates,
     measure_ranking,
     plant_errors,
@@ -65,6 +67,18 @@ def test_rankings_by_hand():
     assert found["auroc"].value == pytest.approx(5 / 6)  # of six pairs of a wrong and a right label one is swapped
     assert found["average_precision"].value == pytest.approx((1 + 2 / 3) / 2)
     assert found["precision_at_k"].value == 0.5 and found["precision_at_k"].n == 2
+
+
+def test_areas_of_equal_scores_and_of_resamples_are_those_of_scikit_learn():
+    rng = np.random.default_rng(2)
+    score, wrong = rng.integers(0, 12, 300) / 12, rng.random(300) < 0.2
+    weights = np.vstack([np.ones(300), rng.poisson(1, (3, 300)), 1.0 - wrong])
+    area, precision = _areas(wrong, score, weights)
+    for row in range(4):
+        how = {"y_true": wrong, "y_score": -score, "sample_weight": weights[row]}
+        assert area[row] == pytest.approx(roc_auc_score(**how))
+        assert precision[row] == pytest.approx(average_precision_score(**how))
+    assert np.isnan([area[4], precision[4]]).all()  # no wrong label is drawn
 
 
 @pytest.mark.slow

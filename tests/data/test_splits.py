@@ -252,11 +252,13 @@ def test_of_a_published_split_persons_of_the_training_list_stay_together():
 # --- findings ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_random_split_lets_most_copies_cross():
     splits = pd.DataFrame({"split": ["train", "test"] * 200, "group_id": np.repeat(np.arange(200), 2)})
-    assert random_split_pairs(splits, seed=0) == pytest.approx(100, abs=6)  # of 200 pairs, halves of equal size
-    assert random_split_pairs(splits.assign(split="train"), seed=0) == 0
+    assert random_split_pairs(splits) == pytest.approx(200 * 200 / 399)  # of 200 pairs; 200 of 399 others lie across
+    assert random_split_pairs(splits.assign(split="train")) == random_split_pairs(splits[:1]) == 0
+    splits, rng = splits.assign(group_id=np.arange(400) // 3), np.random.default_rng(0)
+    drawn = [leaking_pairs(splits.assign(split=rng.permutation(splits["split"]))) for _ in range(50)]
+    assert random_split_pairs(splits) == pytest.approx(np.mean(drawn), rel=0.02)
 
 
 def test_findings_count_what_crosses_and_name_the_lists_followed():
