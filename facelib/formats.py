@@ -12,13 +12,13 @@ import yaml
 from facelib.errors import DamagedRun, FacelibError
 from facelib.finding import Finding
 from facelib.spreadsheets import guarded, quoting, unguarded
-from facelib.statistics import Estimate
+from facelib.statistics import CalibrationError, Estimate
 from facelib.storage import atomic_path, write_text
 
 
 def plain(value):
     """A value that JSON and YAML can hold: numpy types unpacked, estimates as dictionaries, non-finite numbers null."""
-    if isinstance(value, Estimate | Finding):
+    if isinstance(value, CalibrationError | Estimate | Finding):
         return plain(value.to_dict())
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}

@@ -25,6 +25,19 @@ def mae(y_true, y_pred) -> float:
     return float(np.mean(np.abs(np.asarray(y_pred) - y_true)))
 
 
+def mae_over_cells(y_true, y_pred, cell) -> float:
+    """Mean over cells of their mean absolute errors, so that every cell weighs the same; `cell` is an int code.
+
+    Examples
+    --------
+    >>> mae_over_cells([0, 0, 0, 9], [3, 3, 3, 10], [0, 0, 0, 1])
+    2.0
+    """
+    cell = np.asarray(cell)
+    sums, counts = np.bincount(cell, np.abs(np.asarray(y_pred) - y_true)), np.bincount(cell)
+    return float(np.mean(sums[counts > 0] / counts[counts > 0]))
+
+
 def band_accuracy(first, last, y_pred) -> float:
     """Share of predictions, in whole years, that lie in a band; `first` and `last` are years within it.
 
@@ -108,9 +121,11 @@ def average_precision(y_true, score) -> float:
 
 def macro_f1(y_true, y_pred) -> float:
     """Unweighted mean of the F1 of the classes that occur among the labels or the predictions."""
-    from sklearn import metrics as sk
-
-    return float(sk.f1_score(y_true, y_pred, average="macro", zero_division=0))
+    y_true, y_pred = np.asarray(y_true, int), np.asarray(y_pred, int)
+    # As scikit-learn's, many times faster, which matters inside a bootstrap.
+    occurring = np.bincount(np.concatenate([y_true, y_pred]))
+    hits, present = np.bincount(y_true[y_true == y_pred], minlength=len(occurring)), occurring > 0
+    return float(np.mean(2 * hits[present] / occurring[present]))
 
 
 def expected_calibration_error(correct, confidence, bins: int = 15) -> float:

@@ -178,6 +178,14 @@ class Attribute(ABC):
     def constant(self, labels: pd.Series) -> float:
         """The no-image baseline fitted on known training labels: their median, or the most frequent class."""
 
+    def training_labels(self, faces: pd.DataFrame) -> pd.Series:
+        """The labels that a no-image baseline is fitted on: those that are known."""
+        return faces[self.name][self.is_known(faces[self.name])] if self.name in faces else pd.Series(dtype=float)
+
+    @abstractmethod
+    def constant_answers(self, labels: pd.Series) -> dict[str, float]:
+        """What a no-image baseline answers in each predicted column of an evaluation frame, from training labels."""
+
     @abstractmethod
     def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A wrong label for each known one: an age `PLANTED_AGE_ERROR` years off, or another class."""
@@ -300,6 +308,15 @@ class YearsAttribute(Attribute):
     def constant(self, labels: pd.Series) -> float:
         return float(labels.median())
 
+    def training_labels(self, faces: pd.DataFrame) -> pd.Series:
+        """The ages, and the middles of bands."""
+        return self.middles(faces).dropna() if self.name in faces else pd.Series(dtype=float)
+
+    def constant_answers(self, labels: pd.Series) -> dict[str, float]:
+        constant, (low, high) = self.constant(labels), labels.quantile([0.05, 0.95])
+        ends = {f"{self.name}_low": float(low), f"{self.name}_high": float(high)}
+        return dict.fromkeys((self.prediction, f"{self.name}_unrounded"), constant) | ends
+
     def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         sign = rng.choice([-1, 1], len(labels))
         shifted = labels + sign * PLANTED_AGE_ERROR
@@ -388,6 +405,11 @@ class ClassAttribute(Attribute):
 
     def constant(self, labels: pd.Series) -> float:
         return float(labels.mode().iloc[0])
+
+    def constant_answers(self, labels: pd.Series) -> dict[str, float]:
+        shares = labels.value_counts(normalize=True)
+        probabilities = {column: float(shares.get(code, 0.0)) for code, column in enumerate(self.columns)}
+        return {self.prediction: self.constant(labels), **probabilities}
 
     def wrong(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return (labels + rng.integers(1, len(self.classes), len(labels))) % len(self.classes)

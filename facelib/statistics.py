@@ -4,7 +4,7 @@ No other module resamples. Rows that belong together (copies of one photograph) 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -229,27 +229,56 @@ def adjusted(p_values) -> np.ndarray:
     return p_values
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Largest minus smallest group mean, as observed and of random groups of the same sizes on average.
+def mean(values, groups=None, unit: str = "", confidence: float = CONFIDENCE) -> Estimate:
+    """A mean with Student's interval, which keeps its level for few rows, where a percentile bootstrap's is too narrow.
 
-    `beyond` is the difference of the two, `p` how often random groups lie at least as far apart.
+    Rows of one group, such as copies, count as one draw: the standard error is that between groups (n,).
+
+    Examples
+    --------
+    >>> mean([1.0, 2.0, 3.0], unit="years")
+    Estimate(value=2.0, low=-0.48413771175033027, high=4.48413771175033, n=3, unit='years')
+    """
+    from scipy import stats  # takes long to load
+
+    values = np.asarray(values, float)
+    n = len(values)
+    if not n:
+        return Estimate.unknown(0, unit)
+    value = float(values.mean())
+    sums = pd.Series(values - value).groupby(np.arange(n) if groups is None else np.asarray(groups)).sum()
+    drawn = len(sums)
+    if drawn < 2:
+        return Estimate(value, np.nan, np.nan, n, unit)
+    error = np.sqrt((sums**2).sum() * drawn / (drawn - 1)) / n
+    reach = float(stats.t.ppf(0.5 + confidence / 2, drawn - 1) * error)
+    return Estimate(value, value - reach, value + reach, n, unit)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest difference between two of several groups, with an interval that allows for the choice of the two.
+
+    `by_chance` is that of random groups on average, `p` how often these lie at least as far apart in standard errors;
+    `smallest` is the smallest true difference of two groups that is shown with 80 % power.
     """
 
-    difference: float
+    estimate: Estimate
     by_chance: float
-    beyond: Estimate
     p: float
+    smallest: float
 
 
-def spread_beyond_chance(
-    values: np.ndarray, groups: np.ndarray, seed: int, confidence: float = CONFIDENCE, strata: np.ndarray | None = None
-) -> Spread:
-    """How far the means of groups lie apart beyond what groups drawn at random show.
+def largest_gap(
+    values: np.ndarray, groups: np.ndarray, seed: int, confidence: float = CONFIDENCE, strata: np.ndarray | None = None,
+    unit: str = "",
+) -> Gap:  # fmt: skip
+    """How far the means of the two groups lie apart that differ most.
 
-    A range of noisy means is never 0. The range of random groups is subtracted, and its variation is the error of the
-    lower end: a bootstrap would add the noise of the means a second time. Where groups do differ, chance widens their
-    range by less than it does that of random groups, so the upper end leaves it in.
+    All pairs of groups are compared, each in units of its own standard error, as Tukey and Kramer do for ranges of
+    means; the largest of these for random groups says how many standard errors chance alone gives. The intervals of all
+    pairs hold together, so the largest difference lies between the largest of their lower and of their upper ends, and
+    groups that do not differ are found to do so at the promised rate.
 
     Values, groups and strata have shape (n,). With strata, means are standardised to the strata's shares of all rows,
     and rows change their group only within their stratum: what strata explain is no difference between groups.
@@ -261,15 +290,16 @@ def spread_beyond_chance(
 
     Examples
     --------
-    >>> spread = spread_beyond_chance(np.array([0.0, 0, 0, 9, 9, 9]), np.array(list("aaabbb")), seed=0)
-    >>> spread.difference, 0 < spread.by_chance < 9
+    >>> gap = largest_gap(np.array([0.0, 1, 2, 9, 10, 11]), np.array(list("aaabbb")), seed=0)
+    >>> gap.estimate.value, 0 < gap.by_chance < 9
     (9.0, True)
     """
     values = np.asarray(values, float)
     group, names = pd.factorize(np.asarray(groups))
     stratum = np.zeros(len(values), int) if strata is None else pd.factorize(np.asarray(strata))[0]
     rng = np.random.default_rng(seed)
-    observed, drawn = np.zeros(len(names)), np.zeros((PERMUTATIONS, len(names)))
+    # The sample is first, random groups follow: means and the variances of means, (1 + PERMUTATIONS, groups).
+    means, variances = np.zeros((2, 1 + PERMUTATIONS, len(names)))
     for code in range(stratum.max(initial=-1) + 1):
         inside = np.flatnonzero(stratum == code)
         inside = inside[np.argsort(group[inside], kind="stable")]
@@ -277,22 +307,65 @@ def spread_beyond_chance(
         if not sizes.all():
             raise ValueError(f"group {names[sizes.argmin()]} has no row in one of the strata")
         starts, weight = np.cumsum(sizes) - sizes, len(inside) / len(values)
-        shuffled = rng.permuted(np.tile(values[inside], (PERMUTATIONS, 1)), axis=1)
-        observed += weight * np.add.reduceat(values[inside], starts) / sizes
-        drawn += weight * np.add.reduceat(shuffled, starts, axis=1) / sizes
-    by_chance, difference = np.ptp(drawn, axis=1), float(np.ptp(observed))
-    beyond = difference - by_chance.mean()
-    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * by_chance.std()
-    p = (1 + (by_chance >= difference - 1e-12).sum()) / (1 + PERMUTATIONS)
-    estimate = Estimate(float(beyond), float(beyond - reach), float(difference + reach), len(values))
-    return Spread(difference, float(by_chance.mean()), estimate, float(p))
+        own = values[inside] - values[inside].mean()
+        for first in range(0, 1 + PERMUTATIONS, 100):  # in parts, to save memory
+            part = slice(first, min(first + 100, 1 + PERMUTATIONS))
+            rows, shuffled = np.tile(own, (part.stop - first, 1)), slice(int(first == 0), None)
+            rows[shuffled] = rng.permuted(rows[shuffled], axis=1)
+            mean_of = np.add.reduceat(rows, starts, axis=1) / sizes
+            squares = np.add.reduceat(rows**2, starts, axis=1) - sizes * mean_of**2
+            # One more row of the spread of all, so that a group without errors is not taken to be exact.
+            variances[part] += weight**2 * (squares + own.var()) / sizes**2
+            means[part] += weight * mean_of
+    first, second = np.triu_indices(len(names), 1)
+    apart = np.abs(means[:, first] - means[:, second])
+    errors = np.sqrt(variances[:, first] + variances[:, second])
+    ratios = np.divide(apart, errors, out=np.zeros_like(apart), where=errors > 0).max(axis=1)
+    p = float((ratios >= ratios[0] - 1e-12).mean())
+    # Exceeded by as many random groups as leave the sample's p value at 1 - confidence.
+    allowed = max(1, int((1 - confidence) * len(ratios) + 1e-9))
+    reach = np.sort(ratios[1:])[-allowed] * errors[0]
+    low, high = max(0.0, (apart[0] - reach).max()), (apart[0] + reach).max()
+    power = NormalDist().inv_cdf(0.8) * np.median(errors[0])
+    estimate = Estimate(float(apart[0].max()), float(low), float(high), len(values), unit)
+    return Gap(estimate, float(apart[1:].max(axis=1).mean()), p, float(np.median(reach) + power))
 
 
-def calibration_error(correct, confidence, bootstrap: Bootstrap) -> Estimate:
-    """The expected calibration error with its bootstrap interval.
+@dataclass(frozen=True)
+class CalibrationError:
+    """The expected calibration error as observed, that of perfectly calibrated probabilities, and what is beyond it.
 
-    Resampling adds noise to every bin, which raises this error, so resamples lie above it where it is small. The
-    interval is therefore widened to hold the value.
+    `by_chance` is the mean error of correctness drawn by the very probabilities, `p` how often it is at least as large
+    as observed. `estimate` is the error without what chance adds to it.
     """
-    estimate = bootstrap(expected_calibration_error, correct, confidence)
-    return replace(estimate, low=min(estimate.low, estimate.value))
+
+    observed: float
+    by_chance: float
+    p: float
+    estimate: Estimate
+
+    def to_dict(self) -> dict:
+        """The same as a plain dictionary, for JSON."""
+        return asdict(self)
+
+
+def calibration_error(correct, confidence, bootstrap: Bootstrap) -> CalibrationError:
+    """The expected calibration error beside what chance alone gives, and without the bias that chance adds.
+
+    Noise and miscalibration add up in the squares of the bins' gaps, so chance is taken away in squares: once of the
+    sample, and twice of its resamples, which have the noise of the sample and their own.
+    """
+    correct, confidence = np.asarray(correct, float), np.asarray(confidence, float)
+    observed, n = expected_calibration_error(correct, confidence), len(correct)
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = [expected_calibration_error(rng.random(n) < confidence, confidence) for _ in range(PERMUTATIONS)]
+    by_chance = float(np.mean(drawn))
+    p = float((1 + (np.array(drawn) >= observed - 1e-12).sum()) / (1 + PERMUTATIONS))
+
+    def beyond(error: float, times: int) -> float:
+        return float(np.sqrt(max(0.0, error**2 - times * by_chance**2)))
+
+    resampled = bootstrap(expected_calibration_error, correct, confidence)
+    low, high = (beyond(end, 2) for end in (resampled.low, resampled.high))
+    value = beyond(observed, 1)
+    return CalibrationError(observed, by_chance, p, Estimate(value, min(low, value), max(high, value), n))

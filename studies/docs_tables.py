@@ -90,7 +90,7 @@ def context() -> str:
     leaks = Estimate.from_dict(audited.loc["test images with a copy in training"].to_dict())
     runs = [run["results"] for run in json.loads((ROOT / PROTOCOL_RESULTS / "seeds.json").read_text(encoding="utf-8"))]
     split = read_json(ROOT / PROTOCOL_RESULTS / "published.json")
-    rounding = [Estimate.from_dict(split["results"][f"test.{key}"]).text for key in ("age.cs5", "age.cs5_unrounded")]
+    rounding = [Estimate.from_dict(split["results"][f"test.{key}"]).text for key in ("age.cs5_whole_years", "age.cs5")]
 
     def span(key: str) -> str:
         values = sorted((Estimate.from_dict(run[f"test.{key}"]) for run in runs), key=lambda estimate: estimate.value)

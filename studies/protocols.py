@@ -45,7 +45,7 @@ PUBLISHED_NOTE = """
 `python -m studies.protocols --published NAME`. Trained and tested by the published file names, ages 21 to 60;
 validation and calibration were carved out of the training list. *As published* counts every test image; {n_copied:,} of
 the {n_test:,} have a copy in the training list, and the second row leaves them out. The age error is of ages in whole
-years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in most other work; in whole
+years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in other work; in whole
 years it is {whole:.1%}. {made}
 """
 SEEDS_NOTE = """
@@ -98,7 +98,7 @@ def published_rows(found: dict) -> list[list[str]]:
     name = f"**this project**, {network}, {found['settings']['image_px']} px"
     rows = []
     for prefix, which in (("test", "as published"), ("test_unseen", "without copies of training images")):
-        values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5_unrounded")]
+        values = [found["results"][f"{prefix}.{key}"] for key in ("age.mae", "age.cs5")]
         rows.append(
             [f"{name}, {which}, n = {values[0]['n']:,}", start, interval(values[0], ".2f"), interval(values[1], ".1%")]
         )
@@ -131,7 +131,7 @@ def page() -> str:
         all_tested, unseen = (found["results"][f"{prefix}.age.mae"]["n"] for prefix in ("test", "test_unseen"))
         counts = {"n_test": all_tested, "n_copied": all_tested - unseen}
         counts["made"] = made(found)
-        counts["whole"] = found["results"]["test.age.cs5"]["value"]
+        counts["whole"] = found["results"]["test.age.cs5_whole_years"]["value"]
         note = {"name": found["protocol"], "options": options(found), **counts}
         text += PUBLISHED_NOTE.format(**note) + "\n" + published_table(found)
     if (FOLDER / "seeds.json").exists():

@@ -85,6 +85,7 @@ def keep_finished(folder: Path, name: str) -> None:
 def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """What each face adds to each measure; all but the age error are better when larger."""
     age_error = np.abs(metrics.whole_years(table["age_pred"]) - table["age"].to_numpy())
+    unrounded = np.abs(table["age_pred"] - table["age"])
     aged = table["age"].notna()
     gender, ethnicity = (
         np.where(a.is_known(table[a.name]), a.decode(table) == table[a.name], np.nan) for a in (GENDER, ETHNICITY)
@@ -93,7 +94,7 @@ def errors(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {
         "age.mae": age_error,
         "age.mae_gt45": np.where(table["age"] > OLD_YEARS, age_error, np.nan),
-        "age.cs5": np.where(aged, age_error <= 5, np.nan),
+        "age.cs5": np.where(aged, unrounded <= 5, np.nan),
         "gender.accuracy": gender,
         "gender.accuracy_age5plus": np.where(old, gender, np.nan),
         "ethnicity.accuracy": ethnicity,

@@ -100,6 +100,7 @@ MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),
     "age.mae_gt45": ("over 45 (years)", ".2f"),
     "age.cs5": ("within 5 years", ".1%"),
+    "age.cs5_whole_years": ("within 5 years, in whole years", ".1%"),
     "gender.accuracy": ("gender", ".1%"),
     "gender.accuracy_age5plus": ("gender, 5 and over", ".1%"),
     "ethnicity.accuracy": ("ethnicity", ".1%"),
@@ -135,17 +136,22 @@ def settings_list(found: dict[str, dict]) -> str:
     return "".join(lines)
 
 
+def measured(found: dict[str, dict]) -> dict[str, tuple[str, str]]:
+    """Those of `MEASURES` that the variants have: earlier ones were scored within 5 years in whole years alone."""
+    return {key: text for key, text in MEASURES.items() if all(key in facts["measures"] for facts in found.values())}
+
+
 def variant_table(found: dict[str, dict]) -> str:
     """What each variant is, its time and its measures."""
     rows = []
     for name, facts in found.items():
         values = [
             interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
-            for key, (_, form) in MEASURES.items()
+            for key, (_, form) in measured(found).items()
         ]
         minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
         rows.append([name, f"{facts['epochs']}", minutes, *values])
-    return table(["", "epochs", "processor (min)", *(name for name, _ in MEASURES.values())], rows)
+    return table(["", "epochs", "processor (min)", *(name for name, _ in measured(found).values())], rows)
 
 
 def difference_table(found: dict[str, dict]) -> str:
@@ -155,12 +161,12 @@ def difference_table(found: dict[str, dict]) -> str:
         if name == first:
             continue
         row = []
-        for key, (_, form) in MEASURES.items():
+        for key, (_, form) in measured(found).items():
             value = facts[f"minus {first}"][key]
             clear = "**" if value["low"] > 0 or value["high"] < 0 else ""
             row.append(f"{clear}{interval(value, '+' + form)}{clear}" if learned(facts, key) else "not learned")
         rows.append([name, *row])
-    return DIFFERENCE_NOTE.format(first=first) + table(["", *(name for name, _ in MEASURES.values())], rows)
+    return DIFFERENCE_NOTE.format(first=first) + table(["", *(name for name, _ in measured(found).values())], rows)
 
 
 def recipe_comparison(table: pd.DataFrame) -> Figure:

@@ -26,6 +26,12 @@ def test_age_errors(container, measure, value):
     assert measure(container(AGE_TRUE), container(AGE_PRED)) == pytest.approx(value)
 
 
+def test_cells_weigh_the_same_however_many_rows_they_have():
+    # Cell 3 has errors 2 and 5, cell 7 errors 0 and 10, cells between none.
+    assert metrics.mae_over_cells(AGE_TRUE, AGE_PRED, [3, 3, 7, 7]) == pytest.approx((3.5 + 5) / 2)
+    assert metrics.mae_over_cells(AGE_TRUE, AGE_PRED, [1, 1, 1, 4]) == pytest.approx((7 / 3 + 10) / 2)
+
+
 def test_r2_of_the_mean_is_zero_and_undefined_without_spread():
     assert metrics.r2([1, 2, 3], [2, 2, 2]) == 0
     assert math.isnan(metrics.r2([5, 5], [4, 6]))
@@ -36,6 +42,8 @@ def test_class_measures():
     assert metrics.accuracy(y_true, y_pred) == pytest.approx(4 / 6)
     # F1: class 0 has 2 hits, 1 miss, 1 false; class 1 has 2, 0, 1; class 2 has none
     assert metrics.macro_f1(y_true, y_pred) == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
+    others = np.random.default_rng(0).choice([0.0, 2, 4], (2, 50))
+    assert metrics.macro_f1(*others) == pytest.approx(sk.f1_score(*others, average="macro"))
 
 
 @pytest.mark.parametrize("decimals", [6, 1, 0])

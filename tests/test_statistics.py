@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from facelib import metrics
 from facelib.statistics import (
@@ -12,19 +13,22 @@ from facelib.statistics import (
     adjusted,
     calibration_error,
     format_value,
+    largest_gap,
+    mean,
     rate,
     rate_difference,
-    spread_beyond_chance,
 )
 
 
-def test_the_interval_of_a_small_calibration_error_holds_it():
-    # Every bin is right exactly as often as it is confident: any resample is further off.
-    shares = np.array([0.6, 0.7, 0.8, 0.9])
-    correct, confidence = (np.arange(100) < 100 * shares[:, None]).ravel(), np.repeat(shares, 100)
-    drawn = Bootstrap(200)(metrics.expected_calibration_error, correct, confidence)
-    found = calibration_error(correct, confidence, Bootstrap(200))
-    assert found.value < 1e-12 < drawn.low and (found.low, found.high, found.n) == (found.value, drawn.high, 400)
+def test_a_calibration_error_of_chance_alone_is_said_to_be_chance():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 1500)
+    honest = calibration_error(rng.random(1500) < confidence, confidence, Bootstrap(200))
+    assert honest.observed > 0.01 and honest.by_chance == pytest.approx(honest.observed, rel=0.4) and honest.p > 0.05
+    assert honest.estimate.value < 0.6 * honest.observed and honest.estimate.low == 0 and honest.estimate.n == 1500
+    proud = calibration_error(rng.random(1500) < confidence - 0.1, confidence, Bootstrap(200))
+    assert proud.p < 0.01 and proud.by_chance == pytest.approx(honest.by_chance, rel=0.1)
+    assert proud.estimate.low < 0.1 < proud.estimate.high and proud.estimate.low > 0.05
 
 
 # --- proportions ------------------------------------------------------------------------------------------
@@ -155,24 +159,55 @@ def test_p_values_are_adjusted_as_by_hand_and_missing_ones_do_not_count():
     assert np.isnan(adjusted([np.nan])).all() and adjusted([]).size == 0
 
 
+def test_a_mean_of_few_rows_has_students_interval():
+    values, groups = np.random.default_rng(0).normal(2, 1, 10), np.arange(10)
+    estimate = mean(values, unit="years", confidence=0.99)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.99)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
+    copied = mean(np.repeat(values, 3), np.repeat(groups, 3), confidence=0.99)
+    assert (copied.value, copied.low, copied.high) == pytest.approx((estimate.value, expected.low, expected.high))
+    assert copied.n == 30 and math.isnan(mean([1.0]).low) and mean([]).n == 0
+
+
 def test_a_real_difference_is_beyond_chance_and_noise_is_not():
     rng = np.random.default_rng(0)
     groups = np.repeat(["a", "b", "c"], 200)
     noise = rng.normal(size=600)
-    same, apart = (spread_beyond_chance(noise + 2 * shift * (groups == "c"), groups, seed=1) for shift in (0, 1))
-    assert apart.p < 0.01 and apart.beyond.low > 1 and apart.difference == pytest.approx(2, abs=0.3)
-    assert same.p > 0.05 and same.beyond.low < 0.1 and same.by_chance > 0
+    same, apart = (largest_gap(noise + 2 * shift * (groups == "c"), groups, seed=1) for shift in (0, 1))
+    assert apart.p < 0.01 and apart.estimate.low > 1 and apart.estimate.value == pytest.approx(2, abs=0.3)
+    assert same.p > 0.05 and same.estimate.low == 0 and same.by_chance > 0
+
+
+def test_two_groups_have_the_interval_of_their_difference():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, 80), rng.normal(1, 3, 120)
+    gap = largest_gap(np.r_[a, b], np.repeat(["a", "b"], [80, 120]), seed=0).estimate
+    expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    assert (gap.low, gap.high) == pytest.approx((expected.low, expected.high), abs=0.12)
+
+
+@pytest.mark.slow
+def test_groups_that_do_not_differ_are_found_to_at_the_promised_rate_and_the_interval_holds_the_truth():
+    rng, sizes = np.random.default_rng(0), [20, 30, 40, 60, 150]
+    groups, found, held = np.repeat(np.arange(5), sizes), 0, 0
+    for seed in range(300):
+        noise = rng.exponential(4, 300)
+        found += largest_gap(noise, groups, seed).estimate.low > 0
+        wide = largest_gap(noise + 2 * (groups == 3), groups, seed).estimate
+        held += wide.low <= 2 <= wide.high
+    # 15 of 300 are expected; less than 5 or more than 27 come up in one of 500 seeds.
+    assert 5 <= found <= 27 and held >= 273
 
 
 def test_what_strata_explain_is_no_difference_between_groups():
     strata = np.repeat(["young", "old"], 400)
     groups = np.concatenate([np.repeat(["a", "b"], [300, 100]), np.repeat(["a", "b"], [100, 300])])
     values = np.where(strata == "old", 10.0, 0.0) + np.random.default_rng(0).normal(size=800)
-    assert spread_beyond_chance(values, groups, seed=0).difference > 4
-    standardised = spread_beyond_chance(values, groups, seed=0, strata=strata)
-    assert standardised.difference < 0.5 and standardised.p > 0.01
+    assert largest_gap(values, groups, seed=0).estimate.low > 4
+    standardised = largest_gap(values, groups, seed=0, strata=strata)
+    assert standardised.estimate.value < 0.5 and standardised.p > 0.01
     with pytest.raises(ValueError, match="group b has no row"):
-        spread_beyond_chance(values[:500], np.where(strata == "old", "a", groups)[:500], seed=0, strata=strata[:500])
+        largest_gap(values[:500], np.where(strata == "old", "a", groups)[:500], seed=0, strata=strata[:500])
 
 
 # --- text -------------------------------------------------------------------------------------------------

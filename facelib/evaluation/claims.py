@@ -11,17 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from facelib import metrics
 from facelib.evaluation.standardised import common_bands, resample
 from facelib.finding import Finding, listed
 from facelib.schema import AGE, ETHNICITY, GENDER
-from facelib.statistics import CONFIDENCE, Bootstrap, Estimate, rate_difference, spread_beyond_chance
+from facelib.statistics import CONFIDENCE, Bootstrap, Estimate, largest_gap, mean, rate_difference
 
 POWER = 0.80
 CLAIMS = 5
 ASIAN_MEN = "Asian men are called female more often than any other group of men (in source A almost twice as often)"
 SPREAD = "Age error differs across gender and ethnicity groups (in source A by about a year)"
-NO_SPREAD = 0.5  # years; a range certainly below half a year is not "about a year"
+NO_SPREAD = 0.5  # years; a difference certainly below half a year is not "about a year"
 FEWEST, FEWEST_CELL = 10, 20  # faces of a group that takes part
 MALE, ASIAN = GENDER.parse("male"), ETHNICITY.parse("Asian")
 
@@ -32,7 +31,7 @@ class Claim:
 
     `answer` is `found` if the whole interval lies on the claim's side, `not found` if it lies on the other side or the
     effect is certainly too small, else `cannot tell`. `smallest_effect` is the smallest true value that this n shows
-    with 80 % power.
+    with 80 % power; `ruled_out` says why these faces could not have given the answer `found`, else it is empty.
     """
 
     claim: str
@@ -43,6 +42,7 @@ class Claim:
     high: float
     smallest_effect: float
     n: int
+    ruled_out: str = ""
 
 
 def judge(claim: str, measure: str, estimate: Estimate, confidence: float) -> Claim:
@@ -71,7 +71,7 @@ def assess(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
 
 def assess_at_equal_ages(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     """The two claims that compare groups over many ages, with every group given the same age mix; see `assess`."""
-    return _assessed(frame, bootstrap, (_asian_men_standardised, partial(_spread, equal_ages=True)))
+    return _assessed(frame, bootstrap, tuple(partial(claim, equal_ages=True) for claim in (_asian_men, _spread)))
 
 
 def _assessed(frame: pd.DataFrame, bootstrap: Bootstrap, claims: tuple) -> pd.DataFrame:
@@ -109,41 +109,26 @@ def _adult_men(known: pd.DataFrame) -> pd.DataFrame:
     return men[men.groupby("ethnicity")["age"].transform("size") >= FEWEST]
 
 
-def _judged_ratio(measure: str, log_ratio: Estimate, confidence: float) -> Claim:
-    """Judge the logarithm of a ratio, and give its numbers as ratios."""
-    claim = judge(ASIAN_MEN, measure, log_ratio, confidence)
-    numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
-    return replace(claim, **numbers)
-
-
-def _asian_men(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
-    men = _adult_men(known)
-    codes, estimate = set(men["ethnicity"]), Estimate.unknown(len(men))
-
-    def log_ratio(wrong: np.ndarray, ethnicity: np.ndarray) -> float:
-        # Half an error more in each group keeps a group without errors from making the ratio infinite. The next group
-        # is searched anew in each sample, since chance decides too which it is.
-        rates = {code: (wrong[ethnicity == code].sum() + 0.5) / ((ethnicity == code).sum() + 1) for code in codes}
-        return float(np.log(rates.pop(ASIAN) / max(rates.values())))
-
-    if ASIAN in codes and len(codes) > 1:
-        estimate = bootstrap(log_ratio, men["wrong"], men["ethnicity"], groups=men["group_id"])
-    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
-    return _judged_ratio(measure, estimate, bootstrap.confidence)
-
-
-def _asian_men_standardised(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
+def _asian_men(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False) -> Claim:
     men, asian = _adult_men(known), str(ASIAN)
     wrong, group = men["wrong"].to_numpy()[None], men["ethnicity"].astype(int)
-    sample, estimate = resample(wrong, group, men["band"], men["group_id"], bootstrap), Estimate.unknown(len(men))
+    bands = men["band"] if equal_ages else pd.Series("all", men.index)
+    sample, estimate = resample(wrong, group, bands, men["group_id"], bootstrap), Estimate.unknown(len(men))
     if asian in sample.groups and len(sample.groups) > 1 and sample.common.any():
+        # Half an error more in each group keeps a group without errors from making the ratio infinite. The next group
+        # is searched anew in each sample, since chance decides too which it is.
         n = sample.counts[..., sample.common].sum(axis=-1)
-        rates = (sample.standardised()[0] * n + 0.5) / (n + 1)  # half an error more, as without standardisation
+        rates = (sample.standardised()[0] * n + 0.5) / (n + 1)
         at = sample.groups.index(asian)
         log_ratios = np.log(rates[:, at] / np.delete(rates, at, axis=1).max(axis=1))
         estimate = bootstrap.of_draws(log_ratios, int(n[0].sum()))
-    measure = f"the same with one age mix, over ages of {sample.covered:.0%} of the faces"
-    return _judged_ratio(measure, estimate, bootstrap.confidence)
+    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
+    if equal_ages:
+        measure = f"the same with one age mix, over ages of {sample.covered:.0%} of the faces"
+    # Judged by the logarithm of the ratio, and given as ratios.
+    claim = judge(ASIAN_MEN, measure, estimate, bootstrap.confidence)
+    numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
+    return replace(claim, **numbers)
 
 
 def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
@@ -151,31 +136,38 @@ def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     large = [group for group in groups if len(group) >= FEWEST]
     text = "People over 60 are under-predicted for every gender and ethnicity"
     measure = f"least mean under-prediction in {len(large)} groups of 10 and more, of {len(groups)}, years"
+    small = f"{len(groups) - len(large)} of {len(groups)} groups have fewer than {FEWEST} faces"
+    ruled_out = small if len(large) < len(groups) or not groups else ""
     if not large:
-        return judge(text, measure, Estimate.unknown(sum(map(len, groups))), bootstrap.confidence)
-    estimates = [bootstrap(metrics.bias, part["age_pred"], part["age"], groups=part["group_id"]) for part in large]
-    # Every group has to show it, and one that shows the opposite refutes it (an intersection-union test).
-    refuting = [estimate for estimate in estimates if estimate.high < 0]
-    least = min(refuting or estimates, key=lambda estimate: estimate.low)
-    claim = judge(text, measure, replace(least, n=sum(map(len, large))), bootstrap.confidence)
-    too_small = claim.answer == "found" and len(large) < len(groups)
-    return replace(claim, answer="cannot tell") if too_small else claim
+        claim = judge(text, measure, Estimate.unknown(sum(map(len, groups))), bootstrap.confidence)
+        return replace(claim, ruled_out=ruled_out)
+    # Every group has to show it (an intersection-union test), so no lower end needs a correction; one group that shows
+    # the opposite refutes it, which for the upper ends takes one for their number.
+    errors = [(part["age"] - part["age_pred"], part["group_id"]) for part in large]
+    lower = [mean(*part, confidence=bootstrap.confidence) for part in errors]
+    upper = [mean(*part, confidence=1 - (1 - bootstrap.confidence) / len(large)) for part in errors]
+    ends = min(e.value for e in lower), min(e.low for e in lower), min(e.high for e in upper)
+    claim = judge(text, measure, Estimate(*ends, sum(map(len, large))), bootstrap.confidence)
+    answer = "cannot tell" if ruled_out and claim.answer == "found" else claim.answer
+    return replace(claim, answer=answer, ruled_out=ruled_out)
 
 
 def _spread(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False) -> Claim:
     large = known[known.groupby(["gender", "ethnicity"])["age"].transform("size") >= FEWEST_CELL]
     cell = large["gender"] * len(ETHNICITY.classes) + large["ethnicity"]
-    cells, error = len(set(cell)), (large["age_pred"] - large["age"]).abs()
-    measure = f"largest minus smallest MAE of {cells} groups of 20 and more, beyond chance, years"
-    used, estimate = np.ones(len(large), bool), Estimate.unknown(len(large))
+    used = large["band"].isin(common_bands(cell, large["band"])) if equal_ages else np.ones(len(large), bool)
+    measure = f"largest difference of MAE between {len(set(cell))} groups of 20 and more, years"
     if equal_ages:
-        used = large["band"].isin(common_bands(cell, large["band"])).to_numpy()
-        measure = f"the same with one age mix, over ages of {used.sum() / max(1, len(used)):.0%} of the faces"
-    if cells > 1 and used.any():
-        strata = large["band"][used] if equal_ages else None
-        spread = spread_beyond_chance(error[used], cell[used], bootstrap.seed, bootstrap.confidence, strata)
-        estimate = spread.beyond
-    claim = judge(SPREAD, measure, estimate, bootstrap.confidence)
+        measure = f"the same with one age mix, over ages of {np.sum(used) / max(1, len(large)):.0%} of the faces"
+    error = (large["age_pred"] - large["age"]).abs()
+    # Copies are one draw, as in the other claims.
+    keys = {"cell": cell, "band": large["band"] if equal_ages else "", "copies": large["group_id"]}
+    rows = large.assign(error=error, **keys)[used].groupby([*keys], as_index=False)["error"].mean()
+    if rows["cell"].nunique() < 2:
+        claim = judge(SPREAD, measure, Estimate.unknown(len(rows)), bootstrap.confidence)
+        return replace(claim, ruled_out=f"fewer than two groups have {FEWEST_CELL} faces")
+    gap = largest_gap(rows["error"], rows["cell"], bootstrap.seed, bootstrap.confidence, rows["band"])
+    claim = replace(judge(SPREAD, measure, gap.estimate, bootstrap.confidence), smallest_effect=gap.smallest)
     small = claim.answer == "cannot tell" and claim.high < NO_SPREAD
     return replace(claim, answer="not found") if small else claim
 
@@ -191,8 +183,14 @@ def claims_finding(claims: pd.DataFrame, same_ages: pd.DataFrame) -> Finding:
     """The answers of `assess`, and those that differ in `assess_at_equal_ages`."""
     answers = listed(f"{count} {answer}" for answer, count in claims["answer"].value_counts(sort=False).items())
     text = f"Source A's {len(claims)} claims: {answers}."
+    for row in claims[claims["ruled_out"] != ""].to_dict("records"):
+        text += f" “{_short(row['claim'])}” could not have been found: {row['ruled_out']}."
     for row in beside(claims, same_ages).to_dict("records"):
         before, after = row["answer, as measured"], row["answer, one age mix"]
         if before != after:
-            text += f" At one age mix “{row['claim'].partition(' (')[0]}” goes from {before} to {after}."
+            text += f" At one age mix “{_short(row['claim'])}” goes from {before} to {after}."
     return Finding("claims.answers", text, n=int(claims["n"].max()))
+
+
+def _short(claim: str) -> str:
+    return claim.partition(" (")[0]

@@ -8,10 +8,10 @@ import pandas as pd
 from facelib.evaluation.groups import compared_rows, grouping_name, large_groups, row_values
 from facelib.finding import Finding
 from facelib.schema import AGE, Attribute
-from facelib.statistics import adjusted, spread_beyond_chance
+from facelib.statistics import adjusted, largest_gap
 
 FACTS = ["by", "metric", "groups", "left_out", "n", "lowest", "highest"]
-NUMBERS = ["lowest_value", "highest_value", "difference", "ratio", "by_chance", "beyond_chance", "low", "high"]
+NUMBERS = ["lowest_value", "highest_value", "difference", "ratio", "by_chance", "low", "high"]
 SIGNIFICANT = 0.05
 
 
@@ -22,9 +22,9 @@ def gap_table(
 
     Rows count as in `groups.group_table`. Groups below `min_group` are left out and counted: they would set both ends
     of every range. Columns: `FACTS` (n: rows of the groups compared) and `NUMBERS`: difference is largest minus
-    smallest, ratio smallest over largest (nan for bias, whose sign it would lose), by_chance the mean difference of
-    random groups, low and high the 95 % interval of beyond_chance; and p_adjusted (permutation, Benjamini-Hochberg over
-    all rows). Numbers are nan where fewer than two groups are left.
+    smallest with its 95 % interval (low, high; see `statistics.largest_gap`), ratio smallest over largest (nan for
+    bias, whose sign it would lose), by_chance the mean difference of random groups; and p_adjusted (permutation,
+    Benjamini-Hochberg over all rows). Numbers are nan where fewer than two groups are left.
     """
     rows, p_values, attributes = [], [], tuple(attributes)
     for by in groupings:
@@ -36,12 +36,12 @@ def gap_table(
             rows.append(facts | {"metric": key})
             p_values.append(np.nan)
             if facts["groups"] > 1:
-                means, spread = values.groupby(group).mean(), spread_beyond_chance(values, group, seed)
-                low, high, p_values[-1] = means.min(), means.max(), spread.p
+                means, gap = values.groupby(group).mean(), largest_gap(values, group, seed)
+                low, high, p_values[-1] = means.min(), means.max(), gap.p
                 rows[-1] |= {"lowest": means.idxmin(), "lowest_value": low, "highest": means.idxmax()}
-                rows[-1] |= {"highest_value": high, "difference": high - low, "by_chance": spread.by_chance}
+                rows[-1] |= {"highest_value": high, "difference": high - low, "by_chance": gap.by_chance}
                 rows[-1] |= {"ratio": np.nan if metric.more_is_better is None else low / high}
-                rows[-1] |= {"beyond_chance": spread.beyond.value, "low": spread.beyond.low, "high": spread.beyond.high}
+                rows[-1] |= {"low": gap.estimate.low, "high": gap.estimate.high}
     table = pd.DataFrame(rows, columns=[*FACTS, *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
     return table.assign(p_adjusted=adjusted(p_values))
 
@@ -50,7 +50,7 @@ def gap_finding(gaps: pd.DataFrame) -> Finding:
     """How many gaps of a `gap_table` exceed chance, and the widest of them in age error."""
     beyond, tested = gaps[gaps["p_adjusted"] < SIGNIFICANT], int((gaps["groups"] > 1).sum())
     text = f"{len(beyond)} of {tested} gaps between groups exceed chance (adjusted p below {SIGNIFICANT})."
-    for row in beyond[beyond["metric"] == f"{AGE.name}_mae"].nlargest(1, "beyond_chance").to_dict("records"):
+    for row in beyond[beyond["metric"] == f"{AGE.name}_mae"].nlargest(1, "difference").to_dict("records"):
         text += (
             " The widest in age error is by {by}: {lowest_value:.1f} y for {lowest}, {highest_value:.1f} y for "
             "{highest}; random groups of these sizes lie {by_chance:.1f} y apart.".format(**row)

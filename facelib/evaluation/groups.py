@@ -9,24 +9,31 @@ import pandas as pd
 
 from facelib.evaluation.headline import compare, scored
 from facelib.finding import Finding, Findings, listed
-from facelib.schema import AGE, Attribute, class_attributes
-from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, rate
+from facelib.schema import AGE, MAX_AGE, Attribute, class_attributes
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, mean, rate
 
-# By kind of attribute: end of the key and of the title, and the last three fields of `GroupMetric`.
+NEEDS_AGES = "need ages in years, which these faces are not labelled with."
+CHILD_YEARS = 17  # the last of the single years by which children are shown
+# By kind of attribute: end of the key and of the title, and the last four fields of `GroupMetric`.
 GROUP_METRICS = {
     "years": (
-        ("mae", "error", YEARS, False, lambda label, predicted: (predicted - label).abs()),
-        ("bias", "bias", YEARS, None, lambda label, predicted: predicted - label),
+        ("mae", "error", YEARS, False, (), lambda label, predicted: (predicted - label).abs()),
+        ("bias", "bias", YEARS, None, (), lambda label, predicted: predicted - label),
+        ("coverage", "labels within the 90 % intervals", SHARE, True, ("{}_low", "{}_high"),
+         lambda label, predicted, low, high: ((low <= label) & (label <= high)).astype(float)),
     ),
-    "classes": (("accuracy", "accuracy", SHARE, True, lambda label, predicted: (label == predicted).astype(float)),),
-}
+    "classes": (
+        ("accuracy", "accuracy", SHARE, True, (), lambda label, predicted: (label == predicted).astype(float)),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GroupMetric:
-    """A mean over the faces of a group; `of` gives what each adds to it, from its label and its prediction.
+    """A mean over the faces of a group; `of` gives what each adds to it, from its label, its prediction and `others`.
 
-    `key`, such as `age_mae`, is its column in group tables; `more_is_better` is None where neither is.
+    `key`, such as `age_mae`, is its column in group tables; `more_is_better` is None where neither is; `others` are
+    columns of an evaluation frame, in which `{}` stands for the attribute.
     """
 
     key: str
@@ -34,7 +41,14 @@ class GroupMetric:
     attribute: Attribute
     unit: str
     more_is_better: bool | None
-    of: Callable[[pd.Series, pd.Series], pd.Series]
+    others: tuple[str, ...]
+    of: Callable[..., pd.Series]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of an evaluation frame that `of` takes."""
+        others = (name.format(self.attribute.name) for name in self.others)
+        return [self.attribute.name, self.attribute.prediction, *others]
 
     def estimate(self, values: pd.Series, copies: pd.Series, bootstrap: Bootstrap) -> Estimate:
         """The mean of some faces' values: with Wilson's interval for shares, else a bootstrap over copy groups."""
@@ -64,12 +78,13 @@ def compared_rows(
         left = known[scored(known, attribute)]
         if len(left):  # data sets that are learned from together may each lack what another one has
             known, measured = left, [*measured, attribute]
-    return group_metrics(measured), known if measured else known[:0]
+    complete = [metric for metric in group_metrics(measured) if set(metric.columns) <= set(known)]
+    return complete, known if measured else known[:0]
 
 
 def row_values(known: pd.DataFrame, metrics: Iterable[GroupMetric]) -> pd.DataFrame:
     """What each row adds to the mean of each metric, a column each."""
-    values = {m.key: m.of(known[m.attribute.name], known[m.attribute.prediction]) for m in metrics}
+    values = {metric.key: metric.of(*(known[column] for column in metric.columns)) for metric in metrics}
     return pd.DataFrame(values, index=known.index)
 
 
@@ -105,9 +120,9 @@ def group_table(
 ) -> pd.DataFrame:
     """The metrics of each group of an evaluation frame; several columns in `by` are crossed.
 
-    Columns: those of `by`, n, and `<attribute>_mae`, `<attribute>_bias` (years) or `<attribute>_accuracy`, each with
-    _low and _high. Rows count in which the labels and predictions of all attributes that have any are known. Groups
-    below `min_group` keep their count; their metrics are masked.
+    Columns: those of `by`, n, and `<attribute>_mae`, `<attribute>_bias` (years), `<attribute>_coverage` (where there
+    are intervals) or `<attribute>_accuracy`, each with _low and _high. Rows count in which the labels and predictions
+    of all attributes that have any are known. Groups below `min_group` keep their count; their metrics are masked.
     """
     metrics, known = compared_rows(frame, by, attributes)
     values, rows = row_values(known, metrics), []
@@ -144,16 +159,16 @@ def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def comparisons(
     tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], explained: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """The worst and the best group of each measure: age error by age band, accuracies by age band and by class.
+    """The worst and the best group of each measure by age band and by the classes of each attribute.
 
     Takes `group_tables`, whose masked groups take no part, and the gaps of `standardised.standardise`. `worst_value`
     and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at one age mix
     (`yes`, `reversed`, `cannot tell`; empty where that was not measured). `stands`: they lie apart and ages do not
     explain it.
     """
-    rows = []
+    rows, attributes = [], tuple(attributes)
     for metric in group_metrics(attributes):
-        for column in (a.group_column for a in (attributes if metric.unit == SHARE else (AGE,))):
+        for column in (attribute.group_column for attribute in attributes):
             table = tables.get(column, pd.DataFrame())
             table = table.dropna(subset=[metric.key]) if metric.key in table else table[:0]
             if len(table) < 2 or metric.more_is_better is None:
@@ -203,21 +218,113 @@ def _sentence(row: dict) -> str:
     return f"{row['what']} by {row['by']}: {' against '.join(ends)}{overlap}{ages.get(row['same_ages'], '')}."
 
 
-def age_findings(tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], n: int) -> Findings:
-    """The age bands predicted furthest too young and too old, and unequal age errors at one age, of n faces."""
-    columns = ["age_bias", "age_bias_low", "age_bias_high"]
-    bands = tables.get(AGE.group_column, pd.DataFrame())
-    bands = bands if "age_bias" in bands else pd.DataFrame(columns=columns, dtype=float)
-    sides = {"too young": bands[bands["age_bias_high"] < 0], "too old": bands[bands["age_bias_low"] > 0]}
-    ends = [
-        f"ages {row['age_band']} are predicted {abs(row['age_bias']):.1f} y {side}"
-        for side, rows in sides.items()
-        for row in rows.loc[rows["age_bias"].abs().nlargest(1).index].to_dict("records")
+def coverage_findings(compared: pd.DataFrame, n: int) -> Findings:
+    """Groups of `comparisons` between which the age intervals hold different shares of the labels at equal ages."""
+    title = next(metric.title for metric in group_metrics((AGE,)) if metric.key == f"{AGE.name}_coverage")
+    rows = compared[(compared["what"] == title) & compared["stands"] & (compared["by"] != "age band")]
+    texts = [
+        f"The 90 % age intervals hold {row['worst_value']} for {row['worst']} and {row['best_value']} for "
+        f"{row['best']}, and the gap is there at equal ages."
+        for row in rows.to_dict("records")
     ]
-    text = f"On average {listed(ends)}" if ends else "No age band is shown to be predicted too young or too old"
+    return Findings([Finding("groups.coverage", " ".join(texts), n=n)] if texts else [])
+
+
+# --- age ----------------------------------------------------------------------------------------------------
+
+
+def bias_directions(frame: pd.DataFrame, min_group: int) -> pd.DataFrame:
+    """Mean of predicted minus labelled age by band of the label and by band of the prediction.
+
+    An error moves a face away from its label's band as well as from its prediction's, so a predictor without any bias
+    in one direction has some in the other: regression to the mean. `regression_alone` is what would be seen if the
+    errors of this predictor, random in size within each band of the other direction, averaged 0 in each of those.
+
+    Columns: grouped_by (label or prediction), age_band, n, bias with _low and _high (Student's interval over groups of
+    copies), regression_alone. Bands with fewer faces than `min_group` are masked.
+    """
+    columns = ["grouped_by", "age_band", "n", "bias", "bias_low", "bias_high", "regression_alone"]
+    known = with_ages(frame)
+    if known.empty:
+        return pd.DataFrame(columns=columns, dtype=float)
+    label, prediction, rng = known[AGE.name], known[AGE.prediction], np.random.default_rng(0)
+    error, rows = prediction - label, []
+    for way, grouped, other in (("label", label, prediction), ("prediction", prediction, label)):
+        # Errors without their mean in each band of the other direction, dealt anew within these bands.
+        centred = error - error.groupby(AGE.groups(other), observed=True).transform("mean")
+        draws = []
+        for _ in range(100):
+            dealt = centred.groupby(AGE.groups(other), observed=True).transform(lambda part: rng.permutation(part))
+            moved = (other - dealt if way == "label" else other + dealt).clip(0, MAX_AGE)
+            apart = prediction - moved if way == "label" else moved - label
+            draws.append(apart.groupby(AGE.groups(moved), observed=True).mean())
+        alone = pd.concat(draws, axis=1).mean(axis=1)
+        for band, part in error.groupby(AGE.groups(grouped), observed=True):
+            large = len(part) >= min_group
+            bias = mean(part, known.loc[part.index, "group_id"]) if large else Estimate.unknown(len(part))
+            row = {"grouped_by": way, "age_band": str(band), "n": len(part), **bias.columns("bias")}
+            rows.append(row | {"regression_alone": alone.get(band, np.nan) if large else np.nan})
+    return pd.DataFrame(rows, columns=columns)
+
+
+def with_ages(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an evaluation frame whose ages are labelled in years and predicted."""
+    return frame[scored(frame, AGE)] if {AGE.name, AGE.prediction} <= set(frame) else frame[:0]
+
+
+def children(
+    frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
+) -> pd.DataFrame:
+    """The `group_table` of children by single years of labelled age, in the column `single_year`."""
+    aged = with_ages(frame)
+    young = aged[aged[AGE.name] <= CHILD_YEARS] if len(aged) else aged
+    years = young[AGE.name].astype(int) if len(young) else pd.Series(dtype=int)
+    names = pd.Categorical(years.astype(str), [str(year) for year in range(CHILD_YEARS + 1)], ordered=True)
+    table = group_table(young.assign(single_year=names), ["single_year"], attributes, bootstrap, min_group)
+    return table if len(table) else pd.DataFrame({"single_year": [], "n": []}, dtype=int)
+
+
+def children_finding(table: pd.DataFrame, attributes: Iterable[Attribute], n: int) -> Finding:
+    """Between which single years of childhood each accuracy and the age error differ most."""
+    parts = []
+    for metric in group_metrics(attributes):
+        rows = table.dropna(subset=[metric.key]) if metric.key in table else table[:0]
+        if metric.more_is_better is None or len(rows) < 2:
+            continue
+        ends = (rows.loc[rows[metric.key].idxmin()], rows.loc[rows[metric.key].idxmax()])
+        texts = (
+            f"{Estimate(*(row[f'{metric.key}{end}'] for end in ('', '_low', '_high')), int(row['n']), metric.unit)} "
+            f"at {row['single_year']} (n = {row['n']:,})"
+            for row in ends
+        )
+        parts.append(f"{metric.title.lower()} from {' to '.join(texts)}")
+    text = f"By single years up to {CHILD_YEARS}: {'; '.join(parts)}."
+    if not parts:
+        text = f"There are too few faces of each year up to {CHILD_YEARS} to compare them."
+    return Finding("groups.children", text, n=n)
+
+
+def age_findings(
+    directions: pd.DataFrame, tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], n: int
+) -> Findings:
+    """The bands predicted furthest too young and too old in both `bias_directions`, and unequal errors at one age."""
+    shown = directions.dropna(subset=["bias_low"])
+    parts = []
+    for way, rows in shown.groupby("grouped_by"):
+        sides = {"too young": rows[rows["bias_high"] < 0], "too old": rows[rows["bias_low"] > 0]}
+        ends = [
+            f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} (regression to the mean alone: "
+            f"{row['regression_alone']:+.1f} y)"
+            for side, rows in sides.items()
+            for row in rows.loc[rows["bias"].abs().nlargest(1).index].to_dict("records")
+        ]
+        parts += [f"by {way}, {listed(ends)}"] if ends else []
+    text = f"On average, {'; '.join(parts)}." if parts else "No age band is shown to be predicted too young or too old."
+    if AGE not in attributes:
+        text = f"Biases by age {NEEDS_AGES}"
     gaps = "; ".join(gap for a in class_attributes(attributes) for gap in _same_age_gaps(tables, a.group_column))
     at_one = f"Age error at one age: {gaps}" if gaps else "No group is shown to have a larger age error at one age"
-    return Findings([Finding("groups.age_bias", f"{text}.", n=n), Finding("groups.same_age_gaps", f"{at_one}.", n=n)])
+    return Findings([Finding("groups.age_bias", text, n=n), Finding("groups.same_age_gaps", f"{at_one}.", n=n)])
 
 
 def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[str]:

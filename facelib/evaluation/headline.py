@@ -16,10 +16,14 @@ from facelib.finding import Finding, Findings, listed
 from facelib.prediction.calibration import AgeIntervals, fit_age_intervals
 from facelib.runs import RunFolder
 from facelib.schema import AGE, OLD_YEARS, Attribute, ClassAttribute, class_attributes, mask_untrained
-from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, rate
+from facelib.statistics import SHARE, YEARS, Bootstrap, CalibrationError, Estimate, calibration_error, rate
 
-# Ages of a two-stage model.
-STAGE_WAYS = {"routed": "routed", "soft": "soft", "oracle_bin": "given the true bin (not a prediction)"}
+_CONSTANT, _MIDDLE = "always answering {constant}", "the middle 90 % of the training ages"
+STAGE_WAYS = {  # ages of a two-stage model, and the baseline of each
+    "routed": ("routed", _CONSTANT),
+    "soft": ("soft", _CONSTANT),
+    "oracle_bin": ("given the true bin (not a prediction)", "the median age of the true bin, without the image"),
+}
 DATA_KEYS = ("data.images", "data.rejected", "audit.duplicates.exact_groups", "audit.duplicates.near_groups",
              "splits.leaking_pairs")  # fmt: skip
 INVERTED = 0.4  # accuracy of two classes below which they are taken to be swapped
@@ -31,9 +35,10 @@ class Metric:
     """A headline metric; `{name}`, `{title}` and `{second}` stand for those of an attribute and its second class.
 
     `statistic` takes the arrays in `columns` of an evaluation frame. `ages` chooses the labelled ages, in years, and
-    `classes` the numbers of classes that it is computed for; `more_is_better` is None where neither is. A metric with
-    `baseline` can score a constant answer, in place of its last column. `phrase` is its part of the attribute's
-    finding. One with `bands` is measured on the rows of which only a band of ages is known.
+    `classes` the numbers of classes that it is computed for; `more_is_better` is None where neither is. `baseline` says
+    what `without_image` answers. `phrase` is its part of the attribute's finding. One with `bands` is measured on the
+    rows of which only a band of ages is known; the interval of one that is `calibrated` includes what another draw of
+    the calibration split would change.
     """
 
     key: str
@@ -43,10 +48,11 @@ class Metric:
     more_is_better: bool | None = None
     columns: tuple[str, ...] = ("{name}", "{name}_pred")
     ages: Callable[[pd.Series], pd.Series] | None = None
-    baseline: bool = False
+    baseline: str = _CONSTANT
     classes: Callable[[int], bool] | None = None
     phrase: str = ""
     bands: bool = False
+    calibrated: bool = False
 
     def rows(self, frame: pd.DataFrame, attribute: Attribute) -> pd.DataFrame:
         """The rows of an evaluation frame that it is measured on, whatever their ages."""
@@ -59,32 +65,33 @@ _ENDS, _BINS = ("{name}_low", "{name}_high"), ("true_bin", "predicted_bin")
 _BANDS = ("{name}_from", "{name}_to", "{name}_pred")
 METRICS = {
     "years": (
-        Metric("{name}.mae", "{title}: mean absolute error", metrics.mae, YEARS, False, baseline=True,
+        Metric("{name}.mae", "{title}: mean absolute error", metrics.mae, YEARS, False,
                phrase="is off by {} on average"),
-        Metric("{name}.cs5", "{title}: within 5 years", metrics.cs5, SHARE, True,
-               phrase="{} of the predictions in whole years are within 5 years"),
-        Metric("{name}.cs5_unrounded", "{title}: within 5 years, before rounding", metrics.cs5, SHARE, True,
-               ("{name}", "{name}_unrounded"), phrase="{} before rounding"),
+        Metric("{name}.cs5", "{title}: within 5 years", metrics.cs5, SHARE, True, ("{name}", "{name}_unrounded"),
+               phrase="{} of the predictions are within 5 years"),
+        Metric("{name}.cs5_whole_years", "{title}: within 5 years, in whole years", metrics.cs5, SHARE, True),
         Metric("{name}.bias", "{title}: mean of predicted minus labelled", metrics.bias, YEARS),
         Metric("{name}.mae_le45", "{title}: error up to 45 years", metrics.mae, YEARS, False,
                ages=lambda age: age <= OLD_YEARS),
         Metric("{name}.mae_gt45", "{title}: error over 45 years", metrics.mae, YEARS, False,
                ages=lambda age: age > OLD_YEARS),
         Metric("{name}.r2", "{title}: R2", metrics.r2, "", True),
-        Metric("{name}_stages.bin_accuracy", "{title} bin accuracy", metrics.accuracy, SHARE, True, _BINS),
+        Metric("{name}_stages.bin_accuracy", "{title} bin accuracy", metrics.accuracy, SHARE, True, _BINS,
+               baseline="always answering the most frequent bin"),
         *(Metric(f"{{name}}_stages.mae_{way}", f"Two-stage {{name}} error, {text}", metrics.mae, YEARS, False,
-                 ("{name}", f"{{name}}_{way}")) for way, text in STAGE_WAYS.items()),
+                 ("{name}", f"{{name}}_{way}"), baseline=baseline) for way, (text, baseline) in STAGE_WAYS.items()),
         Metric("{name}.interval_coverage", "{title}: labels within the 90 % intervals",
-               lambda y, low, high: float(np.mean((low <= y) & (y <= high))), SHARE, None, ("{name}", *_ENDS)),
+               lambda y, low, high: float(np.mean((low <= y) & (y <= high))), SHARE, None, ("{name}", *_ENDS),
+               baseline=_MIDDLE, calibrated=True),
         Metric("{name}.interval_width", "{title}: width of the 90 % intervals",
-               lambda low, high: float(np.mean(high - low)), YEARS, False, _ENDS),
+               lambda low, high: float(np.mean(high - low)), YEARS, False, _ENDS, baseline=_MIDDLE),
         Metric("{name}.band_accuracy", "{title}: within the labelled band", metrics.band_accuracy, SHARE, True, _BANDS,
-               baseline=True, phrase="{} of the predictions are in the labelled band", bands=True),
+               phrase="{} of the predictions are in the labelled band", bands=True),
         Metric("{name}.band_mae_least", "{title}: years outside the labelled band", metrics.band_mae_least, YEARS,
-               False, _BANDS, baseline=True, phrase="they miss it by {} on average", bands=True),
+               False, _BANDS, phrase="they miss it by {} on average", bands=True),
     ),
     "classes": (
-        Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True, baseline=True,
+        Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True,
                phrase="is predicted as labelled for {}"),
         Metric("{name}.accuracy_age5plus", "{title}: accuracy, 5 years and over", metrics.accuracy, SHARE, True,
                ages=lambda age: age >= 5, classes=lambda k: k == 2, phrase="{} from 5 years on"),
@@ -184,6 +191,11 @@ def run_frame(run: RunFolder, used_splits: tuple[str, ...], faces: pd.DataFrame 
     return evaluation_frame(faces, run.load_table("splits"), predictions, used_splits, run.attributes, *staged)
 
 
+def calibration_frame(run: RunFolder) -> pd.DataFrame | None:
+    """The evaluation frame of the calibration split; None where no age is learned that intervals are fitted for."""
+    return run_frame(run, ("calibration",)) if AGE in run.learned else None
+
+
 def cleaned_frame(run: RunFolder) -> pd.DataFrame:
     """The test split with a person's decisions applied, and without copy groups whose labels contradict each other."""
     faces, group_id = run.load_table("faces"), run.load_table("splits")["group_id"].to_numpy()
@@ -200,11 +212,13 @@ def scored(frame: pd.DataFrame, attribute: Attribute) -> pd.Series:
 
 
 def headline_metrics(
-    frame: pd.DataFrame, attributes: Iterable[Attribute], prefix: str, bootstrap: Bootstrap
-) -> dict[str, Estimate]:
+    frame: pd.DataFrame, attributes: Iterable[Attribute], prefix: str, bootstrap: Bootstrap,
+    calibration: pd.DataFrame | None = None,
+) -> dict[str, Estimate]:  # fmt: skip
     """The headline metrics of an evaluation frame by flat key; those without a label or prediction are left out.
 
-    `prefix` is `test`, `test_cleaned` or `validation`.
+    `prefix` is `test`, `test_cleaned` or `validation`; `calibration` is the evaluation frame of that split, for metrics
+    that depend on its draw.
     """
     results = {}
     for attribute in attributes:
@@ -218,8 +232,33 @@ def headline_metrics(
             if rows is not None and set(columns) <= set(known) and known[columns].notna().all(axis=None):
                 arrays = rows[columns].to_numpy(float).T
                 key, groups = f"{prefix}.{metric.key}", rows["group_id"]
-                results[key] = bootstrap(metric.statistic, *arrays, groups=groups, unit=metric.unit)
+                if metric.calibrated and calibration is not None:
+                    results[key] = coverage(rows, calibration[scored(calibration, attribute)], attribute, bootstrap)
+                else:
+                    results[key] = bootstrap(metric.statistic, *arrays, groups=groups, unit=metric.unit)
     return results
+
+
+def coverage(rows: pd.DataFrame, calibration: pd.DataFrame, attribute: Attribute, bootstrap: Bootstrap) -> Estimate:
+    """The share of labels within the intervals of an evaluation frame.
+
+    Its interval is that over draws of both the scored and the calibration rows, about the share: to each draw of the
+    latter the intervals are fitted anew. Wilson's, where no draw changes the share.
+    """
+    name = attribute.name
+    y_true, predicted = rows[name].to_numpy(), rows[f"{name}_unrounded"].to_numpy()
+    fitted_on = calibration[[name, f"{name}_unrounded"]].to_numpy()
+    tested = bootstrap.weights(rows["group_id"])
+    drawn = replace(bootstrap, seed=bootstrap.seed + 1).weights(calibration["group_id"]).astype(int)
+    ends = rows[f"{name}_low"].to_numpy(), rows[f"{name}_high"].to_numpy()
+    shares = np.empty(len(tested))
+    for draw, (weights, times) in enumerate(zip(tested, drawn, strict=True)):
+        if draw:
+            ends = fit_age_intervals(*np.repeat(fitted_on, times, axis=0).T)(predicted)
+        shares[draw] = np.average((ends[0] <= y_true) & (y_true <= ends[1]), weights=weights)
+    estimate = bootstrap.of_draws(np.clip(shares - shares[1:].mean() + shares[0], 0, 1), len(rows), SHARE)
+    held = round(shares[0] * len(rows))
+    return replace(estimate, value=float(shares[0])) if np.isfinite(estimate.low) else rate(held, len(rows))
 
 
 def source_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
@@ -229,7 +268,8 @@ def source_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estim
         return {}, Finding("test.sources", "All faces come from one data set.", n=len(frame))
     results = {}
     for source in sources.index:
-        results |= headline_metrics(frame[frame["source"] == source], run.attributes, f"test_{source}", run.bootstrap)
+        part, prefix = frame[frame["source"] == source], f"test_{source}"
+        results |= headline_metrics(part, run.attributes, prefix, run.bootstrap, calibration_frame(run))
     text = listed(f"{count:,} of {source}" for source, count in sources.items())
     return results, Finding("test.sources", f"The test split has faces of several data sets: {text}.", n=len(frame))
 
@@ -250,37 +290,52 @@ def sources_table(results: dict[str, Estimate], attributes: Iterable[Attribute])
 
 
 def results_table(
-    results: dict[str, Estimate], attributes: Iterable[Attribute], prefix: str = "test", beside: str = ""
-) -> pd.DataFrame:
-    """Headline metrics by title: value, low, high, n, unit; and value and n below the prefix `beside`."""
-    rows = []
+    results: dict[str, Estimate], attributes: Iterable[Attribute], prefix: str = "test", beside: str = "",
+    constant: pd.DataFrame | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Headline metrics by title: value, low, high, n, unit; value and n below the prefix `beside`; the `baselines`."""
+    rows, numbers = [], {} if constant is None else constant.set_index("metric")["value"]
     for metric in (metric for attribute in attributes for metric in metrics_of(attribute)):
         if estimate := results.get(f"{prefix}.{metric.key}"):
             other = results.get(f"{beside}.{metric.key}")
             second = {beside: other.value, f"n {beside}": other.n} if other else {}
-            rows.append({"metric": metric.title, **estimate.to_dict(), **second})
+            guess = {} if constant is None else {"no-image baseline": numbers.get(metric.key, np.nan)}
+            rows.append({"metric": metric.title, **estimate.to_dict(), **guess, **second})
     return pd.DataFrame(rows)
+
+
+def without_image(train: pd.DataFrame, frame: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
+    """An evaluation frame whose predictions are the best constant answers to the labels of training faces.
+
+    The median age or the middle of its band, and the middle 90 % of training ages as interval; the most frequent class,
+    with the classes' shares as probabilities; the most frequent age bin, and the median age of the true bin where
+    `train` has bins. What was not predicted, and attributes without a training label, stay unpredicted.
+    """
+    answers = {}
+    for attribute in attributes:
+        absent = dict.fromkeys([attribute.prediction, *set(attribute.columns) & set(frame)], np.nan)
+        labels = attribute.training_labels(train)
+        answers |= attribute.constant_answers(labels) if len(labels) else absent
+    if "true_bin" in frame and "true_bin" in train and train[AGE.name].notna().any():
+        bins = train.dropna(subset=[AGE.name]).groupby("true_bin")[AGE.name]
+        answers |= dict.fromkeys(("age_routed", "age_soft"), answers[AGE.prediction])
+        answers |= {"predicted_bin": bins.size().idxmax(), "age_oracle_bin": frame["true_bin"].map(bins.median())}
+    known = {name: pd.Series(answer, frame.index).where(frame[name].notna())
+             for name, answer in answers.items() if name in frame}  # fmt: skip
+    return frame.assign(**known)
 
 
 def baselines(
     train: pd.DataFrame, frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap
 ) -> pd.DataFrame:
-    """How good the best constant answer is, which sees no image: the training median, or the most frequent class.
-
-    Columns: metric, baseline, value, low, high, n, unit.
-    """
-    rows = []
-    for attribute in (attribute for attribute in attributes if attribute.name in train):
-        for metric in (metric for metric in metrics_of(attribute) if metric.baseline):
-            known, labels = metric.rows(frame, attribute), train[attribute.name]
-            labels = attribute.middles(train) if metric.bands else labels
-            labels = labels[attribute.is_known(labels)]
-            if len(known) and len(labels):
-                constant = attribute.constant(labels)
-                columns = metric.columns[:-1] if metric.bands else (attribute.name,)
-                arrays = *(known[column] for column in columns), np.full(len(known), constant)
-                estimate = bootstrap(metric.statistic, *arrays, groups=known["group_id"], unit=metric.unit)
-                name = f"always answering {attribute.label_name(constant)} {attribute.unit}".rstrip()
+    """The headline metrics of `without_image`: metric, baseline, value, low, high, n, unit."""
+    attributes, rows = tuple(attributes), []
+    measured = headline_metrics(without_image(train, frame, attributes), attributes, "test", bootstrap)
+    for attribute in attributes:
+        for metric in metrics_of(attribute):
+            if estimate := measured.get(f"test.{metric.key}"):
+                constant = attribute.constant(attribute.training_labels(train))
+                name = metric.baseline.format(constant=f"{attribute.label_name(constant)} {attribute.unit}".rstrip())
                 rows.append({"metric": metric.key, "baseline": name, **estimate.to_dict()})
     return pd.DataFrame(rows, columns=["metric", "baseline", *Estimate.__dataclass_fields__])
 
@@ -354,11 +409,11 @@ def reliability(correct: np.ndarray, confidence: np.ndarray, bins: int = 10) -> 
 
 
 def calibration_points(
-    frame: pd.DataFrame, attributes: Iterable[Attribute]
-) -> tuple[dict[str, pd.DataFrame], dict[str, float]]:
-    """Reliability points, and the expected calibration error, of each attribute with classes that is predicted."""
+    frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap
+) -> tuple[dict[str, pd.DataFrame], dict[str, CalibrationError]]:
+    """Reliability points, and the calibration error, of each attribute with classes that is predicted."""
     pairs = {a.name: confidence(frame, frame, a) for a in class_attributes(attributes) if scored(frame, a).any()}
-    errors = {name: metrics.expected_calibration_error(*pair) for name, pair in pairs.items()}
+    errors = {name: calibration_error(*pair, bootstrap) for name, pair in pairs.items()}
     return {name: reliability(*pair) for name, pair in pairs.items()}, errors
 
 
@@ -447,7 +502,8 @@ def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Est
     splits = run.load_table("splits")
     copied = frame["image_id"].isin(splits.loc[shared_with_training(splits), "image_id"])
     text = f"{copied.sum():,} of {len(frame):,} test faces have a copy in the training list of {run.protocol['name']}."
-    unseen = headline_metrics(frame[~copied], run.attributes, "test_unseen", run.bootstrap)
+    settings = run.bootstrap, calibration_frame(run)
+    unseen = headline_metrics(frame[~copied], run.attributes, "test_unseen", *settings)
     return unseen, Finding("test.protocol", text, n=len(frame))
 
 
@@ -464,10 +520,14 @@ def ranking_finding(ranking: pd.DataFrame) -> Finding:
     return Finding("test.ranking", text, precision)
 
 
-def calibration_finding(errors: dict[str, float], n: int) -> Finding:
-    """The expected calibration error of each attribute with classes."""
-    text = listed(f"{error:.3f} for {name}" for name, error in errors.items())
-    return Finding("test.calibration", f"The expected calibration error is {text}.", n=n)
+def calibration_finding(errors: dict[str, CalibrationError], n: int) -> Finding:
+    """The expected calibration error of each attribute with classes beside that of perfect calibration."""
+    parts = [
+        f"{error.observed:.3f} for {name}, where perfectly calibrated probabilities would show {error.by_chance:.3f} "
+        f"({'chance alone may explain it' if error.p >= 0.05 else 'more than chance'})"
+        for name, error in errors.items()
+    ]
+    return Finding("test.calibration", f"The expected calibration error is {listed(parts)}.", n=n)
 
 
 def interval_finding(run: RunFolder, coverage: pd.DataFrame, results: dict[str, Estimate]) -> Finding:

@@ -13,7 +13,7 @@ from facelib.models.heads import predictions_table
 from facelib.models.training import MULTITASK_FOLDER, used_epoch
 from facelib.runs import RunFolder
 from facelib.schema import AGE, Attribute, YearsAttribute, class_attributes
-from facelib.statistics import YEARS, Estimate, calibration_error, format_value, rate
+from facelib.statistics import YEARS, CalibrationError, Estimate, calibration_error, format_value, rate
 
 
 def record_time(run: RunFolder) -> None:
@@ -61,11 +61,11 @@ def curve_finding(history: pd.DataFrame, training: TrainingSettings) -> Finding:
 def calibration_gaps(
     run: RunFolder, outputs: dict[str, np.ndarray], labels: pd.DataFrame, rows: np.ndarray,
     temperatures: dict[str, float],
-) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame], dict[str, float]]:  # fmt: skip
+) -> tuple[dict[str, Estimate], dict[str, pd.DataFrame], dict[str, CalibrationError]]:  # fmt: skip
     """The expected calibration error of each class attribute before and after dividing by its temperature.
 
-    Outputs of a network and labels are those of all images, `rows` those that are scored. Returns the errors by
-    headline key, and the points of the reliability diagram and the error of each panel by its title.
+    Outputs of a network and labels are those of all images, `rows` those that are scored. Returns the errors beyond
+    chance by headline key, and the points of the reliability diagram and the error of each panel by its title.
     """
     headline, points, errors = {}, {}, {}
     outputs, labels = {name: values[rows] for name, values in outputs.items()}, labels.iloc[rows].reset_index(drop=True)
@@ -73,10 +73,10 @@ def calibration_gaps(
         for kind, divisors in {"before": {}, "after": temperatures}.items():
             table = predictions_table(outputs, (attribute,), divisors)
             correct, confident = confidence(labels, table, attribute)
-            estimate = calibration_error(correct, confident, run.bootstrap)
-            headline[f"validation.{attribute.name}.calibration_error_{kind}"] = estimate
             title = f"{attribute.name}, {kind} dividing"
-            points[title], errors[title] = reliability(correct, confident), estimate.value
+            points[title] = reliability(correct, confident)
+            errors[title] = calibration_error(correct, confident, run.bootstrap)
+            headline[f"validation.{attribute.name}.calibration_error_{kind}"] = errors[title].estimate
     return headline, points, errors
 
 

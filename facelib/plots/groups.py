@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from facelib.evaluation.groups import GroupMetric, group_metrics
+from facelib.evaluation.groups import CHILD_YEARS, GroupMetric, group_metrics
 from facelib.plots.style import (
     GREY,
     INK,
+    PURPLE,
     class_colours,
     error_bars,
     finish,
@@ -23,16 +24,11 @@ from facelib.statistics import SHARE
 
 
 def group_errors(
-    table: pd.DataFrame,
-    metric: str,
-    label: str,
-    heading: str,
-    attribute: ClassAttribute | None = None,
-    reference: float | None = None,
+    table: pd.DataFrame, metric: str, label: str, heading: str, attribute: ClassAttribute | None = None
 ) -> Figure:
     """A metric by age band (x) and class (colour), with intervals; masked groups are absent.
 
-    Takes a `groups.group_table` by age band, alone or crossed with `attribute`; `reference` is a horizontal line.
+    Takes a `groups.group_table` by age band, alone or crossed with `attribute`.
     """
     column = attribute.group_column if attribute else None
     colours = class_colours(attribute) if attribute else {None: INK}
@@ -48,8 +44,6 @@ def group_errors(
             ends.append((name, rows.iloc[x.argmax()][metric], colours[name]))
         if not attribute:
             axis.fill_between(x, rows[f"{metric}_low"], rows[f"{metric}_high"], color=INK, alpha=0.12, linewidth=0)
-    if reference is not None:
-        axis.axhline(reference, color=GREY, linestyle="--", linewidth=1)
     counts = table.groupby("age_band")["n"].sum()
     names = [f"{band}\nn = {counts[band]:,}" for band in bands]
     axis.set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label)
@@ -59,6 +53,26 @@ def group_errors(
         axis.set_ylim(bottom=0)
     if metric.endswith("_accuracy"):
         axis.yaxis.set_major_formatter("{x:.0%}")
+    label_lines(axis, ends)
+    return finish(figure)
+
+
+def bias_figure(directions: pd.DataFrame, note: str = "") -> Figure:
+    """Both directions of `groups.bias_directions`, and as lines what regression to the mean alone would give."""
+    figure, ((axis,),) = new_figure(width=7.5, height=3.8)
+    bands, ends = [band for band in AGE_BANDS if band in set(directions["age_band"])], []
+    for (way, rows), colour, shift in zip(directions.groupby("grouped_by"), (INK, PURPLE), (-0.08, 0.08), strict=False):
+        rows = rows.dropna(subset=["bias"])
+        x = rows["age_band"].map(bands.index).astype(float) + shift
+        error_bars(axis, x, rows["bias"], rows["bias_low"], rows["bias_high"], vertical=True, color=colour, capsize=2)
+        axis.plot(x, rows["regression_alone"], color=colour, linestyle=":", linewidth=1)
+        if len(rows):
+            last = rows.iloc[-1]
+            ends += [(f"by {way}", last["bias"], colour), ("regression alone", last["regression_alone"], colour)]
+    axis.axhline(0, color=GREY, linestyle="--", linewidth=1)
+    n = int(directions["n"].sum() / 2)
+    axis.set(xticks=range(len(bands)), xticklabels=bands, xlabel="Age band (years)")
+    axis.set(ylabel="Predicted minus labelled (years)", title=f"Age bias by label and by prediction, n = {n:,}{note}")
     label_lines(axis, ends)
     return finish(figure)
 
@@ -120,9 +134,7 @@ def age_figures(
         if only in ("", name) and metric in tables.get(table, ()):
             figures[name] = group_errors(tables[table], metric, *look)
 
-    bias = f"Age: predicted minus labelled{ending}"
     add("age_error", AGE.group_column, "age_mae", "MAE (years)", error)
-    add("age_bias", AGE.group_column, "age_bias", "Predicted minus labelled (years)", bias, None, 0)
     for attribute in class_attributes(attributes):
         name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
         add(f"age_error_by_{name}", table, "age_mae", "MAE (years)", error, attribute)
@@ -134,6 +146,22 @@ def age_figures(
         if only in ("", name) and metric.more_is_better is not None and measured:
             figures[name] = worse_map(tables, metric, f"{metric.title}{ending}")
     return figures
+
+
+def children_figure(table: pd.DataFrame, attributes: Iterable[Attribute], note: str = "") -> Figure:
+    """Each measure of `groups.children` by single years, a panel each."""
+    measures = [m for m in group_metrics(attributes) if m.key in table and m.more_is_better is not None]
+    figure, axes = new_figure(1, max(1, len(measures)), width=9, height=1.9, sharex=True)
+    for axis, metric in zip(axes[:, 0], measures, strict=False):
+        rows = table.dropna(subset=[metric.key])
+        ends = (rows[f"{metric.key}{end}"] for end in ("", "_low", "_high"))
+        error_bars(axis, rows["single_year"].astype(int), *ends, vertical=True, capsize=2)
+        axis.set_title(metric.title if metric.unit == SHARE else f"{metric.title} ({metric.unit})", fontsize=9)
+        if metric.unit == SHARE:
+            axis.yaxis.set_major_formatter("{x:.0%}")
+    axes[-1, 0].set(xlabel="Labelled age (years)", xticks=range(CHILD_YEARS + 1))
+    title(figure, f"Children by single years, n = {table['n'].sum():,}, 95 % intervals{note}")
+    return finish(figure)
 
 
 def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], heading: str) -> Figure:

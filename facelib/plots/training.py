@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from facelib.plots.style import GREY, INK, SKY, error_bars, finish, label_lines, panel_grid
+from facelib.statistics import CalibrationError
 
 
 def training_curves(history: pd.DataFrame, titles: dict[str, str], used: int) -> Figure:
@@ -22,8 +23,8 @@ def training_curves(history: pd.DataFrame, titles: dict[str, str], used: int) ->
     return finish(figure)
 
 
-def reliability_diagram(points: dict[str, pd.DataFrame], errors: dict[str, float]) -> Figure:
-    """Accuracy against confidence, a panel for each name, with the expected calibration error."""
+def reliability_diagram(points: dict[str, pd.DataFrame], errors: dict[str, CalibrationError]) -> Figure:
+    """Accuracy against confidence, a panel for each name, with the calibration error and that of chance alone."""
     figure, axes = panel_grid(len(points), 2, width=8.4, height=3.6)
     for axis, (name, table) in zip(axes, points.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
@@ -31,5 +32,6 @@ def reliability_diagram(points: dict[str, pd.DataFrame], errors: dict[str, float
         error_bars(axis, *columns, vertical=True, fmt="o-", capsize=2)
         lowest = max(0, min(table["confidence"].min(), table["low"].min()) - 0.05)
         axis.set(xlabel="Confidence", ylabel="Accuracy", xlim=(lowest, 1.02), ylim=(lowest, 1.02))
-        axis.set_title(f"{name}: calibration error {errors[name]:.3f}", fontsize=10)
+        error = errors[name]
+        axis.set_title(f"{name}: error {error.observed:.3f}, by chance {error.by_chance:.3f}", fontsize=10)
     return finish(figure)

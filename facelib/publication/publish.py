@@ -245,6 +245,7 @@ def summary(run: RunFolder, scored: int = 1) -> Findings:
         least = min(bands, key=lambda row: row["value"], default=None)
         where = f", least at {least['group']} years ({format_value(least['value'], SHARE)})" if least else ""
         trust.append(f"The 90 % age intervals hold {held} of the labels{where}.")
+        trust += map(str, findings.chosen(measured, ("groups.coverage",), run.learned))
     return Findings([Finding("summary.found", " ".join(found), n=n), Finding("summary.trust", " ".join(trust), n=n)])
 
 

@@ -28,8 +28,19 @@ QUESTIONS = (
     Question("What was wrong with it?", "copies.groups", ("copies.labels_differ", "labels.doubted"), "02_clean"),
     Question("How good is the model?", "test.baselines", ("test.{attribute}", "test.by_time"), "05_evaluate"),
     Question("For whom is it worse?", "groups.worst", ("groups.age_bias", "claims.answers"), "06_groups"),
+    Question(
+        "What decides in use?",
+        "deployment.selective",
+        ("deployment.age_limits", "deployment.odds", "deployment.even_errors"),
+        "05_evaluate",
+    ),
     Question("What does it look at?", "explain.regions", ("explain.background",), "08_explain"),
-    Question("Can I trust these numbers?", "split.leaks", ("test.faces", "test.calibration"), "05_evaluate"),
+    Question(
+        "Can I trust these numbers?",
+        "split.leaks",
+        ("test.faces", "test.calibration", "groups.coverage"),
+        "05_evaluate",
+    ),
 )
 DATA_ROWS = {
     "data.images": "Faces used",

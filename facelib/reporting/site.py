@@ -36,6 +36,8 @@ FRONT_FIGURES = {
     "04_two_stage_errors.svg": "Age error of direct and two-stage prediction; oracle rows know the true bin",
     "05_age_scatter.svg": "Predicted against labelled age",
     "06_age_bias.svg": "Mean of predicted minus labelled age, by age band",
+    "06_age_limits.svg": "Who passes an age limit of 18 or 25 years, by labelled age",
+    "05_selective.svg": "Accuracy against the share answered, and whose faces are answered",
     "06_*_by_age.svg": "{}: accuracy, test split",
     "06_age_error_by_*.svg": "{}, test split",
     "08_mean_maps.png": "Mean attribution maps over an average face",

@@ -6,9 +6,13 @@ import pytest
 
 from facelib.evaluation.groups import (
     age_findings,
+    bias_directions,
+    children,
+    children_finding,
     compared_rows,
     comparison_findings,
     comparisons,
+    coverage_findings,
     group_metrics,
     group_table,
     group_tables,
@@ -99,7 +103,7 @@ def test_groups_are_made_of_the_labels_that_there_are(frame):
     apart = frame.assign(age=frame["age"].where(half), gender=frame["gender"].mask(half))
     assert ["age_band", "gender_name"] in groupings(apart, UTKFACE_ATTRIBUTES)
     measured, rows = compared_rows(apart, ["ethnicity_name"], UTKFACE_ATTRIBUTES)  # what is never labelled beside ages
-    assert [metric.key for metric in measured] == ["age_mae", "age_bias", "ethnicity_accuracy"]
+    assert [metric.key for metric in measured] == ["age_mae", "age_bias", "ethnicity_accuracy"]  # no intervals
     assert rows["age"].notna().all() and 0 < len(rows) <= half.sum()
 
 
@@ -109,7 +113,9 @@ def test_a_fourth_attribute_is_a_group_and_has_a_metric():
     tables = group_tables(simulate(attributes=attributes), attributes, FEW, min_group=5)
     assert len(tables) == 10 and set(tables["smile_name"]["smile_name"]) == {"no", "yes"}
     assert "smile_accuracy" in tables["age_band"] and "gender_name x smile_name" in tables
-    assert [metric.key for metric in group_metrics((AGE, SMILE))] == ["age_mae", "age_bias", "smile_accuracy"]
+    assert [metric.key for metric in group_metrics((AGE, SMILE))] == [
+        "age_mae", "age_bias", "age_coverage", "smile_accuracy",
+    ]  # fmt: skip
 
 
 def test_stacked_tables_keep_each_groupings_rows(frame):
@@ -203,16 +209,69 @@ def test_each_measure_is_compared_by_the_groups_that_it_is_about(frame):
     compared = comparisons(tables, UTKFACE_ATTRIBUTES)
     pairs = list(zip(compared["what"], compared["by"], strict=True))
     groups = ("age band", "gender", "ethnicity")
-    accuracies = [(f"{name} accuracy", by) for name in ("Gender", "Ethnicity") for by in groups]
-    assert pairs == [("Age error", "age band"), *accuracies]
+    assert pairs == [(what, by) for what in ("Age error", "Gender accuracy", "Ethnicity accuracy") for by in groups]
     assert {finding.key for finding in comparison_findings(compared, 300)} == {
         "groups.worst", "groups.age", "groups.gender", "groups.ethnicity",
     }  # fmt: skip
 
 
+def test_the_intervals_of_ages_are_a_measure_of_groups():
+    frame = simulate(600).assign(age_low=lambda rows: rows["age_pred"] - 8, age_high=lambda rows: rows["age_pred"] + 8)
+    frame.loc[frame["gender"] == 1, ["age_low", "age_high"]] += 5
+    tables = group_tables(frame, UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    known = frame.dropna(subset=["age", "gender", "ethnicity"])
+    held = known["age"].between(known["age_low"], known["age_high"]).groupby(known["gender_name"], observed=True).mean()
+    assert tables["gender_name"].set_index("gender_name")["age_coverage"].to_dict() == pytest.approx(held.to_dict())
+    compared = comparisons(tables, UTKFACE_ATTRIBUTES)
+    (finding,) = coverage_findings(compared, 600)
+    assert "for faces labelled female and" in finding.text and "equal ages" in finding.text
+    assert coverage_findings(compared.assign(stands=False), 600) == []
+
+
+def test_biases_in_both_directions_and_what_regression_alone_gives():
+    """Predictions that are right on average at every answer are too young for old labels, by regression alone."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age_pred": rng.choice([10.0, 40, 65], 6000), "group_id": np.arange(6000)})
+    frame["age"] = (frame["age_pred"] + rng.normal(0, 8, 6000)).clip(0, 116).round()
+    table = bias_directions(frame, min_group=10).set_index(["grouped_by", "age_band"])
+    by_prediction = table.loc["prediction"]
+    assert by_prediction["bias"].abs().max() < 0.6
+    old = table.loc[("label", "75+")]
+    label = frame["age"] >= 75
+    assert old["bias"] == pytest.approx((frame["age_pred"] - frame["age"])[label].mean()) and old["bias"] < -8
+    assert old["regression_alone"] == pytest.approx(old["bias"], abs=1) and old["n"] == label.sum()
+    assert old["bias_low"] < old["bias"] < old["bias_high"]
+    # With a bias of its own, regression alone does not explain it.
+    shifted = bias_directions(frame.assign(age_pred=frame["age_pred"] - 6), 10).set_index(["grouped_by", "age_band"])
+    assert shifted.loc[("prediction", "46-59"), "bias"] == pytest.approx(-6, abs=0.6)
+    assert shifted.loc[("prediction", "46-59"), "regression_alone"] > -2
+    skewed, _ = age_findings(table.reset_index(), {}, (AGE,), 6000)
+    assert "by label, ages 75+ are predicted" in skewed.text
+    assert f"alone: {old['regression_alone']:+.1f} y" in skewed.text
+    assert bias_directions(frame.drop(columns="age"), 10).empty
+    banded = bias_directions(frame.assign(age=np.nan), 10)
+    assert banded.empty and "need ages in years" in age_findings(banded, {}, (GENDER,), 9)[0].text
+
+
+def test_children_are_shown_by_single_years(frame):
+    table = children(frame, UTKFACE_ATTRIBUTES, FEW, min_group=1)
+    young = frame.dropna(subset=["age", "gender", "ethnicity"]).query("age <= 17")
+    assert table["n"].sum() == len(young) and table["single_year"].astype(int).is_monotonic_increasing
+    row = table.iloc[0]
+    part = young[young["age"] == int(row["single_year"])]
+    assert row["age_mae"] == pytest.approx((part["age_pred"] - part["age"]).abs().mean())
+    finding = children_finding(table, UTKFACE_ATTRIBUTES, 300)
+    assert finding.text.startswith("By single years up to 17: age error from") and "gender accuracy" in finding.text
+    masked = children(frame, UTKFACE_ATTRIBUTES, FEW, 99)
+    assert "too few faces" in children_finding(masked, UTKFACE_ATTRIBUTES, 9).text
+    none = children(frame.drop(columns=["age", "age_pred"]), (GENDER,), FEW, 1)
+    assert none.empty and "too few faces" in children_finding(none, (GENDER,), 9).text
+
+
 def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
     bias = {"18-29": (90, 1.9, 1.7, 2.1), "30-45": (60, -0.5, -1.2, 0.2), "75+": (40, -8.1, -10.5, -5.7)}
     bias["60-74"] = (3, *[np.nan] * 3)
+    by_label = table_of("age_band", bias, "bias").assign(grouped_by="label", regression_alone=-1.0)
     cells = {
         ("18-29", "female"): (60, 3.0, 2.7, 3.3),
         ("18-29", "male"): (60, 3.2, 2.9, 3.5),
@@ -223,12 +282,11 @@ def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
     }
     rows = [(*key, *numbers) for key, numbers in cells.items()]
     columns = ["age_band", "gender_name", "n", "age_mae", "age_mae_low", "age_mae_high"]
-    tables = {"age_band": table_of("age_band", bias, "age_bias")}
-    tables["age_band x gender_name"] = pd.DataFrame(rows, columns=columns)
-    skewed, unequal = age_findings(tables, (AGE, GENDER), 193)
+    tables = {"age_band x gender_name": pd.DataFrame(rows, columns=columns)}
+    skewed, unequal = age_findings(by_label, tables, (AGE, GENDER), 193)
     assert "ages 75+ are predicted 8.1 y too young" in skewed.text
     assert "ages 18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
     assert "8.5 y for female and 5.9 y for male at 46-59" in unequal.text
     assert "18-29" not in unequal.text and "75+" not in unequal.text and unequal.n == 193
-    nothing = age_findings({}, (AGE, GENDER), 0)
+    nothing = age_findings(by_label[:0], {}, (AGE, GENDER), 0)
     assert [finding.key for finding in nothing] == ["groups.age_bias", "groups.same_age_gaps"]

@@ -10,7 +10,6 @@ from sklearn import metrics as sk
 
 from facelib.errors import MissingFromRun
 from facelib.evaluation.headline import (
-    METRICS,
     age_coverage,
     attribute_findings,
     baselines,
@@ -38,7 +37,7 @@ from facelib.evaluation.headline import (
     source_metrics,
     sources_table,
 )
-from facelib.prediction.calibration import AgeIntervals
+from facelib.prediction.calibration import AgeIntervals, fit_age_intervals
 from facelib.runs import start_run
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate
@@ -127,8 +126,8 @@ def test_ages_are_scored_in_whole_years_and_kept_as_they_were(frame, tables):
     small = evaluation_frame(faces, splits, three, ("test",), UTKFACE_ATTRIBUTES)
     assert small["age_pred"].tolist() == [25, 26, 15]
     measured = headline_metrics(small, UTKFACE_ATTRIBUTES, "test", Bootstrap(10))
-    assert measured["test.age.cs5"].value == pytest.approx(2 / 3)
-    assert measured["test.age.cs5_unrounded"].value == 0
+    assert measured["test.age.cs5"].value == 0  # errors of 5.4, 5.5 and 5.5 years
+    assert measured["test.age.cs5_whole_years"].value == pytest.approx(2 / 3)
 
 
 def test_unknown_labels_are_missing_values(frame, tables):
@@ -145,7 +144,7 @@ def test_unknown_labels_are_missing_values(frame, tables):
 
 def test_every_headline_key_of_the_test_set_is_measured(headline):
     assert set(headline) == {f"test.{key}" for key in KEYS} <= set(expected_keys(UTKFACE_ATTRIBUTES))
-    assert KEYS[:3] == ["age.mae", "age.cs5", "age.cs5_unrounded"] and len(set(KEYS)) == 18
+    assert KEYS[:3] == ["age.mae", "age.cs5", "age.cs5_whole_years"] and len(set(KEYS)) == 18
 
 
 def test_metrics_follow_from_the_kind_and_the_number_of_classes():
@@ -155,7 +154,6 @@ def test_metrics_follow_from_the_kind_and_the_number_of_classes():
     tested = {key for key in expected_keys([SMILE]) if key.startswith("test")}
     assert tested == {f"{test}.smile.{name}" for test in ("test", "test_cleaned") for name in ("accuracy", "auc")}
     assert {"data.images", "audit.label_issues.smile"} <= set(expected_keys([SMILE]))
-    assert sum(metric.baseline for table in METRICS.values() for metric in table) == 4
 
 
 def test_ages_known_by_bands_alone_have_metrics_of_bands_alone():
@@ -207,8 +205,8 @@ def recomputed(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
     held = (aged["age_low"] <= aged["age"]) & (aged["age"] <= aged["age_high"])
     return {
         "age.mae": (error.abs().mean(), len(aged)),
-        "age.cs5": ((error.abs() <= 5).mean(), len(aged)),
-        "age.cs5_unrounded": (((aged["age_unrounded"] - aged["age"]).abs() <= 5).mean(), len(aged)),
+        "age.cs5": (((aged["age_unrounded"] - aged["age"]).abs() <= 5).mean(), len(aged)),
+        "age.cs5_whole_years": ((error.abs() <= 5).mean(), len(aged)),
         "age.bias": (error.mean(), len(aged)),
         "age.mae_le45": (error[young].abs().mean(), young.sum()),
         "age.mae_gt45": (error[old].abs().mean(), old.sum()),
@@ -306,11 +304,60 @@ def test_baselines_by_hand():
     assert table.loc["ethnicity.accuracy", "value"] == pytest.approx(2 / 4)  # the unknown is no majority class
 
 
+def test_every_headline_metric_has_a_baseline(tables, frame):
+    faces, splits, predictions, stages = tables
+    train = evaluation_frame(faces, splits, predictions, ("train",), UTKFACE_ATTRIBUTES, stages, EDGES)
+    table = baselines(train, frame, UTKFACE_ATTRIBUTES, Bootstrap(5)).set_index("metric")
+    assert table.index.tolist() == KEYS
+    ages = train["age"].dropna()
+    low, high = ages.quantile([0.05, 0.95])
+    expected = {
+        "age.bias": (ages.median() - frame["age"]).mean(),
+        "age.cs5": ((frame["age"] - ages.median()).abs() <= 5).mean() * len(frame) / frame["age"].notna().sum(),
+        "age.interval_width": high - low,
+        "age_stages.bin_accuracy": (frame["true_bin"] == train["true_bin"][train["age"].notna()].mode()[0])[
+            frame["age"].notna()
+        ].mean(),
+        "age_stages.mae_routed": table.loc["age.mae", "value"],
+        "gender.auc": 0.5,
+    }
+    assert table.loc[list(expected), "value"].tolist() == pytest.approx(list(expected.values()))
+    oracle = frame["true_bin"].map(train.dropna(subset=["age"]).groupby("true_bin")["age"].median())
+    assert table.loc["age_stages.mae_oracle_bin", "value"] == pytest.approx((frame["age"] - oracle).abs().mean())
+    assert 0.8 < table.loc["age.interval_coverage", "value"] < 1
+    assert table.loc["age.interval_width", "baseline"] == "the middle 90 % of the training ages"
+    assert table.loc["age.cs5", "baseline"] == f"always answering {ages.median():g} years"
+    beside = results_table(headline_metrics(frame, UTKFACE_ATTRIBUTES, "test", Bootstrap(5)), UTKFACE_ATTRIBUTES,
+                           constant=table.reset_index())  # fmt: skip
+    assert beside["no-image baseline"].tolist() == table["value"].tolist()
+
+
 def test_an_attribute_without_labels_has_no_baseline():
     train = pd.DataFrame({"age": [10.0], "gender": [-1], "ethnicity": [0]})
     frame = pd.DataFrame({"age": [20.0], "gender": [1.0], "ethnicity": [np.nan], "group_id": [0]})
     frame = frame.assign(age_pred=0.0, gender_pred=0.0, ethnicity_pred=0.0)
-    assert baselines(train, frame, UTKFACE_ATTRIBUTES, Bootstrap(5))["metric"].tolist() == ["age.mae"]
+    measured = baselines(train, frame, UTKFACE_ATTRIBUTES, Bootstrap(5))["metric"]
+    assert set(measured.str.partition(".")[0]) == {"age"}
+
+
+def test_the_interval_of_the_coverage_includes_the_draw_of_the_calibration_split():
+    rng = np.random.default_rng(0)
+
+    def drawn(n: int) -> pd.DataFrame:
+        frame = pd.DataFrame({"age": rng.uniform(1, 90, n), "group_id": np.arange(n)})
+        frame["age_unrounded"] = frame["age_pred"] = frame["age"] + rng.normal(0, 6, n)
+        return frame
+
+    few, test = drawn(60), drawn(3000)
+    test["age_low"], test["age_high"] = fit_age_intervals(few["age"].to_numpy(), few["age_pred"].to_numpy())(
+        test["age_pred"].to_numpy()
+    )
+    alone = headline_metrics(test, [AGE], "test", Bootstrap(200))["test.age.interval_coverage"]
+    both = headline_metrics(test, [AGE], "test", Bootstrap(200), few)["test.age.interval_coverage"]
+    assert both.value == pytest.approx(alone.value) and both.n == alone.n == 3000
+    assert both.low < alone.low and alone.high < both.high
+    # 60 calibration faces: the coverage that they give has a standard deviation of about sqrt(0.09 / 62) = 3.8 %.
+    assert both.high - both.low == pytest.approx(2 * 1.96 * np.hypot(0.038, 0.0055), rel=0.4)
 
 
 # --- reliability ------------------------------------------------------------------------------------------
@@ -343,15 +390,15 @@ def test_confidence_is_the_likeliest_classes_probability_of_what_is_labelled_and
 
 
 def test_calibration_is_measured_of_what_is_predicted(frame):
-    points, errors = calibration_points(frame.assign(gender_pred=np.nan), UTKFACE_ATTRIBUTES)
+    points, errors = calibration_points(frame.assign(gender_pred=np.nan), UTKFACE_ATTRIBUTES, Bootstrap(5))
     assert list(points) == list(errors) == ["ethnicity"]
     known = frame[frame["ethnicity"].notna()]
     chance, right = known[list(ETHNICITY.columns)].max(axis=1), known["ethnicity"] == known["ethnicity_pred"]
     bins = (chance * 15).astype(int)
     gaps = (right - chance).groupby(bins).sum().abs().sum() / len(known)
-    assert errors["ethnicity"] == pytest.approx(gaps)
+    assert errors["ethnicity"].observed == pytest.approx(gaps)
     finding = calibration_finding(errors, 7)
-    assert finding.n == 7 and f"{gaps:.3f}" in finding.text
+    assert finding.n == 7 and f"{gaps:.3f}" in finding.text and "more than chance" in finding.text
 
 
 def test_coverage_and_width_by_hand():
@@ -375,7 +422,8 @@ def test_what_was_not_learned_is_not_scored(tables):
     found = headline_metrics(frame, UTKFACE_ATTRIBUTES, "test", Bootstrap(10))
     assert {key.split(".")[1] for key in found} == {"gender"}
     assert ranking_table(frame, UTKFACE_ATTRIBUTES, Bootstrap(10))["class"].tolist() == ["female"]
-    assert baselines(faces, frame, UTKFACE_ATTRIBUTES, Bootstrap(10))["metric"].tolist() == ["gender.accuracy"]
+    constant = baselines(faces, frame, UTKFACE_ATTRIBUTES, Bootstrap(10))["metric"]
+    assert constant.tolist() == ["gender.accuracy", "gender.accuracy_age5plus", "gender.auc"]
 
 
 def test_any_attribute_is_scored_and_one_without_columns_is_missing(tables):
@@ -490,7 +538,7 @@ def test_each_attribute_is_a_finding_and_the_baselines_decide(headline, frame, t
     findings = {finding.key: finding for finding in attribute_findings(headline, constant, UTKFACE_ATTRIBUTES)}
     assert list(findings) == ["test.age", "test.gender", "test.ethnicity", "test.baselines"]
     assert findings["test.age"].estimate == headline["test.age.mae"]
-    assert headline["test.age.cs5_unrounded"].text in findings["test.age"].text
+    assert headline["test.age.cs5"].text in findings["test.age"].text
     assert Estimate.from_dict(constant.iloc[0].to_dict()).text in findings["test.age"].text
     # The planted ages are close to the labels; the classes are drawn at random.
     assert "better for age" in findings["test.baselines"].text

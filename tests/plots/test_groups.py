@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.plots.groups import age_figures, group_errors, raw_and_standardised
+from facelib.plots.groups import age_figures, bias_figure, children_figure, group_errors, raw_and_standardised
 from facelib.plots.style import class_colours
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES
 
@@ -28,7 +28,7 @@ def rates() -> pd.DataFrame:
 
 
 def test_errors_of_groups_stand_at_their_age_band(texts):
-    figure = group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", GENDER, reference=5.0)
+    figure = group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", GENDER)
     male, female = (container.lines[0] for container in figure.axes[0].containers)  # in the order of the classes
     assert [line.get_color() for line in (male, female)] == list(class_colours(GENDER).values())
     assert list(female.get_ydata()) == [3.0, 8.0] and list(male.get_ydata()) == [4.0]
@@ -42,15 +42,12 @@ def test_each_class_attribute_has_its_figures_by_age(texts):
     crossed = by_gender()
     races = crossed.rename(columns={"gender_name": "ethnicity_name", "gender_accuracy": "ethnicity_accuracy"})
     races = races.replace({"ethnicity_name": {"female": "Asian", "male": "White"}})
-    bands = crossed[::2].drop(columns="gender_name").rename(columns=lambda name: name.replace("mae", "bias"))
-    tables = {"age_band": bands, "age_band x gender_name": crossed, "age_band x ethnicity_name": races}
+    tables = {"age_band x gender_name": crossed, "age_band x ethnicity_name": races}
     figures = age_figures(tables, UTKFACE_ATTRIBUTES, "; drawn")
     # Accuracy by age is drawn where classes are two.
-    assert list(figures)[:4] == ["age_bias", "age_error_by_gender", "gender_by_age", "age_error_by_ethnicity"]
-    assert list(figures)[4:] == ["worse_gender_accuracy"]
+    assert list(figures) == ["age_error_by_gender", "gender_by_age", "age_error_by_ethnicity"]
     assert "Gender accuracy, test split, 95 % intervals; drawn, n = 93" in texts(figures["gender_by_age"])
-    assert list(age_figures({"age_band": bands}, (AGE, ETHNICITY))) == ["age_bias"]
-    assert age_figures({"age_band": bands[["age_band", "n"]]}, (AGE, ETHNICITY)) == {}
+    assert age_figures({}, (AGE, ETHNICITY)) == {}
 
 
 def test_the_map_of_who_is_worse_has_a_row_a_class_and_masks_small_groups(texts):
@@ -71,6 +68,30 @@ def test_the_map_of_who_is_worse_has_a_row_a_class_and_masks_small_groups(texts)
     assert shown == ["3.0", "2.0 to 4.0", "8.0", "7.0 to 9.0"] * 2 + ["4.0", "3.0 to 5.0", "n = 3"]
     better = figures["worse_gender_accuracy"].axes[0].images[0].get_cmap().name
     assert better == "YlOrBr_r" and axis.images[0].get_cmap().name == "YlOrBr"  # darker is worse
+
+
+def directions() -> pd.DataFrame:
+    table = pd.DataFrame({"grouped_by": ["label"] * 2 + ["prediction"] * 2, "age_band": ["0-4", "75+"] * 2, "n": 30})
+    return table.assign(bias=[1.0, -7, 0, 4], bias_low=-8.0, bias_high=8.0, regression_alone=[0.5, -4, 0, 3])
+
+
+def test_both_directions_of_bias_stand_beside_regression_alone(texts):
+    (axis,) = bias_figure(directions(), "; drawn").axes
+    label, prediction = (container.lines[0].get_ydata().tolist() for container in axis.containers)
+    assert (label, prediction) == ([1, -7], [0, 4])
+    alone = [line.get_ydata().tolist() for line in axis.lines if line.get_linestyle() == ":"]
+    assert alone == [[0.5, -4], [0, 3]]
+    assert "Age bias by label and by prediction, n = 60; drawn" in texts(axis.figure)
+
+
+def test_children_have_a_panel_for_each_measure(texts):
+    table = pd.DataFrame({"single_year": ["0", "3", "17"], "n": [9, 40, 2], "gender_accuracy": [0.6, 0.9, np.nan]})
+    table = table.assign(gender_accuracy_low=0.5, gender_accuracy_high=0.95)
+    figure = children_figure(table, (AGE, GENDER))
+    assert figure.axes[0].containers[0].lines[0].get_xydata().tolist() == [[0, 0.6], [3, 0.9]]
+    assert len(figure.axes) == 1 and "Children by single years, n = 51, 95 % intervals" in texts(figure)
+    nothing = children_figure(table[["single_year", "n"]][:0], ())
+    assert "Children by single years, n = 0, 95 % intervals" in texts(nothing)
 
 
 def test_raw_and_standardised_numbers_stand_side_by_side(texts):
@@ -94,6 +115,7 @@ def test_groups_of_one_name_in_two_groupings_keep_their_own_numbers():
     [
         lambda: group_errors(by_gender(), "age_mae", "MAE (years)", "Errors", GENDER),
         lambda: raw_and_standardised(rates(), UTKFACE_ATTRIBUTES, "Same ages"),
+        lambda: bias_figure(directions()),
     ],
 )
 def test_a_figure_is_drawn_the_same_twice(draw, assert_drawn_the_same_twice):

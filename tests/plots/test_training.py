@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from facelib.plots.training import reliability_diagram, training_curves
+from facelib.statistics import CalibrationError, Estimate
 from studies.training_summary import recipe_comparison
 
 
@@ -30,12 +31,13 @@ def test_training_curves_mark_the_epoch_used():
 
 
 def test_a_reliability_diagram_has_the_points_intervals_and_errors_given(points):
-    figure = reliability_diagram({"gender": points}, {"gender": 0.05})
+    error = CalibrationError(0.05, 0.02, 0.01, Estimate(0.046, 0.02, 0.06, 9))
+    figure = reliability_diagram({"gender": points}, {"gender": error})
     (axis,) = figure.axes
     assert axis.lines[1].get_xydata().tolist() == [[0.6, 0.5], [0.9, 0.9]]
     segments = axis.collections[0].get_segments()
     assert [sorted(segment[:, 1].round(9)) for segment in segments] == [[0.4, 0.6], [0.8, 0.95]]
-    assert "gender: calibration error 0.050" in {axis.get_title(), axis.get_title("left")}
+    assert "gender: error 0.050, by chance 0.020" in {axis.get_title(), axis.get_title("left")}
 
 
 def test_recipes_are_drawn_in_one_order_and_only_where_they_were_measured():
@@ -49,6 +51,6 @@ def test_recipes_are_drawn_in_one_order_and_only_where_they_were_measured():
 
 
 def test_a_figure_is_drawn_the_same_twice(points, assert_drawn_the_same_twice):
-    assert_drawn_the_same_twice(
-        lambda: reliability_diagram({"gender": points, "ethnicity": points}, {"gender": 0.05, "ethnicity": 0.1})
-    )
+    error = CalibrationError(0.05, 0.02, 0.01, Estimate(0.046, 0.02, 0.06, 9))
+    names = ("gender", "ethnicity")
+    assert_drawn_the_same_twice(lambda: reliability_diagram(dict.fromkeys(names, points), dict.fromkeys(names, error)))

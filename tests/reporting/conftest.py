@@ -33,9 +33,10 @@ def filled_run(run: RunFolder) -> RunFolder:
     covered = [{"group": band, "kind": kind, "value": value, "low": 0.7, "high": 0.95, "n": n}
                for band, value, n in (("30-45", 0.9, 60), ("75+", 0.79, 40), ("60-74", 0.1, 2))
                for kind in ("plain", "by predicted age")]  # fmt: skip
-    findings = found("test.baselines", *(f"test.{name}" for name in names), "test.faces")
+    others = "test.faces", "deployment.selective"
+    findings = found("test.baselines", *(f"test.{name}" for name in names), *others)
     run.notebook("05_evaluate").save(headline, findings, baselines=[baseline], coverage_by_age=covered)
-    groups = found("groups.worst", "groups.age_bias", "groups.age", "claims.answers")
+    groups = found("groups.worst", "groups.age_bias", "groups.age", "groups.coverage", "claims.answers")
     same_ages = [{"claim": CLAIM["claim"], "answer": "not found"}]
     run.notebook("06_groups").save({}, groups, claims=[CLAIM], claims_standardised=same_ages)
     for name in NOTEBOOKS[6:]:

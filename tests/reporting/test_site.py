@@ -194,7 +194,7 @@ def test_the_front_page_quotes_findings_and_links_to_their_notebooks(site, run):
     texts = [run.findings()[row.lead].text.replace("<", "&lt;").replace(">", "&gt;") for row in findings.QUESTIONS]
     assert leads == texts and f"<li>{run.findings()['test.age'].text}</li>" in answers
     assert "<li>5\u00a0% apart.</li>" in answers
-    assert answers.count('href="05_evaluate.html"') == 2 and 'href="06_groups.html"' not in answers  # no such page
+    assert answers.count('href="05_evaluate.html"') == 3 and 'href="06_groups.html"' not in answers  # no such page
 
 
 def test_every_notebook_has_a_short_title():
