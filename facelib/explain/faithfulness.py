@@ -13,11 +13,12 @@ from torch import nn
 from facelib.explain.attribution import Explained, Maps, Sample, explained_numbers, folded, titles
 from facelib.explain.methods import BASELINES, METHODS, explained_faces
 from facelib.finding import Finding, listed
-from facelib.statistics import Bootstrap
+from facelib.statistics import CONFIDENCE, mean
 
 STEPS = 5  # of a curve from 0 to the whole picture
 BLUR = 0.1  # standard deviation of the blur that removes pixels, as a share of the edge
 SAME_MAP = 0.5  # rank correlation above which a map counts as unchanged by random weights
+MIN_CHECKED = 20  # maps below which no answer is given whether random weights change them
 
 
 def curves(explained: list[Explained], images: np.ndarray, saliency: np.ndarray) -> np.ndarray:
@@ -75,17 +76,19 @@ def curve_scores(numbers: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"deletion": deletion, "insertion": insertion, "faithfulness": insertion - deletion})
 
 
-def against_baselines(table: pd.DataFrame, explained: list[Explained], bootstrap: Bootstrap) -> pd.DataFrame:
+def against_baselines(table: pd.DataFrame, explained: list[Explained]) -> pd.DataFrame:
     """Whether each method is more faithful than each baseline on the same faces of the attributions table.
 
     head (the output), method, baseline, value (mean paired difference of faithfulness), low, high, n, unit, answer:
-    better (the whole interval is above 0), worse (below), cannot tell.
+    better (the whole interval is above 0), worse (below), cannot tell. The intervals of all rows hold together with
+    95 % (Bonferroni).
     """
     wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
-    rows = []
-    for output, method, baseline in product(explained, METHODS, BASELINES):
+    rows, tests = [], list(product(explained, METHODS, BASELINES))
+    for output, method, baseline in tests:
         part = wide.loc[output.name]
-        gain = bootstrap(np.mean, (part[method] - part[baseline]).dropna(), unit=output.unit)
+        differences = (part[method] - part[baseline]).dropna()
+        gain = mean(differences, unit=output.unit, confidence=1 - (1 - CONFIDENCE) / len(tests))
         row = {"head": output.name, "method": method, "baseline": baseline, **gain.to_dict()}
         rows.append(row | {"answer": gain.against(0, "worse", "better")})
     return pd.DataFrame(rows)
@@ -101,8 +104,8 @@ def faithful_finding(gains: pd.DataFrame, explained: list[Explained]) -> Finding
     wins = {name: won.xs(name, level="method") for won in [beats_all(gains)] for name in METHODS}
     texts = [f"{METHODS[name].title} for {listed(titles(won.index[won], explained))}" for name, won in wins.items()]
     baselines = listed(baseline.title for baseline in BASELINES.values())
-    text = f"More faithful than every baseline ({baselines}), with 95 % confidence: {'; '.join(texts)}. "
-    text += "Other maps may show the picture's outlines rather than what the network uses."
+    text = f"More faithful than every baseline ({baselines}), with 95 % confidence for all tests together: "
+    text += f"{'; '.join(texts)}. Other maps may show the picture's outlines rather than what the network uses."
     return Finding("explain.faithful", text, n=int(gains["n"].max()))
 
 
@@ -119,11 +122,41 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
 
 def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman correlation of the pixels of two maps (n, px, px) of each image: (n,), nan where one of them is flat."""
-    ranks = [stats.rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
-    centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
-    product = (centred[0] * centred[1]).sum(axis=1)
-    size = np.sqrt((centred[0] ** 2).sum(axis=1) * (centred[1] ** 2).sum(axis=1))
-    return np.divide(product, size, out=np.full(len(first), np.nan), where=size > 0)
+    return (_unit_ranks(first) * _unit_ranks(second)).sum(axis=1)
+
+
+def _unit_ranks(maps: np.ndarray) -> np.ndarray:
+    """Ranks of each map's pixels, centred and of length 1, so that products are correlations; nan where it is flat."""
+    ranks = stats.rankdata(maps.reshape(len(maps), -1), axis=1)
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    size = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    return np.divide(centred, size, out=np.full(centred.shape, np.nan), where=size > 0)
+
+
+def template_shares(sample: Sample, maps: Maps) -> pd.DataFrame:
+    """How alike the maps of different faces are: head (the output), method, value (mean rank correlation), n.
+
+    What all faces share is a template of the method and the network, and says nothing of the single face.
+    """
+    rows = []
+    for output, name in product(sample.outputs, METHODS):
+        ranks = _unit_ranks(maps[output.name, name])
+        ranks = ranks[np.isfinite(ranks[:, 0])]
+        n = len(ranks)
+        # The squared length of the sum holds each pair twice, and each map with itself.
+        alike = ((ranks.sum(axis=0) ** 2).sum() - n) / (n * (n - 1)) if n > 1 else np.nan
+        rows.append({"head": output.name, "method": name, "value": alike, "n": n})
+    return pd.DataFrame(rows)
+
+
+def template_finding(shares: pd.DataFrame) -> Finding:
+    """The range of `template_shares` of each method."""
+    texts = []
+    for name, rows in shares.dropna(subset="value").groupby("method", sort=False):
+        span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (rows["value"].min(), rows["value"].max())))
+        texts.append(f"{span} ({METHODS[name].title})")
+    text = f"Maps of different faces by one network have a mean rank correlation of {listed(texts)}, by output: so much"
+    return Finding("explain.template", f"{text} of a map is a fixed template.", n=int(shares["n"].max()))
 
 
 def sanity_check(sample: Sample, maps: Maps, faces: int) -> pd.DataFrame:
@@ -131,7 +164,8 @@ def sanity_check(sample: Sample, maps: Maps, faces: int) -> pd.DataFrame:
 
     The test of Adebayo et al. (NeurIPS 2018): a map that hardly changes shows the picture, not the network. At most
     `faces` are compared, the first that every method explains. A table of head (the output), method, value (mean rank
-    correlation), low, high, n, answer: changes (the whole interval is below `SAME_MAP`), stays (above), cannot tell.
+    correlation), low, high, n, answer: changes (the whole interval is below `SAME_MAP`), stays (above), cannot tell;
+    too few, where fewer than `MIN_CHECKED` faces have a map that is not flat.
     """
     run, few = sample.run, sample.head(min(faces, *map(len, maps.values())))
     shuffled = {id(output.network): randomised(output.network, run.settings.seed) for output in few.outputs}
@@ -139,8 +173,8 @@ def sanity_check(sample: Sample, maps: Maps, faces: int) -> pd.DataFrame:
     for name, method in METHODS.items():
         for output, drawn in zip(outputs, method.maps(outputs, few.images, run.settings)[0], strict=True):
             alike = rank_correlations(maps[output.name, name][: len(drawn)], drawn)
-            estimate = run.bootstrap(np.mean, alike[np.isfinite(alike)])
-            answer = estimate.against(SAME_MAP, "changes", "stays")
+            estimate = mean(alike[np.isfinite(alike)])
+            answer = estimate.against(SAME_MAP, "changes", "stays") if estimate.n >= MIN_CHECKED else "too few"
             rows.append({"head": output.name, "method": name, **estimate.to_dict(), "answer": answer})
     return pd.DataFrame(rows).drop(columns="unit")
 

@@ -23,7 +23,7 @@ class Method:
     title: str
     colour: str
     maps: Callable[[list[Explained], np.ndarray, Settings], Drawn]  # of outputs and uint8 images (n, px, px, 3)
-    edge: Callable[[nn.Module, int], int] | None = None  # of a network and px: places along the edge of an unscaled map
+    edge: Callable[[nn.Module, int], int] | None = None  # of a network and px: independent places along a map's edge
     signed: bool = False  # negative values oppose the output
     seeded: bool = False  # maps depend on the seed of the settings
     images: str = "explained_images"  # the setting of how many faces are explained
@@ -60,7 +60,9 @@ def noise_maps(shape: tuple[int, int, int], seed: int) -> np.ndarray:
 
 METHODS = {
     "grad_cam": Method("Grad-CAM", "#56B4E9", _each(grad_cam), edge=lambda network, px: stage_edges(network, px)[-1]),
-    "layer_cam": Method("LayerCAM", "#D55E00", _each(layer_cam), edge=lambda network, px: fine_stage(network, px)[1]),
+    "layer_cam": Method(
+        "LayerCAM", "#D55E00", _each(layer_cam), edge=lambda network, px: fine_stage(network, px)[1] // 2
+    ),
     "lime": Method("LIME", "#009E73", _lime, signed=True, seeded=True, images="lime_images"),
 }
 BASELINES = {

@@ -1,18 +1,22 @@
 """Where maps point: facial regions in aligned coordinates, and shares of attribution by region and group."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 from skimage.draw import disk, ellipse
 
 from facelib.explain.attribution import CORRECT_YEARS, Maps, Sample, titles
-from facelib.explain.faithfulness import beats_all, curve_scores
+from facelib.explain.faithfulness import beats_all, curve_scores, randomised
 from facelib.explain.methods import BASELINES, METHODS, REGION_METHOD, explained_faces
 from facelib.finding import Finding, listed
-from facelib.statistics import CONFIDENCE, SHARE, Bootstrap, Estimate, adjusted
+from facelib.statistics import CONFIDENCE, SHARE, Bootstrap, Estimate, adjusted, mean
 
 REGIONS = ("hair", "forehead", "eyes_brows", "nose", "cheeks", "mouth", "jaw", "background")
 SHARES = [f"share_{name}" for name in REGIONS]
+SHUFFLES, SHUFFLED_FACES = 3, 60  # networks with shuffled weights, and faces of which each draws maps
+LEAST_DIFFERENCE = 0.01  # of a map; regions are hardly larger than its places, so less is not told apart
 
 
 def region_map(px: int) -> np.ndarray:
@@ -74,54 +78,89 @@ def edge_rows(table: pd.DataFrame) -> pd.DataFrame:
     return edges[edges["head"] == edges["head"].iloc[0]].assign(head="any output")
 
 
-def background_shares(table: pd.DataFrame, px: int, bootstrap: Bootstrap) -> tuple[pd.DataFrame, Estimate]:
-    """Mean share of the background in the maps of `REGION_METHOD`, by output, and in the edge map.
+def shuffled_shares(sample: Sample) -> pd.DataFrame:
+    """Shares by region of maps by networks with shuffled weights: image_id, head, share_<region>, a row per shuffle."""
+    few, parts = sample.head(SHUFFLED_FACES), []
+    for seed in range(sample.run.settings.seed, sample.run.settings.seed + SHUFFLES):
+        networks = {id(output.network): randomised(output.network, seed) for output in few.outputs}
+        outputs = [replace(output, network=networks[id(output.network)]) for output in few.outputs]
+        drawn, _ = METHODS[REGION_METHOD].maps(outputs, few.images, sample.run.settings)
+        for output, maps in zip(outputs, drawn, strict=True):
+            shares = pd.DataFrame(region_shares(maps, region_map(sample.px)), few.labels.index, SHARES)
+            parts.append(shares.rename_axis("image_id").reset_index().assign(head=output.name))
+    return pd.concat(parts, ignore_index=True)
 
-    The table has head (the output), value, low, high, n, unit, than_area: less or more than the background's share of
-    the picture (the whole interval is), cannot tell.
+
+def against_shuffled(table: pd.DataFrame, shuffled: pd.DataFrame) -> pd.DataFrame:
+    """Mean share of each region in the maps of `REGION_METHOD`, and of networks with shuffled weights.
+
+    Paired by face. Columns: head (the output), region, value, low, high, n, unit; shuffled, difference with _low and
+    _high (all hold together with 95 %, Bonferroni), answer: less or more than shuffled, cannot tell.
     """
-    area, rows = region_area(px)["background"], []
-    for head, part in table[table["method"] == REGION_METHOD].groupby("head", sort=False):
-        share = bootstrap(np.mean, part["share_background"].dropna(), unit=SHARE)
-        rows.append({"head": head, **share.to_dict(), "than_area": share.against(area, "less", "more")})
-    return pd.DataFrame(rows), bootstrap(np.mean, edge_rows(table)["share_background"].dropna(), unit=SHARE)
+    own = table[table["method"] == REGION_METHOD].dropna(subset=SHARES)
+    chance = shuffled.dropna(subset=SHARES).groupby(["head", "image_id"], sort=False)[SHARES].mean()
+    heads, rows = own["head"].unique(), []
+    for head in heads:
+        part = own[own["head"] == head].set_index("image_id")[SHARES]
+        other = chance.xs(head, level="head") if head in chance.index else chance[:0].droplevel("head")
+        paired = part.reindex(other.index).dropna()
+        for region, column in zip(REGIONS, SHARES, strict=True):
+            share, level = mean(part[column], unit=SHARE), 1 - (1 - CONFIDENCE) / (len(heads) * len(REGIONS))
+            apart = mean(paired[column] - other.loc[paired.index, column], unit=SHARE, confidence=level)
+            row = {"head": head, "region": region, **share.to_dict(), "shuffled": other[column].mean()}
+            answer = apart.against(0, "less", "more")
+            rows.append(row | apart.columns("difference") | {"answer": answer})
+    return pd.DataFrame(rows)
 
 
-def headline(background: pd.DataFrame, gains: pd.DataFrame) -> dict[str, Estimate]:
+def edges_background(table: pd.DataFrame) -> Estimate:
+    """Mean share of the background in the edge map."""
+    return mean(edge_rows(table)["share_background"].dropna(), unit=SHARE)
+
+
+def headline(shares: pd.DataFrame, gains: pd.DataFrame) -> dict[str, Estimate]:
     """The notebook's keys for results.json: background shares, and faithfulness over that of edges."""
-    rows = [(f"{row['head']}.background_share", row) for row in background.to_dict("records")]
+    background = shares[shares["region"] == "background"].to_dict("records")
+    rows = [(f"{row['head']}.background_share", row) for row in background]
     over_edges = gains[gains["baseline"] == "edges"].to_dict("records")
     rows += [(f"{row['head']}.{row['method']}_over_edges", row) for row in over_edges]
     return {f"explain.{key}": Estimate.from_dict(row) for key, row in rows}
 
 
 def background_findings(
-    background: pd.DataFrame, edges: Estimate, gains: pd.DataFrame, sanity: pd.DataFrame, sample: Sample
+    shares: pd.DataFrame, edges: Estimate, gains: pd.DataFrame, sanity: pd.DataFrame, sample: Sample
 ) -> list[Finding]:
     """Face or background (`explain.regions`), from maps that pass both checks, and the shares (`explain.background`).
 
-    A map passes where it beats every baseline (`gains`) and changes when the network's weights are shuffled (`sanity`).
+    A map passes where it beats every baseline (`gains`) and changes when the network's weights are shuffled (`sanity`);
+    `shares` are those of `against_shuffled`.
     """
     title, explained = METHODS[REGION_METHOD].title, sample.outputs
+    background = shares[shares["region"] == "background"]
     wins, changes = beats_all(gains), sanity.set_index(["head", "method"])["answer"] == "changes"
     passed = background["head"].map(lambda head: wins[head, REGION_METHOD] and changes[head, REGION_METHOD])
 
     def named(rows: pd.Series) -> str:
         return listed(titles(background.loc[rows, "head"], explained))
 
+    def span(column: str) -> str:
+        values = background[column].dropna()
+        return " to ".join(dict.fromkeys(f"{100 * share:.1f} %" for share in (values.min(), values.max())))
+
     parts = [
-        f"{title} maps point more to the {place} than its area explains for {named(rows)}"
+        f"{title} maps point more to the {place} than those of networks with shuffled weights for {named(rows)}"
         for place, answer in (("face", "less"), ("background", "more"))
-        if (rows := passed & (background["than_area"] == answer)).any()
+        if (rows := passed & (background["answer"] == answer)).any()
     ]
     text = f"{'; '.join(parts) or f'{title} maps do not tell whether the networks use the face or the background'}."
     if not passed.all():
         text += f" Maps of {named(~passed)} fail a check: they do not beat every baseline, or may not depend on the"
         text += " network's weights."
-    shares = background["value"].dropna()
-    span = " to ".join(dict.fromkeys(f"{100 * share:.1f} %" for share in (shares.min(), shares.max())))
-    area = f"The background is {100 * region_area(sample.px)['background']:.1f} % of the picture."
-    area += f" It holds {span} of {title} maps, by output, and {edges} of the edge map."
+    area = (
+        f"The background is {100 * region_area(sample.px)['background']:.1f} % of the picture. It holds "
+        f"{span('value')} of {title} maps, by output, {span('shuffled')} of those of networks with shuffled weights, "
+        f"and {edges} of the edge map."
+    )
     return [Finding("explain.regions", text, n=len(sample.images)), Finding("explain.background", area, edges)]
 
 
@@ -144,7 +183,7 @@ def correct_against_wrong(
     Mann-Whitney tests of the attributions table, adjusted for all outputs and regions together. `correct` is from
     `Sample.correct`; with fewer than `min_group` correct or wrong predictions nothing is compared. A table of head (the
     output), region, n_correct, n_wrong, value (mean share where correct minus where wrong), low, high, p_adjusted,
-    answer (found, cannot tell, too few).
+    answer (found, where it is also at least `LEAST_DIFFERENCE`; cannot tell; too few).
     """
     rows = []
     for head, part in table[table["method"] == REGION_METHOD].dropna(subset=SHARES).groupby("head", sort=False):
@@ -162,7 +201,8 @@ def correct_against_wrong(
             rows.append({"head": head, "region": region, **sizes, **numbers, "answer": answer})
     result = pd.DataFrame(rows)
     result["p_adjusted"] = adjusted(result["p_adjusted"])
-    result.loc[result["p_adjusted"] < 1 - CONFIDENCE, "answer"] = "found"
+    clear = (result["p_adjusted"] < 1 - CONFIDENCE) & (result["value"].abs() >= LEAST_DIFFERENCE)
+    result.loc[clear, "answer"] = "found"
     return result
 
 

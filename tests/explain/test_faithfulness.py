@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
+from facelib.explain import faithfulness
 from facelib.explain.attribution import Explained
 from facelib.explain.faithfulness import (
     SAME_MAP,
@@ -22,10 +24,11 @@ from facelib.explain.faithfulness import (
     sanity_finding,
     stability,
     stability_findings,
+    template_finding,
+    template_shares,
 )
 from facelib.explain.methods import METHODS, Method, draw_maps
 from facelib.schema import AGE, ETHNICITY, GENDER
-from facelib.statistics import Bootstrap
 
 pytestmark = pytest.mark.slow
 
@@ -169,7 +172,7 @@ def faithfulness_table() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def gains() -> pd.DataFrame:
-    return against_baselines(faithfulness_table(), [AGE_OUTPUT], Bootstrap(300))
+    return against_baselines(faithfulness_table(), [AGE_OUTPUT])
 
 
 def test_differences_are_paired_by_face(gains):
@@ -180,6 +183,13 @@ def test_differences_are_paired_by_face(gains):
     assert answers.xs("lime").eq("cannot tell").all() and gains["unit"].eq("years").all()
     assert by_method["n"].xs("lime").eq(20).all() and by_method["n"].xs("grad_cam").eq(40).all()
     assert by_method.loc[("grad_cam", "edges"), "value"] == pytest.approx(1, abs=0.3)
+
+
+def test_the_intervals_of_all_tests_hold_together(gains):
+    alone = stats.ttest_rel(*(faithfulness_table().query("method == @name")["faithfulness"] for name in
+                              ("grad_cam", "edges"))).confidence_interval(1 - 0.05 / 6)  # fmt: skip
+    row = gains.set_index(["method", "baseline"]).loc[("grad_cam", "edges")]
+    assert (row["low"], row["high"]) == pytest.approx((alone.low, alone.high))
 
 
 def test_a_method_has_to_beat_every_baseline(gains):
@@ -247,7 +257,10 @@ def planted_methods():
     METHODS.update(saved)
 
 
-def test_a_map_that_never_queries_the_network_stays_and_one_that_does_changes(sample, planted_methods):
+def test_a_map_that_never_queries_the_network_stays_and_one_that_does_changes(sample, planted_methods, monkeypatch):
+    few = sanity_check(sample, draw_maps(sample)[0], faces=4)
+    assert few["answer"].eq("too few").all()  # of at least 20
+    monkeypatch.setattr(faithfulness, "MIN_CHECKED", 4)
     sanity = sanity_check(sample, draw_maps(sample)[0], faces=4)
     result = sanity.set_index(["method", "head"])
     pixels, weights = result.xs("pixels"), result.xs("weights")
@@ -267,7 +280,27 @@ def test_flat_maps_are_left_out_of_the_sanity_check(sample, planted_methods, mon
     monkeypatch.setitem(METHODS, "weights", Method("Flat", "#000000", flat))
     sanity = sanity_check(sample, draw_maps(sample)[0], faces=4)
     flats = sanity[sanity["method"] == "weights"]
-    assert flats["n"].eq(0).all() and flats["value"].isna().all() and flats["answer"].eq("cannot tell").all()
+    assert flats["n"].eq(0).all() and flats["value"].isna().all() and flats["answer"].eq("too few").all()
+
+
+# --- templates --------------------------------------------------------------------------------------------
+
+
+def test_a_template_is_what_the_maps_of_different_faces_share(sample, planted_methods):
+    maps = draw_maps(sample)[0]
+    rng = np.random.default_rng(0)
+    template, n = rng.normal(size=(1, 32, 32)), len(sample.images)
+    maps["age", "pixels"] = np.repeat(template, n, axis=0)
+    maps["gender", "pixels"] = 2 * template + rng.normal(size=(n, 32, 32))
+    maps["expression", "pixels"] = np.concatenate([rng.normal(size=(n - 1, 32, 32)), np.zeros((1, 32, 32))])
+    shares = template_shares(sample, maps).set_index(["method", "head"]).loc["pixels"]
+    assert shares.loc["age", "value"] == pytest.approx(1) and shares.loc["expression", "value"] < 0.1
+    pairs = [rank_correlations(maps["gender", "pixels"][[a]], maps["gender", "pixels"][[b]])
+             for a in range(n) for b in range(a)]  # fmt: skip
+    assert shares.loc["gender", "value"] == pytest.approx(np.mean(pairs)) and 0.7 < np.mean(pairs) < 0.9
+    assert shares["n"].to_dict() | {"expression": n - 1} == shares["n"].to_dict()
+    finding = template_finding(template_shares(sample, maps))
+    assert "to 1.00 (Pixels)" in finding.text and finding.n == n
 
 
 # --- other seeds ------------------------------------------------------------------------------------------
@@ -277,7 +310,7 @@ def test_stability_compares_every_pair_of_seeds(sample, planted_methods):
     maps, _ = draw_maps(sample)
     stable = stability(sample, maps, seeds=3, faces=2).set_index("head")
     assert set(stable["method"]) == {"seed"} and stable["n"].eq(2).all()
-    assert stable.loc["age", "value"] == 1 and stable["value"].drop("age").abs().max() < 0.2
+    assert stable.loc["age", "value"] == pytest.approx(1) and stable["value"].drop("age").abs().max() < 0.2
     base = sample.run.settings.seed
     draws = [np.random.default_rng(base + 1000 * k).random((2, 32, 32)) for k in range(3)]
     pairs = [rank_correlations(draws[a], draws[b]) for a, b in ((0, 1), (0, 2), (1, 2))]

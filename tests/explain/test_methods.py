@@ -40,7 +40,7 @@ def test_a_baseline_is_one_map_for_all_outputs(sample, explained_sample):
 
 
 def test_edges_of_maps_are_those_of_the_network(sample):
-    assert map_edges(sample) == {"grad_cam": 1, "layer_cam": 8}  # of 32 px, in layer4 and layer1
+    assert map_edges(sample) == {"grad_cam": 1, "layer_cam": 4}  # of 32 px: layer4, and layer1 averaged 2 x 2
 
 
 def test_the_finding_counts_empty_maps_and_the_fit_of_local_models(sample):
@@ -54,7 +54,7 @@ def test_the_finding_counts_empty_maps_and_the_fit_of_local_models(sample):
     finding = maps_finding(sample, maps, fits)
     empty = 1 - 1 / len(names)
     assert finding.key == "explain.maps" and finding.n == 6
-    for text in (f"{empty:.0%} (Grad-CAM)", "0% (LayerCAM)", "100% (LIME)", "30% to 70%", "LayerCAM 8 x 8"):
+    for text in (f"{empty:.0%} (Grad-CAM)", "0% (LayerCAM)", "100% (LIME)", "30% to 70%", "LayerCAM 4 x 4"):
         assert text in finding.text
 
 
@@ -76,22 +76,24 @@ def test_a_method_is_one_entry_and_so_is_a_baseline(sample, monkeypatch):
     numbers = faithfulness.all_curves(sample, maps)
     table = regions.attributions(sample, maps, numbers)
     assert {"centre", "flat"} <= set(table["method"])
-    gains = faithfulness.against_baselines(table, sample.outputs, sample.run.bootstrap)
+    gains = faithfulness.against_baselines(table, sample.outputs)
     assert len(gains) == len(sample.outputs) * len(METHODS) * len(BASELINES)
     sanity = faithfulness.sanity_check(sample, maps, 3)
     stable = faithfulness.stability(sample, maps, 2, 3)
     assert "centre" in set(sanity["method"]) and set(stable["method"]) == {"lime", "centre"}
-    background, edges = regions.background_shares(table, sample.px, sample.run.bootstrap)
-    assert "explain.expression.centre_over_edges" in regions.headline(background, gains)
+    shares = regions.against_shuffled(table, regions.shuffled_shares(sample))
+    edges = regions.edges_background(table)
+    assert "explain.expression.centre_over_edges" in regions.headline(shares, gains)
     findings = [
         maps_finding(sample, maps, fits),
         faithfulness.faithful_finding(gains, sample.outputs),
         faithfulness.sanity_finding(sanity, sample.outputs),
+        faithfulness.template_finding(faithfulness.template_shares(sample, maps)),
     ]
     assert all("Centre" in finding.text for finding in findings)
     stabilities = {finding.key for finding in faithfulness.stability_findings(stable, 2)}
     assert stabilities == {"explain.lime_stability", "explain.centre_stability"}
-    assert len(regions.background_findings(background, edges, gains, sanity, sample)) == 2
+    assert len(regions.background_findings(shares, edges, gains, sanity, sample)) == 2
     drawn = faithfulness.mean_curves(sample, numbers)
     legend = plots.faithfulness_curves(drawn, "").legends[0]
     assert [text.get_text() for text in legend.get_texts()][-5:] == ["LIME", "Centre", "edge map", "noise", "flat map"]

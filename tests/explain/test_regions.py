@@ -13,16 +13,18 @@ from facelib.explain.methods import METHODS
 from facelib.explain.regions import (
     REGIONS,
     SHARES,
+    against_shuffled,
     background_findings,
-    background_shares,
     correct_against_wrong,
     correct_finding,
     edge_rows,
+    edges_background,
     group_shares,
     headline,
     region_area,
     region_map,
     region_shares,
+    shuffled_shares,
 )
 from facelib.schema import AGE, GENDER
 from facelib.statistics import Bootstrap
@@ -100,7 +102,21 @@ def background_table(shares: dict[str, float], edges: float) -> pd.DataFrame:
     for head, share in shares.items():
         for method, mean in (("layer_cam", share), ("edges", edges), ("lime", 0.9)):
             table = pd.DataFrame({"image_id": np.arange(20), "head": head, "method": method})
-            parts.append(table.assign(share_background=mean + noise))
+            rest = dict.fromkeys(SHARES[:-1], (1 - mean) / 7)
+            parts.append(table.assign(**rest, share_background=mean + noise))
+    return pd.concat(parts, ignore_index=True)
+
+
+def shuffled_table(heads: list[str], share: float) -> pd.DataFrame:
+    """Three networks with shuffled weights whose maps of the same faces have this mean share on the background."""
+    rng, parts = np.random.default_rng(1), []
+    for head in heads:
+        for _ in range(3):
+            noise = rng.uniform(-0.02, 0.02, 20)
+            table = pd.DataFrame(
+                {"image_id": np.arange(20), "head": head, **dict.fromkeys(SHARES[:-1], (1 - share) / 7)}
+            )
+            parts.append(table.assign(share_background=share + noise - noise.mean()))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -123,10 +139,10 @@ def checks(outputs: list[str], fails: dict[str, str]) -> tuple[pd.DataFrame, pd.
 @pytest.mark.parametrize(
     ("shares", "fails", "face", "background", "untrusted"),
     [
-        ({"age": 0.1, "gender": 0.1}, {}, "the face than its area explains for age and gender", None, None),
-        ({"age": 0.1, "gender": 0.5}, {}, "the face than its area explains for age", "explains for gender", None),
-        ({"age": 0.1, "gender": 0.1}, {"age": "baseline"}, "explains for gender", None, "Maps of age"),
-        ({"age": 0.1, "gender": 0.5}, {"gender": "weights"}, "explains for age", None, "Maps of gender"),
+        ({"age": 0.1, "gender": 0.1}, {}, "shuffled weights for age and gender", None, None),
+        ({"age": 0.1, "gender": 0.5}, {}, "shuffled weights for age;", "shuffled weights for gender", None),
+        ({"age": 0.1, "gender": 0.1}, {"age": "baseline"}, "shuffled weights for gender", None, "Maps of age"),
+        ({"age": 0.1, "gender": 0.5}, {"gender": "weights"}, "shuffled weights for age", None, "Maps of gender"),
         ({"age": 0.1, "gender": 0.5}, {"age": "weights", "gender": "baseline"}, None, None, "Maps of age and gender"),
     ],
 )
@@ -135,28 +151,51 @@ def test_only_maps_that_pass_both_checks_say_face_or_background(sample, shares, 
         sample,
         outputs=[Explained("age", AGE, None, "age"), Explained("gender", GENDER, None, "gender", np.ones(6, int))],
     )
-    table, edges = background_shares(background_table(shares, 0.2), 32, Bootstrap(100))
-    assert dict(zip(table["head"], table["value"], strict=True)) == pytest.approx(shares, abs=0.01)
-    lead, numbers = background_findings(table, edges, *checks(list(shares), fails), few)
+    table = background_table(shares, 0.2)
+    compared, edges = against_shuffled(table, shuffled_table(list(shares), 0.27)), edges_background(table)
+    found = compared[compared["region"] == "background"]
+    assert dict(zip(found["head"], found["value"], strict=True)) == pytest.approx(shares, abs=0.01)
+    lead, numbers = background_findings(compared, edges, *checks(list(shares), fails), few)
     assert lead.key == "explain.regions" and numbers.key == "explain.background" and numbers.estimate == edges
     assert ("to the face" in lead.text) == (face is not None) and (face or "") in lead.text
     assert ("to the background" in lead.text) == (background is not None) and (background or "") in lead.text
     assert ("fail" in lead.text) == (untrusted is not None) and (untrusted or "") in lead.text
     assert f"{100 * region_area(32)['background']:.1f} % of the picture" in numbers.text and str(edges) in numbers.text
+    assert "27.0 % of those of networks with shuffled weights" in numbers.text
 
 
-def test_a_background_share_near_its_area_says_nothing(sample):
-    area = region_area(32)["background"]
-    table, edges = background_shares(background_table({"age": area, "gender": area}, area), 32, Bootstrap(100))
-    assert table["than_area"].eq("cannot tell").all() and table["n"].eq(20).all()
-    lead, _ = background_findings(table, edges, *checks(["age", "gender"], {}), sample)
+def test_a_share_that_networks_without_knowledge_have_too_says_nothing(sample):
+    """Half the picture's share of the background would be the face, if shuffled weights did not give the same."""
+    table, shares = background_table({"age": 0.14, "gender": 0.14}, 0.2), {"age": 0.14, "gender": 0.14}
+    compared = against_shuffled(table, shuffled_table(list(shares), 0.14))
+    found = compared[compared["region"] == "background"]
+    assert found["answer"].eq("cannot tell").all() and found["n"].eq(20).all()
+    lead, _ = background_findings(compared, edges_background(table), *checks(["age", "gender"], {}), sample)
     assert "do not tell" in lead.text and "fail" not in lead.text
 
 
+def test_shares_are_compared_on_the_faces_that_the_shuffled_networks_drew():
+    table, shuffled = background_table({"age": 0.1}, 0.2), shuffled_table(["age"], 0.27)
+    row = against_shuffled(table, shuffled[shuffled["image_id"] < 12]).set_index("region").loc["background"]
+    own = table.query("method == 'layer_cam'").set_index("image_id")["share_background"]
+    other = shuffled.groupby("image_id")["share_background"].mean()
+    expected = stats.ttest_rel(own[:12], other[:12]).confidence_interval(1 - 0.05 / len(REGIONS))
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((expected.low, expected.high))
+    assert row["answer"] == "less" and row["n"] == 20 and row["shuffled"] == pytest.approx(other[:12].mean())
+
+
+def test_networks_with_shuffled_weights_draw_maps_of_every_output(sample):
+    shuffled = shuffled_shares(sample)
+    assert len(shuffled) == 3 * len(sample.outputs) * len(sample.images)
+    assert shuffled[SHARES].dropna().sum(axis=1).to_numpy() == pytest.approx(1)
+    draws = shuffled[shuffled["head"] == "gender"].groupby("image_id")["share_background"].nunique()
+    assert (draws == 3).all()
+
+
 def test_the_headline_has_background_shares_and_gains_over_edges():
-    table, _ = background_shares(background_table({"age": 0.1}, 0.2), 32, Bootstrap(100))
+    shares = against_shuffled(background_table({"age": 0.1}, 0.2), shuffled_table(["age"], 0.27))
     gains, _ = checks(["age"], {})
-    results = headline(table, gains)
+    results = headline(shares, gains)
     assert list(results) == ["explain.age.background_share", *[f"explain.age.{name}_over_edges" for name in METHODS]]
     assert results["explain.age.background_share"].n == 20 and results["explain.age.background_share"].unit == "share"
     assert (
@@ -207,6 +246,15 @@ def test_a_planted_difference_between_correct_and_wrong_is_found_and_no_other(sa
     assert (
         f"age, background {100 * result.loc['background', 'value']:+.1f}" in finding.text and "nose" not in finding.text
     )
+
+
+def test_a_difference_below_a_hundredth_of_a_map_is_not_found():
+    table = shares_table(np.full((80, len(REGIONS)), 1 / len(REGIONS)))
+    right = np.arange(80) % 2 == 0
+    table["share_forehead"] += np.where(right, 0.006, 0) + np.linspace(0, 0.001, 80)
+    correct = pd.DataFrame({"age": right.astype(float)}, index=table["image_id"])
+    row = correct_against_wrong(table, correct, 10, Bootstrap(50)).set_index("region").loc["forehead"]
+    assert row["p_adjusted"] < 0.05 and row["answer"] == "cannot tell"
 
 
 def test_too_few_wrong_predictions_are_not_compared():
