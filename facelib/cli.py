@@ -36,6 +36,9 @@ LabelMap = Annotated[
 ]
 Attributes = Annotated[str, typer.Option(help="Attributes to use, such as age,expression: any columns of classes.")]
 FindFaces = Annotated[bool, typer.Option("--faces/--no-faces", help="Search every image for a face, 30 ms each.")]
+Align = Annotated[
+    bool, typer.Option("--align", help="Find and align the largest face of each image; not for UTKFace or its CSV.")
+]
 RunName = Annotated[str, typer.Option("--run", help="Name of the run folder below runs/; the profile's, else demo.")]
 
 
@@ -106,9 +109,7 @@ def run_notebooks(
     protocol: Annotated[
         Path | None, typer.Option(help="Folder with train.csv and test.csv that name files: train and test by them.")
     ] = None,
-    align: Annotated[
-        bool, typer.Option("--align", help="Find and align the largest face of each image; not for UTKFace or its CSV.")
-    ] = False,
+    align: Align = False,
     parameter: Annotated[
         list[str] | None,
         typer.Option("-p", metavar="KEY VALUE", help="A setting or notebook parameter; may be repeated."),
@@ -166,9 +167,11 @@ def train(run: Annotated[str, typer.Argument(help="Name of the run folder below 
 @app.command()
 def restore(
     folder: Annotated[Path | None, typer.Argument(help="A published run; the reference by default.")] = None,
-    data: Annotated[str, typer.Option(help="The labelled faces that it was made from.")] = "",
+    data: Annotated[
+        list[str] | None, typer.Option(help="The labelled faces that it was made from; each, if there were several.")
+    ] = None,
     run: Annotated[str, typer.Option("--run", help="Name of the new run folder; the published folder's.")] = "",
-    images: Annotated[str, typer.Option(help="Folder that a table's paths are relative to.")] = "",
+    images: Images = None,
 ) -> None:
     """Make a run folder from a published run, on which notebooks 05 to 09 open without any training.
 
@@ -179,7 +182,7 @@ def restore(
 
     source = (folder or runs.published_run()).resolve()
     name, _ = runs.run_name(run or source.name)
-    restored = restore_run(source, runs.runs_root() / name, data, images, say)
+    restored = restore_run(source, runs.runs_root() / name, data_sets(data, images, None), say)
     say(f"run {name}, {restored.params['restored']}: `make lab RUN={name}`, or `facelib run --run {name}` from 05 on")
 
 
@@ -195,6 +198,7 @@ def audit(
         bool, typer.Option("--network/--no-network", help="Find persons and score labels, by a face network.")
     ] = True,
     faces: FindFaces = False,
+    align: Align = False,
     cluster: Annotated[str, typer.Option(help="Address of a dask scheduler for the work on images.")] = "",
 ) -> None:
     """Find copies, persons, leaks, doubtful labels and poor images of any labelled faces, without a run.
@@ -204,7 +208,7 @@ def audit(
     from facelib.audit.report import audit_data
 
     sets, names = data_sets(data, images, labels), attribute_names(attributes)
-    for line in audit_data(sets, out, split, network, faces, cluster, names):
+    for line in audit_data(sets, out, split, network, faces, cluster, names, align):
         say(line)
 
 
@@ -305,13 +309,14 @@ def evaluate(
     run: RunName = "",
     images: Images = None,
     faces: FindFaces = False,
+    align: Align = False,
 ) -> None:
     """Evaluate a trained run on other labelled faces, cropped like its own, and report how far the two differ."""
     from facelib import runs
     from facelib.evaluation.external_validation import evaluate_table
 
     (given,) = data_sets([data], images, labels)
-    for line in evaluate_table(runs.open_run(run), given.resolved(), out, faces):
+    for line in evaluate_table(runs.open_run(run), given.resolved(), out, faces, align):
         say(line)
 
 
@@ -323,8 +328,8 @@ def formats() -> None:
     for form in ALL_FORMS:
         seen = "" if form.seen else "; tested on its form alone"
         say(f"{form.about}{seen}\n    recognised by {form.recognised}\n    {form.terms}")
-        if form.labels:
-            say(f'    --labels "{form.labels}"')
+        for labels in filter(None, (form.labels, *form.choices, form.further)):
+            say(f'    --labels "{labels}"')
 
 
 @app.command()

@@ -20,7 +20,6 @@ from facelib.config import SECTION_OF, resolve
 from facelib.data.ingest import ingest, read_labelled
 from facelib.data.protocols import identify
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
-from facelib.finding import listed
 from facelib.formats import read_json, write_json
 from facelib.runs import PROGRESS, DataSet, RunFolder, package_fingerprint, project_root, run_name, runs_root, start_run
 from facelib.schema import NOTEBOOKS
@@ -31,6 +30,8 @@ LASTING = ("tables/decisions.csv", "test_reads.csv")
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
 # Run by a notebook's kernel before its first cell.
+# What a cell may need beside attributes, by the end of its tag, for a reader.
+NEEDS = {"years": "ages in years", "classes": "classes", "sources": "second data set", "protocol": "published split"}
 TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
 
 
@@ -314,10 +315,11 @@ def _transport(folder: str) -> dict[str, str]:
 def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.NotebookNode:
     """A notebook without the cells for attributes that a run does not learn, and a sentence in their place.
 
-    A cell's tags name what it needs: `needs-age` an attribute, `needs-classes` any attribute with classes.
+    A cell's tags name what it needs: `needs-age` an attribute, or one of `NEEDS`.
     """
-    exact = [attribute for attribute in run.learned if getattr(attribute, "exact", True)]
-    available = {name for attribute in exact for name in (attribute.name, attribute.kind)}
+    exact = {attribute.kind for attribute in run.learned if attribute.exact}
+    others = {"sources": len(run.data_sets) > 1, "protocol": run.protocol}
+    available = {attribute.name for attribute in run.learned} | exact | {name for name, has in others.items() if has}
     cells, before = [], set()
     for cell in notebook.cells:
         needs = {tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")}
@@ -325,7 +327,8 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
         if not missing:
             cells.append(cell)
         elif not missing <= before:
-            text = f"*Skipped: this run does not learn {listed(sorted(missing))}.*"
+            absent = " or ".join(NEEDS.get(name, f"labels of {name}") for name in sorted(missing))
+            text = f"*Skipped: this run has no {absent}.*"
             cells.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
         before = missing
     return nbformat.from_dict({**notebook, "cells": cells})

@@ -79,6 +79,7 @@ class Attribute(ABC):
     unknown: ClassVar[float]  # the label of a face that has none
     dtype: ClassVar[str]  # of the labels
     unit: ClassVar[str] = ""
+    exact: ClassVar[bool] = True  # False where labels are known by bands of years alone
     planted_share: ClassVar[float] = 0.03  # of labels replaced by wrong ones to measure how many are found
 
     def __post_init__(self) -> None:
@@ -117,6 +118,11 @@ class Attribute(ABC):
     def labelled_in(self, faces: pd.DataFrame) -> "Attribute | None":
         """The attribute as some rows of a faces table are labelled with it; None where no row is."""
         return self if self.name in faces and self.has_label(faces).any() else None
+
+    def ends(self, faces: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+        """The lowest and the highest value that each row's label allows: float (n,) each, nan where it is unknown."""
+        labels = faces[self.name].astype(float).where(self.is_known(faces[self.name]))
+        return labels, labels
 
     @property
     @abstractmethod
@@ -162,6 +168,17 @@ class Attribute(ABC):
     def label_name(self, value: float) -> str:
         """A label as text: years, or the name of a class."""
 
+    def label_names(self, faces: pd.DataFrame) -> list[str]:
+        """The label of each row of a faces table as text."""
+        return [self.label_name(value) for value in faces[self.name]]
+
+    @abstractmethod
+    def errors(self, faces: pd.DataFrame, predicted: pd.Series) -> pd.Series:
+        """The error of each prediction: predicted minus labelled years, or 1 for a wrong class and 0 for the right one.
+
+        float (n,), nan where the label or the prediction is unknown.
+        """
+
     @abstractmethod
     def strata(self, faces: pd.DataFrame) -> pd.Series:
         """Age band or class code of each row, by which splits are stratified: str (n,)."""
@@ -199,13 +216,17 @@ class Attribute(ABC):
 class YearsAttribute(Attribute):
     """An age in years, or where only that is known the band of ages that it lies in.
 
-    A faces table holds bands in the columns `<name>_from` and `<name>_to`, the first and last whole year. An attribute
-    that is not `exact` is known by bands alone: nothing that needs an age in years applies to it.
+    A faces table holds bands in the columns `<name>_from` and `<name>_to`, the first and last whole year. Where no age
+    is known but by its band, the attribute has the `bands` that occur: nothing that needs an age in years applies to
+    it, and they are the groups by which results are reported.
 
     Examples
     --------
     >>> AGE.parse("31"), AGE.label_name(31.0), AGE.columns
     (31.0, '31', ('age_pred', 'age_spread', 'age_low', 'age_high'))
+    >>> banded = YearsAttribute("age", bands=((0, 2), (3, 9), (70, 116)))
+    >>> banded.exact, banded.group_names, list(banded.groups(pd.Series([2.5, 9, 50])))
+    (False, ('0-2', '3-9', '70+'), ['0-2', '3-9', nan])
     """
 
     kind: ClassVar[str] = "years"
@@ -213,7 +234,12 @@ class YearsAttribute(Attribute):
     dtype: ClassVar[str] = "float64"
     unit: ClassVar[str] = "years"
 
-    exact: bool = True
+    bands: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether any age is known in years."""
+        return not self.bands
 
     @property
     def band_columns(self) -> tuple[str, str]:
@@ -243,13 +269,43 @@ class YearsAttribute(Attribute):
 
     def labelled_in(self, faces: pd.DataFrame) -> "YearsAttribute | None":
         found = super().labelled_in(faces)
-        return found and replace(self, exact=bool(self.is_known(faces[self.name]).any()))
+        exact = found is None or self.is_known(faces[self.name]).any()
+        return found and replace(self, bands=() if exact else tuple(sorted(set(self._pairs(faces)))))
+
+    def _pairs(self, faces: pd.DataFrame) -> list[tuple[int, int]]:
+        """The band of each row that has one."""
+        return [tuple(map(int, pair)) for pair in faces.loc[self.has_band(faces), list(self.band_columns)].to_numpy()]
+
+    def ends(self, faces: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+        """The age, or the first and the last whole year of its band."""
+        (ages, _), (first, last), banded = super().ends(faces), self.band_columns, self.has_band(faces)
+        return (ages.mask(banded, faces[first]), ages.mask(banded, faces[last])) if banded.any() else (ages, ages)
 
     def middles(self, faces: pd.DataFrame) -> pd.Series:
         """The age of each row, or the middle of its band: float (n,), nan where neither is known."""
-        first, last = self.band_columns
-        ages = faces[self.name].astype(float)
-        return ages.where(~self.has_band(faces), (faces[first] + faces[last]) / 2) if first in faces else ages
+        first, last = self.ends(faces)
+        return (first + last) / 2
+
+    def with_next(self, faces: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+        """First year of the band before each row's band, and last year of the one after it, among those of its source.
+
+        Examples
+        --------
+        >>> faces = pd.DataFrame({"age": float("nan"), "age_from": [0, 3, 10, 3], "age_to": [2, 9, 19, 9]})
+        >>> [years.tolist() for years in AGE.with_next(faces)]
+        [[0.0, 0.0, 3.0, 0.0], [9.0, 19.0, 19.0, 19.0]]
+        """
+        near = pd.DataFrame(np.nan, faces.index, ["first", "last"])
+        banded = faces[self.has_band(faces)]
+        for _, part in banded.groupby(banded.get("source", pd.Series("", banded.index))):
+            pairs = self._pairs(part)
+            around = {}
+            for band in set(pairs):
+                before = max((other for other in pairs if other[1] < band[0]), default=band)
+                after = min((other for other in pairs if other[0] > band[1]), default=band)
+                around[band] = before[0], after[1]
+            near.loc[part.index] = [around[band] for band in pairs]
+        return near["first"], near["last"]
 
     @property
     def group_column(self) -> str:
@@ -257,19 +313,38 @@ class YearsAttribute(Attribute):
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        return AGE_BANDS
+        return tuple(map(band_name, self.bands)) or AGE_BANDS
 
     def groups(self, labels: pd.Series) -> pd.Series:
-        return pd.Series(age_band(labels), index=labels.index)
+        if self.exact:
+            return pd.Series(age_band(labels), index=labels.index)
+        codes = pd.Series(UNKNOWN, labels.index)
+        for code, (first, last) in reversed([*enumerate(self.bands)]):
+            codes[(labels >= first) & (labels < last + 1)] = code
+        return pd.Series(pd.Categorical.from_codes(codes, list(self.group_names), ordered=True), labels.index)
 
     def groups_of(self, faces: pd.DataFrame) -> pd.Series:
-        """The group of each age, or of each band that lies within one group."""
-        groups, banded = self.groups(faces[self.name]), self.has_band(faces)
-        if not banded.any():
-            return groups
-        ends = [self.groups(faces[column]) for column in self.band_columns]
-        within = banded & (ends[0].cat.codes == ends[1].cat.codes).to_numpy()
-        return groups.where(~within, ends[0])
+        """The group of each age, or of each band that lies within one group; of bands alone each is a group."""
+        if self.exact:
+            first, last = (self.groups(years) for years in self.ends(faces))
+            return first.where(first.cat.codes == last.cat.codes)
+        code, codes = (
+            {band: code for code, band in enumerate(self.bands)},
+            self.groups(faces[self.name]).cat.codes.astype(int),
+        )
+        codes[self.has_band(faces)] = [code.get(band, UNKNOWN) for band in self._pairs(faces)]
+        return pd.Series(pd.Categorical.from_codes(codes, list(self.group_names), ordered=True), faces.index)
+
+    def label_names(self, faces: pd.DataFrame) -> list[str]:
+        return [
+            self.label_name(first) if first == last or pd.isna(first) else band_name((int(first), int(last)))
+            for first, last in zip(*self.ends(faces), strict=True)
+        ]
+
+    def errors(self, faces: pd.DataFrame, predicted: pd.Series) -> pd.Series:
+        """Years; of a band those that the prediction lies outside it."""
+        first, last = self.ends(faces)
+        return predicted - predicted.clip(first, last).where(first.notna())
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -292,7 +367,8 @@ class YearsAttribute(Attribute):
         return "unknown" if pd.isna(value) or value < 0 else f"{value:g}"
 
     def strata(self, faces: pd.DataFrame) -> pd.Series:
-        return self.groups(self.middles(faces)).astype(object).fillna("unknown")
+        groups = self.groups(self.middles(faces)) if self.exact else self.groups_of(faces)
+        return groups.astype(object).fillna("unknown")
 
     def agreed(self, labels: pd.Series, group_id: np.ndarray) -> pd.Series:
         return labels.groupby(group_id).transform("median")
@@ -323,7 +399,7 @@ class YearsAttribute(Attribute):
         return np.where((shifted < 0) | (shifted > MAX_AGE), labels - sign * PLANTED_AGE_ERROR, shifted)
 
     def to_dict(self) -> dict:
-        return super().to_dict() | ({} if self.exact else {"exact": False})
+        return super().to_dict() | ({} if self.exact else {"bands": [list(band) for band in self.bands]})
 
 
 @dataclass(frozen=True)
@@ -397,6 +473,10 @@ class ClassAttribute(Attribute):
     def label_name(self, value: float) -> str:
         return "unknown" if pd.isna(value) or value < 0 else self.classes[int(value)]
 
+    def errors(self, faces: pd.DataFrame, predicted: pd.Series) -> pd.Series:
+        labels, _ = self.ends(faces)
+        return (labels != predicted).astype(float).where(labels.notna() & predicted.notna())
+
     def strata(self, faces: pd.DataFrame) -> pd.Series:
         return faces[self.name].astype(str)
 
@@ -444,7 +524,10 @@ def attribute_from_dict(stored: dict) -> Attribute:
     names = tuple(stored.get("classes", ()))
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"classes of {stored['name']} are not names: {reprlib.repr(names)}")
-    options = {"classes": names} if stored["kind"] == "classes" else {"exact": stored.get("exact", True) is not False}
+    bands = tuple(tuple(band) for band in stored.get("bands", ()))
+    if not all(len(band) == 2 and all(isinstance(year, int) for year in band) for band in bands):
+        raise ValueError(f"bands of {stored['name']} are not pairs of years: {reprlib.repr(bands)}")
+    options = {"classes": names} if stored["kind"] == "classes" else {"bands": bands}
     return kinds[stored["kind"]](stored["name"], bool(stored.get("sensitive", False)), **options)
 
 
@@ -568,6 +651,18 @@ def parse_age_band(value: str) -> tuple[int, int]:
     if not first <= last <= MAX_AGE:
         raise ValueError(f"age band {first}-{last} is not within 0-{MAX_AGE} years")
     return first, last
+
+
+def band_name(band: tuple[int, int]) -> str:
+    """A band as text, which `parse_age_band` reads.
+
+    Examples
+    --------
+    >>> band_name((20, 29)), band_name((70, MAX_AGE))
+    ('20-29', '70+')
+    """
+    first, last = band
+    return f"{first}+" if last == MAX_AGE else f"{first}-{last}"
 
 
 def age_band(age_years) -> pd.Categorical:

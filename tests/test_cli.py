@@ -436,6 +436,19 @@ def test_missing_labels_are_reported_and_train_no_network(facelib, faces_folder,
     assert "no labels of gender: they are left out" in said
 
 
+@pytest.mark.slow
+def test_an_audit_is_of_the_attributes_that_are_named(facelib, faces_folder, tmp_path):
+    names = sorted(path.name for path in faces_folder.iterdir())
+    moods = ["glad", "sad"] * (len(names) // 2)
+    pd.DataFrame({"path": names, "age": 30, "mood": moods}).to_csv(tmp_path / "moods.csv", index=False)
+    call = ("audit", "--data", tmp_path / "moods.csv", "--images", faces_folder, "--no-network", "--attributes", "mood")
+    code, _, err = facelib(*call, "--out", tmp_path / "a")
+    assert code == 0 and err == ""
+    columns = set(pd.read_csv(tmp_path / "a" / "duplicates.csv"))
+    assert "mood_disagrees" in columns and "age_range" not in columns
+    assert "no face has a label of smile" in facelib(*call[:-1], "smile", "--out", tmp_path / "b")[2]
+
+
 # --- a published split ------------------------------------------------------------------------------------
 
 

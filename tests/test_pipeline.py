@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -13,7 +14,7 @@ from facelib import pipeline
 from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.pipeline import discard, executed_notebooks, locked, notebook_parameters, numbered, split_parameters
 from facelib.runs import RunFolder, project_root, start_run
-from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, named
+from facelib.schema import AGE, NOTEBOOKS, UTKFACE_ATTRIBUTES, named
 
 PARAMETERS = 'run = ""  # name of the run folder'
 
@@ -88,7 +89,15 @@ def test_cells_for_what_a_run_does_not_learn_are_left_out_and_named(run, learned
 def test_only_known_needs_are_tagged():
     tags = {tag for name in NOTEBOOKS for cell in cells_of(name) for tag in cell.metadata.get("tags", [])}
     needs = {f"needs-{attribute.name}" for attribute in UTKFACE_ATTRIBUTES}
-    assert tags <= {"parameters", "needs-classes", *needs} and {"parameters", "needs-age"} <= tags
+    needs |= {f"needs-{need}" for need in pipeline.NEEDS}
+    assert tags <= {"parameters", *needs} and {"parameters", "needs-age", "needs-years", "needs-sources"} <= tags
+
+
+def test_bands_of_ages_have_the_cells_of_ages_but_not_those_of_years(run):
+    run.set_attributes([replace(AGE, bands=((0, 2), (3, 9)))], [AGE])
+    cells = [v4.new_code_cell(tag, metadata={"tags": [f"needs-{tag}"]}) for tag in ("age", "years", "sources")]
+    texts = [cell.source for cell in pipeline.leave_out(v4.new_notebook(cells=cells), run).cells]
+    assert texts == ["age", "*Skipped: this run has no ages in years.*", "*Skipped: this run has no second data set.*"]
 
 
 def test_a_run_with_nothing_to_learn_is_refused(run):

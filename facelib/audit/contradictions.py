@@ -19,16 +19,15 @@ OTHERS_RIGHT = "all others are right"
 def contradictions(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """Groups of two copies or more and whether their labels disagree, unknown ones left out.
 
-    Columns: group_id; size; for an attribute with classes <name>_disagrees, else <name>_range (years between the lowest
-    and highest label); contradicts (any of them).
+    Columns: group_id; size; for an attribute with classes <name>_disagrees, else <name>_range (the years that the ages
+    of two labels lie apart at least: bands that overlap do not disagree); contradicts (any of them).
     """
     groups = faces.assign(group_id=group_id).groupby("group_id").filter(lambda members: len(members) > 1)
     by_group = groups.groupby("group_id")
     table = pd.DataFrame({"size": by_group.size()}).assign(contradicts=False)
     for attribute in attributes:
-        known = groups[attribute.name].where(attribute.is_known(groups[attribute.name]))
-        labels = known.groupby(groups["group_id"])
-        spread = labels.max() - labels.min()
+        first, last = (labels.groupby(groups["group_id"]) for labels in attribute.ends(groups))
+        spread = (first.max() - last.min()).clip(lower=0)
         if isinstance(attribute, ClassAttribute):
             table[f"{attribute.name}_disagrees"] = spread > 0
         else:
@@ -40,7 +39,8 @@ def contradictions(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterab
 def disagreements(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """How two labels of one photograph differ, on average over the pairs of each group of copies.
 
-    Pairs are summed up, not listed: ten thousand copies of one photograph make fifty million of them.
+    Pairs are summed up, not listed: ten thousand copies of one photograph make fifty million of them. A band of ages
+    counts as its middle.
 
     Returns
     -------
@@ -51,8 +51,8 @@ def disagreements(faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterabl
     """
     tables = []
     for attribute in attributes:
-        known = attribute.is_known(faces[attribute.name])
-        labels = pd.DataFrame({"group_id": group_id[known], "label": faces[attribute.name].to_numpy(float)[known]})
+        known, (first, last) = attribute.has_label(faces), attribute.ends(faces)
+        labels = pd.DataFrame({"group_id": group_id, "label": ((first + last) / 2).to_numpy(float)})[known]
         labels = labels.sort_values(["group_id", "label"], ignore_index=True)
         by_group = labels.groupby("group_id")["label"]
         size = by_group.transform("size")

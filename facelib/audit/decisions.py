@@ -38,11 +38,11 @@ def _proposals(rows: pd.DataFrame, value, reason) -> pd.DataFrame:
 
 
 def _known(faces: pd.DataFrame, group_id: np.ndarray, attribute: Attribute) -> pd.DataFrame:
-    """The known labels of an attribute: image_id, group, attribute, given, text, gap (see `GAPS`)."""
-    labels = faces[attribute.name].astype(float)
+    """The known labels of an attribute: image_id, group, attribute, given (a band's middle), text, gap (see `GAPS`)."""
+    first, last = attribute.ends(faces)
     table = pd.DataFrame({"image_id": faces["image_id"], "group": group_id, "attribute": attribute.name})
-    table = table.assign(given=labels, text=labels.map(attribute.label_name), gap=GAPS[attribute.kind])
-    return table[attribute.is_known(labels)]
+    table = table.assign(given=(first + last) / 2, text=attribute.label_names(faces), gap=GAPS[attribute.kind])
+    return table[attribute.has_label(faces)]
 
 
 def _of_copies(
@@ -111,7 +111,9 @@ def propose(
     `quality` is from `quality.score_quality`, `issues` from `label_issues.find_issues`. Columns: image_id, issue,
     action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row per image and issue.
     """
-    parts = [_of_copies(faces, group_id, attributes, issues).assign(sort="copies")] if attributes else []
+    judged = tuple(attribute for attribute in attributes if attribute.exact)
+    ways = (judged, issues), (tuple(attribute for attribute in attributes if not attribute.exact), None)  # no scores
+    parts = [_of_copies(faces, group_id, some, by).assign(sort="copies") for some, by in ways if some]
     if issues is not None:
         parts.append(_of_labels(issues, attributes).assign(sort="labels"))
     parts.append(_of_quality(quality).assign(sort="quality"))

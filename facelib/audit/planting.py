@@ -123,7 +123,7 @@ def flag_rates(
     """
     attributes = tuple(attributes)
     years = next((a for a in attributes if not isinstance(a, ClassAttribute)), None)
-    group = None if years is None else years.groups(faces[years.name]).astype(str).to_numpy()
+    group = None if years is None else years.groups_of(faces).astype(str).to_numpy()
     row_of, rows = pd.Series(np.arange(len(faces)), index=faces["image_id"]), []
     for attribute, part in issues.groupby("attribute", sort=False):
         place = row_of.loc[part["image_id"]].to_numpy()

@@ -115,10 +115,12 @@ class _Audit:
 
     out: Path
     source: FaceSource
+    align: bool = False
 
-    def read(self) -> None:
-        self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root())
-        self.attributes = labelled(self.faces, self.source.attributes)
+    def read(self, names: Sequence[str]) -> None:
+        wanted = chosen(self.source.attributes, names)
+        self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root(), self.align)
+        self.attributes = labelled(self.faces, wanted)
         self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)
         self.issues = self.leaks = self.embedding = self.persons = self.person_id = self.matches = None
 
@@ -141,7 +143,7 @@ class _Audit:
 
     def network(self) -> Iterator[str]:
         """Persons; a person holds all copies of a photograph."""
-        self.embedding = embed_faces(self.faces, lambda: self.source, cache_root())
+        self.embedding = embed_faces(self.faces, lambda: self.source, cache_root(), self.align)
         found, self.matches = find_persons(self.embedding.descriptors)
         self.persons = persons_table(self.faces["image_id"].to_numpy(), found, self.matches)
         self.person_id = joined(self.group_id, found)
@@ -206,13 +208,14 @@ def audit_data(
     find_faces: bool = False,
     cluster: str = "",
     attributes: Sequence[str] = (),
+    align: bool = False,
 ) -> Iterator[str]:
     """Audit labelled faces into a folder of CSV files; yields a line per result.
 
     Parameters
     ----------
     data : str or sequence of DataSet
-        See `ingest.read_data_sets`, as for the attributes.
+        See `ingest.read_data_sets`.
     out : Path
         Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
         requested, persons, label_issues, leaks and unmatched .csv.
@@ -223,6 +226,10 @@ def audit_data(
         every image for a frontal face.
     cluster : str
         See `cluster.on_cluster`.
+    attributes : sequence of str
+        Names of those that are audited; all without a name.
+    align : bool
+        Find and align the largest face of each image.
 
     Raises
     ------
@@ -240,10 +247,9 @@ def audit_data(
         raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
     with on_cluster(cluster):
         data = [DataSet(data)] if isinstance(data, str) else data
-        audit = _Audit(out, read_data_sets(data, attributes))
-        chosen(audit.source.attributes, attributes)  # refuses names that the data lack
+        audit = _Audit(out, read_data_sets(data, attributes), align)
         yield from audit.source.about()
-        audit.read()
+        audit.read(attributes)
         parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
         yield f"faces: {len(audit.faces):,}, rejected: {len(audit.rejected):,}"
         yield audit.save(audit.rejected, "rejected.csv")
@@ -255,7 +261,7 @@ def audit_data(
             yield from audit.split(*parts)
         yield from audit.quality(find_faces)
     known = [attribute.name for attribute in audit.attributes]
-    if absent := ", ".join(a.name for a in audit.source.attributes if a.name not in known):
+    if absent := ", ".join(a.name for a in chosen(audit.source.attributes, attributes) if a.name not in known):
         yield f"no labels of {absent}: they are left out"
     if network and known:
         yield from audit.labels()

@@ -15,7 +15,7 @@ from facelib.data.sources import join
 from facelib.errors import UnknownSetting, UnreadableData
 from facelib.finding import listed
 from facelib.runs import DataSet, RunFolder, cache_root
-from facelib.schema import UTKFACE_ATTRIBUTES, Attribute
+from facelib.schema import UTKFACE_ATTRIBUTES, Attribute, ClassAttribute
 from facelib.synthetic import dataset
 
 MIN_FACES = 200  # with fewer, a split may be left empty
@@ -70,7 +70,7 @@ def _followed(source: FaceSource, lists: str) -> FaceSource:
     return follow(source, Path(lists)) if lists else source
 
 
-def read_data_set(data: DataSet, attributes: Iterable[str] = ()) -> FaceSource:
+def read_data_set(data: DataSet, attributes: Iterable[str | ClassAttribute] = ()) -> FaceSource:
     """Read one data set; see `readers.read_faces`."""
     return read_faces(data.path, data.images or None, data.labels, tuple(attributes))
 

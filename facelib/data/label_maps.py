@@ -275,7 +275,7 @@ def read_labels(table: pd.DataFrame, fields: Mapping[str, Field], what: str, wan
             pd.DataFrame({"row": rows, "label": name, "value": keys[rows], "reason": keys[rows].map(reasons)})
         )
         attributes.append(attribute)
-        notes += [*noted, *_none_usable(attribute, each, keys, reasons)]
+        notes += [*noted, *_none_usable(attribute, keys, reasons)]
     if AGE.band_columns[0] in columns and columns[AGE.band_columns[0]].isna().all():
         columns = columns.drop(columns=list(AGE.band_columns))
     empty = pd.DataFrame({"row": [], "label": [], "value": [], "reason": []}, dtype=object)
@@ -409,11 +409,10 @@ def _class_parser(attribute: ClassAttribute, each: Field):
     return parse
 
 
-def _none_usable(attribute: Attribute, each: Field, keys: pd.Series, reasons: dict) -> list[str]:
+def _none_usable(attribute: Attribute, keys: pd.Series, reasons: dict) -> list[str]:
     """A note with the map to fill in, where not one of an attribute's labels can be used."""
-    if not reasons or isinstance(attribute, ClassAttribute) is False or not keys.isin(reasons.keys()).any():
-        return []
-    if not set(keys.unique()) <= {*reasons, ""} or len(reasons) < 2:
+    given = set(keys) - {""}
+    if not isinstance(attribute, ClassAttribute) or len(given) < 2 or not given <= set(reasons):
         return []
     pairs = ", ".join(f"{quote(key)}: CLASS" for key in list(reasons)[:SHOWN])
     allowed = ", ".join(attribute.classes)

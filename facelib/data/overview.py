@@ -22,6 +22,13 @@ def faces_findings(
     names = listed(attribute.name for attribute in attributes)
     text = f"{len(faces):,} {label or 'faces'} are used, labelled with {names}; {len(rejected):,} items are rejected."
     findings = Findings([Finding("data.faces", text, count(len(faces), "images"))])
+    for attribute in (a for a in attributes if not a.exact):
+        counts = attribute.groups_of(faces).value_counts()
+        text = (
+            f"{attribute.title} is known by {len(counts)} bands of years, from {attribute.group_names[0]} to "
+            f"{attribute.group_names[-1]}; the most frequent is {counts.index[0]}."
+        )
+        findings.append(Finding(f"data.{attribute.name}s", text, rate(int(counts.iloc[0]), int(counts.sum()))))
     if AGE in attributes:
         years = faces[AGE.name].describe()
         text = "Ages run from {min:.0f} to {max:.0f} years with a median of {50%:.0f}.".format(**years)
@@ -78,5 +85,5 @@ def images_finding(images: FaceImages) -> Finding:
 
 def details(counts: pd.Series, faces: pd.DataFrame) -> dict:
     """What notebook 01 saves beside its findings: thin_cells, and ages where there are any."""
-    ages = {"ages": faces[AGE.name].describe().to_dict()} if AGE.name in faces else {}
+    ages = {"ages": faces[AGE.name].describe().to_dict()} if AGE.name in faces and faces[AGE.name].any() else {}
     return {"thin_cells": int((counts < THIN).sum()), **ages}

@@ -46,6 +46,8 @@ class Form:
         Maps of which a user has to choose one.
     stamped : bool
         Whether its file names hold the time of collection; see `data.sessions`.
+    further : str
+        A map that reads it otherwise, on request.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Form:
     seen: bool = False
     choices: tuple[str, ...] = ()
     stamped: bool = False
+    further: str = ""
 
     @functools.cached_property
     def map(self) -> LabelMap:
@@ -102,6 +105,7 @@ FORMS = (
         columns=frozenset(("file", "age", "gender", "race", "service_test")),
         files=re.compile(r"fairface_label_\w+\.csv"),
         seen=True,
+        further=FIVE_CLASSES,
     ),
     Form(
         "appa-real",

@@ -231,46 +231,32 @@ class _Hints:
 # --- folders ----------------------------------------------------------------------------------------------
 
 
-def parse_utkface_name(name: str) -> tuple[float, int, int]:
-    """Age in years, gender code and ethnicity code from a UTKFace file name; unknown where a label is missing.
-
-    Raises
-    ------
-    ValueError
-        If the name does not open with labels.
-
-    Examples
-    --------
-    >>> parse_utkface_name("26_1_2_20170116184024662.jpg.chip.jpg")
-    (26.0, 1, 2)
-    >>> parse_utkface_name("61_1_20170109142408075.jpg.chip.jpg")
-    (61.0, 1, -1)
-    """
-    match = UTKFACE.map.name.fullmatch(name)
-    if not match:
-        raise ValueError("name does not open with age_gender_ethnicity_")
-    return tuple(attribute.parse(match[attribute.name]) for attribute in UTKFACE_ATTRIBUTES)
-
-
 def read_utkface(folder: Path, source: str = "utkface") -> FaceSource:
     """Read a folder of images with UTKFace's file names, at any depth."""
     return _read_names(folder, regular_files(folder), UTKFACE.map, dataclasses.replace(UTKFACE, name=source), ())
 
 
-def _read_names(folder: Path, found: tuple, labels: LabelMap, form: Form, wanted: Sequence[str]) -> FaceSource:
-    """Read the files of a folder, whose names hold labels as a map says."""
-    paths, refused = found
+def _picture_rows(paths: list[str]) -> _Rows:
+    """The files of a folder as rows; those that are no pictures by their names are refused."""
     rows = _Rows(paths, paths, [""] * len(paths))
-    groups = {name: [""] * len(paths) for name in labels.name.groupindex}
     for row, path in enumerate(paths):
-        match = labels.name.fullmatch(os.path.basename(path))
         if not is_text(path):
             rows.refuse(row, "has a name that is not UTF-8: rename it")
         elif not path.lower().endswith(IMAGE_SUFFIXES):
             rows.refuse(row, "is not an image file by its name")
-        elif not match:
+    return rows
+
+
+def _read_names(
+    folder: Path, found: tuple, labels: LabelMap, form: Form, wanted: Sequence[str | ClassAttribute]
+) -> FaceSource:
+    """Read the files of a folder, whose names hold labels as a map says."""
+    paths, refused = found
+    rows, groups = _picture_rows(paths), {name: [""] * len(paths) for name in labels.name.groupindex}
+    for row, path in enumerate(paths):
+        if not (match := labels.name.fullmatch(os.path.basename(path))):
             rows.refuse(row, form.unlike)
-        else:
+        elif not rows.reasons[row]:
             for name, text in match.groupdict(default="").items():
                 groups[name][row] = text
     table = pd.DataFrame(groups, dtype=object)
@@ -297,13 +283,9 @@ def _read_class_folders(folder: Path, found: tuple) -> FaceSource | None:
     used = {name: texts for name, texts in table.items() if any(texts)}
     if not used:
         return None
-    rows = _Rows(paths, paths, [""] * len(paths))
-    for row, path in enumerate(paths):
-        if not is_text(path):
-            rows.refuse(row, "has a name that is not UTF-8: rename it")
-        elif not path.lower().endswith(IMAGE_SUFFIXES):
-            rows.refuse(row, "is not an image file by its name")
-        elif not any(texts[row] for texts in used.values()):
+    rows = _picture_rows(paths)
+    for row in range(len(paths)):
+        if not any(texts[row] for texts in used.values()):
             rows.refuse(row, "lies in no folder named for a class")
     labels = read_labels(pd.DataFrame(used, dtype=object), {name: Field(name) for name in used}, str(folder))
     return _finish(rows, labels, folder, FOLDERS, refused)
@@ -320,7 +302,7 @@ def _names_label(attribute: Attribute, name: str) -> bool:
     return True
 
 
-def _read_folder(folder: Path, labels: LabelMap, wanted: Sequence[str]) -> FaceSource:
+def _read_folder(folder: Path, labels: LabelMap, wanted: Sequence[str | ClassAttribute]) -> FaceSource:
     """Read a folder by a map for names, by a published table in it, or by its file or folder names."""
     found = regular_files(folder)
     if labels.name:
@@ -339,7 +321,9 @@ def _read_folder(folder: Path, labels: LabelMap, wanted: Sequence[str]) -> FaceS
     return _read_names(folder, found, labels.over(best.map), best, wanted)
 
 
-def _read_published(folder: Path, tables: list[str], form: Form, labels: LabelMap, wanted: Sequence[str]) -> FaceSource:
+def _read_published(
+    folder: Path, tables: list[str], form: Form, labels: LabelMap, wanted: Sequence[str | ClassAttribute]
+) -> FaceSource:
     """Read the tables of a published data set in its folder, as one."""
     parts = []
     for name in tables:
@@ -367,7 +351,7 @@ def _parse_pixels(text) -> np.ndarray:
     return values.astype(np.uint8).reshape(CSV_EDGE, CSV_EDGE)
 
 
-def read_grey_csv(path: Path, labels: LabelMap, wanted: Sequence[str] = ()) -> FaceSource:
+def read_grey_csv(path: Path, labels: LabelMap, wanted: Sequence[str | ClassAttribute] = ()) -> FaceSource:
     """Read the 48 x 48 grey CSV: age, ethnicity, gender, img_name, pixels. Timestamps repeat; rows do not."""
     rows, grey, digests, tables = _Rows([], [], []), [], [], []
     for chunk in pd.read_csv(path, chunksize=2000, dtype=str):
@@ -400,9 +384,14 @@ def _is_grey_csv(path: Path) -> bool:
 # --- tables -----------------------------------------------------------------------------------------------
 
 
-def _chosen(fields: dict[str, Field], wanted: Sequence[str]) -> dict[str, Field]:
-    """Fields, and columns that are requested by their names."""
-    return {**fields, **{name.lower(): Field(name) for name in wanted if name.lower() not in fields}}
+def _chosen(fields: dict[str, Field], wanted: Sequence[str | ClassAttribute]) -> dict[str, Field]:
+    """Fields, and columns that are requested by their names, or by attributes whose classes they are to have."""
+    chosen = dict(fields)
+    for each in wanted:
+        name, classes = (each, ()) if isinstance(each, str) else (each.name, each.classes)
+        field = chosen.setdefault(name.lower(), Field(name))
+        chosen[name.lower()] = dataclasses.replace(field, classes=field.classes or classes)
+    return chosen
 
 
 def _path_below(root: Path, path) -> str:
@@ -465,7 +454,13 @@ def _boxes_of(table: pd.DataFrame, columns: tuple[str, ...]) -> tuple[list[str],
 
 
 def _read_table(
-    table: pd.DataFrame, notes: list[str], path: Path, root: Path, form: Form, given: LabelMap, wanted: Sequence[str]
+    table: pd.DataFrame,
+    notes: list[str],
+    path: Path,
+    root: Path,
+    form: Form,
+    given: LabelMap,
+    wanted: Sequence[str | ClassAttribute],
 ) -> FaceSource:
     """Read the rows of a table of some form; `given` is the user's map, which stands above the form's."""
     table = table.rename(columns=str.lower)
@@ -553,7 +548,10 @@ def _against_names(source: FaceSource) -> list[str]:
 
 
 def read_faces(
-    path: Path | str, images: Path | str | None = None, labels: str = "", attributes: Sequence[str] = ()
+    path: Path | str,
+    images: Path | str | None = None,
+    labels: str = "",
+    attributes: Sequence[str | ClassAttribute] = (),
 ) -> FaceSource:
     """Read labelled faces of any form in `published.FORMS`.
 
@@ -565,8 +563,9 @@ def read_faces(
         The folder that a table's paths begin in.
     labels : str
         The text of a label map, which stands above that of the form.
-    attributes : sequence of str
-        Further attributes to read, of any columns of classes; names that are no columns are ignored.
+    attributes : sequence of str or ClassAttribute
+        Further attributes to read, of any columns of classes, or of those of an attribute; names that are no columns
+        are ignored.
 
     Raises
     ------
@@ -594,7 +593,7 @@ def read_faces(
     return source
 
 
-def _read(path: Path, images: Path | None, given: LabelMap, attributes: Sequence[str]) -> FaceSource:
+def _read(path: Path, images: Path | None, given: LabelMap, attributes: Sequence[str | ClassAttribute]) -> FaceSource:
     if path.is_dir():
         return _read_folder(path, given, attributes)
     if _is_grey_csv(path):

@@ -233,11 +233,11 @@ def error_table(
     errors, columns = frame[is_error], {}
     missed = [", ".join(a.name for a in attributes if row[error_column(a)]) for _, row in kinds[is_error].iterrows()]
     for attribute in attributes:
-        columns[attribute.name] = [attribute.label_name(value) for value in errors[attribute.name]]
+        columns[attribute.name] = attribute.label_names(errors)
         columns[f"{attribute.name} predicted"] = [attribute.label_name(value) for value in errors[attribute.prediction]]
     for attribute in attributes:
         if not isinstance(attribute, ClassAttribute):
-            error = (errors[attribute.prediction] - errors[attribute.name]).abs()
+            error = attribute.errors(errors, errors[attribute.prediction]).abs()
             columns[f"{attribute.name} error"] = error.to_numpy()
     table = pd.DataFrame({"image_id": errors["image_id"].to_numpy(), "cluster": labels, "missed": missed, **columns})
     return pd.concat([table, measured[is_error].reset_index(drop=True)], axis=1)

@@ -9,7 +9,6 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from facelib.evaluation.headline import scored
 from facelib.finding import Finding
 from facelib.runs import RunFolder
 from facelib.schema import Attribute, ClassAttribute, class_attributes
@@ -40,12 +39,11 @@ def find_errors(frame: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.Da
     """
     kinds = {}
     for attribute in attributes:
-        label = frame[attribute.name]
-        if isinstance(attribute, ClassAttribute):
-            kinds[error_column(attribute)] = scored(frame, attribute) & (label != frame[attribute.prediction])
-        else:  # whole years would tie at the quantile
-            error = (frame[f"{attribute.name}_unrounded"] - label).abs()
-            kinds[error_column(attribute)] = error > error.quantile(LARGE_ERROR)
+        is_class = isinstance(attribute, ClassAttribute)
+        # Whole years would tie at the quantile; bands hold whole years.
+        predicted = attribute.prediction if is_class or not attribute.exact else f"{attribute.name}_unrounded"
+        error = attribute.errors(frame, frame[predicted]).abs()
+        kinds[error_column(attribute)] = error > (0 if is_class else error.quantile(LARGE_ERROR))
     table = pd.DataFrame(kinds, index=frame.index)
     return table.assign(any_error=table.any(axis=1))
 

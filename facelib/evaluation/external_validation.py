@@ -19,6 +19,7 @@ from facelib.audit.leaks import leaks_table
 from facelib.audit.quality import score_quality
 from facelib.data.dlib_files import WeightsError
 from facelib.data.ingest import load_images, read_data_set
+from facelib.data.label_maps import KNOWN
 from facelib.data.pixels import FaceImages, cache_faces, resize
 from facelib.data.splits import representatives
 from facelib.embedding.features import embed_faces, load_embedding
@@ -29,7 +30,7 @@ from facelib.finding import listed
 from facelib.formats import write_csv, write_json
 from facelib.prediction.predictor import Predictor
 from facelib.runs import DataSet, RunFolder, cache_root
-from facelib.schema import AGE, Attribute, labelled
+from facelib.schema import AGE, Attribute, class_attributes, labelled
 from facelib.statistics import Bootstrap, Estimate, rate
 from facelib.storage import check_writable
 
@@ -69,34 +70,30 @@ def find_copied(own: FaceData, other: FaceData) -> tuple[np.ndarray, pd.DataFram
     return group_id[len(own.faces) :], leaks.rename(columns={"test_image": "image_id", "train_image": "copy_in_run"})
 
 
-def _both(first: Iterable[Attribute], second: Iterable[Attribute]) -> tuple[Attribute, ...]:
-    """The attributes that are in both, in the order of the first."""
-    second = set(second)
-    return tuple(attribute for attribute in first if attribute in second)
-
-
 def comparable(known: Iterable[Attribute], learned: Iterable[Attribute]) -> tuple[Attribute, ...]:
     """Those attributes of a data set that a run learned, too: of the same name and classes; ages also by bands alone.
 
     Examples
     --------
     >>> from dataclasses import replace
-    >>> comparable([replace(AGE, exact=False)], [AGE]) == (replace(AGE, exact=False),)
-    True
+    >>> comparable([replace(AGE, bands=((20, 29),))], [AGE])[0].group_names
+    ('20-29',)
     """
-    form = {attribute.name: {**attribute.to_dict(), "exact": None} for attribute in learned}
-    return tuple(a for a in known if form.get(a.name) == {**a.to_dict(), "exact": None})
+    form = {attribute.name: {**attribute.to_dict(), "bands": None} for attribute in learned}
+    return tuple(a for a in known if form.get(a.name) == {**a.to_dict(), "bands": None})
 
 
 def label_shift(own: pd.DataFrame, other: pd.DataFrame, attributes: Iterable[Attribute]) -> pd.DataFrame:
     """Share of each label in two faces tables, unknown labels left out; of attributes that both know.
 
     Columns `SHIFT`; distance is half the sum of the absolute differences of an attribute's shares (total variation:
-    0 equal, 1 disjoint), the same in all rows of the attribute.
+    0 equal, 1 disjoint), the same in all rows of the attribute. Where one knows ages by bands alone, both are divided
+    into these.
     """
-    rows = []
-    for attribute in _both(labelled(other, attributes), labelled(own, attributes)):
-        groups = (attribute.groups(faces[attribute.name]) for faces in (own, other))
+    rows, known = [], {attribute.name: attribute for attribute in labelled(own, attributes)}
+    for attribute in (a for a in labelled(other, attributes) if a.name in known):
+        by = known[attribute.name] if attribute.exact else attribute
+        groups = (by.groups_of(faces) for faces in (own, other))
         shares = pd.concat([group.value_counts(normalize=True, sort=False) for group in groups], axis=1)
         distance = shares.diff(axis=1).iloc[:, 1].abs().sum() / 2
         for label, pair in zip(shares.index, shares.to_numpy(), strict=True):
@@ -188,12 +185,16 @@ def _measured(frame: pd.DataFrame, attributes, prefix: str, bootstrap: Bootstrap
     return {key: estimate for key, estimate in results.items() if estimate.n}
 
 
-def evaluate_table(run: RunFolder, data: DataSet, out: Path, search_faces: bool = True) -> Iterator[str]:
+def evaluate_table(
+    run: RunFolder, data: DataSet, out: Path, search_faces: bool = False, align: bool = False
+) -> Iterator[str]:
     """Evaluate a run's predictor on another data set into a folder; yields lines to print.
 
-    Takes data as `ingest.read_data_set` does, with any labels, cropped as the run's are: no face is cut out. With
-    `search_faces` every image is searched for a frontal face. Writes results.json, and shift, groups, predictions,
-    copies and rejected .csv. Once the run has notebook 05, its own numbers are printed beside the others.
+    Takes data as `ingest.read_data_set` does, with any labels, cropped as the run's are, by their boxes, or with
+    `align` by the largest face that is found. Columns named for attributes that the run learned are read with its
+    classes. With `search_faces` every image is searched for a frontal face. Writes results.json, and shift, groups,
+    predictions, copies, rejected and unusable_labels .csv. Once the run has notebook 05, its own numbers are printed
+    beside the others.
 
     Raises
     ------
@@ -205,9 +206,10 @@ def evaluate_table(run: RunFolder, data: DataSet, out: Path, search_faces: bool 
     if out.exists() and not out.is_dir():
         raise UnreadableData(f"--out {out} is a file: give a folder")
     check_writable(out)  # before the work
-    predictor, source = Predictor.load(run), read_data_set(data)
+    predictor = Predictor.load(run)
+    source = read_data_set(data, (a for a in class_attributes(predictor.attributes) if a.name not in KNOWN))
     yield from source.about()
-    pictures, faces, rejected = cache_faces(source, predictor.image_px, cache_root())
+    pictures, faces, rejected = cache_faces(source, predictor.image_px, cache_root(), align)
     yield f"faces: {len(faces):,}, rejected: {len(rejected):,}"
     known, learned = labelled(faces, source.attributes), predictor.attributes
     attributes = comparable(known, learned)
@@ -253,7 +255,7 @@ def _notes(run: RunFolder, data: str, known, learned, measured) -> Iterator[str]
     names = [attribute.name for attribute in measured]
     if absent := [attribute.name for attribute in learned if attribute.name not in names]:
         yield f"not measured, since no face is labelled with it: {listed(absent)}"
-    if bands := [attribute.name for attribute in measured if not getattr(attribute, "exact", True)]:
+    if bands := [attribute.name for attribute in measured if not attribute.exact]:
         yield f"measured by its bands: {listed(bands)}"
     if run.is_synthetic:
         yield "the run learned from drawn faces: its numbers are meaningless for photographs"

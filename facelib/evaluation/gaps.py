@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from facelib.evaluation.groups import compared_rows, grouping_name, large_groups, row_values
+from facelib.evaluation.groups import AGE_ERRORS, compared_rows, grouping_name, large_groups, row_values
 from facelib.finding import Finding
-from facelib.schema import AGE, Attribute
+from facelib.schema import Attribute
 from facelib.statistics import adjusted, largest_gap
 
 FACTS = ["by", "metric", "groups", "left_out", "n", "lowest", "highest"]
@@ -50,7 +50,7 @@ def gap_finding(gaps: pd.DataFrame) -> Finding:
     """How many gaps of a `gap_table` exceed chance, and the widest of them in age error."""
     beyond, tested = gaps[gaps["p_adjusted"] < SIGNIFICANT], int((gaps["groups"] > 1).sum())
     text = f"{len(beyond)} of {tested} gaps between groups exceed chance (adjusted p below {SIGNIFICANT})."
-    for row in beyond[beyond["metric"] == f"{AGE.name}_mae"].nlargest(1, "difference").to_dict("records"):
+    for row in beyond[beyond["metric"].isin(AGE_ERRORS)].nlargest(1, "difference").to_dict("records"):
         text += (
             " The widest in age error is by {by}: {lowest_value:.1f} y for {lowest}, {highest_value:.1f} y for "
             "{highest}; random groups of these sizes lie {by_chance:.1f} y apart.".format(**row)

@@ -9,18 +9,37 @@ import pandas as pd
 
 from facelib.evaluation.headline import compare, scored
 from facelib.finding import Finding, Findings, listed
-from facelib.schema import AGE, MAX_AGE, Attribute, class_attributes
+from facelib.schema import AGE, MAX_AGE, Attribute, class_attributes, labelled
 from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, mean, rate
 
 NEEDS_AGES = "need ages in years, which these faces are not labelled with."
 CHILD_YEARS = 17  # the last of the single years by which children are shown
-# By kind of attribute: end of the key and of the title, and the last four fields of `GroupMetric`.
+BANDS = "bands"
+# Columns of group tables that hold age errors, of ages in years and by bands alone.
+AGE_ERRORS = AGE.name + "_mae", AGE.name + "_band_mae_least"
+_BAND_ENDS = "{}_from", "{}_to"
+
+
+def _beyond(predicted: pd.Series, first: pd.Series, last: pd.Series) -> pd.Series:
+    """Years by which predictions lie above a band, or below it (negative); 0 within."""
+    return predicted - predicted.clip(first, last)
+
+
+# By kind of attribute, or of bands of years alone: end of the key and of the title, and the last four fields of
+# `GroupMetric`.
 GROUP_METRICS = {
     "years": (
         ("mae", "error", YEARS, False, (), lambda label, predicted: (predicted - label).abs()),
         ("bias", "bias", YEARS, None, (), lambda label, predicted: predicted - label),
         ("coverage", "labels within the 90 % intervals", SHARE, True, ("{}_low", "{}_high"),
          lambda label, predicted, low, high: ((low <= label) & (label <= high)).astype(float)),
+    ),
+    BANDS: (
+        ("band_accuracy", "within the labelled band", SHARE, True, _BAND_ENDS,
+         lambda label, *band: (_beyond(*band) == 0).astype(float)),
+        ("band_mae_least", "error outside the labelled band", YEARS, False, _BAND_ENDS,
+         lambda label, *band: _beyond(*band).abs()),
+        ("band_bias", "bias outside the labelled band", YEARS, None, _BAND_ENDS, lambda label, *band: _beyond(*band)),
     ),
     "classes": (
         ("accuracy", "accuracy", SHARE, True, (), lambda label, predicted: (label == predicted).astype(float)),
@@ -62,24 +81,33 @@ def group_metrics(attributes: Iterable[Attribute]) -> list[GroupMetric]:
     return [
         GroupMetric(f"{attribute.name}_{key}", f"{attribute.title} {title}", attribute, *others)
         for attribute in attributes
-        for key, title, *others in GROUP_METRICS[attribute.kind]
+        for key, title, *others in GROUP_METRICS[attribute.kind if attribute.exact else BANDS]
     ]
 
 
 def compared_rows(
     frame: pd.DataFrame, by: Iterable[str], attributes: Iterable[Attribute]
 ) -> tuple[list[GroupMetric], pd.DataFrame]:
-    """The metrics of all attributes that are labelled and predicted, and the rows where these and `by` are known.
+    """The metrics of some attributes, and the rows where these and `by` are known.
 
-    Without those attributes that no row has beside the ones before: see `schema.known_together`.
+    They are the attributes that are labelled and predicted in the same way, by years or by bands, in every data set
+    that has rows with `by` known, without those that no row has beside the ones before; see `schema.known_together`.
     """
     known, measured = frame.dropna(subset=list(by)), []
-    for attribute in (a for a in attributes if scored(frame, a).any()):
-        left = known[scored(known, attribute)]
-        if len(left):  # data sets that are learned from together may each lack what another one has
-            known, measured = left, [*measured, attribute]
+    parts = [part for _, part in known.groupby(known.get("source", pd.Series("", known.index)))]
+    for attribute in attributes:
+        forms = {_scored_in(part, attribute) for part in parts}
+        form = forms.pop() if len(forms) == 1 else None
+        if form is not None and len(left := known[scored(known, form)]):
+            known, measured = left, [*measured, form]
     complete = [metric for metric in group_metrics(measured) if set(metric.columns) <= set(known)]
     return complete, known if measured else known[:0]
+
+
+def _scored_in(part: pd.DataFrame, attribute: Attribute) -> Attribute | None:
+    """The attribute as some rows are labelled with it; None where none of these rows is predicted."""
+    form = attribute.labelled_in(part)
+    return form if form is not None and scored(part, form).any() else None
 
 
 def row_values(known: pd.DataFrame, metrics: Iterable[GroupMetric]) -> pd.DataFrame:
@@ -143,6 +171,24 @@ def group_tables(
     """The `group_table` of each of `groupings`, by name, such as `age_band x shape_name`."""
     tables = {" x ".join(by): by for by in groupings(frame, attributes)}
     return {name: group_table(frame, by, attributes, bootstrap, min_group) for name, by in tables.items()}
+
+
+def source_tables(
+    frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """The `group_tables` of the faces of each data set, of what they are labelled with, in their own age bands."""
+    tables, attributes = {}, tuple(attributes)
+    for source, part in frame.groupby("source"):
+        own = labelled(part, attributes)
+        part = part.assign(**{attribute.group_column: attribute.groups_of(part) for attribute in own})
+        tables[source] = group_tables(part, own, bootstrap, min_group)
+    return tables
+
+
+def numbers(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The tables of single groupings below each other, without intervals."""
+    single = {name: table for name, table in tables.items() if " x " not in name}
+    return stacked(single).filter(regex=r"(?<!_low)(?<!_high)$")
 
 
 def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -305,37 +351,59 @@ def children_finding(table: pd.DataFrame, attributes: Iterable[Attribute], n: in
 
 
 def age_findings(
-    directions: pd.DataFrame, tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], n: int
+    directions: pd.DataFrame, parts: dict[str, dict[str, pd.DataFrame]], attributes: Iterable[Attribute], n: int
 ) -> Findings:
-    """The bands predicted furthest too young and too old in both `bias_directions`, and unequal errors at one age."""
-    shown = directions.dropna(subset=["bias_low"])
-    parts = []
+    """The bands predicted furthest too young and too old, and unequal errors at one age.
+
+    In both `bias_directions`; of ages by bands alone, beyond the band. `parts` are `group_tables` by data set, or by an
+    empty name.
+    """
+    texts, gaps, shown = [], [], directions.dropna(subset=["bias_low"])
     for way, rows in shown.groupby("grouped_by"):
-        sides = {"too young": rows[rows["bias_high"] < 0], "too old": rows[rows["bias_low"] > 0]}
         ends = [
             f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} (regression to the mean alone: "
             f"{row['regression_alone']:+.1f} y)"
-            for side, rows in sides.items()
-            for row in rows.loc[rows["bias"].abs().nlargest(1).index].to_dict("records")
+            for side, row in _furthest(rows, "bias")
         ]
-        parts += [f"by {way}, {listed(ends)}"] if ends else []
-    text = f"On average, {'; '.join(parts)}." if parts else "No age band is shown to be predicted too young or too old."
-    if AGE not in attributes:
+        texts += [f"by {way}, {listed(ends)}"] if ends else []
+    banded = False
+    for source, tables in parts.items():
+        of = f" of {source}" if source else ""
+        bands, bias = tables.get(AGE.group_column, pd.DataFrame()), f"{AGE.name}_band_bias"
+        banded |= bias in bands
+        ends = [
+            f"ages {row['age_band']}{of} are predicted at least {abs(row[bias]):.1f} y {side}"
+            for side, row in (_furthest(bands, bias) if bias in bands else ())
+        ]
+        texts += [listed(ends)] if ends else []
+        columns = (attribute.group_column for attribute in class_attributes(attributes))
+        gaps += [f"{gap}{of}" for column in columns for gap in _same_age_gaps(tables, column)]
+    text = f"On average, {'; '.join(texts)}." if texts else "No age band is shown to be predicted too young or too old."
+    if AGE not in attributes and not banded:
         text = f"Biases by age {NEEDS_AGES}"
-    gaps = "; ".join(gap for a in class_attributes(attributes) for gap in _same_age_gaps(tables, a.group_column))
-    at_one = f"Age error at one age: {gaps}" if gaps else "No group is shown to have a larger age error at one age"
+    none = "No group is shown to have a larger age error at one age"
+    at_one = f"Age error at one age: {'; '.join(gaps)}" if gaps else none
     return Findings([Finding("groups.age_bias", text, n=n), Finding("groups.same_age_gaps", f"{at_one}.", n=n)])
+
+
+def _furthest(bands: pd.DataFrame, bias: str) -> list[tuple[str, dict]]:
+    """The age bands that are shown to be predicted furthest too young and too old, each with its side."""
+    sides = {"too young": bands[bands[f"{bias}_high"] < 0], "too old": bands[bands[f"{bias}_low"] > 0]}
+    return [
+        (side, row)
+        for side, rows in sides.items()
+        for row in rows.loc[rows[bias].abs().nlargest(1).index].to_dict("records")
+    ]
 
 
 def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[str]:
     """Age bands in which the intervals of the worst and the best group's age error lie apart."""
     gaps = []
     table = tables.get(f"{AGE.group_column} x {column}", pd.DataFrame())
-    if "age_mae" not in table:  # of faces whose ages are known by bands alone
-        return gaps
-    for ages, rows in table.dropna(subset="age_mae").groupby("age_band", sort=False):
-        worst, best = rows.loc[rows["age_mae"].idxmax()], rows.loc[rows["age_mae"].idxmin()]
-        if worst["age_mae_low"] > best["age_mae_high"]:
-            texts = (f"{row['age_mae']:.1f} y for {row[column]}" for row in (worst, best))
-            gaps.append(f"{' and '.join(texts)} at {ages}")
+    for error in (key for key in AGE_ERRORS if key in table):
+        for ages, rows in table.dropna(subset=error).groupby("age_band", sort=False):
+            worst, best = rows.loc[rows[error].idxmax()], rows.loc[rows[error].idxmin()]
+            if worst[f"{error}_low"] > best[f"{error}_high"]:
+                texts = (f"{row[error]:.1f} y for {row[column]}" for row in (worst, best))
+                gaps.append(f"{' and '.join(texts)} at {ages}")
     return gaps

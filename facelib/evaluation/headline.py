@@ -27,6 +27,7 @@ STAGE_WAYS = {  # ages of a two-stage model, and the baseline of each
 DATA_KEYS = ("data.images", "data.rejected", "audit.duplicates.exact_groups", "audit.duplicates.near_groups",
              "splits.leaking_pairs")  # fmt: skip
 INVERTED = 0.4  # accuracy of two classes below which they are taken to be swapped
+NEXT_BANDS = "from_next", "to_next"  # columns of a frame: the ends of a band and of those beside it
 PLAIN, MONDRIAN = "plain", "by predicted age"  # kinds of age intervals
 
 
@@ -58,11 +59,11 @@ class Metric:
         """The rows of an evaluation frame that it is measured on, whatever their ages."""
         if self.bands:
             return frame[attribute.has_band(frame) & frame[attribute.prediction].notna()]
-        return frame[scored(frame, attribute)]
+        return frame[frame[attribute.name].notna() & frame[attribute.prediction].notna()]
 
 
 _ENDS, _BINS = ("{name}_low", "{name}_high"), ("true_bin", "predicted_bin")
-_BANDS = ("{name}_from", "{name}_to", "{name}_pred")
+_BANDS, _NEXT = (tuple(f"{{name}}_{part}" for part in (*ends, "pred")) for ends in (("from", "to"), NEXT_BANDS))
 METRICS = {
     "years": (
         Metric("{name}.mae", "{title}: mean absolute error", metrics.mae, YEARS, False,
@@ -86,9 +87,11 @@ METRICS = {
         Metric("{name}.interval_width", "{title}: width of the 90 % intervals",
                lambda low, high: float(np.mean(high - low)), YEARS, False, _ENDS, baseline=_MIDDLE),
         Metric("{name}.band_accuracy", "{title}: within the labelled band", metrics.band_accuracy, SHARE, True, _BANDS,
-               phrase="{} of the predictions are in the labelled band", bands=True),
+               phrase="is in the labelled band for {}", bands=True),
+        Metric("{name}.band_off_by_one", "{title}: within the labelled band or one beside it", metrics.band_accuracy,
+               SHARE, True, _NEXT, phrase="in it or in one beside it for {}", bands=True),
         Metric("{name}.band_mae_least", "{title}: years outside the labelled band", metrics.band_mae_least, YEARS,
-               False, _BANDS, phrase="they miss it by {} on average", bands=True),
+               False, _BANDS, phrase="{} outside it on average", bands=True),
     ),
     "classes": (
         Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True,
@@ -118,7 +121,7 @@ def metrics_of(attribute: Attribute) -> list[Metric]:
     return [
         replace(m, key=filled(m.key), title=filled(m.title), columns=tuple(map(filled, m.columns)))
         for m in METRICS[attribute.kind]
-        if (m.classes is None or m.classes(len(attribute.classes))) and (m.bands or getattr(attribute, "exact", True))
+        if (m.classes is None or m.classes(len(attribute.classes))) and (m.bands or attribute.exact)
     ]
 
 
@@ -128,7 +131,7 @@ def expected_keys(attributes: Iterable[Attribute]) -> list[str]:
     Metrics of bands are among them only for ages that are known by bands alone.
     """
     attributes = tuple(attributes)
-    exact = [attribute for attribute in attributes if getattr(attribute, "exact", True)]
+    exact = [attribute for attribute in attributes if attribute.exact]
     audit = [f"audit.label_issues.{attribute.name}" for attribute in exact]
     keys = [m.key for attribute in exact for m in metrics_of(attribute)
             if not m.bands and (m.ages is None or AGE in attributes)]  # fmt: skip
@@ -148,8 +151,13 @@ def evaluation_frame(
     Takes tables of the run; `bin_edges`, in years, are the inner edges of the age bins of `stages`. Columns: the
     faces', group_id, the predictions' and, for each attribute, its predicted label and its group; with stages also
     true_bin and age_oracle_bin. Unknown labels and absent predictions are nan. Predicted ages are in whole years, as
-    labels are; `age_unrounded` is `age_pred` before that.
+    labels are; `age_unrounded` is `age_pred` before that. Where ages are known by bands, `age_from_next` and
+    `age_to_next` are the ends of a band and of those beside it.
     """
+    for attribute in attributes:
+        if attribute.kind == AGE.kind and attribute.has_band(faces).any():
+            names = (f"{attribute.name}_{part}" for part in NEXT_BANDS)
+            faces = faces.assign(**dict(zip(names, attribute.with_next(faces), strict=True)))
     rows = splits[splits["split"].isin(used_splits) & splits["representative"]][["image_id", "group_id"]]
     frame = rows.merge(faces, on="image_id").merge(predictions, on="image_id")
     for attribute in attributes:
@@ -207,8 +215,9 @@ def cleaned_frame(run: RunFolder) -> pd.DataFrame:
 
 
 def scored(frame: pd.DataFrame, attribute: Attribute) -> pd.Series:
-    """Rows of a frame in which an attribute is labelled and predicted: bool (n,)."""
-    return frame[attribute.name].notna() & frame[attribute.prediction].notna()
+    """Rows of a frame in which an attribute is predicted and labelled, an exact age in years: bool (n,)."""
+    known = attribute.is_known(frame[attribute.name]) if attribute.exact else attribute.has_label(frame)
+    return frame[attribute.prediction].notna() & known
 
 
 def headline_metrics(
@@ -262,11 +271,8 @@ def coverage(rows: pd.DataFrame, calibration: pd.DataFrame, attribute: Attribute
 
 
 def source_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
-    """The metrics of the faces of each data set of a run, below `test_<source>`; none where there is only one."""
-    sources = frame["source"].value_counts()
-    if len(sources) < 2:
-        return {}, Finding("test.sources", "All faces come from one data set.", n=len(frame))
-    results = {}
+    """The metrics of the faces of each data set of a run, below `test_<source>`."""
+    sources, results = frame["source"].value_counts(), {}
     for source in sources.index:
         part, prefix = frame[frame["source"] == source], f"test_{source}"
         results |= headline_metrics(part, run.attributes, prefix, run.bootstrap, calibration_frame(run))
@@ -282,11 +288,7 @@ def sources_table(results: dict[str, Estimate], attributes: Iterable[Attribute])
         prefix, _, name = key.partition(".")
         rows.append({"metric": titles[name], "data set": prefix.removeprefix("test_"), **estimate.to_dict()})
     order = {title: place for place, title in enumerate(titles.values())}
-    return (
-        pd.DataFrame(rows).sort_values("metric", key=lambda names: names.map(order), kind="stable")
-        if rows
-        else pd.DataFrame()
-    )
+    return pd.DataFrame(rows).sort_values("metric", key=lambda names: names.map(order), kind="stable")
 
 
 def results_table(

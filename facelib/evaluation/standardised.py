@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from facelib.evaluation.gaps import SIGNIFICANT
-from facelib.evaluation.groups import compared_rows, grouping_name, large_groups, row_values
+from facelib.evaluation.groups import AGE_ERRORS, compared_rows, grouping_name, large_groups, row_values
 from facelib.finding import Finding, listed
 from facelib.schema import AGE, Attribute
 from facelib.statistics import Bootstrap
@@ -146,7 +146,7 @@ def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
     answers = listed(f"{answer} ({n})" for answer, n in explained.loc[clear, "answer"].value_counts().items())
     text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance"
     text += f". Effect of the age mix on these: {answers}." if clear.any() else "."
-    in_years = explained[(explained["metric"] == f"{AGE.name}_mae") & explained["explained_low"].notna()]
+    in_years = explained[explained["metric"].isin(AGE_ERRORS) & explained["explained_low"].notna()]
     for row in in_years.tail(1).assign(covered=100 * in_years["covered"]).to_dict("records"):
         text += (
             " In age error {highest} lies {raw:.2f} y above {lowest}; their ages explain {explained:.2f} y "

@@ -13,7 +13,7 @@ from facelib.models.heads import predictions_table
 from facelib.models.training import MULTITASK_FOLDER, used_epoch
 from facelib.runs import RunFolder
 from facelib.schema import AGE, Attribute, YearsAttribute, class_attributes
-from facelib.statistics import YEARS, CalibrationError, Estimate, calibration_error, format_value, rate
+from facelib.statistics import CalibrationError, Estimate, calibration_error, format_value, rate
 
 
 def record_time(run: RunFolder) -> None:
@@ -96,8 +96,7 @@ def training_gap(
         if attribute == AGE:
             details["train_mae"] = values[0]
         texts = [format_value(value, lead.unit) for value in (*values, baseline[lead.key])]
-        what = "error" if lead.unit == YEARS else "accuracy"
-        parts.append(f"{attribute.name} {what}: {texts[0]}, {texts[1]} and {texts[2]}")
+        parts.append(f"{lead.title.lower().replace(':', '')}: {texts[0]}, {texts[1]} and {texts[2]}")
     text = f"On training images, on validation and by a no-image baseline: {'; '.join(parts)}."
     return details, Finding("training.gap", text, n=len(frame))
 

@@ -16,10 +16,11 @@ from torch.fx.experimental.optimization import fuse
 
 from facelib.data.ingest import load_images
 from facelib.devices import processor_has_bfloat16
+from facelib.metrics import whole_years
 from facelib.models.age_stages import AgeStagesNet, to_bin
 from facelib.models.network import FaceNet, as_tensor, load_network, predict_outputs
 from facelib.runs import RunFolder
-from facelib.schema import Attribute, ClassAttribute, YearsAttribute
+from facelib.schema import AGE, Attribute, ClassAttribute
 from facelib.statistics import YEARS
 
 Maps = dict[tuple[str, str], np.ndarray]  # by output and method
@@ -60,28 +61,35 @@ class Explained:
             return logits[:, 0].numpy()
         return logits.softmax(dim=1).numpy()[np.arange(len(logits)), self.classes]
 
-    def correct(self, images: np.ndarray, labels: pd.Series) -> np.ndarray:
-        """Whether each prediction agrees with the label: 1, 0, or nan where it is unknown; see `CORRECT_YEARS`."""
-        predicted = predict_outputs(self.network, images, flip=False)[self.output]
+    def correct(self, images: np.ndarray, faces: pd.DataFrame) -> np.ndarray:
+        """Whether each prediction agrees with the label of a row of a faces table: 1, 0, or nan where it is unknown.
+
+        Years agree within `CORRECT_YEARS`, or in whole years with a band.
+        """
+        predicted, attribute = predict_outputs(self.network, images, flip=False)[self.output], self.attribute
+        if self.classes is not None and not isinstance(attribute, ClassAttribute):
+            right = predicted.argmax(axis=1) == to_bin(faces[attribute.name], self.network.edges)
+            return np.where(attribute.is_known(faces[attribute.name]), np.asarray(right, float), np.nan)
         if self.classes is None:
-            right = np.abs(predicted - labels) <= CORRECT_YEARS
+            predicted, least = (predicted, CORRECT_YEARS) if attribute.exact else (whole_years(predicted), 0)
         else:
-            codes = labels if isinstance(self.attribute, ClassAttribute) else to_bin(labels, self.network.edges)
-            right = predicted.argmax(axis=1) == codes
-        return np.where(self.attribute.is_known(labels), np.asarray(right, float), np.nan)
+            predicted, least = predicted.argmax(axis=1), 0
+        errors = attribute.errors(faces, pd.Series(predicted, faces.index, float)).to_numpy()
+        return np.where(np.isnan(errors), np.nan, np.abs(errors) <= least)
 
 
 def explained_outputs(
     network: FaceNet, stages: AgeStagesNet | None, images: np.ndarray, attributes: tuple[Attribute, ...]
 ) -> list[Explained]:
-    """Years and their predicted two-stage bin, which need `stages`; of two classes the predicted, of more every one."""
+    """Years, with `stages` also the predicted two-stage bin; of two classes the predicted, of more every one."""
     predicted, explained = predict_outputs(network, images, flip=False), []
     for attribute in attributes:
         name = attribute.name
         if not isinstance(attribute, ClassAttribute):
-            bins = predict_outputs(stages, images, flip=False)["bin_logits"].argmax(axis=1)
             explained.append(Explained(name, attribute, network, name))
-            explained.append(Explained(f"{name}_bin", attribute, stages, "bin_logits", bins))
+            if stages is not None:
+                bins = predict_outputs(stages, images, flip=False)["bin_logits"].argmax(axis=1)
+                explained.append(Explained(f"{name}_bin", attribute, stages, "bin_logits", bins))
         elif len(attribute.classes) == 2:
             explained.append(Explained(name, attribute, network, name, predicted[name].argmax(axis=1)))
         else:
@@ -111,7 +119,7 @@ class Sample:
 
     def correct(self) -> pd.DataFrame:
         """`Explained.correct` of each output, image_id as index."""
-        columns = {o.name: o.correct(self.images, self.labels[o.attribute.name]) for o in self.outputs}
+        columns = {output.name: output.correct(self.images, self.labels) for output in self.outputs}
         return pd.DataFrame(columns, index=self.labels.index)
 
 
@@ -123,7 +131,7 @@ def load_sample(run: RunFolder, min_averaged: int) -> Sample:
     faces, splits, settings = run.load_table("faces"), run.load_table("splits"), run.settings
     images, stages = load_images(run, faces), None
     network, _ = load_network(run.require("checkpoints/model.safetensors"))
-    if any(isinstance(attribute, YearsAttribute) for attribute in run.learned):
+    if AGE in run.learned:
         stages, _ = load_network(run.require("checkpoints/age_stages.safetensors"), AgeStagesNet)
     held_out = np.flatnonzero(splits["split"].isin(["validation", "calibration"]) & splits["representative"])
     rows = np.random.default_rng(settings.seed).permutation(held_out)[: settings.explanation.explained_images]

@@ -166,7 +166,7 @@ def background_findings(
 
 def group_shares(table: pd.DataFrame, sample: Sample) -> pd.DataFrame:
     """Mean share_<region> of the maps of `REGION_METHOD`, by head (output), attribute, group; nan in small groups."""
-    groups = pd.DataFrame({a.name: a.groups(sample.labels[a.name]).astype(object) for a in sample.run.attributes})
+    groups = pd.DataFrame({a.name: a.groups_of(sample.labels).astype(object) for a in sample.run.attributes})
     named = groups.melt(ignore_index=False, var_name="attribute", value_name="group").dropna()
     maps = table[table["method"] == REGION_METHOD].dropna(subset=SHARES)
     joined = maps.merge(named, left_on="image_id", right_index=True)

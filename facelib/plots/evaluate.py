@@ -9,26 +9,28 @@ from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from facelib.plots.style import GREEN, GREY, class_colours, error_bars, finish, label_lines, new_figure
-from facelib.schema import Attribute, ClassAttribute, class_attributes
+from facelib.schema import UNKNOWN, Attribute, ClassAttribute, class_attributes
 
 
-def confusion(frame: pd.DataFrame, attribute: ClassAttribute, note: str = "") -> Figure:
-    """Confusion matrix of an evaluation frame: row shares as colour, counts as text."""
-    known, names = frame.dropna(subset=[attribute.name, attribute.prediction]), attribute.classes
-    counts = confusion_matrix(known[attribute.name], known[attribute.prediction], labels=range(len(names)))
+def confusion(frame: pd.DataFrame, attribute: Attribute, note: str = "") -> Figure:
+    """Confusion matrix of the groups in an evaluation frame: row shares as colour, counts as text."""
+    label, predicted = attribute.groups_of(frame).cat.codes, attribute.groups(frame[attribute.prediction]).cat.codes
+    known, names = (label != UNKNOWN) & (predicted != UNKNOWN), attribute.group_names
+    counts = confusion_matrix(label[known], predicted[known], labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     text = [[f"{share:.0%}\n{n:,}" for share, n in zip(*row, strict=True)] for row in zip(shares, counts, strict=True)]
     figure, ((axis,),) = new_figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
     sns.heatmap(shares, annot=np.array(text), fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis,
                 xticklabels=names, yticklabels=names, linewidths=0.5)  # fmt: skip
-    axis.set(xlabel="Predicted", ylabel="Label", title=f"{attribute.title}, n = {len(known):,}{note}")
+    axis.set(xlabel="Predicted", ylabel="Label", title=f"{attribute.title}, n = {known.sum():,}{note}")
     axis.tick_params(axis="y", rotation=0)
     return finish(figure)
 
 
 def confusions(frame: pd.DataFrame, attributes: Iterable[Attribute], note: str = "") -> dict[str, Figure]:
-    """The confusion matrix of each attribute with classes, by the name of its file."""
-    return {f"confusion_{a.name}": confusion(frame, a, note) for a in class_attributes(attributes)}
+    """The confusion matrix of each attribute with classes, or with bands alone, by the name of its file."""
+    grouped = (a for a in attributes if isinstance(a, ClassAttribute) or not a.exact)
+    return {f"confusion_{a.name}": confusion(frame, a, note) for a in grouped}
 
 
 def class_curves(

@@ -21,9 +21,9 @@ def first_of_two(attributes: tuple[Attribute, ...]) -> ClassAttribute | None:
 
 
 def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], note: str = "") -> Figure:
-    """Ages, and counts of each class, both divided by the first attribute of two classes."""
+    """Ages, and counts of each class or band, all divided by the first attribute of two classes."""
     by = first_of_two(attributes)
-    classes = [a for a in class_attributes(attributes) if a != by] or [by] * (by is not None)
+    classes = [a for a in attributes if a not in (by, AGE)] or [by] * (by is not None)
     figure, axes = new_figure((AGE in attributes) + len(classes), width=10)
     panels, colours = list(axes[0]), class_colours(by) if by else None
     part = None if by is None else by.groups(faces[by.name]).rename(by.title)
@@ -34,11 +34,11 @@ def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], 
         sns.histplot(x=faces[AGE.name], **divided, binwidth=2, ax=axis, linewidth=0)
         axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces[AGE.name].count():,}{note}")
     for axis, attribute in zip(panels, classes, strict=True):
-        groups = attribute.groups(faces[attribute.name]).rename(attribute.title)
+        groups = attribute.groups_of(faces).rename(attribute.title)
         counts = groups.value_counts(sort=False).to_frame("Images")
         both = part is not None and attribute != by and bool((groups.notna() & part.notna()).any())
         if both:
-            counts = pd.crosstab(groups, part).reindex(index=list(attribute.classes), fill_value=0)
+            counts = pd.crosstab(groups, part).reindex(index=list(attribute.group_names), fill_value=0)
         colour = [colours[name] for name in counts] if both else INK
         counts.plot.barh(stacked=True, ax=axis, color=colour, width=0.75, legend=False)
         title = f"{attribute.title} labels" + (f" by {by.name}" if both else "")
@@ -75,8 +75,8 @@ def average_faces(images: FaceImages, faces: pd.DataFrame, attributes: tuple[Att
     if by is not None:
         sides = {name: (faces[by.name] == code).to_numpy() for code, name in enumerate(by.classes)}
     bands = {"any age": np.ones(len(faces), bool)}
-    if AGE in attributes:
-        bands = {name: (AGE.groups(faces[AGE.name]) == name).to_numpy() for name in AGE.group_names}
+    for years in (attribute for attribute in attributes if not isinstance(attribute, ClassAttribute)):
+        bands = {name: (years.groups_of(faces) == name).to_numpy() for name in years.group_names}
     first = ~faces["sha256"].duplicated().to_numpy()
     rows = {(side, band): np.flatnonzero(first & sides[side] & bands[band]) for side in sides for band in bands}
     averages = [average_face(images[members], LEAST) for members in rows.values()]
@@ -89,6 +89,6 @@ def random_faces(run: RunFolder, images: FaceImages, faces: pd.DataFrame, show_f
     if not may_show(run, show_faces):
         return None
     rows = np.random.default_rng(run.settings.seed).permutation(len(faces))[:GALLERY]
-    labels = [[a.label_name(faces[a.name].iloc[row]) for a in run.attributes] for row in rows]
+    labels = list(zip(*(attribute.label_names(faces.iloc[rows]) for attribute in run.attributes), strict=True))
     titles = [", ".join(names[:2]) + "\n" + ", ".join(names[2:]) for names in labels]
     return image_grid(list(images[rows]), titles, heading=f"A random draw{run.note}")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from facelib.evaluation.groups import CHILD_YEARS, GroupMetric, group_metrics
+from facelib.evaluation.groups import AGE_ERRORS, CHILD_YEARS, GroupMetric, group_metrics
 from facelib.plots.style import (
     GREY,
     INK,
@@ -19,7 +19,7 @@ from facelib.plots.style import (
     new_figure,
     title,
 )
-from facelib.schema import AGE, AGE_BANDS, Attribute, ClassAttribute, class_attributes
+from facelib.schema import AGE, Attribute, ClassAttribute, class_attributes
 from facelib.statistics import SHARE
 
 
@@ -34,7 +34,7 @@ def group_errors(
     colours = class_colours(attribute) if attribute else {None: INK}
     classes = [name for name in colours if not attribute or name in set(table[column])]
     figure, ((axis,),) = new_figure(width=7.5, height=3.8)
-    bands, ends = [band for band in AGE_BANDS if band in set(table["age_band"])], []
+    bands, ends = list(dict.fromkeys(table["age_band"])), []
     for number, name in enumerate(classes):
         rows = (table[table[column] == name] if attribute else table).dropna(subset=[metric])
         x = rows["age_band"].map(bands.index).astype(float) + (number - (len(classes) - 1) / 2) * 0.13
@@ -49,7 +49,7 @@ def group_errors(
     axis.set(xticks=range(len(bands)), xticklabels=names, xlabel="Age band (years)", ylabel=label)
     axis.set_title(f"{heading}, n = {counts.sum():,}")
     axis.tick_params(axis="x", labelsize=9)
-    if metric.endswith("_mae"):
+    if metric in AGE_ERRORS:
         axis.set_ylim(bottom=0)
     if metric.endswith("_accuracy"):
         axis.yaxis.set_major_formatter("{x:.0%}")
@@ -60,7 +60,7 @@ def group_errors(
 def bias_figure(directions: pd.DataFrame, note: str = "") -> Figure:
     """Both directions of `groups.bias_directions`, and as lines what regression to the mean alone would give."""
     figure, ((axis,),) = new_figure(width=7.5, height=3.8)
-    bands, ends = [band for band in AGE_BANDS if band in set(directions["age_band"])], []
+    bands, ends = [band for band in AGE.group_names if band in set(directions["age_band"])], []
     for (way, rows), colour, shift in zip(directions.groupby("grouped_by"), (INK, PURPLE), (-0.08, 0.08), strict=False):
         rows = rows.dropna(subset=["bias"])
         x = rows["age_band"].map(bands.index).astype(float) + shift
@@ -82,7 +82,7 @@ def worse_map(tables: dict[str, pd.DataFrame], metric: GroupMetric, heading: str
 
     Takes `groups.group_tables`. Darker is worse; a cell with its n alone holds too few faces.
     """
-    bands = [band for band in AGE_BANDS if band in set(tables[AGE.group_column][AGE.group_column])]
+    bands = list(tables[AGE.group_column][AGE.group_column])
     start = f"{AGE.group_column} x "
     crossed = {name: table for name, table in tables.items() if name.startswith(start) and metric.key in table}
     parts = [("all", tables[AGE.group_column])]
@@ -120,31 +120,34 @@ def worse_map(tables: dict[str, pd.DataFrame], metric: GroupMetric, heading: str
 
 
 def age_figures(
-    tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], note: str = "", only: str = ""
+    parts: dict[str, dict[str, pd.DataFrame]], attributes: Iterable[Attribute], note: str = "", only: str = ""
 ) -> dict[str, Figure]:
-    """From `groups.group_tables`, by file: metrics by age, by age and class, and the maps of who is worse.
+    """By file: metrics by age, by age and class, and the maps of who is worse; `only` names a single one to draw.
 
-    `only` names a single one to draw.
+    Takes `groups.group_tables` by data set, or by an empty name.
     """
-    attributes = tuple(attributes)
-    ending = f", test split, 95 % intervals{note}"
-    error, figures = f"Age: mean absolute error{ending}", {}
+    attributes, figures = tuple(attributes), {}
+    for source, tables in parts.items():
+        end, ending = f"_{source}" if source else "", f", {source or 'test split'}, 95 % intervals{note}"
 
-    def add(name: str, table: str, metric: str, *look) -> None:
-        if only in ("", name) and metric in tables.get(table, ()):
-            figures[name] = group_errors(tables[table], metric, *look)
+        def add(name: str, table: str, metric: str, *look, tables=tables, end=end) -> None:
+            if only in ("", name + end) and metric in tables.get(table, ()):
+                figures[name + end] = group_errors(tables[table], metric, *look)
 
-    add("age_error", AGE.group_column, "age_mae", "MAE (years)", error)
-    for attribute in class_attributes(attributes):
-        name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
-        add(f"age_error_by_{name}", table, "age_mae", "MAE (years)", error, attribute)
-        if len(attribute.classes) == 2:
+        for error, beyond in zip(AGE_ERRORS, ("", " beyond the labelled band"), strict=True):
+            text = f"Age: mean absolute error{beyond}{ending}"
+            add("age_error", AGE.group_column, error, "MAE (years)", text)
+            for attribute in class_attributes(attributes):
+                table = f"{AGE.group_column} x {attribute.group_column}"
+                add(f"age_error_by_{attribute.name}", table, error, "MAE (years)", text, attribute)
+        for attribute in (attribute for attribute in class_attributes(attributes) if len(attribute.classes) == 2):
+            name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
             heading = f"{attribute.title} accuracy{ending}"
             add(f"{name}_by_age", table, f"{name}_accuracy", "Share right", heading, attribute)
-    for metric in group_metrics(attributes):
-        name, measured = f"worse_{metric.key}", metric.key in tables.get(AGE.group_column, ())
-        if only in ("", name) and metric.more_is_better is not None and measured:
-            figures[name] = worse_map(tables, metric, f"{metric.title}{ending}")
+        for metric in group_metrics(attributes):
+            name, measured = f"worse_{metric.key}{end}", metric.key in tables.get(AGE.group_column, ())
+            if only in ("", name) and metric.more_is_better is not None and measured:
+                figures[name] = worse_map(tables, metric, f"{metric.title}{ending}")
     return figures
 
 

@@ -210,12 +210,12 @@ def add_version(run: RunFolder, target: Path) -> None:
 
 
 def data_name(run: RunFolder) -> str:
-    """The name of the folder or table of a run's data, such as `UTKFace`; empty for synthetic faces."""
-    return Path(run.params["data"]["path"]).name
+    """The names of the folders or tables of a run's data, such as `UTKFace`; empty for synthetic faces."""
+    return listed(Path(each.path).name for each in run.data_sets)
 
 
 def is_utkface(run: RunFolder) -> bool:
-    """Whether a run's data are UTKFace by their name: how its labels were made is known."""
+    """Whether UTKFace is among a run's data by its name: how its labels were made is known."""
     return "utkface" in data_name(run).lower()
 
 
@@ -233,7 +233,7 @@ def summary(run: RunFolder, scored: int = 1) -> Findings:
     quoted = findings.chosen(measured, ("groups.worst", "groups.age_bias", "groups.same_age_gaps"), run.learned)
     faces = "synthetic test faces" if run.is_synthetic else f"test faces of {data_name(run)}"
     found = [f"On {n:,} {faces}, {listed(phrases)}.", *map(str, quoted)]
-    limits = ["One model, one seed and one data set"]
+    limits = [f"One model, one seed and {findings.data_sets_text(run)}"]
     limits += ["labels partly made by an algorithm"] * is_utkface(run)
     limits += [persons] if (persons := findings.persons_limit(run)) else []
     if scored > 1:

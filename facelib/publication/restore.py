@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ from facelib.data.ingest import load_images, read_same
 from facelib.data.pixels import cache_faces, cache_key, chunks
 from facelib.data.readers import FaceSource
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnreadableData
+from facelib.finding import listed
 from facelib.formats import as_written, read_json, write_json
 from facelib.models.age_stages import AgeStagesNet
 from facelib.models.network import load_network, predict_outputs
 from facelib.prediction import Predictor
 from facelib.publication.publish import OF_AGE, TABLES, made_by
-from facelib.runs import RunFolder
+from facelib.runs import DataSet, RunFolder
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
@@ -83,7 +85,8 @@ def read_published(run: RunFolder) -> FaceSource:
     source = read_same(run, faces)
     if cache_key(source.faces, settings.image_px, settings.align) == run.params["data"]["fingerprint"]:
         return source
-    what = f"{run.params['data']['path'] or source.root} is not the data that {run.path} was made from"
+    names = " and ".join(each.path for each in run.data_sets) or source.root
+    what = f"{names} is not the data that {run.path} was made from"
     missing = faces.loc[~faces["sha256"].isin(source.faces["sha256"]), "image_id"]
     if len(missing):
         raise UnreadableData(
@@ -95,11 +98,29 @@ def read_published(run: RunFolder) -> FaceSource:
     )
 
 
-def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=print) -> RunFolder:
+def located(run: RunFolder, data: Sequence[DataSet]) -> dict:
+    """The `data` of a published run's params.yaml with the places of its data sets, which are given in its order.
+
+    UnreadableData if their numbers differ.
+    """
+    names = [each.path for each in run.data_sets]
+    if len(data) != len(names):
+        raise UnreadableData(
+            f"{run.path} was made from {listed(names) or 'drawn faces'}, and --data is given {len(data)} times: "
+            "name each once, in this order"
+        )
+    stored = run.params["data"]
+    places = [{"path": place.path, "images": place.images} for place in (each.resolved() for each in data)]
+    parts = [part | place for part, place in zip([stored, *stored.get("further", ())], places, strict=True)]
+    return parts[0] | ({"further": parts[1:]} if parts[1:] else {})
+
+
+def restore_run(source: Path, path: Path, data: Sequence[DataSet] = (), say=print) -> RunFolder:
     """Make a run folder from a published run, as if notebooks 01 to 04 had just been run.
 
-    `data` and `images` are as for `start_run`. Without data a run on photographs is restored without them, and what
-    needs them raises. The folder at `path` is whole when this returns and absent when it raises.
+    `data` are as for `start_run`, their label maps those of the published run. Without data a run on photographs is
+    restored without them, and what needs them raises. The folder at `path` is whole when this returns and absent when
+    it raises.
 
     Raises
     ------
@@ -116,8 +137,7 @@ def restore_run(source: Path, path: Path, data: str = "", images: str = "", say=
         files, published = published_files(source), RunFolder(source)
         check_published(published)
         if data:
-            places = {"path": data, "images": images}.items()
-            published.params["data"] |= {key: str(Path(place).resolve()) if place else "" for key, place in places}
+            published.params["data"] = located(published, data)
         photographs = read_published(published) if data or published.is_synthetic else None
         sweep([building])
         try:

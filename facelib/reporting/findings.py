@@ -94,6 +94,11 @@ def faces(run: RunFolder) -> str:
     return run.label or "labelled faces"
 
 
+def data_sets_text(run: RunFolder) -> str:
+    """How many data sets the run was made from: `one data set`, or a number."""
+    return "one data set" if len(run.data_sets) < 2 else f"{len(run.data_sets)} data sets"
+
+
 def persons_limit(run: RunFolder) -> str:
     """What is not known of persons in training and test, as a clause; empty for synthetic faces."""
     if run.is_synthetic:
@@ -111,7 +116,8 @@ def persons_limit(run: RunFolder) -> str:
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
     """Rows of the headline table: name, value, interval, n, cleaned, and two baselines (baseline, by_time), as text.
 
-    `measures` are ends of keys, such as `mae`; by default all are shown.
+    `measures` are ends of keys, such as `mae`; by default all are shown. What was measured on several data sets has a
+    row of each below that of all.
     """
     results, rows = run.results(), []
     baselines = {row["metric"]: Estimate.from_dict(row).text for row in run.details("05_evaluate").get("baselines", [])}
@@ -123,6 +129,14 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
             row |= {"interval": estimate.interval_text, "cleaned": cleaned.text if cleaned else ""}
             by_time = results.get(f"by_time.{metric.key}")
             rows.append(row | {"baseline": baselines.get(metric.key, ""), "by_time": by_time.text if by_time else ""})
+            each = {key.partition(".")[0]: own for key, own in results.items() if key.partition(".")[2] == metric.key}
+            each = {prefix.removeprefix("test_"): own for prefix, own in each.items() if prefix.startswith("test_")}
+            parts = {source: own for source, own in each.items() if source not in ("cleaned", "unseen")}
+            if len(parts) == 1:
+                rows[-1]["name"] += f", {next(iter(parts))}"
+            for source, own in parts.items() if len(parts) > 1 else ():
+                row = {"name": f"{metric.title}, {source}", "value": own.text, "interval": own.interval_text}
+                rows.append(row | {"n": f"{own.n:,}", "cleaned": "", "baseline": "", "by_time": ""})
     return rows
 
 

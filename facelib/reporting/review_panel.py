@@ -129,7 +129,7 @@ class ReviewPanel:
         self.value.options = () if attribute is None else (*getattr(attribute, "classes", ()), "unknown")
         proposal = self.proposals[self.current]
         self.value.value = proposal.value
-        labels = ", ".join(f"{a.name} {a.label_name(self.faces[a.name].iloc[row])}" for a in self.attributes.values())
+        labels = ", ".join(f"{a.name} {a.label_names(self.faces.iloc[[row]])[0]}" for a in self.attributes.values())
         issue, *lines = (html.escape(text) for text in (issue, image_id, labels, proposal.reason))
         self.text.value = f"{lines[0]}<br>{lines[1]}<br><b>{issue}</b>: {lines[2]}"
         if self.images is not None:

@@ -148,6 +148,7 @@ def deck(run: RunFolder) -> dict:
         "title": findings.title(run),
         "subtitle": f"{run.results()['data.images'].text} {findings.faces(run)}, profile {run.settings.profile}",
         "synthetic": run.is_synthetic,
+        "data_sets": findings.data_sets_text(run),
         "footer": f"run {run.name}, commit {params['commit']}, data {params['data']['fingerprint']}{run.note}",
         "slides": [slide for slide in filled if slide],
     }

@@ -38,6 +38,15 @@ def test_contradictions_of_groups_leave_unknown_labels_out():
     assert ages["contradicts"].tolist() == [True, False, True]
 
 
+def test_bands_of_copies_contradict_where_they_do_not_overlap():
+    bands = {"age_from": [20, 30, 20, 25, 10, np.nan], "age_to": [29, 39, 29, 34, 19, np.nan]}
+    faces = pd.DataFrame({"age": [np.nan] * 5 + [40.0], **bands})
+    table = contradictions(faces, np.array([0, 0, 1, 1, 2, 2]), [AGE])
+    assert table["age_range"].tolist() == [1, 0, 21] and table["contradicts"].tolist() == [True, False, True]
+    pairs = disagreements(faces, np.array([0, 0, 1, 1, 2, 2]), [AGE])
+    assert pairs["difference"].tolist() == [10, 5, 25.5] and pairs["differ"].tolist() == [1, 1, 1]
+
+
 @pytest.fixture
 def copies() -> pd.DataFrame:
     """Two groups of two, one of three, and a single."""

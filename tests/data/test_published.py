@@ -12,12 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
+from skimage.data import astronaut
 
+from facelib.data.detection import find_faces
 from facelib.data.ingest import read_data_sets
 from facelib.data.pixels import cache_faces
 from facelib.data.published import ALL_FORMS, FIVE_CLASSES, FORMS
 from facelib.data.readers import read_faces
 from facelib.errors import UnreadableData
+from facelib.prediction.photos import UnreadablePhoto, list_photos, read_photo
 from facelib.runs import DataSet
 from facelib.schema import AGE, ETHNICITY, GENDER
 
@@ -139,6 +142,26 @@ def test_two_faces_of_one_photograph_are_cropped_by_their_boxes(case, cases, tmp
     # The first box is 30 wide and 64 high: its middle square needs no resizing.
     np.testing.assert_array_equal(images[0], photo[17:47, 0:30])
     assert faces["width"].tolist() == [64, 64]
+
+
+@needs_cases
+def test_of_photographs_all_are_read_or_named(cases):
+    files, left_out = list_photos([cases / "predict"])
+    assert {path.suffix for path in files} >= {".jfif", ".heic", ".JPG"}
+    assert len(left_out) == 1 and "notes.txt is not an image file" in left_out[0]
+    reasons = {}
+    for path in files:
+        try:
+            read_photo(path)
+        except UnreadablePhoto as error:
+            reasons[path.name] = str(error)
+    assert list(reasons) == ["phone.heic"]
+
+
+def test_a_copy_of_a_portrait_for_print_has_its_one_face(tmp_path):
+    pytest.importorskip("dlib")
+    Image.fromarray(astronaut()).convert("CMYK").save(tmp_path / "print.jpg")
+    assert len(find_faces(read_photo(tmp_path / "print.jpg")).faces) == 1
 
 
 # --- tables in other spellings ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from facelib.data import published
-from facelib.data.readers import parse_utkface_name, read_faces
+from facelib.data.readers import read_faces
 from facelib.errors import UnreadableData
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -50,8 +50,9 @@ def reasons(source) -> dict[str, str]:
         ("53___20170116184028385.jpg.chip.jpg", (53, -1, -1)),
     ],
 )
-def test_labels_are_read_off_a_name(name, labels):
-    assert parse_utkface_name(name) == labels
+def test_labels_are_read_off_a_name(tmp_path, name, labels):
+    faces = read_faces(write_image(tmp_path / name).parent).faces
+    assert tuple(faces.loc[0, ["age", "gender", "ethnicity"]]) == labels
 
 
 @pytest.mark.parametrize(
@@ -64,14 +65,17 @@ def test_labels_are_read_off_a_name(name, labels):
         "portrait.jpg",
     ],
 )
-def test_a_name_that_does_not_open_with_labels_is_refused(name):
-    with pytest.raises(ValueError, match="does not open with age_gender_ethnicity_"):
-        parse_utkface_name(name)
+def test_a_name_that_does_not_open_with_labels_is_rejected(tmp_path, name):
+    for each in (name, "1_0_3_x.png"):
+        write_image(tmp_path / each)
+    assert reasons(read_faces(tmp_path))[name].startswith("name is not of the form of a UTKFace folder")
 
 
-def test_an_impossible_age_is_refused():
-    with pytest.raises(ValueError, match="age 117 is outside 0-116 years"):
-        parse_utkface_name("117_0_0_20170116174525125.jpg")
+def test_an_impossible_age_is_unknown_and_named(tmp_path):
+    write_image(tmp_path / "117_0_0_20170116174525125.jpg")
+    source = read_faces(tmp_path)
+    assert source.faces["age"].isna().all() and source.faces["gender"].tolist() == [0]
+    assert source.unusable["reason"].tolist() == ["age 117 is outside 0-116 years"]
 
 
 # --- a folder ---------------------------------------------------------------------------------------------

@@ -57,6 +57,10 @@ def test_the_label_shift_is_that_of_known_labels_and_its_distance_the_total_vari
     male = shift.loc[("labels: gender", "share of male")]
     assert male.tolist() == pytest.approx([3 / 4, 1 / 3, 5 / 12])
     assert "labels: ethnicity" not in shift.index.get_level_values(0)  # the run knows none
+    banded = pd.DataFrame({"age": np.nan, "age_from": [3, 3, 70, np.nan], "age_to": [9, 9, 116, np.nan]})
+    for pair in ((own, banded), (banded, own)):  # 3 and none of 20, 20 and 40 are in the bands
+        shift = label_shift(*pair, [AGE]).set_index("measure")[["run", "table", "distance"]]
+        assert sorted(shift.loc["share of 3-9"]) == pytest.approx(sorted([1.0, 2 / 3, 1 / 3]))
 
 
 def test_the_quality_shift_is_the_largest_gap_of_the_cumulative_distributions():
@@ -112,7 +116,8 @@ def test_predictions_are_judged_by_the_band_where_the_age_is_not_known():
             "group_id": range(6),
         }
     )
-    bands, frame["age_pred"] = (replace(AGE, exact=False),), whole_years(frame["age_pred"])
+    frame = frame.assign(age_from_next=frame["age_from"], age_to_next=frame["age_to"])
+    bands, frame["age_pred"] = (replace(AGE, bands=((20, 29), (70, 116))),), whole_years(frame["age_pred"])
     found = headline_metrics(frame, bands, "transfer", Bootstrap(20))
     assert found["transfer.age.band_accuracy"].value == pytest.approx(1 / 4)
     assert found["transfer.age.band_mae_least"].value == pytest.approx(14 / 4)
@@ -336,6 +341,19 @@ def test_age_bands_stand_in_for_ages(run, other_faces, tmp_path):
     inside = np.floor(rows["age_pred"] + 0.5).between(first, first + 9)
     assert results["transfer.age.band_accuracy"]["value"] == pytest.approx(inside.mean())
     assert "transfer.age.mae" not in results and "transfer.gender.accuracy" in results
+
+
+def test_a_column_of_classes_is_read_with_those_that_the_run_learned(run, tiny, other_faces, tmp_path):
+    from facelib.models.network import FaceNet, save_network
+
+    mood = ClassAttribute("mood", classes=("calm", "glad", "sad"))
+    save_network(FaceNet((AGE, mood), tiny).eval(), run.path / "checkpoints" / "model.safetensors", image_px=48)
+    faces = read_utkface(other_faces).faces
+    moods = ["glad"] * 20 + ["Sad"] * 18 + ["odd", ""]  # none is calm, and the run knows no odd face
+    faces[["path"]].assign(mood=moods).to_csv(tmp_path / "moods.csv", index=False)
+    printed, results = evaluate(run, tmp_path / "moods.csv", tmp_path / "out", images=other_faces)
+    assert results["transfer.mood.accuracy"]["n"] == 38 and "1 mood label unknown: mood 'odd' is none of" in printed
+    assert "measured" not in printed.replace("not measured, since no face is labelled with it: age", "")
 
 
 def test_what_cannot_be_evaluated_is_refused(run, other_faces, tmp_path):

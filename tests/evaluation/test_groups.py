@@ -18,6 +18,8 @@ from facelib.evaluation.groups import (
     group_tables,
     groupings,
     large_groups,
+    numbers,
+    source_tables,
     stacked,
 )
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
@@ -283,10 +285,49 @@ def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
     rows = [(*key, *numbers) for key, numbers in cells.items()]
     columns = ["age_band", "gender_name", "n", "age_mae", "age_mae_low", "age_mae_high"]
     tables = {"age_band x gender_name": pd.DataFrame(rows, columns=columns)}
-    skewed, unequal = age_findings(by_label, tables, (AGE, GENDER), 193)
+    skewed, unequal = age_findings(by_label, {"": tables}, (AGE, GENDER), 193)
     assert "ages 75+ are predicted 8.1 y too young" in skewed.text
     assert "ages 18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
     assert "8.5 y for female and 5.9 y for male at 46-59" in unequal.text
     assert "18-29" not in unequal.text and "75+" not in unequal.text and unequal.n == 193
     nothing = age_findings(by_label[:0], {}, (AGE, GENDER), 0)
     assert [finding.key for finding in nothing] == ["groups.age_bias", "groups.same_age_gaps"]
+
+
+# --- ages by bands alone, and several data sets -----------------------------------------------------------
+
+
+@pytest.fixture
+def both() -> pd.DataFrame:
+    """Ages in years from one data set, where a smile is labelled too, and by two bands from another."""
+    first = pd.DataFrame({"source": "utkface", "age": [20.0, 40.0], "smile": [0.0, 1.0], "gender": [0.0, 1.0]})
+    first = first.assign(age_pred=[23.0, 39.0], smile_pred=[0.0, 0.0], gender_pred=[0.0, 0.0])
+    second = pd.DataFrame({"source": "fairface", "age_from": [3.0, 3, 70], "age_to": [9.0, 9, 116]})
+    second = second.assign(age_pred=[9.0, 12.0, 61.0], gender=[0.0, 0.0, 1.0], gender_pred=[0.0, 1.0, 1.0])
+    frame = pd.concat([first, second], ignore_index=True)
+    for attribute in (AGE, GENDER, SMILE):
+        frame[attribute.group_column] = attribute.groups_of(frame)
+    return frame.assign(group_id=range(5))
+
+
+def test_bands_have_group_numbers_of_their_own(both):
+    faces = pd.concat([both[both["source"] == "fairface"]] * 2, ignore_index=True).assign(group_id=range(6))
+    banded = AGE.labelled_in(faces)
+    faces = faces.assign(age_band=banded.groups_of(faces))
+    table = group_table(faces, ["age_band"], (banded, GENDER), FEW, min_group=1).set_index("age_band")
+    assert table["age_band_accuracy"].tolist() == [0.5, 0.0] and table["age_band_mae_least"].tolist() == [1.5, 9.0]
+    assert table["age_band_bias"].tolist() == [1.5, -9.0] and table["n"].tolist() == [4, 2]
+    skewed, _ = age_findings(bias_directions(faces, 1), {"": {"age_band": table.reset_index()}}, (banded, GENDER), 3)
+    assert "ages 70+ are predicted 9.0 y too young" in skewed.text
+
+
+def test_numbers_of_all_are_those_that_every_data_set_allows_and_each_has_its_own(both):
+    attributes = (AGE, GENDER, SMILE)
+    by_gender = group_table(both, ["gender_name"], attributes, FEW, min_group=1)
+    assert by_gender["n"].tolist() == [3, 2] and not {"age_mae", "age_band_accuracy", "smile_accuracy"} & set(by_gender)
+    assert by_gender["gender_accuracy"].tolist() == [pytest.approx(2 / 3), 0.5]
+    each = source_tables(both, attributes, FEW, min_group=1)
+    assert each["utkface"]["gender_name"]["age_mae"].tolist() == [3.0, 1.0]
+    assert each["fairface"]["gender_name"]["age_band_mae_least"].tolist() == [1.5, 9.0]
+    assert "smile_name" in each["utkface"] and "smile_name" not in each["fairface"]
+    assert set(numbers(each["fairface"])["grouping"]) == {"age_band", "gender_name"}

@@ -157,20 +157,46 @@ def test_metrics_follow_from_the_kind_and_the_number_of_classes():
 
 
 def test_ages_known_by_bands_alone_have_metrics_of_bands_alone():
-    banded = replace(AGE, exact=False)
-    assert [metric.key for metric in metrics_of(banded)] == ["age.band_accuracy", "age.band_mae_least"]
+    banded = replace(AGE, bands=((0, 2), (3, 9)))
+    parts = "band_accuracy", "band_off_by_one", "band_mae_least"
+    assert [metric.key for metric in metrics_of(banded)] == [f"age.{part}" for part in parts]
     keys = expected_keys([banded, SMILE])
     assert {"test.age.band_accuracy", "test.smile.accuracy"} <= set(keys)
     assert not {"audit.label_issues.age", "test.age.mae", "test.smile.accuracy_age5plus"} & set(keys)
 
 
-def test_a_constant_band_answer_is_the_median_of_the_middles():
-    nan = np.nan
-    train = pd.DataFrame({"age": [nan, nan, 10.0], "age_from": [20, 30, nan], "age_to": [29, 39, nan]})
-    frame = train.assign(age_pred=[25.0, 25.0, 10.0], age_unrounded=[25.0, 25.0, 10.0], group_id=range(3))
-    table = baselines(train, frame, [replace(AGE, exact=False)], Bootstrap(5)).set_index("metric")
-    # Middles 24.5, 34.5 and the age 10: 24.5 lies in the first band and 5.5 years below the second.
-    assert table.loc["age.band_accuracy", "value"] == 0.5 and table.loc["age.band_mae_least", "value"] == 2.75
+def banded_faces(years: list[int]) -> pd.DataFrame:
+    """Faces known by FairFace's bands alone, each in the band of one of these years."""
+    bands = pd.Series([(0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 116)])
+    chosen = [next(band for band in bands if band[0] <= year <= band[1]) for year in years]
+    table = pd.DataFrame(chosen, columns=["age_from", "age_to"]).assign(age=np.nan, source="fairface")
+    return table.assign(image_id=[f"f{row}" for row in range(len(table))])
+
+
+def test_a_constant_answer_to_bands_is_the_median_of_the_middles():
+    train = banded_faces([25, 25, 35, 45, 55])
+    frame = train.assign(age_pred=25.0, age_unrounded=25.0, group_id=range(5), age_from_next=20.0, age_to_next=39.0)
+    table = baselines(train, frame, [AGE.labelled_in(train)], Bootstrap(5)).set_index("metric")
+    # The median middle is 34.5: in the band of 35, and 5.5 years above that of 25.
+    assert table.loc["age.band_accuracy", "value"] == 0.2 and "34.5" in table.loc["age.band_accuracy", "baseline"]
+    assert table.loc["age.band_mae_least", "value"] == pytest.approx((5.5 * 2 + 0 + 5.5 + 15.5) / 5)
+
+
+def test_a_band_is_missed_by_one_where_the_prediction_lies_in_the_one_beside_it():
+    faces = banded_faces([1, 25, 25, 65, 80, 15, 5])
+    predictions = pd.DataFrame({"image_id": faces["image_id"], "age_pred": [9.4, 10.0, 40.0, 71.0, 59.0, 15.0, 5.0]})
+    predictions = predictions.assign(age_spread=1.0, age_low=np.nan, age_high=np.nan)
+    splits = pd.DataFrame(
+        {"image_id": faces["image_id"], "split": "test", "group_id": range(7), "representative": True}
+    )
+    banded = AGE.labelled_in(faces)
+    frame = evaluation_frame(faces, splits, predictions, ("test",), (banded,))
+    assert frame["age_band"].tolist() == ["0-2", "20-29", "20-29", "60-69", "70+", "10-19", "3-9"]
+    found = headline_metrics(frame, (banded,), "test", Bootstrap(5))
+    assert found["test.age.band_accuracy"].value == pytest.approx(2 / 7)
+    # 59 lies below 60-69, the band before 70+; 40 lies between 20-29 and the next band of these faces.
+    assert found["test.age.band_off_by_one"].value == pytest.approx(6 / 7)
+    assert found["test.age.band_mae_least"].value == pytest.approx((7 + 10 + 11 + 2 + 11) / 7)
 
 
 def test_swapped_classes_warn():
@@ -192,7 +218,6 @@ def test_the_faces_of_each_data_set_have_metrics_of_their_own(empty_runs):
     assert "2 of a and 1 of b" in finding.text
     table = sources_table(results, [SMILE])
     assert table.query("metric == 'Smile: accuracy'")["data set"].tolist() == ["a", "b"]
-    assert source_metrics(run, frame.assign(source="a"))[0] == {}
 
 
 def recomputed(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:

@@ -42,9 +42,14 @@ def scored(run: RunFolder) -> set[str]:
 
 
 # Age alone takes three times as long, most of it for the two stages, and shows no more beyond notebook 06.
-@pytest.mark.parametrize(("label", "last"), [("gender", "09"), ("age", "06")])
-def test_a_run_works_with_one_label(photos, tmp_path, label, last):
+@pytest.mark.parametrize(
+    ("label", "bands", "last"), [("gender", False, "09"), ("age", False, "06"), ("age", True, "08")]
+)
+def test_a_run_works_with_one_label(photos, tmp_path, label, bands, last):
     faces = read_faces(photos).faces
+    if bands:
+        decades = (faces["age"] // 20 * 20).astype(int)
+        faces["age"] = [f"{first}-{first + 19}" if first < 60 else "60+" for first in decades]
     faces[["path", label]].to_csv(tmp_path / "faces.csv", index=False)
     given = ["--data", str(tmp_path / "faces.csv"), "--images", str(photos)]
     given += ["--labels", "gender: {0: male, 1: female}"] if label == "gender" else []
@@ -61,6 +66,14 @@ def test_a_run_works_with_one_label(photos, tmp_path, label, last):
         )
         for name in NOTEBOOKS[: int(last)]
     }
-    assert ("does not learn age" in sources["04_age_two_stage"]) == (label != "age")
+    assert ("has no ages in years" in sources["04_age_two_stage"]) == (label != "age" or bands)
+    if bands:
+        assert {row["age_band"] for row in run.details("06_groups")["groups"]["age_band"]} == {
+            "0-19",
+            "20-39",
+            "40-59",
+            "60+",
+        }
+        assert set(run.results()) >= {f"test.age.band_{key}" for key in ("accuracy", "off_by_one", "mae_least")}
     front = (run.path / "report" / "index.html").read_text()
     assert "How good is the model?" in front and label.capitalize() in front

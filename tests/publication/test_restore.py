@@ -14,7 +14,7 @@ from PIL import Image
 from facelib.audit import decisions, label_issues
 from facelib.data import splits
 from facelib.data.ingest import ingest
-from facelib.errors import FacelibError, MissingFromRun, RunConflict
+from facelib.errors import FacelibError, MissingFromRun, RunConflict, UnreadableData
 from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet, route
 from facelib.models.heads import predictions_table
@@ -26,7 +26,7 @@ from facelib.prediction.predictor import save_predictor
 from facelib.publication import restore
 from facelib.publication.publish import NETWORKS, TABLES, UnfitToPublish, halve, publish_table
 from facelib.publication.restore import restore_run
-from facelib.runs import RunFolder, open_run, runs_root, start_run
+from facelib.runs import DataSet, RunFolder, open_run, runs_root, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 
 FACES = 210
@@ -199,6 +199,16 @@ def test_other_photographs_are_refused_and_one_is_named(call, photographs, tmp_p
     assert "there is nothing at" in refused(call, "--data", tmp_path / "nowhere")
 
 
+def test_several_data_sets_are_named_in_the_order_of_the_run(published, tmp_path):
+    run, places = RunFolder(published), [DataSet(str(tmp_path / "a")), DataSet(str(tmp_path / "b.csv"), str(tmp_path))]
+    run.params["data"]["further"] = [{"path": "b.csv", "images": "pictures", "labels": "path: file"}]
+    found = restore.located(run, places)
+    assert found["path"] == str(tmp_path / "a") and found["fingerprint"] == run.params["data"]["fingerprint"]
+    assert found["further"] == [{"path": str(tmp_path / "b.csv"), "images": str(tmp_path), "labels": "path: file"}]
+    with pytest.raises(UnreadableData, match=r"was made from Faces and b\.csv, and --data is given 1 times"):
+        restore.located(run, places[:1])
+
+
 def test_photographs_under_other_names_and_beside_others_are_the_same_data(call, photographs, tmp_path):
     faces = shutil.copytree(photographs, tmp_path / "above" / "Faces")
     Image.new("RGB", (48, 48)).save(faces / "30_0_0_x.png")
@@ -225,12 +235,12 @@ def test_a_killed_restore_leaves_nothing_that_stops_the_next(step, published, ph
     child = os.fork()
     if child == 0:  # ends at once, as if killed: no `finally` is run
         monkeypatch.setattr(restore, step, lambda *_: os._exit(9))
-        restore_run(published, path, str(photographs), say=lambda line: None)
+        restore_run(published, path, [DataSet(str(photographs))], say=lambda line: None)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert not path.exists() and (empty_runs / ".partial-utkface" / "params.yaml").exists()
     (empty_runs / ".partial-utkface" / "tables" / "stale.parquet").touch()
-    restore_run(published, path, str(photographs), say=lambda line: None)
+    restore_run(published, path, [DataSet(str(photographs))], say=lambda line: None)
     assert not (path / "tables" / "stale.parquet").exists() and (path / "tables" / "embeddings.npy").exists()
     assert [made.name for made in empty_runs.iterdir()] == ["utkface"]
 

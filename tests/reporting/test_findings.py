@@ -55,6 +55,14 @@ def test_headline_rows_carry_interval_n_baseline_and_the_cleaned_value(filled):
     assert (gender["value"], gender["interval"], gender["cleaned"]) == ("91.2 %", "90.0 to 93.0", "")
 
 
+def test_each_data_set_has_a_row_below_that_of_all(begun):
+    begun.set_attributes((GENDER, SMILE), (GENDER, SMILE))
+    keys = "test.gender", "test_a.gender", "test_b.gender", "test_cleaned.gender", "test.smile", "test_b.smile"
+    begun.notebook("05_evaluate").save({f"{key}.accuracy": Estimate(0.5, 0.4, 0.6, 9, "share") for key in keys})
+    names = [row["name"] for row in findings.headline_rows(begun)]
+    assert names == ["Gender: accuracy", "Gender: accuracy, a", "Gender: accuracy, b", "Smile: accuracy, b"]
+
+
 def test_every_expected_metric_has_a_row_and_some_can_be_chosen(begun):
     keys = [key for key in expected_keys(begun.learned) if key.startswith("test.")]
     begun.notebook("05_evaluate").save({key: Estimate(0.5, 0.4, 0.6, 9, "share") for key in keys})
