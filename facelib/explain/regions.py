@@ -11,6 +11,7 @@ from facelib.explain.attribution import CORRECT_YEARS, Maps, Sample, titles
 from facelib.explain.faithfulness import beats_all, curve_scores, randomised
 from facelib.explain.methods import BASELINES, METHODS, REGION_METHOD, explained_faces
 from facelib.finding import Finding, listed
+from facelib.schema import ClassAttribute
 from facelib.statistics import CONFIDENCE, SHARE, Bootstrap, Estimate, adjusted, mean
 
 REGIONS = ("hair", "forehead", "eyes_brows", "nose", "cheeks", "mouth", "jaw", "background")
@@ -172,7 +173,11 @@ def group_shares(table: pd.DataFrame, sample: Sample) -> pd.DataFrame:
     joined = maps.merge(named, left_on="image_id", right_index=True)
     grouped = joined.groupby(["head", "attribute", "group"], sort=False)[SHARES]
     means = grouped.mean().where(grouped.size() >= sample.run.settings.evaluation.min_group)
-    return means.assign(n=grouped.size())[["n", *SHARES]].reset_index()
+    table = means.assign(n=grouped.size())[["n", *SHARES]].reset_index()
+    names = [(a.name, group) for a in sample.run.attributes for group in a.group_names]
+    rank = pd.Series(range(len(names)), pd.MultiIndex.from_tuples(names))
+    order = rank.loc[pd.MultiIndex.from_frame(table[["attribute", "group"]])].to_numpy()
+    return table.iloc[np.argsort(order, kind="stable")].sort_values("head", kind="stable", ignore_index=True)
 
 
 def correct_against_wrong(
@@ -215,8 +220,10 @@ def correct_finding(differences: pd.DataFrame, sample: Sample) -> Finding:
         for row in clear.itertuples()
     ]
     text = f"{METHODS[REGION_METHOD].title} maps of correct against wrong predictions, for {tested['head'].nunique()} "
-    text += f"outputs with enough of both: {'; '.join(texts) or 'no difference found'} (adjusted for all tests; years"
-    return Finding("explain.correct_wrong", f"{text} count as correct within {CORRECT_YEARS}).", n=len(sample.images))
+    text += f"outputs with enough of both: {'; '.join(texts) or 'no difference found'} (adjusted for all tests"
+    for exact in {o.attribute.exact for o in sample.outputs if not isinstance(o.attribute, ClassAttribute)}:
+        text += f"; years count as correct within {CORRECT_YEARS if exact else 'their band'}"
+    return Finding("explain.correct_wrong", f"{text}).", n=len(sample.images))
 
 
 def _mean_difference(values: np.ndarray, first: np.ndarray) -> float:

@@ -318,7 +318,7 @@ def test_bands_have_group_numbers_of_their_own(both):
     assert table["age_band_accuracy"].tolist() == [0.5, 0.0] and table["age_band_mae_least"].tolist() == [1.5, 9.0]
     assert table["age_band_bias"].tolist() == [1.5, -9.0] and table["n"].tolist() == [4, 2]
     skewed, _ = age_findings(bias_directions(faces, 1), {"": {"age_band": table.reset_index()}}, (banded, GENDER), 3)
-    assert "ages 70+ are predicted 9.0 y too young" in skewed.text
+    assert "ages 70+ are predicted at least 9.0 y too young" in skewed.text
 
 
 def test_numbers_of_all_are_those_that_every_data_set_allows_and_each_has_its_own(both):

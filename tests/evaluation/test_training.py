@@ -105,7 +105,7 @@ def test_the_gap_names_training_validation_and_baseline_of_each_attribute(frames
     median = np.median(trained["age"])
     assert none["age.mae"] == pytest.approx(metrics.mae(frame["age"], np.full(20, median)))
     age, gender = (format_value(none[key], unit) for key, unit in (("age.mae", "years"), ("gender.accuracy", "share")))
-    assert f"age error: 2 y, 5 y and {age}" in finding.text
+    assert f"age mean absolute error: 2 y, 5 y and {age}" in finding.text
     assert f"gender accuracy: 100.0 %, 75.0 % and {gender}" in finding.text
     assert finding.key == "training.gap" and finding.n == 20
     assert training.training_gap(trained, frame, constant, (GENDER,))[0] == {}

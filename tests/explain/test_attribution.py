@@ -105,11 +105,17 @@ def test_predictions_are_compared_with_labels_as_given(network, stages, pictures
     ages = pd.Series(outputs["age"] + [0, 4, -6, 0, np.nan])
     genders = pd.Series([*outputs["gender"][:4].argmax(axis=1), -1])
     ethnicities = pd.Series((outputs["ethnicity"].argmax(axis=1) + np.array([0, 1, 0, 0, 0])) % 5)
-    np.testing.assert_array_equal(explained["age"].correct(pictures, ages), [1, 1, 0, 1, np.nan])
-    np.testing.assert_array_equal(explained["gender"].correct(pictures, genders), [1, 1, 1, 1, np.nan])
-    np.testing.assert_array_equal(explained["ethnicity_other"].correct(pictures, ethnicities), [1, 0, 1, 1, 1])
-    right = explained["age_bin"].correct(pictures, ages)
-    np.testing.assert_array_equal(right, [*(bins[:4] == to_bin(ages[:4], stages.edges)), np.nan])
+    faces = pd.DataFrame({"age": ages, "gender": genders, "ethnicity": ethnicities})
+    right = {name: output.correct(pictures, faces) for name, output in explained.items() if name != "expression"}
+    np.testing.assert_array_equal(right["age"], [1, 1, 0, 1, np.nan])
+    np.testing.assert_array_equal(right["gender"], [1, 1, 1, 1, np.nan])
+    np.testing.assert_array_equal(right["ethnicity_other"], [1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(right["age_bin"], [*(bins[:4] == to_bin(ages[:4], stages.edges)), np.nan])
+    whole = np.floor(outputs["age"] + 0.5)
+    banded = faces.assign(age=np.nan, age_from=whole - np.array([0, 5, 9, 0, 0]))
+    banded["age_to"] = whole + np.array([0, -1, 9, 9, np.nan])
+    (years,) = explained_outputs(network, None, pictures, (AGE.labelled_in(banded),))  # no stages of bands alone
+    np.testing.assert_array_equal(years.correct(pictures, banded), [1, 0, 1, 1, np.nan])
 
 
 # --- the sample of a run ----------------------------------------------------------------------------------
