@@ -274,7 +274,9 @@ class YearsAttribute(Attribute):
 
     def _pairs(self, faces: pd.DataFrame) -> list[tuple[int, int]]:
         """The band of each row that has one."""
-        return [tuple(map(int, pair)) for pair in faces.loc[self.has_band(faces), list(self.band_columns)].to_numpy()]
+        if not (banded := self.has_band(faces)).any():
+            return []
+        return [tuple(map(int, pair)) for pair in faces.loc[banded, list(self.band_columns)].to_numpy()]
 
     def ends(self, faces: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
         """The age, or the first and the last whole year of its band."""
@@ -332,7 +334,8 @@ class YearsAttribute(Attribute):
             {band: code for code, band in enumerate(self.bands)},
             self.groups(faces[self.name]).cat.codes.astype(int),
         )
-        codes[self.has_band(faces)] = [code.get(band, UNKNOWN) for band in self._pairs(faces)]
+        if (banded := self.has_band(faces)).any():
+            codes[banded] = [code.get(band, UNKNOWN) for band in self._pairs(faces)]
         return pd.Series(pd.Categorical.from_codes(codes, list(self.group_names), ordered=True), faces.index)
 
     def label_names(self, faces: pd.DataFrame) -> list[str]:
