@@ -189,7 +189,7 @@ def restore(
 @app.command()
 def audit(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for the tables; audit.csv sums them up.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and index.html, which shows them.")],
     labels: LabelMap = None,
     attributes: Attributes = "",
     split: Annotated[Path | None, typer.Option(help="Folder with train.csv and test.csv that name files.")] = None,
@@ -200,16 +200,23 @@ def audit(
     faces: FindFaces = False,
     align: Align = False,
     cluster: Annotated[str, typer.Option(help="Address of a dask scheduler for the work on images.")] = "",
+    show_faces: Annotated[
+        bool, typer.Option("--show-faces", help="Put pictures of the faces to decide about into the page.")
+    ] = False,
 ) -> None:
     """Find copies, persons, leaks, doubtful labels and poor images of any labelled faces, without a run.
 
-    A face-recognition network takes most of the time; --no-network leaves out what needs it.
+    A face-recognition network takes most of the time; --no-network leaves out what needs it. The page index.html shows
+    the tables, and takes a reader's decisions.
     """
-    from facelib.audit.report import audit_data
+    from facelib.audit.report import Audit
+    from facelib.reporting.audit_page import write_page
 
     sets, names = data_sets(data, images, labels), attribute_names(attributes)
-    for line in audit_data(sets, out, split, network, faces, cluster, names, align):
+    done = Audit(sets, out, split, network, faces, cluster, names, align)
+    for line in done:
         say(line)
+    say(f"page: {write_page(done, show_faces)}")
 
 
 @app.command()

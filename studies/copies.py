@@ -1,10 +1,14 @@
-"""Planted copies found again among 3,000 photographs, beside imagededup on the same files.
+"""Planted copies found again among 3,000 photographs, beside imagededup on the same files, and with the face network.
 
 The photographs are drawn at random, one of each content; 250 of them get one copy of each kind: re-encoded (JPEG
 quality 30 to 90), resized (60 to 140 %), brighter or darker (20 %), grey, mirrored, and cropped (up to 4 % off each
 side, then stretched back). Times are from files to pairs, imports left out, in alternating rounds.
 
-usage: python -m studies.copies UTKFACE_FOLDER [--imagededup PYTHON] [--out DIR] [--sheet FILE.png]
+Altered copies are planted likewise: a window of 85 to 96 % of the edge anywhere in the photograph; turned by 3 to 10
+degrees, without the corners that this empties; through one of eight heavy filters; and a window, half of them turned,
+through a filter. They are searched by hash alone, and with the face network. What it adds in the whole data is counted.
+
+usage: python -m studies.copies UTKFACE_FOLDER [--only hash|altered] [--imagededup PYTHON] [--out DIR] [--sheet FILE]
 
 PYTHON is the interpreter of an environment with imagededup, which needs one of its own:
 `python3 -m venv /tmp/imagededup && /tmp/imagededup/bin/pip install imagededup`.
@@ -18,15 +22,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from facelib.audit import duplicates
 from facelib.data.pixels import cache_faces
-from facelib.data.readers import read_faces
+from facelib.data.readers import FaceSource, read_faces
+from facelib.embedding.features import embed_faces
+from facelib.embedding.persons import find_persons
 from facelib.formats import write_json
 from facelib.runs import cache_root
 from facelib.statistics import rate
@@ -35,8 +42,53 @@ from studies.pages import interval
 
 PHOTOGRAPHS, COPIES = 3000, 250
 KINDS = ("re-encoded", "resized", "brightness", "grey", "mirrored", "cropped")
+ALTERED = ("other window", "turned", "filtered", "window, turn and filter")
 ROUNDS = 3
 SHEET_PAIRS = 100
+
+
+def _pixels(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Image.Image], Image.Image]:
+    """A filter that changes float pixels (h, w, 3), 0 to 255."""
+    return lambda image: Image.fromarray(change(np.asarray(image, float)).clip(0, 255).astype(np.uint8))
+
+
+def _vignette(pixels: np.ndarray) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : pixels.shape[0] * 1j, -1 : 1 : pixels.shape[1] * 1j]
+    return pixels * (1 - 0.6 * np.clip(x * x + y * y, 0, 1))[..., None]
+
+
+# Sepia, twice the contrast, posterised to 8 shades, blurred, grain, dark, yellow, dark corners.
+FILTERS = (
+    _pixels(lambda pixels: pixels.mean(axis=2, keepdims=True) * [1, 0.82, 0.6]),
+    lambda image: ImageEnhance.Contrast(image).enhance(2.2),
+    lambda image: ImageOps.posterize(image, 3),
+    lambda image: image.filter(ImageFilter.GaussianBlur(image.width / 100)),
+    _pixels(lambda pixels: pixels + np.random.default_rng(0).normal(0, 20, (*pixels.shape[:2], 1))),
+    _pixels(lambda pixels: 255 * (pixels / 255) ** 2.2),
+    _pixels(lambda pixels: pixels * [1.25, 1, 0.65]),
+    _pixels(_vignette),
+)
+
+
+def _window(image: Image.Image, left: float, top: float, edge: float) -> Image.Image:
+    box = (left, top, left + edge, top + edge)
+    return image.transform(image.size, Image.Transform.EXTENT, box, Image.Resampling.BICUBIC)
+
+
+def alter(image: Image.Image, kind: str, rng: np.random.Generator) -> bytes:
+    """One altered copy of a square photograph, as JPEG."""
+    edge, filtered = image.width, FILTERS[rng.integers(len(FILTERS))]
+    if kind in (ALTERED[0], ALTERED[3]):
+        size = rng.uniform(0.85, 0.96) * edge
+        image = _window(image, *rng.uniform(0, edge - size, 2), size)
+    if kind == ALTERED[1] or (kind == ALTERED[3] and rng.random() < 0.5):
+        angle = rng.uniform(3, 10)
+        size = edge / (np.cos(np.radians(angle)) + np.sin(np.radians(angle)))
+        turned = image.rotate(rng.choice([-1, 1]) * angle, Image.Resampling.BICUBIC)
+        image = _window(turned, (edge - size) / 2, (edge - size) / 2, size)
+    buffer = io.BytesIO()
+    (filtered(image) if kind in ALTERED[2:] else image).save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
+    return buffer.getvalue()
 
 
 def make_copy(image: Image.Image, kind: str, rng: np.random.Generator) -> bytes:
@@ -60,8 +112,8 @@ def make_copy(image: Image.Image, kind: str, rng: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def plant(data: str, folder: Path, seed: int = 0) -> pd.DataFrame:
-    """Write the photographs and their copies into `folder`; returns copy, original and kind by file name."""
+def plant(data: str, folder: Path, kinds: tuple[str, ...], change: Callable, seed: int = 0) -> pd.DataFrame:
+    """Write photographs and copies of them, changed, into `folder`; returns copy, original and kind by file name."""
     source = read_faces(data)
     single = source.faces.drop_duplicates("sha256")
     rng = np.random.default_rng(seed)
@@ -72,10 +124,10 @@ def plant(data: str, folder: Path, seed: int = 0) -> pd.DataFrame:
         name = "_".join([*labels, f"{number:08d}"])
         content = (source.root / row.path).read_bytes()
         (folder / f"{name}.jpg").write_bytes(content)
-        if number < COPIES * len(KINDS):
-            kind = KINDS[number % len(KINDS)]
+        if number < COPIES * len(kinds):
+            kind = kinds[number % len(kinds)]
             with Image.open(io.BytesIO(content)) as image:
-                (folder / f"{name}c.jpg").write_bytes(make_copy(image.convert("RGB"), kind, rng))
+                (folder / f"{name}c.jpg").write_bytes(change(image.convert("RGB"), kind, rng))
             planted.append({"copy": f"{name}c.jpg", "original": f"{name}.jpg", "kind": kind})
     return pd.DataFrame(planted)
 
@@ -87,9 +139,42 @@ def search(folder: Path) -> dict:
         images, faces, _ = cache_faces(read_faces(folder), 64, Path(cache))
         pairs = duplicates.find_copies(faces, images)
         seconds = time.perf_counter() - start
-    # Not all pairs of a group are listed: what counts is who is in it.
+    return {"seconds": seconds, "pairs": _joined(faces, pairs)}
+
+
+def _joined(faces: pd.DataFrame, pairs: pd.DataFrame) -> list[tuple[str, str]]:
+    """All pairs of each group: not all of them are listed, and what counts is who is in it."""
     groups = faces["image_id"].groupby(duplicates.group_copies(len(faces), pairs))
-    return {"seconds": seconds, "pairs": [pair for _, names in groups for pair in itertools.combinations(names, 2)]}
+    return [pair for _, names in groups for pair in itertools.combinations(names, 2)]
+
+
+def search_altered(folder: Path, planted: pd.DataFrame) -> dict[str, dict]:
+    """Scores of the search by hash alone and of that with the face network."""
+    source = read_faces(folder)
+    with tempfile.TemporaryDirectory() as cache:
+        images, faces, _ = cache_faces(source, 64, Path(cache))
+        _, alike = find_persons(embed_faces(faces, lambda: source, Path(cache)).descriptors)
+        ways = {"hash alone": duplicates.find_copies(faces, images)}
+        ways["with the face network"] = duplicates.find_copies(faces, images, alike)
+    found = {way: {frozenset(pair) for pair in _joined(faces, pairs)} for way, pairs in ways.items()}
+    return {way: {"pairs": len(pairs)} | score(pairs, planted) for way, pairs in found.items()}
+
+
+def added(data: str) -> dict[str, int]:
+    """What the face network adds to the search in the whole data."""
+    _, faces, pairs = searched_whole(data)
+    joined = duplicates.group_copies(len(faces), pairs)
+    by_hash = duplicates.group_copies(len(faces), pairs[pairs["kind"] != "altered"])
+    altered = int((pairs["kind"] == "altered").sum())
+    return {"altered pairs": altered, "images that repeat another one": int(by_hash.max() - joined.max())}
+
+
+def searched_whole(data: str) -> tuple[FaceSource, pd.DataFrame, pd.DataFrame]:
+    """Source, faces and all pairs of copies of the data."""
+    source = read_faces(data)
+    images, faces, _ = cache_faces(source, 64, cache_root())
+    _, alike = find_persons(embed_faces(faces, lambda: source, cache_root()).descriptors)
+    return source, faces, duplicates.find_copies(faces, images, alike)
 
 
 def searched(command: list[str]) -> tuple[float, set[frozenset[str]]]:
@@ -110,12 +195,11 @@ def score(found: set, planted: pd.DataFrame) -> dict[str, dict]:
 
 
 def contact_sheet(data: str, path: Path, seed: int = 0) -> None:
-    """A local picture of near pairs of the whole data drawn at random, to be judged by eye and not passed on."""
-    source = read_faces(data)
-    images, faces, _ = cache_faces(source, 64, cache_root())
-    pairs = duplicates.find_copies(faces, images)
-    near = pairs[pairs["kind"] == "near"]
-    drawn = near.sample(min(SHEET_PAIRS, len(near)), random_state=seed).sort_values("distance", ascending=False)
+    """A local picture of pairs of the whole data drawn at random, to be judged by eye and not passed on."""
+    source, faces, pairs = searched_whole(data)
+    altered, near = (pairs[pairs["kind"] == kind] for kind in ("altered", "near"))
+    some = near.sample(min(SHEET_PAIRS, len(near)), random_state=seed).sort_values("distance", ascending=False)
+    drawn = pd.concat([altered, some])
     edge, columns = 100, 10
     sheet = Image.new("RGB", (columns * (2 * edge + 12), -(-len(drawn) // columns) * (edge + 16)))
     for at, pair in enumerate(drawn.itertuples()):
@@ -128,14 +212,31 @@ def contact_sheet(data: str, path: Path, seed: int = 0) -> None:
     sheet.save(path)
 
 
+def against(data: str, imagededup: str | None) -> dict[str, dict]:
+    """Scores and seconds of each program, in alternating rounds."""
+    results: dict[str, dict] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        planted = plant(data, Path(scratch), KINDS, make_copy)
+        programs = {"facelib": [sys.executable, "-m", "studies.copies", scratch, "--search"]}
+        if imagededup:
+            programs["imagededup"] = [imagededup, str(Path(__file__).with_name("imagededup_pairs.py")), scratch]
+        for _ in range(ROUNDS):
+            rounds = {name: searched(command) for name, command in programs.items()}
+            for name, (seconds, found) in rounds.items():
+                result = results.setdefault(name, {"seconds": [], "pairs": len(found), **score(found, planted)})
+                result["seconds"].append(round(seconds, 2))
+    return results
+
+
 def main() -> None:
     """Plant, search, score and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data")
     parser.add_argument("--search", action="store_true", help="only search DATA, and print seconds and pairs as JSON")
+    parser.add_argument("--only", choices=("hash", "altered"), default="", help="one of the two measurements")
     parser.add_argument("--imagededup", metavar="PYTHON", help="interpreter of an environment with imagededup")
     parser.add_argument("--out", type=Path, default=AUDIT_RESULTS)
-    parser.add_argument("--sheet", type=Path, help="write near pairs as a local picture to be judged by eye, and stop")
+    parser.add_argument("--sheet", type=Path, help="write pairs as a local picture to be judged by eye, and stop")
     options = parser.parse_args()
     if options.search:
         print(json.dumps(search(Path(options.data))))
@@ -143,27 +244,22 @@ def main() -> None:
     if options.sheet:
         contact_sheet(options.data, options.sheet)
         return
-    results: dict[str, dict] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "photographs"
-        folder.mkdir()
-        planted = plant(options.data, folder)
-        programs = {"facelib": [sys.executable, "-m", "studies.copies", str(folder), "--search"]}
-        if options.imagededup:
-            script = Path(__file__).with_name("imagededup_pairs.py")
-            programs["imagededup"] = [options.imagededup, str(script), str(folder)]
-        for _ in range(ROUNDS):
-            rounds = {name: searched(command) for name, command in programs.items()}
-            for name, (seconds, found) in rounds.items():
-                result = results.setdefault(name, {"seconds": [], "pairs": len(found), **score(found, planted)})
-                result["seconds"].append(round(seconds, 2))
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "copies.json", results)
-    for name, result in results.items():
-        print(f"{name}: {result['pairs']:,} pairs, {result['seconds']} seconds")
+    path = options.out / "copies.json"
+    results = json.loads(path.read_text("utf-8")) if options.only and path.exists() else {}
+    if options.only != "altered":
+        results |= {"programs": against(options.data, options.imagededup)}
+    if options.only != "hash":
+        with tempfile.TemporaryDirectory() as scratch:
+            planted = plant(options.data, Path(scratch), ALTERED, alter)
+            results["altered"] = search_altered(Path(scratch), planted)
+        results["added"] = added(options.data)
+    write_json(path, results)
+    for name, result in (results["programs"] | results["altered"]).items():
+        print(f"{name}: {result['pairs']:,} pairs, {result.get('seconds', '')}")
         for key, value in result.items():
             if isinstance(value, dict):
-                print(f"  {key:20} {interval(value, '.3f')}, n = {value['n']:,}")
+                print(f"  {key:32} {interval(value, '.3f')}, n = {value['n']:,}")
+    print(results["added"])
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from facelib.statistics import count
 ACTIONS = ("keep", "drop", "relabel")
 COLUMNS = ["image_id", "issue", "action", "value", "reason"]
 KEYS = ["image_id", "issue"]
-QUALITY = "quality"
+QUALITY, COPY = "quality", "copy"  # issues that are no labels
 LABEL = "label:"  # how the issue of an attribute's label begins
 LISTED = 4  # copies named in a reason
+UNSURE = 0.15  # distance of two copies from which on a person is asked whether they are
 GAPS = {"years": 10, "classes": 1}  # between labels of copies, from which on one is proposed for a new label
 
 
@@ -73,6 +74,23 @@ def _of_copies(
     return _proposals(wrong, wrong["best_text"], reasons)
 
 
+def _of_pairs(copies: pd.DataFrame) -> pd.DataFrame:
+    """For copies that share less detail than most: the least alike first, each pair once."""
+    unsure = copies[copies["distance"] >= UNSURE].sort_values(["distance", "image_id"], ascending=[False, True])
+    unsure = unsure[~unsure[["image_id", "copy"]].apply(frozenset, axis=1).duplicated()]
+    reasons = [f"{row.kind} copy of {row.copy}, distance {row.distance:.2f}" for row in unsure.itertuples()]
+    table = pd.DataFrame({"image_id": unsure["image_id"], "issue": COPY, "action": "", "value": "", "reason": reasons})
+    return table.astype(object)
+
+
+def confirmed(pairs: pd.DataFrame, faces: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of `duplicates.find_copies` without those of images that a person keeps as no copy of another."""
+    rejected = decided.loc[(decided["issue"] == COPY) & (decided["action"] == "keep"), "image_id"]
+    rows = np.flatnonzero(faces["image_id"].isin(rejected))
+    dismissed = (pairs["kind"] != "exact") & (pairs["first"].isin(rows) | pairs["second"].isin(rows))
+    return pairs[~dismissed].reset_index(drop=True)
+
+
 def _of_labels(issues: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.DataFrame:
     """For doubted labels: the photographs doubted in most attributes first, then the most doubted ones."""
     doubted = issues.assign(own=suspicion(issues))[issues["is_issue"]].merge(joint_suspicion(issues), on="image_id")
@@ -105,11 +123,13 @@ def propose(
     attributes: tuple[Attribute, ...],
     quality: pd.DataFrame,
     issues: pd.DataFrame | None = None,
+    copies: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Rows for a person to look at: contradicting copies, then doubted labels, then poor images.
+    """Rows for a person to look at: contradicting copies, doubted labels, poor images, then copies that may be none.
 
-    `quality` is from `quality.score_quality`, `issues` from `label_issues.find_issues`. Columns: image_id, issue,
-    action (empty), value (the suggested label), reason, sort (copies | labels | quality); one row per image and issue.
+    `quality` is from `quality.score_quality`, `issues` from `label_issues.find_issues`, `copies` from
+    `duplicates.duplicates_table`. Columns: image_id, issue, action (empty), value (the suggested label), reason, sort
+    (copies | labels | quality | pairs); one row per image and issue.
     """
     judged = tuple(attribute for attribute in attributes if attribute.exact)
     ways = (judged, issues), (tuple(attribute for attribute in attributes if not attribute.exact), None)  # no scores
@@ -117,12 +137,14 @@ def propose(
     if issues is not None:
         parts.append(_of_labels(issues, attributes).assign(sort="labels"))
     parts.append(_of_quality(quality).assign(sort="quality"))
+    if copies is not None:
+        parts.append(_of_pairs(copies).assign(sort="pairs"))
     return pd.concat(parts, ignore_index=True).drop_duplicates(KEYS, ignore_index=True)
 
 
 def _check(row: dict, known: set[str], attributes: dict[str, Attribute]) -> None:
     """Refuse a decision that cannot be carried out; a ValueError says why."""
-    issues = [*attributes, QUALITY]
+    issues = [*attributes, QUALITY, COPY]
     if row["action"] not in ACTIONS:
         raise ValueError(f"has action {row['action']!r}: allowed are {', '.join(ACTIONS)}, or nothing")
     if row["image_id"] not in known:
@@ -130,8 +152,8 @@ def _check(row: dict, known: set[str], attributes: dict[str, Attribute]) -> None
     if row["issue"] not in issues:
         raise ValueError(f"has issue {row['issue']!r}: allowed are {', '.join(issues)}")
     if row["action"] == "relabel":
-        if row["issue"] == QUALITY:
-            raise ValueError(f"relabels for quality: name the label, for example {issues[0]}")
+        if row["issue"] not in attributes:
+            raise ValueError(f"relabels for {row['issue']}: name the label, for example {issues[0]}")
         new_label(attributes[row["issue"]], row["value"])
 
 

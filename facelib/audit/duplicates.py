@@ -1,7 +1,8 @@
 """Copies of one photograph: byte-identical ones, and near ones found by perceptual hash and confirmed by pixels.
 
 Aligned faces all look alike to a 64-bit hash, so a hash alone calls thousands of different people copies. Here it only
-proposes; a pair counts as a copy when the pictures, laid exactly upon each other, share their fine detail.
+proposes; a pair counts as a copy when the pictures, laid exactly upon each other, share their fine detail. Copies that
+were cropped, turned or filtered too much for the hash are proposed by the face network: they are alike as one person's.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from facelib.audit import alignment
 from facelib.audit.hash_search import HASH_BITS, pairs_within
 from facelib.data.pixels import FaceImages, chunks
+from facelib.embedding.persons import Pairs
 from facelib.finding import Finding, Findings
 from facelib.statistics import count
 
@@ -31,6 +33,7 @@ SPREADS = 3.5  # between the middle of what lookalikes have in common and a copy
 FEW_LOOKALIKES = 100  # pairs; with fewer their spread is not known
 STAND_IN = alignment.ALIGNED  # a copy with the same hash and this much common detail is searched through its first copy
 CHUNK = 1000  # images a task
+ALIKE_PAIRS = 3  # an image, the closest, are compared: pictures without a face are all alike to the face network
 COMPARED_AT_ONCE = 20_000  # pairs; those that earlier ones have joined into a group need no comparison
 
 
@@ -171,8 +174,35 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
     return confirmed.sort_values("distance", kind="stable").drop_duplicates(["first", "second"])
 
 
+def _turned(images: FaceImages, pairs: pd.DataFrame) -> np.ndarray:
+    """Whether the second picture of each pair is more like the first one when it is mirrored: bool (len(pairs),)."""
+    turned = np.zeros(len(pairs), bool)
+    for rows in chunks(len(pairs), CHUNK):
+        first, second = (images[pairs[side].to_numpy()[rows]] for side in ("first", "second"))
+        first, second = (alignment.normalised(alignment.grey_pictures(p, alignment.COARSE_PX)) for p in (first, second))
+        basis = alignment.deformation_basis(first)
+        plain, mirrored = (alignment.coarse_correlation(basis, view) for view in (second, second[:, :, ::-1]))
+        turned[rows] = mirrored > plain
+    return turned
+
+
+def _altered_copies(images: FaceImages, near: pd.DataFrame, alike: Pairs) -> pd.DataFrame:
+    """Confirmed pairs among those that are alike and that no near pair joins, as `_near_copies`."""
+    group = group_copies(len(images), near)
+    ends = np.sort([alike.first, alike.second], axis=0)
+    pairs = pd.DataFrame({"first": ends[0], "second": ends[1], "apart": alike.distance})
+    pairs = pairs[group[ends[0]] != group[ends[1]]].sort_values(["apart", "first", "second"])
+    pairs = pairs.drop_duplicates(["first", "second"]).head(ALIKE_PAIRS * len(images))
+    compared = _compared(images, pairs.assign(mirrored=_turned(images, pairs)))
+    return compared[compared["distance"] <= 1 - copy_limit(1 - compared["distance"].to_numpy())]
+
+
 def find_copies(
-    faces: pd.DataFrame, images: FaceImages, hashes: np.ndarray | None = None, radius: int = HASH_RADIUS
+    faces: pd.DataFrame,
+    images: FaceImages,
+    alike: Pairs | None = None,
+    hashes: np.ndarray | None = None,
+    radius: int = HASH_RADIUS,
 ) -> pd.DataFrame:
     """Confirmed pairs of copies, enough of them to join every group, though not all.
 
@@ -181,6 +211,8 @@ def find_copies(
     faces : DataFrame
     images : FaceImages
         By row of `faces`.
+    alike : Pairs, optional
+        From `embedding.persons.find_persons`: rows that may be altered copies.
     hashes : uint64 array of shape (n, 2), optional
         From `perceptual_hashes`; computed without it.
     radius : int
@@ -189,8 +221,8 @@ def find_copies(
     Returns
     -------
     DataFrame
-        first < second (rows), kind (exact | near), distance (1 - correlation of the fine detail; 0 for exact),
-        mirrored.
+        first < second (rows), kind (exact | near | altered, which the hash does not find), distance (1 - correlation of
+        the fine detail; 0 for exact), mirrored.
     """
     # One row of each content is enough to search: its exact copies join the group through it.
     place, repeated = faces.groupby("sha256", sort=False).ngroup().to_numpy(), faces["sha256"].duplicated().to_numpy()
@@ -201,6 +233,9 @@ def find_copies(
     unique = images.take(first_of_content)
     hashes = perceptual_hashes(unique) if hashes is None else hashes[first_of_content]
     near = _near_copies(unique, hashes, radius).assign(kind="near")
+    if alike is not None:
+        altered = _altered_copies(unique, near, Pairs(place[alike.first], place[alike.second], alike.distance))
+        near = pd.concat([near, altered.assign(kind="altered")])
     near[["first", "second"]] = first_of_content[near[["first", "second"]].to_numpy(int)]
     pairs = pd.concat([exact, near[exact.columns]]).astype({"first": int, "second": int, "mirrored": bool})
     return pairs.sort_values(["first", "second"], ignore_index=True)
@@ -230,9 +265,9 @@ def exact_groups(faces: pd.DataFrame) -> int:
     return int(faces.groupby("sha256").size().gt(1).sum())
 
 
-def near_groups(pairs: pd.DataFrame, group_id: np.ndarray) -> int:
-    """Number of groups that a near copy belongs to."""
-    return len(np.unique(group_id[pairs.loc[pairs["kind"] == "near", "first"]]))
+def groups_of(kind: str, pairs: pd.DataFrame, group_id: np.ndarray) -> int:
+    """Number of groups that a copy of some kind, such as `near`, belongs to."""
+    return len(np.unique(group_id[pairs.loc[pairs["kind"] == kind, "first"]]))
 
 
 def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarray) -> Findings:
@@ -240,7 +275,8 @@ def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarr
     groups = count(int((np.unique(group_id, return_counts=True)[1] > 1).sum()), "groups")
     text = (
         f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups hold byte-identical files, "
-        f"{near_groups(pairs, group_id):,} a near copy."
+        f"{groups_of('near', pairs, group_id):,} a near copy, {groups_of('altered', pairs, group_id):,} one that is "
+        "cropped, turned or filtered."
     )
     return Findings([Finding("copies.groups", text, groups)])
 
@@ -248,7 +284,7 @@ def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarr
 def duplicates_table(faces: pd.DataFrame, group_id: np.ndarray, pairs: pd.DataFrame) -> pd.DataFrame:
     """Members of groups of two or more, each with the closest of the copies that it was compared with.
 
-    Columns: image_id, group_id, kind (exact | near), distance, copy (image_id of the closest copy), mirrored.
+    Columns: image_id, group_id, kind (see `find_copies`), distance, copy (image_id of the closest copy), mirrored.
     """
     closest, ids = both_ways(pairs).drop_duplicates("row").sort_values("row"), faces["image_id"].to_numpy()
     own, copy = ids[closest["row"]], ids[closest["copy"]]

@@ -1,26 +1,27 @@
 """The audit of any labelled faces as a folder of CSV files, without a run."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from facelib.audit import contradictions, decisions, duplicates, quality
-from facelib.audit.label_issues import find_issues, suspicion
+from facelib.audit.label_issues import doubted_findings, find_issues, suspicion
 from facelib.audit.leaks import PERSON, leaks_table
 from facelib.audit.out_of_fold import score_out_of_fold
+from facelib.audit.planting import planted_flag_rates
 from facelib.data.cluster import on_cluster
 from facelib.data.ingest import MIN_FACES, chosen, read_data_sets
 from facelib.data.pixels import cache_faces
 from facelib.data.protocols import read_protocol
-from facelib.data.readers import FaceSource
-from facelib.data.splits import joined, representatives, split_measures, undivided
+from facelib.data.splits import joined, representatives, split_measures, stratum, undivided
 from facelib.embedding.features import embed_faces
 from facelib.embedding.outliers import face_scores
-from facelib.embedding.persons import find_persons, persons_table
+from facelib.embedding.persons import find_persons, match_finding, persons_table
 from facelib.errors import UnreadableData
+from facelib.finding import Finding, Findings
 from facelib.formats import write_csv
 from facelib.runs import DataSet, cache_root
 from facelib.schema import labelled
@@ -100,7 +101,8 @@ def headline(
     """A run's headline metrics of its audit and its split; arguments are named as in notebook 02."""
     measured = {
         "audit.duplicates.exact_groups": count(duplicates.exact_groups(faces), "groups"),
-        "audit.duplicates.near_groups": count(duplicates.near_groups(pairs, group_id), "groups"),
+        "audit.duplicates.near_groups": count(duplicates.groups_of("near", pairs, group_id), "groups"),
+        "audit.duplicates.altered_groups": count(duplicates.groups_of("altered", pairs, group_id), "groups"),
         "audit.contradicting_groups": rate(int(conflicts["contradicts"].sum()), len(conflicts)),
     }
     for attribute, part in issues.groupby("attribute"):
@@ -110,107 +112,8 @@ def headline(
 
 
 @dataclass
-class _Audit:
-    """One audit under way; each part writes its tables and yields a line per result."""
-
-    out: Path
-    source: FaceSource
-    align: bool = False
-
-    def read(self, names: Sequence[str]) -> None:
-        wanted = chosen(self.source.attributes, names)
-        self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root(), self.align)
-        self.attributes = labelled(self.faces, wanted)
-        self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)
-        self.issues = self.leaks = self.embedding = self.persons = self.person_id = self.matches = None
-
-    def save(self, table: pd.DataFrame, name: str) -> str:
-        write_csv(table, self.out / name)
-        return f"{self.out / name}: {len(table):,} rows"
-
-    def copies(self) -> Iterator[str]:
-        faces = self.faces
-        self.pairs = duplicates.find_copies(faces, self.images)
-        self.group_id = duplicates.group_copies(len(faces), self.pairs)
-        self.conflicts = contradictions.contradictions(faces, self.group_id, self.attributes)
-        copies = duplicates.duplicates_table(faces, self.group_id, self.pairs).merge(self.conflicts, on="group_id")
-        chosen = faces["image_id"][representatives(faces, self.group_id)]
-        yield self.save(copies.assign(representative=copies["image_id"].isin(chosen)), "duplicates.csv")
-        contradicting = self.conflicts["contradicts"].sum()
-        yield f"groups of copies: {len(self.conflicts):,}, with contradicting labels: {contradicting:,}"
-        self.noise = contradictions.label_noise(faces, self.group_id, self.attributes, Bootstrap())
-        yield self.save(self.noise, "label_noise.csv")
-
-    def network(self) -> Iterator[str]:
-        """Persons; a person holds all copies of a photograph."""
-        self.embedding = embed_faces(self.faces, lambda: self.source, cache_root(), self.align)
-        found, self.matches = find_persons(self.embedding.descriptors)
-        self.persons = persons_table(self.faces["image_id"].to_numpy(), found, self.matches)
-        self.person_id = joined(self.group_id, found)
-        yield self.save(self.persons, "persons.csv")
-        yield f"persons on several images: {self.persons['person_id'].nunique():,}, copies included"
-
-    def split(self, part: pd.Series, unmatched: pd.DataFrame) -> Iterator[str]:
-        table = leaks_table(self.faces, part, self.group_id, self.pairs, self.person_id, self.matches)
-        recognised, tested = int(table["kind"].str.startswith(PERSON).sum()), int(part.isin(["test", "both"]).sum())
-        self.leaks = len(table) - recognised, recognised, tested
-        yield self.save(table, "leaks.csv")
-        yield self.save(unmatched, "unmatched.csv")
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in table["kind"].value_counts().items()) or "none"
-        what = "a copy" if self.person_id is None else "a copy or a recognised person"
-        yield f"test images with {what} in training: {len(table):,} of {tested:,} ({kinds})"
-        yield f"names of the split that match no single file: {len(unmatched):,}"
-
-    def quality(self, find_faces: bool) -> Iterator[str]:
-        upright = None if self.embedding is None else face_scores(self.embedding)
-        self.scored = quality.score_quality(self.faces, self.images, find_faces, upright)
-        yield self.save(self.scored, "quality.csv")
-
-    def labels(self) -> Iterator[str]:
-        groups = len(np.unique(self.group_id))
-        if groups < MIN_FACES:
-            yield f"labels are not scored: models need {MIN_FACES} different photographs, and there are {groups:,}"
-            return
-        faces, attributes = self.faces, self.attributes
-        agreed = faces.assign(**decisions.agreed_labels(faces, self.group_id, attributes))
-        parts = undivided(faces, self.group_id, self.person_id)
-        scores = score_out_of_fold(self.embedding.features, agreed, parts, attributes, SEED)
-        issues = find_issues(faces, scores, attributes)
-        self.issues = issues.iloc[np.argsort(suspicion(issues), kind="stable")]
-        yield self.save(self.issues, "label_issues.csv")
-        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()
-        yield "doubted labels: " + ", ".join(f"{name} {n:,}" for name, n in flagged.items())
-
-    def propose(self) -> Iterator[str]:
-        proposals = decisions.propose(self.faces, self.group_id, self.attributes, self.scored, self.issues)
-        table, stale = decisions.merge(proposals, self.edited)
-        decisions.write(table, self.out / "decisions.csv")
-        decided = int((table["action"] != "").sum())
-        counts = f"decided by a person: {decided:,} (stale: {len(stale):,}), proposals: {len(table) - decided:,}"
-        yield f"{self.out / 'decisions.csv'}: {counts}"
-
-    def summary(self) -> Iterator[str]:
-        absent = ["label_issues.csv"] * (self.issues is None) + ["leaks.csv", "unmatched.csv"] * (self.leaks is None)
-        absent += ["persons.csv"] * (self.persons is None)
-        for name in absent:
-            if (self.out / name).exists():
-                yield f"{self.out / name} is left from an earlier audit and not part of this one"
-        table = summarise(self.faces, self.rejected, self.group_id, self.conflicts, self.noise, self.scored,
-                          self.issues, self.leaks, self.persons)  # fmt: skip
-        yield self.save(table, "audit.csv")
-
-
-def audit_data(
-    data: str | Sequence[DataSet],
-    out: Path,
-    split: Path | None = None,
-    network: bool = True,
-    find_faces: bool = False,
-    cluster: str = "",
-    attributes: Sequence[str] = (),
-    align: bool = False,
-) -> Iterator[str]:
-    """Audit labelled faces into a folder of CSV files; yields a line per result.
+class Audit:
+    """One audit: iterate over it to write its tables and to get a line per result.
 
     Parameters
     ----------
@@ -218,16 +121,16 @@ def audit_data(
         See `ingest.read_data_sets`.
     out : Path
         Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
-        requested, persons, label_issues, leaks and unmatched .csv.
+        requested, persons, label_issues, flag_rates, leaks and unmatched .csv.
     split : Path, optional
         A folder with train.csv and test.csv.
     network, find_faces : bool
-        Compute face features, which persons, pictures without an upright face and doubted labels come from; search
-        every image for a frontal face.
+        Compute face features, which persons, altered copies, pictures without an upright face and doubted labels come
+        from; search every image for a frontal face.
     cluster : str
         See `cluster.on_cluster`.
-    attributes : sequence of str
-        Names of those that are audited; all without a name.
+    names : sequence of str
+        Attributes that are audited; all without a name.
     align : bool
         Find and align the largest face of each image.
 
@@ -240,30 +143,138 @@ def audit_data(
     InvalidDecision
         If the folder holds a decisions.csv with a line that cannot be carried out.
     """
-    if out.exists() and not out.is_dir():
-        raise UnreadableData(f"--out {out} is a file: give a folder")
-    check_writable(out)  # before the work
-    if split is not None and not split.is_dir():
-        raise UnreadableData(f"there is no folder {split}: --split takes one with train.csv and test.csv")
-    with on_cluster(cluster):
-        data = [DataSet(data)] if isinstance(data, str) else data
-        audit = _Audit(out, read_data_sets(data, attributes), align)
-        yield from audit.source.about()
-        audit.read(attributes)
-        parts = None if split is None else read_protocol(split, audit.faces)  # refused before the work
-        yield f"faces: {len(audit.faces):,}, rejected: {len(audit.rejected):,}"
-        yield audit.save(audit.rejected, "rejected.csv")
-        yield audit.save(audit.source.unusable, "unusable_labels.csv")
-        yield from audit.copies()
-        if network:
-            yield from audit.network()
-        if parts is not None:
-            yield from audit.split(*parts)
-        yield from audit.quality(find_faces)
-    known = [attribute.name for attribute in audit.attributes]
-    if absent := ", ".join(a.name for a in chosen(audit.source.attributes, attributes) if a.name not in known):
-        yield f"no labels of {absent}: they are left out"
-    if network and known:
-        yield from audit.labels()
-    yield from audit.propose()
-    yield from audit.summary()
+
+    data: str | Sequence[DataSet]
+    out: Path
+    split: Path | None = None
+    network: bool = True
+    find_faces: bool = False
+    cluster: str = ""
+    names: Sequence[str] = ()
+    align: bool = False
+    findings: Findings = field(default_factory=Findings, init=False)
+
+    def __iter__(self) -> Iterator[str]:
+        if self.out.exists() and not self.out.is_dir():
+            raise UnreadableData(f"--out {self.out} is a file: give a folder")
+        check_writable(self.out)  # before the work
+        if self.split is not None and not self.split.is_dir():
+            raise UnreadableData(f"there is no folder {self.split}: --split takes one with train.csv and test.csv")
+        with on_cluster(self.cluster):
+            yield from self._read()
+            parts = None if self.split is None else read_protocol(self.split, self.faces)  # refused before the work
+            yield f"faces: {len(self.faces):,}, rejected: {len(self.rejected):,}"
+            yield self._save(self.rejected, "rejected.csv")
+            yield self._save(self.source.unusable, "unusable_labels.csv")
+            if self.network:
+                self.embedding = embed_faces(self.faces, lambda: self.source, cache_root(), self.align)
+                self.found, self.matches = find_persons(self.embedding.descriptors)
+            yield from self._copies()
+            if self.network:
+                yield from self._persons()
+            if parts is not None:
+                yield from self._leaks(*parts)
+            upright = None if self.embedding is None else face_scores(self.embedding)
+            self.scored = quality.score_quality(self.faces, self.images, self.find_faces, upright)
+            yield self._save(self.scored, "quality.csv")
+        known = [attribute.name for attribute in self.attributes]
+        if absent := ", ".join(a.name for a in self.wanted if a.name not in known):
+            yield f"no labels of {absent}: they are left out"
+        if self.network and known:
+            yield from self._labels()
+        yield from self._decisions()
+        yield from self._summary()
+
+    def _read(self) -> Iterator[str]:
+        data = [DataSet(self.data)] if isinstance(self.data, str) else self.data
+        self.source = read_data_sets(data, self.names)
+        self.wanted = chosen(self.source.attributes, self.names)
+        yield from self.source.about()
+        self.images, self.faces, self.rejected = cache_faces(self.source, AUDIT_PX, cache_root(), self.align)
+        self.attributes = labelled(self.faces, self.wanted)
+        self.edited = decisions.read(self.out / "decisions.csv", self.faces, self.attributes)
+        self.issues = self.rates = self.leaks = self.embedding = None
+        self.persons = self.person_id = self.matches = self.crossing = None
+
+    def _save(self, table: pd.DataFrame, name: str) -> str:
+        write_csv(table, self.out / name)
+        return f"{self.out / name}: {len(table):,} rows"
+
+    def _copies(self) -> Iterator[str]:
+        faces = self.faces
+        pairs = duplicates.find_copies(faces, self.images, self.matches)
+        self.pairs = decisions.confirmed(pairs, faces, self.edited)
+        self.group_id = duplicates.group_copies(len(faces), self.pairs)
+        self.conflicts = contradictions.contradictions(faces, self.group_id, self.attributes)
+        self.differing = contradictions.disagreements(faces, self.group_id, self.attributes)
+        self.copies = duplicates.duplicates_table(faces, self.group_id, self.pairs).merge(self.conflicts, on="group_id")
+        representative = faces["image_id"][representatives(faces, self.group_id)]
+        table = self.copies.assign(representative=self.copies["image_id"].isin(representative))
+        yield self._save(table, "duplicates.csv")
+        self.findings += duplicates.copies_findings(faces, self.pairs, self.group_id)
+        if len(self.conflicts):
+            self.findings += contradictions.labels_findings(self.conflicts, self.differing, self.attributes)
+        contradicting = self.conflicts["contradicts"].sum()
+        yield f"groups of copies: {len(self.conflicts):,}, with contradicting labels: {contradicting:,}"
+        self.noise = contradictions.label_noise(faces, self.group_id, self.attributes, Bootstrap())
+        yield self._save(self.noise, "label_noise.csv")
+
+    def _persons(self) -> Iterator[str]:
+        """A person holds all copies of a photograph."""
+        self.persons = persons_table(self.faces["image_id"].to_numpy(), self.found, self.matches)
+        self.person_id = joined(self.group_id, self.found)
+        yield self._save(self.persons, "persons.csv")
+        yield f"persons on several images: {self.persons['person_id'].nunique():,}, copies included"
+        strata = stratum(self.faces, self.attributes).to_numpy() if self.attributes else np.zeros(len(self.faces))
+        matches = match_finding(self.embedding.descriptors, strata, self.group_id)
+        self.findings += [matches] if matches.estimate.n else []
+
+    def _leaks(self, part: pd.Series, unmatched: pd.DataFrame) -> Iterator[str]:
+        table = leaks_table(self.faces, part, self.group_id, self.pairs, self.person_id, self.matches)
+        recognised, tested = int(table["kind"].str.startswith(PERSON).sum()), int(part.isin(["test", "both"]).sum())
+        self.crossing, self.leaks = table, (len(table) - recognised, recognised, tested)
+        yield self._save(table, "leaks.csv")
+        yield self._save(unmatched, "unmatched.csv")
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in table["kind"].value_counts().items()) or "none"
+        what = "a copy" if self.person_id is None else "a copy or a recognised person"
+        text = f"test images with {what} in training: {len(table):,} of {tested:,} ({kinds})"
+        self.findings += [Finding("leaks", f"{text[0].upper()}{text[1:]}.", rate(len(table), tested))]
+        yield text
+        yield f"names of the split that match no single file: {len(unmatched):,}"
+
+    def _labels(self) -> Iterator[str]:
+        groups = len(np.unique(self.group_id))
+        if groups < MIN_FACES:
+            yield f"labels are not scored: models need {MIN_FACES} different photographs, and there are {groups:,}"
+            return
+        faces, attributes = self.faces, self.attributes
+        agreed = faces.assign(**decisions.agreed_labels(faces, self.group_id, attributes))
+        parts = undivided(faces, self.group_id, self.person_id)
+        scores = score_out_of_fold(self.embedding.features, agreed, parts, attributes, SEED)
+        issues = find_issues(faces, scores, attributes)
+        self.issues = issues.iloc[np.argsort(suspicion(issues), kind="stable")]
+        yield self._save(self.issues, "label_issues.csv")
+        self.findings += doubted_findings(issues)
+        flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()
+        yield "doubted labels: " + ", ".join(f"{name} {n:,}" for name, n in flagged.items())
+        self.rates = planted_flag_rates(faces, parts, scores, attributes, SEED)
+        yield self._save(self.rates, "flag_rates.csv")
+
+    def _decisions(self) -> Iterator[str]:
+        proposals = decisions.propose(self.faces, self.group_id, self.attributes, self.scored, self.issues, self.copies)
+        table, stale = decisions.merge(proposals, self.edited)
+        self.decisions = table.merge(proposals[[*decisions.KEYS, "sort"]], how="left")
+        decisions.write(table, self.out / "decisions.csv")
+        decided = int((table["action"] != "").sum())
+        counts = f"decided by a person: {decided:,} (stale: {len(stale):,}), proposals: {len(table) - decided:,}"
+        yield f"{self.out / 'decisions.csv'}: {counts}"
+
+    def _summary(self) -> Iterator[str]:
+        absent = ["label_issues.csv", "flag_rates.csv"] * (self.issues is None)
+        absent += ["leaks.csv", "unmatched.csv"] * (self.leaks is None) + ["persons.csv"] * (self.persons is None)
+        for name in absent:
+            if (self.out / name).exists():
+                yield f"{self.out / name} is left from an earlier audit and not part of this one"
+        self.summary = summarise(self.faces, self.rejected, self.group_id, self.conflicts, self.noise, self.scored,
+                                 self.issues, self.leaks, self.persons)  # fmt: skip
+        yield self._save(self.summary, "audit.csv")

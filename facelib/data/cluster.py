@@ -16,7 +16,7 @@ class ClusterUnreachable(FacelibError):
 
 @contextlib.contextmanager
 def on_cluster(address: str) -> Iterator[None]:
-    """Within the block, reading, decoding, hashing and scoring of images run on a dask cluster.
+    """Within the block, reading, decoding, hashing, embedding and scoring of images run on a dask cluster.
 
     Every worker needs this package and the photographs under the same path. Results do not change. With a single worker
     joblib stays on this machine.

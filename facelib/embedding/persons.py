@@ -23,6 +23,7 @@ from facelib.statistics import Estimate, rate
 # 4,714 faces of UTKFace: within it are 96 % of 429 pairs of near copies, 2 in 10,000 random pairs of the same labels
 # (an upper bound of false matches: some are of one person), and 52 of the 11 million pairs that are not copies.
 PERSON_DISTANCE = 0.50
+SEARCHED = 1.2  # times that distance: copies that were cropped, turned or filtered lie further apart
 COHORT = 3000  # faces, drawn at random, that stand for unrelated ones
 COHORT_SHARE, COHORT_RANK = 0.02, 10  # how many of them, at least, may be of the same person
 RANDOM_PAIRS = 200_000
@@ -97,11 +98,11 @@ def find_persons(descriptors: np.ndarray, limit: float = PERSON_DISTANCE, seed: 
     person_id : int array (n,)
         0 to the number of persons - 1.
     pairs : Pairs
-        All close pairs, also those that average linkage parted.
+        All pairs within `SEARCHED` times the limit, of one person or not.
     """
     points, unrelated = np.asarray(descriptors, np.float32), unrelated_distances(descriptors, seed)
     none = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    pairs = Pairs(*map(np.concatenate, zip(none, *close_pairs(points, unrelated, limit), strict=True)))
+    pairs = Pairs(*map(np.concatenate, zip(none, *close_pairs(points, unrelated, SEARCHED * limit), strict=True)))
     component, closer = (_connected(len(points), pairs, share * limit) for share in (1, 0.5))
     person_id, persons = np.empty(len(points), int), 0
     for rows in np.split(np.argsort(component, kind="stable"), np.cumsum(np.bincount(component))[:-1]):
@@ -175,8 +176,10 @@ def match_finding(descriptors: np.ndarray, strata: np.ndarray, group_id: np.ndar
     copies = known_match_rate(descriptors, group_id)
     text = (
         f"Of {false.n:,} random pairs with the same labels {10_000 * false.value:.1f} in 10,000 are taken for one "
-        f"person, an upper bound of the false matches. Of {copies.n:,} pairs of copies {copies} are recognised."
+        "person, an upper bound of the false matches."
     )
+    if copies.n:
+        text += f" Of {copies.n:,} pairs of copies {copies} are recognised."
     return Finding("persons.matches", text, false)
 
 

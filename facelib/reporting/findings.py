@@ -47,6 +47,7 @@ DATA_ROWS = {
     "data.rejected": "Files or rows rejected, with a reason",
     "audit.duplicates.exact_groups": "Groups of byte-identical copies",
     "audit.duplicates.near_groups": "Groups with a near copy",
+    "audit.duplicates.altered_groups": "Groups with a copy that is cropped, turned or filtered",
     "audit.contradicting_groups": "Share of copy groups in which a label differs, even by one year",
     "audit.label_issues.{attribute}": "{title} labels doubted by out-of-fold models",
     "splits.leaking_pairs": "Pairs of detected copies across the split",

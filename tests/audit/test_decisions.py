@@ -10,6 +10,7 @@ from facelib.audit.decisions import (
     COLUMNS,
     agreed_labels,
     apply,
+    confirmed,
     merge,
     propose,
     read,
@@ -17,6 +18,7 @@ from facelib.audit.decisions import (
     training_labels,
     write,
 )
+from facelib.audit.duplicates import duplicates_table
 from facelib.errors import InvalidDecision
 from facelib.schema import UTKFACE_ATTRIBUTES
 
@@ -143,6 +145,22 @@ def contradicting() -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
 @pytest.fixture
 def quality_of():
     return lambda faces: pd.DataFrame({"image_id": faces["image_id"], "is_dark": False})
+
+
+def test_a_person_judges_the_least_alike_copies_and_parts_them(faces, tmp_path, quality_of):
+    pairs = pd.DataFrame({"first": [0, 1, 0], "second": [1, 2, 3], "distance": [0.2, 0.3, 0.0], "mirrored": False})
+    pairs["kind"] = ["near", "altered", "exact"]
+    copies = duplicates_table(faces, np.zeros(4, int), pairs)
+    proposed = propose(faces, np.arange(4), (), quality_of(faces), copies=copies)
+    assert proposed[["image_id", "issue", "reason", "sort"]].to_numpy().tolist() == [
+        ["c", "copy", "altered copy of b, distance 0.30", "pairs"],
+        ["b", "copy", "near copy of a, distance 0.20", "pairs"],
+    ]
+    decided = edit(proposed, tmp_path, faces, r0="keep")
+    assert confirmed(pairs, faces, decided)[["first", "second"]].to_numpy().tolist() == [[0, 1], [0, 3]]
+    everything = decide(("a", "copy", "keep", ""), ("b", "quality", "keep", ""))
+    assert confirmed(pairs, faces, everything)[["first", "second"]].to_numpy().tolist() == [[1, 2], [0, 3]]
+    assert len(confirmed(pairs, faces, proposed)) == 3
 
 
 def test_proposals_change_nothing_until_someone_decides(faces, proposed):

@@ -23,6 +23,7 @@ from facelib.audit.duplicates import (
 )
 from facelib.data.pixels import FaceImages, cache_faces
 from facelib.data.readers import read_utkface
+from facelib.embedding.persons import Pairs
 from facelib.synthetic.dataset import write_synthetic_faces
 from facelib.synthetic.drawing import draw_face
 
@@ -45,7 +46,7 @@ def planted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     source = read_utkface(write_synthetic_faces(folder, 150, seed=8, px=96, n_jobs=1))
     images, faces, _ = cache_faces(source, 64, folder / "cache")
-    found = find_copies(faces, images, perceptual_hashes(images, n_jobs=1))
+    found = find_copies(faces, images, hashes=perceptual_hashes(images, n_jobs=1))
     truth = pd.read_csv(folder / "truth.csv", keep_default_na=False).set_index("image_id").loc[faces["image_id"]]
     true = {}
     for rows in pd.Series(range(len(truth))).groupby(truth["person"].to_numpy()).groups.values():
@@ -102,16 +103,33 @@ def test_each_kind_of_copy_is_told_from_other_people(change, mirrored):
     images.append(np.ascontiguousarray(change(images[2])))
     images = stack(images)
     faces = pd.DataFrame({"sha256": [f"{k:064x}" for k in range(7)]})
-    found = find_copies(faces, images, perceptual_hashes(images, n_jobs=1))
+    found = find_copies(faces, images, hashes=perceptual_hashes(images, n_jobs=1))
     assert found[["first", "second", "kind", "mirrored"]].to_numpy().tolist() == [[2, 6, "near", mirrored]]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_copy_beyond_the_hash_is_found_where_the_face_network_points_at_it(mirrored):
+    """Cropped by 12 %, turned by 8 degrees, darker; one pair of other people is alike, too, and one row is repeated."""
+    images = [portrait(k, 200) for k in range(5)]
+    turned = Image.fromarray(images[1]).rotate(8, Image.Resampling.BICUBIC).crop((20, 12, 188, 180)).resize((200, 200))
+    altered = (np.asarray(turned)[:, :: -1 if mirrored else 1] * 0.8).astype(np.uint8)
+    small = [np.asarray(Image.fromarray(image).resize((64, 64))) for image in (*images, altered, images[1])]
+    faces, images = pd.DataFrame({"sha256": list("abcdefb")}), stack(small)
+    alike = Pairs(np.array([5, 0, 1]), np.array([6, 3, 6]), np.array([0.5, 0.4, 0.0]))
+    assert pairs_of(find_copies(faces, images), "near") == set()
+    found = find_copies(faces, images, alike)
+    assert pairs_of(found, "exact") == {(1, 6)} and pairs_of(found, "altered") == {(1, 5)}
+    assert found.set_index("kind")["mirrored"]["altered"] == mirrored
+    none = Pairs(*(part[:0] for part in alike))
+    assert pairs_of(find_copies(faces, images, none), "altered") == set()
 
 
 def test_copies_of_a_copy_are_found_through_one_row_of_each_content():
     images = stack([portrait(0), portrait(1), portrait(0), portrait(1)])
     faces = pd.DataFrame({"sha256": ["a", "b", "a", "b"]})
-    found = find_copies(faces, images, perceptual_hashes(images, n_jobs=1))
+    found = find_copies(faces, images, hashes=perceptual_hashes(images, n_jobs=1))
     assert pairs_of(found, "exact") == {(0, 2), (1, 3)} and pairs_of(found, "near") == set()
-    nothing = find_copies(faces[:2], images, perceptual_hashes(images, n_jobs=1)[:2])
+    nothing = find_copies(faces[:2], images, hashes=perceptual_hashes(images, n_jobs=1)[:2])
     assert nothing.empty and list(nothing.columns) == list(found.columns)
 
 
@@ -121,7 +139,7 @@ def test_a_symmetric_copy_makes_one_pair_although_its_mirror_image_fits_too():
     images = stack([image, np.clip(image * 0.8, 0, 255).astype(np.uint8)])
     hashes = perceptual_hashes(images, n_jobs=1)
     assert len(joined(candidate_pairs(hashes))) == 2
-    assert len(find_copies(pd.DataFrame({"sha256": ["a", "b"]}), images, hashes)) == 1
+    assert len(find_copies(pd.DataFrame({"sha256": ["a", "b"]}), images, hashes=hashes)) == 1
 
 
 # --- hashes and pixels ------------------------------------------------------------------------------------

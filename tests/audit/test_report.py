@@ -78,7 +78,8 @@ def test_the_headline_holds_copies_flags_and_the_split():
     issues = pd.DataFrame({"attribute": "age", "is_issue": [True, True, False]})
     measured = headline(faces, pairs, group_id, conflicts, splits, issues, {"age.auroc": Estimate(0.9, 0.8, 1, 3)})
     assert {key: estimate.value for key, estimate in measured.items()} == {
-        "audit.duplicates.exact_groups": 1, "audit.duplicates.near_groups": 1, "audit.contradicting_groups": 1,
+        "audit.duplicates.exact_groups": 1, "audit.duplicates.near_groups": 1,
+        "audit.duplicates.altered_groups": 0, "audit.contradicting_groups": 1,
         "audit.label_issues.age": 2, "audit.planted.age.auroc": 0.9, "splits.leaking_pairs": 1,
         "splits.leaking_pairs_within_training": 0, "splits.copied_test_images": 0.5,
         "splits.recognised_test_images": 1,

@@ -1,52 +1,44 @@
-"""The same call on a dask cluster gives the same tables."""
+"""The same audit on a dask cluster gives the same tables and descriptors."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.audit.duplicates import find_copies, perceptual_hashes
-from facelib.audit.quality import score_quality
+from facelib.audit.report import Audit
 from facelib.data.cluster import ClusterUnreachable, on_cluster
-from facelib.data.pixels import cache_faces
-from facelib.data.readers import read_faces
+from facelib.embedding import features
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 
-def stages(folder, cache) -> Iterator[tuple[str, object]]:
-    """What each stage of an audit that runs image by image makes."""
-    images, faces, _ = cache_faces(read_faces(folder), 64, cache)
-    yield "faces", faces
-    hashes = perceptual_hashes(images)
-    yield "hashes", hashes
-    yield "pairs", find_copies(faces, images, hashes)
-    yield "quality", score_quality(faces, images)
-    yield "pixels", images[np.arange(len(images))]
-
-
 @pytest.mark.slow
-def test_two_processes_of_a_cluster_make_identical_tables(faces_folder, tmp_path, monkeypatch):
-    here = dict(stages(faces_folder, tmp_path / "here"))
-    there, worked = {}, []
+def test_two_processes_of_a_cluster_make_identical_tables(installed, faces_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "CHUNK", 16)
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "here"))
+    list(Audit(str(faces_folder), tmp_path / "audit_here"))
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "there"))
+    worked = {}
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.ERROR
     ) as cluster:
         monkeypatch.chdir(faces_folder.parent)  # where the workers are not
-        with on_cluster(cluster.scheduler_address):
-            before = cluster.scheduler.transition_counter
-            for name, value in stages(Path(faces_folder.name), tmp_path / "there"):
-                there[name] = value
-                worked.append(cluster.scheduler.transition_counter - before)
-                before = cluster.scheduler.transition_counter
-    assert all(transitions > 3 for transitions in worked[:4])  # it was the cluster that worked, at every stage
-    assert len(here["pairs"]) > 5 and len(here["quality"]) == 96
-    for name, value in here.items():
-        same = pd.testing.assert_frame_equal if isinstance(value, pd.DataFrame) else np.testing.assert_array_equal
-        same(value, there[name])
+        for line in Audit(faces_folder.name, tmp_path / "audit_there", cluster=cluster.scheduler_address):
+            worked[Path(line.partition(":")[0]).name] = cluster.scheduler.transition_counter
+    decoded, compared, recognised, scored = (
+        worked[name] for name in ("rejected.csv", "duplicates.csv", "persons.csv", "quality.csv")
+    )
+    assert 3 < decoded < compared - 10 and recognised < scored - 3  # it was the cluster that worked, at every stage
+    tables = sorted(path.name for path in (tmp_path / "audit_here").iterdir())
+    assert {"audit.csv", "decisions.csv", "duplicates.csv", "persons.csv", "quality.csv"} <= set(tables)
+    assert tables == sorted(path.name for path in (tmp_path / "audit_there").iterdir())
+    for name in tables:
+        assert (tmp_path / "audit_here" / name).read_bytes() == (tmp_path / "audit_there" / name).read_bytes(), name
+    arrays = [np.load(path) for side in ("here", "there") for path in (tmp_path / side).glob("*/descriptors.npy")]
+    assert len(arrays) == 2 and len(pd.read_csv(tmp_path / "audit_here" / "duplicates.csv")) > 5
+    np.testing.assert_array_equal(*arrays)
 
 
 def test_without_an_address_the_work_stays_here():
