@@ -351,7 +351,7 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
     assert "test images with a copy in training: 2 of 22" in said and "1 near" in said and "1 exact" in said
     assert "names of the split that match no single file: 1" in said
     assert sorted(path.stem for path in out.iterdir()) == [
-        "audit", "decisions", "duplicates", "label_noise", "leaks", "quality", "rejected", "unmatched",
+        "audit", "decisions", "duplicates", "index", "label_noise", "leaks", "quality", "rejected", "unmatched",
         "unusable_labels",
     ]  # fmt: skip
     leaks = pd.read_csv(out / "leaks.csv").set_index("test_image")
