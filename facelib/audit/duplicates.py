@@ -137,8 +137,8 @@ def _compared(images: FaceImages, pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs.assign(distance=1 - detail_correlations(images, pairs))[["first", "second", "distance", "mirrored"]]
 
 
-def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.DataFrame:
-    """Confirmed pairs among images of different content: first, second, distance, mirrored.
+def _near_copies(images: FaceImages, hashes: np.ndarray) -> tuple[pd.DataFrame, float]:
+    """Confirmed pairs among images of different content: first, second, distance, mirrored; and the limit of distance.
 
     Many copies of one photograph would make as many pairs as their number squared. So a copy with the same hash as an
     earlier one is compared with that one alone, and pairs that are joined already are not compared.
@@ -155,7 +155,7 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
 
     coarse = CoarsePictures(grey[searched])
     parts = [pd.DataFrame({"first": [], "second": [], "mirrored": [], "alike": []})]
-    for pairs in candidate_pairs(hashes[searched], radius):
+    for pairs in candidate_pairs(hashes[searched]):
         alike = coarse.correlation(pairs)
         parts.append(pairs.assign(alike=alike)[alike >= MIN_COARSE])
     pairs = pd.concat(parts, ignore_index=True).astype({"mirrored": bool})
@@ -171,7 +171,7 @@ def _near_copies(images: FaceImages, hashes: np.ndarray, radius: int) -> pd.Data
         group, part = group_copies(n, confirmed), rest[at : at + COMPARED_AT_ONCE]
         more = _compared(images, part[group[part["first"]] != group[part["second"]]])
         confirmed = pd.concat([confirmed, more[more["distance"] <= limit]])
-    return confirmed.sort_values("distance", kind="stable").drop_duplicates(["first", "second"])
+    return confirmed.sort_values("distance", kind="stable").drop_duplicates(["first", "second"]), limit
 
 
 def _turned(images: FaceImages, pairs: pd.DataFrame) -> np.ndarray:
@@ -186,24 +186,18 @@ def _turned(images: FaceImages, pairs: pd.DataFrame) -> np.ndarray:
     return turned
 
 
-def _altered_copies(images: FaceImages, near: pd.DataFrame, alike: Pairs) -> pd.DataFrame:
-    """Confirmed pairs among those that are alike and that no near pair joins, as `_near_copies`."""
+def _altered_copies(images: FaceImages, near: pd.DataFrame, alike: Pairs, limit: float) -> pd.DataFrame:
+    """Confirmed pairs among those that are alike and that no near pair joins, as `_near_copies` within its limit."""
     group = group_copies(len(images), near)
     ends = np.sort([alike.first, alike.second], axis=0)
     pairs = pd.DataFrame({"first": ends[0], "second": ends[1], "apart": alike.distance})
     pairs = pairs[group[ends[0]] != group[ends[1]]].sort_values(["apart", "first", "second"])
     pairs = pairs.drop_duplicates(["first", "second"]).head(ALIKE_PAIRS * len(images))
     compared = _compared(images, pairs.assign(mirrored=_turned(images, pairs)))
-    return compared[compared["distance"] <= 1 - copy_limit(1 - compared["distance"].to_numpy())]
+    return compared[compared["distance"] <= min(limit, 1 - copy_limit(1 - compared["distance"].to_numpy()))]
 
 
-def find_copies(
-    faces: pd.DataFrame,
-    images: FaceImages,
-    alike: Pairs | None = None,
-    hashes: np.ndarray | None = None,
-    radius: int = HASH_RADIUS,
-) -> pd.DataFrame:
+def find_copies(faces: pd.DataFrame, images: FaceImages, alike: Pairs | None = None) -> pd.DataFrame:
     """Confirmed pairs of copies, enough of them to join every group, though not all.
 
     Parameters
@@ -213,10 +207,6 @@ def find_copies(
         By row of `faces`.
     alike : Pairs, optional
         From `embedding.persons.find_persons`: rows that may be altered copies.
-    hashes : uint64 array of shape (n, 2), optional
-        From `perceptual_hashes`; computed without it.
-    radius : int
-        Bits in which the hashes of a candidate pair may differ.
 
     Returns
     -------
@@ -231,10 +221,10 @@ def find_copies(
     exact = exact.assign(kind="exact", distance=0.0, mirrored=False)
 
     unique = images.take(first_of_content)
-    hashes = perceptual_hashes(unique) if hashes is None else hashes[first_of_content]
-    near = _near_copies(unique, hashes, radius).assign(kind="near")
+    near, limit = _near_copies(unique, perceptual_hashes(unique))
+    near = near.assign(kind="near")
     if alike is not None:
-        altered = _altered_copies(unique, near, Pairs(place[alike.first], place[alike.second], alike.distance))
+        altered = _altered_copies(unique, near, Pairs(place[alike.first], place[alike.second], alike.distance), limit)
         near = pd.concat([near, altered.assign(kind="altered")])
     near[["first", "second"]] = first_of_content[near[["first", "second"]].to_numpy(int)]
     pairs = pd.concat([exact, near[exact.columns]]).astype({"first": int, "second": int, "mirrored": bool})

@@ -46,7 +46,7 @@ def planted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     source = read_utkface(write_synthetic_faces(folder, 150, seed=8, px=96, n_jobs=1))
     images, faces, _ = cache_faces(source, 64, folder / "cache")
-    found = find_copies(faces, images, hashes=perceptual_hashes(images, n_jobs=1))
+    found = find_copies(faces, images)
     truth = pd.read_csv(folder / "truth.csv", keep_default_na=False).set_index("image_id").loc[faces["image_id"]]
     true = {}
     for rows in pd.Series(range(len(truth))).groupby(truth["person"].to_numpy()).groups.values():
@@ -103,7 +103,7 @@ def test_each_kind_of_copy_is_told_from_other_people(change, mirrored):
     images.append(np.ascontiguousarray(change(images[2])))
     images = stack(images)
     faces = pd.DataFrame({"sha256": [f"{k:064x}" for k in range(7)]})
-    found = find_copies(faces, images, hashes=perceptual_hashes(images, n_jobs=1))
+    found = find_copies(faces, images)
     assert found[["first", "second", "kind", "mirrored"]].to_numpy().tolist() == [[2, 6, "near", mirrored]]
 
 
@@ -127,9 +127,9 @@ def test_a_copy_beyond_the_hash_is_found_where_the_face_network_points_at_it(mir
 def test_copies_of_a_copy_are_found_through_one_row_of_each_content():
     images = stack([portrait(0), portrait(1), portrait(0), portrait(1)])
     faces = pd.DataFrame({"sha256": ["a", "b", "a", "b"]})
-    found = find_copies(faces, images, hashes=perceptual_hashes(images, n_jobs=1))
+    found = find_copies(faces, images)
     assert pairs_of(found, "exact") == {(0, 2), (1, 3)} and pairs_of(found, "near") == set()
-    nothing = find_copies(faces[:2], images, hashes=perceptual_hashes(images, n_jobs=1)[:2])
+    nothing = find_copies(faces[:2], images)
     assert nothing.empty and list(nothing.columns) == list(found.columns)
 
 
@@ -139,7 +139,7 @@ def test_a_symmetric_copy_makes_one_pair_although_its_mirror_image_fits_too():
     images = stack([image, np.clip(image * 0.8, 0, 255).astype(np.uint8)])
     hashes = perceptual_hashes(images, n_jobs=1)
     assert len(joined(candidate_pairs(hashes))) == 2
-    assert len(find_copies(pd.DataFrame({"sha256": ["a", "b"]}), images, hashes=hashes)) == 1
+    assert len(find_copies(pd.DataFrame({"sha256": ["a", "b"]}), images)) == 1
 
 
 # --- hashes and pixels ------------------------------------------------------------------------------------
