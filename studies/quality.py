@@ -16,6 +16,8 @@ import sys
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 
 from facelib.audit.quality import THRESHOLDS, score_quality
 from facelib.data.pixels import FaceImages, cache_faces, decode
@@ -25,14 +27,14 @@ from facelib.embedding.outliers import face_scores
 from facelib.embedding.weights import INPUT_PX
 from facelib.formats import write_json
 from facelib.metrics import auc
-from facelib.prediction.ood import NEIGHBOUR, neighbour_distance, unit_length
 from facelib.runs import cache_root
 from facelib.statistics import Bootstrap, rate
 from studies import AUDIT_RESULTS
 from studies.other_things import other_patches
 
 PHOTOGRAPHS, SPOILT, PX = 1000, 200, 64
-TURNED, NEIGHBOURS_OF = 300, 2000
+TURNED = 300
+NEIGHBOURS_OF, NEIGHBOUR = 2000, 10
 
 
 def bordered(image: Image.Image) -> Image.Image:
@@ -83,10 +85,10 @@ def planted(source: FaceSource) -> dict:
     )
     score, is_other = face_scores(everything), np.arange(len(faces) + len(pictures)) >= len(faces)
     flagged = score < THRESHOLDS["upright"]
-    points = unit_length(everything.features.astype(np.float32))
+    points = normalize(everything.features.astype(np.float32))
     sample, rest = np.split(rng.permutation(len(faces)), [NEIGHBOURS_OF])
     rest = np.concatenate([rest[:NEIGHBOURS_OF], np.flatnonzero(is_other)])
-    distance = neighbour_distance(points[sample], points[rest], NEIGHBOUR)
+    distance = NearestNeighbors(n_neighbors=NEIGHBOUR).fit(points[sample]).kneighbors(points[rest])[0][:, -1]
     return {
         "plain": rate(int(flagged[~is_other].sum()), len(faces)).to_dict(),
         "spoilt": rate(int(flagged[is_other].sum()), len(pictures)).to_dict(),
