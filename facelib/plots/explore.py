@@ -31,7 +31,10 @@ def label_distributions(faces: pd.DataFrame, attributes: tuple[Attribute, ...], 
         axis = panels.pop(0)
         divided = {"color": INK} if by is None else {"hue": part, "multiple": "stack", "palette": colours}
         divided["legend"] = False
-        sns.histplot(x=faces[AGE.name], **divided, binwidth=2, ax=axis, linewidth=0)
+        ages = faces[AGE.name]
+        ends = ages.min(), max(ages.max(), ages.min() + 2)  # seaborn needs a range, if only of one face
+        bins = {"binwidth": 2, "binrange": ends} if ages.notna().any() else {}
+        sns.histplot(x=ages, **divided, **bins, ax=axis, linewidth=0)
         axis.set(xlabel="Age label (years)", ylabel="Images", title=f"Ages, n = {faces[AGE.name].count():,}{note}")
     for axis, attribute in zip(panels, classes, strict=True):
         groups = attribute.groups_of(faces).rename(attribute.title)
