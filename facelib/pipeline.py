@@ -21,12 +21,22 @@ from facelib.data.ingest import ingest, read_labelled
 from facelib.data.protocols import identify
 from facelib.errors import DamagedRun, FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.formats import read_json, write_json
-from facelib.runs import PROGRESS, DataSet, RunFolder, package_fingerprint, project_root, run_name, runs_root, start_run
+from facelib.runs import (
+    PROGRESS,
+    READINGS,
+    DataSet,
+    RunFolder,
+    package_fingerprint,
+    project_root,
+    run_name,
+    runs_root,
+    start_run,
+)
 from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
 # A person's decisions and the log of test readings outlast a fresh start.
-LASTING = ("tables/decisions.csv", "test_reads.csv")
+LASTING = ("tables/decisions.csv", READINGS)
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
 # Run by a notebook's kernel before its first cell.

@@ -24,11 +24,13 @@ from facelib.finding import Finding
 from facelib.formats import as_written, plain, read_csv, read_json, write_csv, write_json
 from facelib.schema import Attribute
 from facelib.statistics import Bootstrap, Estimate
-from facelib.storage import atomic_path, write_text, writing
+from facelib.storage import atomic_path, write_text
 
 # `restored` in params.yaml, of a run that was made from a published one.
 WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs"
 PROGRESS = "progress.json"  # finished notebooks, written by the pipeline
+READINGS = "test_reads.csv"  # each scoring of a test split; outlasts fresh starts, and publications continue it
+READING_COLUMNS = ("date", "notebook", "commit", "profile", "faces", "n")
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
 
@@ -63,6 +65,26 @@ def package_fingerprint() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def digest_of_faces(image_ids: Iterable[str]) -> str:
+    """A digest of the names of some faces, by which test splits are told apart."""
+    return hashlib.sha256("\n".join(sorted(image_ids)).encode()).hexdigest()[:12]
+
+
+def read_readings(path: Path) -> list[dict[str, str]]:
+    """The rows of a log of test readings, texts by `READING_COLUMNS`; none without a file."""
+    if not path.exists():
+        return []
+    with as_written(path):
+        table = read_csv(path, dtype=str, keep_default_na=False)
+        return table.reindex(columns=list(READING_COLUMNS), fill_value="").to_dict("records")
+
+
+def write_readings(path: Path, rows: Iterable[dict]) -> None:
+    """Write a log of test readings by date, each once."""
+    table = pd.DataFrame(rows, columns=list(READING_COLUMNS)).astype(str)
+    write_csv(table.drop_duplicates().sort_values("date", kind="stable"), path)
 
 
 def processor() -> str:
@@ -319,14 +341,12 @@ class RunFolder:
             timings[key]["images_per_second"] = round(images / seconds, 1)
         write_json(path, timings)
 
-    def log_test_read(self, notebook: str) -> None:
-        """Log in test_reads.csv that the labels of the test split were read, when, and by which commit."""
-        path = self.path / "test_reads.csv"
-        if not path.exists():
-            write_text(path, "date,notebook,commit,profile\n")
-        date = datetime.now(UTC).isoformat(timespec="seconds")
-        with writing(path), path.open("a", encoding="utf-8") as log:
-            log.write(f"{date},{notebook},{git_commit()},{self.settings.profile}\n")
+    def log_test_read(self, notebook: str, image_ids: Iterable[str]) -> None:
+        """Log in `READINGS` that a notebook scores these test faces: when, by which commit, on which faces."""
+        path, image_ids = self.path / READINGS, list(image_ids)
+        row = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "notebook": notebook, "commit": git_commit()}
+        row |= {"profile": self.settings.profile, "faces": digest_of_faces(image_ids), "n": len(image_ids)}
+        write_readings(path, [*read_readings(path), row])
 
 
 class NotebookResults:

@@ -259,7 +259,7 @@ def test_a_fresh_start_keeps_what_a_person_decided_and_how_often_the_test_split_
     decided = pd.DataFrame({"image_id": ["a.jpg"], "issue": ["quality"], "action": ["drop"]})
     run.save_table(decided, "decisions.csv")
     run.save_table(decided, "other.csv")
-    run.log_test_read("05_evaluate")
+    run.log_test_read("05_evaluate", ["a.jpg"])
     readings = (run.path / "test_reads.csv").read_text()
     discard(run.path)
     assert sorted(str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()) == [

@@ -13,7 +13,7 @@ import yaml
 from facelib import runs, schema
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict
 from facelib.finding import Finding
-from facelib.runs import DataSet, open_run, start_run
+from facelib.runs import DataSet, digest_of_faces, open_run, start_run
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
@@ -150,10 +150,15 @@ def test_results_hold_no_time_so_that_they_repeat_bit_for_bit():
 
 def test_each_reading_of_the_test_split_is_logged():
     run = start_run("r", "smoke")
-    run.log_test_read("05_evaluate")
-    run.log_test_read("05_evaluate")
-    log = pd.read_csv(run.path / "test_reads.csv", dtype=str)
-    assert log["notebook"].tolist() == ["05_evaluate"] * 2
+    (run.path / "test_reads.csv").write_text("date,notebook,commit,profile\n2020-01-01T00:00:00+00:00,05,abc,full\n")
+    run.log_test_read("05_evaluate", ["b.jpg", "a.jpg"])
+    run.log_test_read("06_groups", ["a.jpg", "b.jpg"])
+    log = pd.read_csv(run.path / "test_reads.csv", dtype=str, keep_default_na=False)
+    assert log["notebook"].tolist() == ["05", "05_evaluate", "06_groups"]  # a log of before is continued
+    assert log["n"].tolist() == ["", "2", "2"] and log["faces"][1] == log["faces"][2] == digest_of_faces(
+        ["a.jpg", "b.jpg"]
+    )
+    log = log[1:]
     assert log["profile"].tolist() == ["smoke"] * 2 and log["commit"].notna().all()
     assert pd.to_datetime(log["date"]).dt.tz is not None
 

@@ -14,7 +14,7 @@ from facelib.audit import contradictions, decisions
 from facelib.data.splits import shared_with_training
 from facelib.finding import Finding, Findings, listed
 from facelib.prediction.calibration import AgeIntervals, fit_age_intervals
-from facelib.runs import RunFolder
+from facelib.runs import READINGS, RunFolder, read_readings
 from facelib.schema import AGE, OLD_YEARS, Attribute, ClassAttribute, class_attributes, mask_untrained
 from facelib.statistics import SHARE, YEARS, Bootstrap, CalibrationError, Estimate, calibration_error, rate
 
@@ -455,6 +455,19 @@ def faces_finding(run: RunFolder, frame: pd.DataFrame) -> Finding:
     """How many faces are tested, and how they were chosen."""
     chosen = f"as listed by {run.protocol['name']}" if run.protocol else "one per group of copies"
     return Finding("test.faces", f"The test split has {len(frame):,} faces, {chosen}{run.note}.", n=len(frame))
+
+
+def readings_finding(run: RunFolder) -> Finding:
+    """How often a run's log says that its test faces were scored, this time included."""
+    log = read_readings(run.require(READINGS))
+    own = [reading for reading in log if reading["faces"] == log[-1]["faces"]]
+    versions = len({reading["commit"] for reading in own})
+    text = (
+        f"The log (`{READINGS}`) lists {len(own)} scorings of these test faces since {own[0]['date'][:10]}, by "
+        f"{versions} state{'s' if versions > 1 else ''} of the code. Notebook 02 reads all labels, those of the test "
+        "split among them, to find copies and doubtful labels; none of it is trained on."
+    )
+    return Finding("test.readings", text, n=int(own[-1]["n"]))
 
 
 def attribute_findings(

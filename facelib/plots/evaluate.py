@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from facelib.plots.style import GREEN, GREY, class_colours, error_bars, finish, label_lines, new_figure
+from facelib.plots.style import BLUE, GREEN, GREY, class_colours, error_bars, finish, label_lines, new_figure, title
 from facelib.schema import UNKNOWN, Attribute, ClassAttribute, class_attributes
 
 
@@ -75,4 +75,39 @@ def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
     axis.set(title=f"Age labels within the 90 % intervals, n = {counts.sum():,}, 95 % intervals{note}")
     axis.yaxis.set_major_formatter("{x:.0%}")
     label_lines(axis, ends)
+    return finish(figure)
+
+
+def annotator_floor(floor: pd.DataFrame, note: str = "") -> Figure:
+    """How far two labels of one photograph differ, and the model from a label and from the truth: a panel each."""
+    names = floor["attribute"].unique()
+    figure, axes = new_figure(len(names), height=2.2)
+    for axis, name in zip(axes[0], names, strict=True):
+        part = floor[(floor["attribute"] == name) & ~floor["quantity"].str.contains("minus")]
+        error_bars(axis, np.arange(len(part)), part["value"], part["low"], part["high"])
+        axis.set_yticks(np.arange(len(part)), [text.partition(",")[0] for text in part["quantity"]])
+        axis.set(title=f"{name}, n = {part['n'].iloc[0]:,}", xlabel=part["unit"].iloc[0], xlim=(0, None))
+        axis.invert_yaxis()
+    for axis in axes[0, 1:]:
+        axis.set_yticklabels([])
+    title(figure, f"Photographs with two labels, outside training{note}")
+    return finish(figure)
+
+
+def noise_bias(noise: pd.DataFrame, note: str = "") -> Figure:
+    """Mean of predicted minus labelled age by labelled band, as measured and as label noise alone makes it."""
+    figure, ((axis,),) = new_figure(width=8)
+    axis.axhline(0, color=GREY, linewidth=1)
+    named = []
+    for name, text, colour, shift in (("bias", "the model", BLUE, -0.06), ("noise", "label noise alone", GREY, 0.06)):
+        value, low, high = (noise[f"{name}{end}"] for end in ("", "_low", "_high"))
+        look = {"vertical": True, "fmt": "o-", "color": colour, "linewidth": 1.5}
+        error_bars(axis, np.arange(len(noise)) + shift, value, low, high, **look)
+        named.append((text, value.iloc[-1], colour))
+    names = [f"{band}\nn = {n:,}" for band, n in zip(noise["age_band"], noise["n"], strict=True)]
+    axis.set(
+        xticks=range(len(noise)), xticklabels=names, xlabel="Age label (years)", ylabel="Predicted minus labelled (y)"
+    )
+    label_lines(axis, named)
+    title(figure, f"How much of the bias by labelled age is label noise{note}")
     return finish(figure)

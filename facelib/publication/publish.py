@@ -6,7 +6,6 @@ from it, and `restore` makes a run folder of it.
 """
 
 import ast
-import hashlib
 import json
 import os
 import shutil
@@ -32,7 +31,16 @@ from facelib.prediction.predictor import AGE_METHODS, Predictor
 from facelib.publication.published_numbers import comparison_table
 from facelib.reporting import findings
 from facelib.reporting.site import TEMPLATES, front_figures
-from facelib.runs import PROGRESS, RunFolder, open_run, project_root
+from facelib.runs import (
+    PROGRESS,
+    READINGS,
+    RunFolder,
+    digest_of_faces,
+    open_run,
+    project_root,
+    read_readings,
+    write_readings,
+)
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.statistics import SHARE, Estimate, format_value
 from facelib.storage import atomic_path, write_text
@@ -184,8 +192,7 @@ def versions(target: Path, faces: str = "") -> list[dict]:
 def digest_of_test_faces(run: RunFolder) -> str:
     """A digest of the names of a run's test faces."""
     splits = run.load_table("splits")
-    tested = splits.loc[(splits["split"] == "test") & splits["representative"], "image_id"]
-    return hashlib.sha256("\n".join(sorted(tested)).encode()).hexdigest()[:12]
+    return digest_of_faces(splits.loc[(splits["split"] == "test") & splits["representative"], "image_id"])
 
 
 def lead_results(run: RunFolder) -> dict[str, Estimate]:
@@ -200,8 +207,8 @@ def add_version(run: RunFolder, target: Path) -> None:
     Test faces that scored earlier versions are not quite unseen: a reader has to know how many, with what results.
     """
     results = lead_results(run)
-    log = run.require("test_reads.csv").read_text(encoding="utf-8").splitlines()
-    version = {"tested": log[-1].partition(",")[0], **{key: estimate.text for key, estimate in results.items()}}
+    log = read_readings(run.require(READINGS))
+    version = {"tested": log[-1]["date"], **{key: estimate.text for key, estimate in results.items()}}
     version |= {"n": str(max(estimate.n for estimate in results.values())), "faces": digest_of_test_faces(run)}
     before = versions(target)
     if not before or {**before[-1], "tested": version["tested"]} != version:
@@ -296,7 +303,9 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "predictor": predictor,
         "megabytes": lambda folder: sum(path.stat().st_size for path in (target / folder).iterdir()) / 1e6,
         "rounding": rounding,
-        "versions": versions(target, digest_of_test_faces(run)),
+        "versions": versions(target, digest := digest_of_test_faces(run)),
+        "others": [version for version in versions(target) if version["faces"] != digest],
+        "readings": sum(reading["faces"] == digest for reading in read_readings(target / READINGS)),
     }
     for name, template in PAGES.items():
         write_text(target / name, environment.get_template(template).render(**facts))
@@ -332,8 +341,9 @@ def publish(run: RunFolder, target: Path) -> Path:
         publish_notebook(path, target / "notebooks" / path.name, hidden)
     for folder in ("figures", "metrics"):
         shutil.copytree(run.path / folder, target / folder)
-    for name in ("results.json", "timings.json", "test_reads.csv"):
+    for name in ("results.json", "timings.json"):
         shutil.copy(run.require(name), target / name)
+    write_readings(target / READINGS, [*read_readings(target / READINGS), *read_readings(run.require(READINGS))])
     for name in made_by(run, TABLES):
         publish_table(run, name, target / "tables", hidden)
     write_text(target / "params.yaml", _without(yaml.safe_dump(run.params, sort_keys=False), hidden))

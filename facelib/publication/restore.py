@@ -22,7 +22,7 @@ from facelib.runs import DataSet, RunFolder
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
-FILES = ("params.yaml", runs.PROGRESS, "results.json", "timings.json", "test_reads.csv")
+FILES = ("params.yaml", runs.PROGRESS, "results.json", "timings.json", runs.READINGS)
 # Folders, and the kinds of files in them, that `publish` writes; other files are not copied.
 FOLDERS = {
     "tables": (".parquet", ".csv"),

@@ -38,7 +38,7 @@ QUESTIONS = (
     Question(
         "Can I trust these numbers?",
         "split.leaks",
-        ("test.faces", "test.calibration", "groups.coverage"),
+        ("split.sessions", "test.readings", "test.calibration", "groups.coverage"),
         "05_evaluate",
     ),
 )

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.plots.evaluate import class_curves, confusion, confusions, coverage_by_age
+from facelib.plots.evaluate import (
+    annotator_floor,
+    class_curves,
+    confusion,
+    confusions,
+    coverage_by_age,
+    noise_bias,
+)
 from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 
 MANY = ClassAttribute("gender", classes=("female", *(f"class {k}" for k in range(1, 9))))
@@ -53,6 +60,24 @@ def test_coverage_stands_by_age_with_both_kinds_side_by_side():
     assert [kind.lines[0].get_ydata().tolist() for kind in axis.containers] == [[0.95] * 2, [0.85] * 2]
     assert [text.get_text() for text in axis.texts] == ["by predicted age", "90 % promised", "plain"]
     assert axis.get_title(loc="left").endswith("n = 40, 95 % intervals; drawn")
+
+
+def test_the_annotator_floor_has_a_panel_an_attribute_and_noise_a_line_of_its_own():
+    quantities = {"two labels": 0.3, "model and label": 0.4, "model and label minus two labels": 9}
+    rows = [
+        (name, quantity, value, value - 0.1, value + 0.1, 9, unit)
+        for name, unit in (("age", "years"), ("gender", "share"))
+        for quantity, value in quantities.items()
+    ]
+    floor = pd.DataFrame(rows, columns=["attribute", "quantity", "value", "low", "high", "n", "unit"])
+    figure = annotator_floor(floor)
+    assert [axis.containers[0].lines[0].get_xdata().tolist() for axis in figure.axes] == [[0.3, 0.4]] * 2
+    bands = pd.DataFrame({"age_band": ["60-74", "75+"], "n": [30, 9]})
+    for name, values in (("bias", [-1.0, -6.0]), ("noise", [-0.5, -3.0])):
+        bands = bands.assign(**{name: values, f"{name}_low": [-8.0] * 2, f"{name}_high": [0.0] * 2})
+    (axis,) = noise_bias(bands).axes
+    assert [kind.lines[0].get_ydata().tolist() for kind in axis.containers] == [[-1.0, -6.0], [-0.5, -3.0]]
+    assert {text.get_text() for text in axis.texts} == {"the model", "label noise alone"}
 
 
 @pytest.mark.slow

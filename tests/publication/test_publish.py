@@ -190,7 +190,8 @@ def measure(run, mae: float, date: str, headline: dict | None = None) -> None:
     covered = [{"group": group, "kind": "by predicted age", "value": value, "low": 0.5, "high": 0.99, "n": n}
                for group, value, n in (("30-45", 0.92, 90), ("75+", 0.78, 40), ("60-74", 0.1, 2))]  # fmt: skip
     run.notebook("05_evaluate").save(results | (headline or {}), coverage_by_age=covered)
-    (run.path / "test_reads.csv").write_text(f"date,notebook\n2026-01-01,05\n{date},05\n")
+    readings = f"date,notebook,faces,n\n2026-01-01,05,{digest_of_test_faces(run)},1\n"
+    (run.path / "test_reads.csv").write_text(f"{readings}{date},05,{digest_of_test_faces(run)},1\n")
 
 
 def test_each_version_of_the_model_that_was_tested_is_listed_once(tested, tmp_path):
@@ -313,6 +314,21 @@ def test_a_second_publication_replaces_the_first(finished, tmp_path):
     (tmp_path / "out" / "tables" / "old.parquet").touch()
     publish(finished, tmp_path / "out")
     assert not (tmp_path / "out" / "tables" / "old.parquet").exists() and len(versions(tmp_path / "out")) == 1
+
+
+def test_a_publication_continues_the_log_of_the_one_before_and_keeps_its_versions_apart(finished, tmp_path):
+    publish(finished, tmp_path / "out")
+    log = (tmp_path / "out" / "test_reads.csv").read_text().splitlines()
+    assert len(log) == 3
+    splits = finished.load_table("splits").assign(split=["test", "train", "validation"])
+    finished.save_table(splits, "splits")
+    measure(finished, 4.5, "2026-06-06")
+    page = publish(finished, tmp_path / "out").read_text()
+    after = (tmp_path / "out" / "test_reads.csv").read_text().splitlines()
+    assert set(log) < set(after) and len(after) == 5 and after[-1].startswith("2026-06-06")
+    assert "2 scorings of these test faces" in page
+    other = page.partition("### Earlier versions, on other test faces")[2].partition("## ")[0]
+    assert "| 4.80 y |" in other and "4.50 y" not in other
 
 
 def test_half_precision_that_moves_predictions_is_refused(finished, tmp_path, monkeypatch):
