@@ -85,9 +85,10 @@ for it, each by a test split of its own: gender 89 to 92 %, ethnicity 76 to 82 %
 
 """
 DIFFERENCE_NOTE = """
-Differences from `{first}` on the same faces; an interval that excludes zero is marked. One seed each: what another
-start would have changed is not in the intervals.
+Differences from `{first}` on the same faces; an interval that excludes zero is marked. {seeds}
 """
+ONE_SEED = "One seed each: what another start would have changed is not in the intervals."
+SEVERAL_SEEDS = "Intervals are over seeds and faces."
 STEP_NOTE = """
 ## A training step
 
@@ -150,8 +151,8 @@ def variant_table(found: dict[str, dict]) -> str:
             for key, (_, form) in measured(found).items()
         ]
         minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
-        rows.append([name, f"{facts['epochs']}", minutes, *values])
-    return table(["", "epochs", "processor (min)", *(name for name, _ in measured(found).values())], rows)
+        rows.append([name, f"{facts['epochs']:g}", f"{facts.get('seeds', 1)}", minutes, *values])
+    return table(["", "epochs", "seeds", "processor (min)", *(name for name, _ in measured(found).values())], rows)
 
 
 def difference_table(found: dict[str, dict]) -> str:
@@ -166,7 +167,9 @@ def difference_table(found: dict[str, dict]) -> str:
             clear = "**" if value["low"] > 0 or value["high"] < 0 else ""
             row.append(f"{clear}{interval(value, '+' + form)}{clear}" if learned(facts, key) else "not learned")
         rows.append([name, *row])
-    return DIFFERENCE_NOTE.format(first=first) + table(["", *(name for name, _ in measured(found).values())], rows)
+    several = all(facts.get("seeds", 1) > 1 for facts in found.values())
+    note = DIFFERENCE_NOTE.format(first=first, seeds=SEVERAL_SEEDS if several else ONE_SEED)
+    return note + table(["", *(name for name, _ in measured(found).values())], rows)
 
 
 def recipe_comparison(table: pd.DataFrame) -> Figure:
@@ -189,6 +192,12 @@ def recipe_comparison(table: pd.DataFrame) -> Figure:
     return finish(figure)
 
 
+def argument(name: str, facts: dict) -> str:
+    """A recipe as `studies.recipes --compare` takes it."""
+    trainings = facts.get("trainings", [name])
+    return name if trainings == [name] else f"{name}={','.join(trainings)}"
+
+
 def comparison(file: str) -> str:
     """One comparison of variants, and its figure."""
     path, (heading, note, how) = FOLDER / file, COMPARISONS[file]
@@ -207,7 +216,7 @@ def comparison(file: str) -> str:
     first, facts = next(iter(found.items()))
     opening = RECIPE_NOTE.format(
         how=how,
-        names=" ".join(found),
+        names=" ".join(map(argument, found, found.values())),
         file=file,
         start={"none": "random"}.get(facts["settings"]["start_weights"], facts["settings"]["start_weights"]),
         px=facts["settings"]["image_px"],
