@@ -26,7 +26,7 @@ import pandas as pd
 from facelib.audit import decisions
 from facelib.config import Settings, resolve
 from facelib.data.ingest import load_images
-from facelib.data.pixels import FaceImages
+from facelib.data.pixels import FaceImages, resize
 from facelib.data.sessions import has_sessions
 from facelib.data.splits import deal_sessions, fold_of_groups, hold_out, split_faces, stratum
 from facelib.errors import RunConflict
@@ -162,7 +162,7 @@ def main() -> None:
     given = dict(pair.split("=", 1) for pair in options.set)
     settings = resolve(run.settings.profile, run.settings.flat() | given)
     faces, splits, rows = outside_test(run)
-    images = load_images(run, run.load_table("faces")).take(rows)
+    images = resize(load_images(run, run.load_table("faces")).take(rows), settings.data.image_px)
     trainings = [each for each in planned(run, faces, splits) if each.name.partition("-")[0] in options.only]
     if "sessions" in options.only and not has_sessions(faces):
         print("no session is held out: the data do not say which images were collected together")

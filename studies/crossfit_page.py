@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facelib.evaluation import claims, gaps, groups
+from facelib.evaluation import annotators, claims, gaps, groups
 from facelib.evaluation.headline import MONDRIAN, coverage_table, evaluation_frame, headline_metrics, results_table
+from facelib.finding import listed
 from facelib.formats import read_json, write_json
 from facelib.plots.style import PALETTE, error_bars, finish, new_figure, title, use_style
-from facelib.runs import RunFolder, open_run
+from facelib.publication.publish import update_page
+from facelib.runs import RunFolder, open_run, project_root
 from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attributes
 from facelib.statistics import SHARE, Bootstrap, Estimate, format_value, rate
 from facelib.storage import write_text
@@ -89,11 +91,13 @@ def values_of(run: RunFolder, frame: pd.DataFrame) -> pd.DataFrame:
 def session_differences(
     usual: pd.DataFrame, held: pd.DataFrame, session: pd.Series, units: dict[str, str], bootstrap: Bootstrap
 ) -> dict[str, dict[str, Estimate]]:
-    """Means of both tables of `values_of` on the faces of `held`, and held minus usual, resampled by session.
+    """Means of both tables of `values_of` on the images in both, and held minus usual, resampled by session.
 
-    `session` names the session of each image_id; `units` are those of the measures.
+    Copies in two sessions are represented by one image in a split by persons, and by another where one session is
+    tested: these are left out. `session` names the session of each image_id; `units` are those of the measures.
     """
-    usual, sessions, measured = usual.loc[held.index], session.loc[held.index].to_numpy(), {}
+    both = held.index.intersection(usual.index)
+    usual, held, sessions, measured = usual.loc[both], held.loc[both], session.loc[both].to_numpy(), {}
     for name, unit in units.items():
         rows = (held[name].notna() & usual[name].notna()).to_numpy()
         columns = {"usual": usual[name][rows], "held out": held[name][rows]}
@@ -220,6 +224,24 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     return text, stored
 
 
+def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, names: list[str], frame: pd.DataFrame):
+    """The part of the page on photographs with two labels, and its numbers: all of them are held out once."""
+    parts = [pd.read_parquet(run.path / "crossfit" / f"{name}.parquet") for name in names]
+    predictions = pd.concat(parts).set_index("image_id").loc[faces["image_id"]].reset_index()
+    group_id, everywhere = splits["group_id"].to_numpy(), np.ones(len(faces), bool)
+    measured = annotators.annotator_floor(faces, group_id, everywhere, predictions, run.learned, run.bootstrap)
+    noise = annotators.noise_alone(frame[:0], pd.DataFrame(), run.bootstrap)
+    if AGE in run.learned:
+        differences = annotators.copies_held_out(faces, group_id, everywhere, predictions, AGE)
+        noise = annotators.noise_alone(frame, differences, run.bootstrap)
+    columns = ["attribute", "quantity", "value", "low", "high", "n"]
+    text = "\n## The annotator floor\n" + table(columns, rows_of(measured, columns)) * bool(len(measured))
+    text += "".join(f"\n{finding.text}\n" for finding in annotators.floor_findings(measured, noise))
+    columns = ["age_band", "n", "bias", "bias_low", "bias_high", "noise", "noise_low", "noise_high"]
+    text += table(columns, rows_of(noise, columns)) if len(noise) else ""
+    return text, {"annotator_floor": measured, "label_noise_bias": noise}
+
+
 def page(run: RunFolder, out: Path) -> tuple[str, dict]:
     """The whole page, and the numbers behind it."""
     faces, splits, _ = outside_test(run)
@@ -248,6 +270,8 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
         frame = pd.concat([found[name] for name in folds], ignore_index=True)
         part, numbers = all_faces(run, frame, out)
         text, stored = text + part, stored | numbers
+        part, numbers = floor(run, faces, splits, folds, frame)
+        text, stored = text + part, stored | numbers
         held = [name for name in kinds["sessions"] if name in found]
         if held:
             usual_values = pd.concat([values[name] for name in folds])
@@ -256,9 +280,10 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
             units = {metric.key: metric.unit for metric in groups.group_metrics(run.learned)}
             measured = session_differences(usual_values, held_values, session, units, run.bootstrap)
             sizes = [np.mean([facts[name]["n"]["train"] for name in names]) for names in (folds, held)]
-            number = session.loc[held_values.index].nunique()
+            both = held_values.index.intersection(usual_values.index)
+            number = session.loc[both].nunique()
             finished = "" if len(held) == FOLDS else f"{len(held)} of {FOLDS} folds of sessions are finished."
-            facts_held = {"sessions": number, "n": len(held_values), "usual": round(sizes[0]), "held": round(sizes[1])}
+            facts_held = {"sessions": number, "n": len(both), "usual": round(sizes[0]), "held": round(sizes[1])}
             text += SESSIONS.format(finished=finished, **facts_held) + measures_table(run, measured)
             stored["sessions"] = measured
     if all(name in found for name in kinds["repeats"]):
@@ -300,17 +325,48 @@ def points(difference: Estimate, unit: str) -> str:
     return f"{value} ({low} to {high}) {name}"
 
 
+def front(run: RunFolder, stored: dict) -> str:
+    """What the README says of it: held-out sessions, and what another seed and split change. Empty before that."""
+    metrics = [metric for metric in groups.group_metrics(run.learned) if metric.more_is_better is not None]
+    texts = []
+    if measured := stored.get("sessions"):
+        phrases = [
+            f"{metric.title.lower()} is {own['held out'].text} in place of {own['usual'].text} "
+            f"({points(own['difference'], metric.unit)})"
+            for metric in metrics
+            for own in [measured[metric.key]]
+        ]
+        text = (
+            f"Trained without any face of their collection session, {listed(phrases)}, on the same faces, cross-fitted."
+        )
+        texts.append(f"**More of the same batches.** {text}")
+    if measured := stored.get("repeats"):
+        phrases = [f"{metric.title.lower()} {points_of(measured[metric.key], metric.unit)}" for metric in metrics]
+        texts.append(f"Another seed and split, with other test faces, move {listed(phrases)} (SD).")
+    page = "See [reports/crossfit](reports/crossfit/README.md).\n"
+    return f"{' '.join(texts)} {page}" if texts else ""
+
+
+def points_of(parts: dict[str, float], unit: str) -> str:
+    """The standard deviation of one training, of shares in percentage points."""
+    value = parts["one training"]
+    return f"by {100 * value:.2f} points" if unit == SHARE else f"by {value:.2f} y"
+
+
 def main() -> None:
-    """Write the page and its numbers."""
+    """Write the page and its numbers; and the README's paragraph, unless the page goes elsewhere."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run")
     parser.add_argument("--out", type=Path, default=CROSSFIT_RESULTS)
     options = parser.parse_args()
     use_style()
     options.out.mkdir(parents=True, exist_ok=True)
-    text, stored = page(open_run(options.run), options.out)
+    run = open_run(options.run)
+    text, stored = page(run, options.out)
     write_json(options.out / "results.json", stored)
     write_text(options.out / "README.md", text)
+    if options.out == CROSSFIT_RESULTS:
+        update_page(project_root() / "README.md", "crossfit", front(run, stored))
     print(text)
 
 
