@@ -180,10 +180,16 @@ def hold_out(
     return _carved(faces, out, representative, group_id, attributes, seed, person_id)
 
 
-def deal_sessions(faces: pd.DataFrame, shares: Iterable[float], attributes: Iterable[Attribute], seed: int):
+def deal_sessions(
+    faces: pd.DataFrame,
+    shares: Iterable[float],
+    attributes: Iterable[Attribute],
+    seed: int,
+    draws: int = SESSION_DRAWS,
+) -> np.ndarray:
     """Part of each row, int (n,): whole sessions dealt to parts of about these shares; -1 where no session is known.
 
-    In each of `SESSION_DRAWS` draws sessions come in a random order, each to the part that lacks most. The draw is
+    In each draw sessions come in a random order, each to the part that lacks most. The draw is
     taken whose parts differ least from their shares of each stratum.
     """
     known, shares = (faces["session"] != "").to_numpy(), np.array(list(shares))
@@ -191,7 +197,7 @@ def deal_sessions(faces: pd.DataFrame, shares: Iterable[float], attributes: Iter
     counts = pd.crosstab(session, stratum(faces[known], attributes).to_numpy()).to_numpy()
     wanted, sizes, rng = shares[:, None] * counts.sum(axis=0), counts.sum(axis=1), np.random.default_rng(seed)
     best, least = np.zeros(len(sizes), int), np.inf
-    for _ in range(SESSION_DRAWS):
+    for _ in range(draws):
         part, lacking = np.zeros(len(sizes), int), shares * sizes.sum()
         for number in rng.permutation(len(sizes)):
             part[number] = lacking.argmax()
