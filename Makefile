@@ -11,7 +11,7 @@ RUN ?= $(PROFILE)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report quick test test-browser lint unit smoke lab bench fuzz kills doctor slides figures reference lock audit-deps clean
+.PHONY: help setup report quick test test-browser lint unit smoke lab bench fuzz kills doctor docs slides figures reference lock audit-deps clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,7 +54,8 @@ smoke: setup
 	FACELIB_RUN=smoke $(PYTEST) --dist load tests/notebooks
 
 # Reuses the run of an earlier call and renders its report again.
-test-browser: setup  ## check every page of a small run's report in headless Chromium (skipped without it)
+test-browser: setup  ## check every page of a small run's report in headless Chromium, and with axe-core where npm has it
+	-npm install --no-save --silent axe-core
 	$(BIN)/facelib run --profile smoke --run browser
 	FACELIB_RUN=browser $(BIN)/python -m pytest -o addopts=-q -rs tests/rendered tests/robustness/test_report_in_browser.py
 
@@ -76,6 +77,9 @@ kills: setup  ## kill and resume runs; results must equal an uninterrupted run
 
 doctor: setup  ## say what is missing or slow on this machine
 	@$(BIN)/facelib doctor
+
+docs: setup  ## the pages of docs/ and reports/ as a site with the published report: build/docs/index.html
+	$(BIN)/python -m studies.docs_site
 
 slides: setup  ## typeset presentation.pdf from RUN's results and figures
 	$(BIN)/facelib slides --run $(RUN)

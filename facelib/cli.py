@@ -340,13 +340,16 @@ def formats() -> None:
 
 
 @app.command()
-def report(run: RunName = "") -> None:
+def report(
+    run: RunName = "",
+    show_faces: Annotated[bool, typer.Option("--show-faces", help="Show real faces, for local use only.")] = False,
+) -> None:
     """Rebuild a run's report from its tables and executed notebooks."""
     from facelib import pipeline, runs
     from facelib.reporting.site import build_report
 
     folder = runs.open_run(run)
-    say(f"report: {build_report(folder, pipeline.executed_notebooks(folder))}")
+    say(f"report: {build_report(folder, pipeline.executed_notebooks(folder), show_faces)}")
 
 
 @app.command()

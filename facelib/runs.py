@@ -20,7 +20,7 @@ import yaml
 from facelib import schema
 from facelib.config import Settings, resolve, validated
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict, UnknownSetting
-from facelib.finding import Finding
+from facelib.finding import Finding, Findings
 from facelib.formats import as_written, plain, read_csv, read_json, write_csv, write_json
 from facelib.schema import Attribute
 from facelib.statistics import Bootstrap, Estimate
@@ -386,6 +386,15 @@ def run_name(name: str = "", profile: str = "") -> tuple[str, str]:
     if Path(name).name != name or name.startswith(".") or not name.isprintable():
         raise RunConflict(f"a run's name is one word without slashes, and {name!r} is not: choose another --run name")
     return name, profile
+
+
+def found_before(notebook: str, name: str = "", profile: str = "") -> Findings:
+    """What a notebook found when it last ran in a run, for the top of its page; nothing where it has not run."""
+    path = runs_root() / run_name(name, profile)[0]
+    if not (path / "metrics" / f"{notebook}.json").exists():
+        return Findings()
+    stored = RunFolder(path).load_metrics(notebook)["findings"]
+    return Findings(map(Finding.from_dict, stored))
 
 
 def published_run() -> Path:

@@ -113,6 +113,7 @@ def test_what_needs_no_network_loads_no_network_library():
     modules += [f"data.{name}" for name in ("ingest", "readers", "splits")]
     modules += [f"embedding.{name}" for name in ("weights", "features", "persons", "outliers")]
     modules += [f"audit.{name}" for name in ("duplicates", "quality", "decisions")]
+    modules += [f"reporting.{name}" for name in ("site", "slides", "explorer")]
     code = f"import sys, {', '.join(f'facelib.{name}' for name in modules)}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

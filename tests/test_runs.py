@@ -13,7 +13,7 @@ import yaml
 from facelib import runs, schema
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict
 from facelib.finding import Finding
-from facelib.runs import DataSet, digest_of_faces, open_run, start_run
+from facelib.runs import DataSet, digest_of_faces, found_before, open_run, start_run
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
@@ -312,3 +312,10 @@ def test_a_profile_from_the_environment_does_not_conflict(monkeypatch):
 def test_a_run_cannot_lie_outside_the_folder_of_all_runs(name):
     with pytest.raises(RunConflict, match="one word without slashes"):
         start_run(name, "smoke")
+
+
+def test_a_notebook_says_at_its_top_what_it_found_before():
+    assert found_before("05_evaluate", "none") == []
+    start_run("small", "smoke").notebook("05_evaluate").save({}, [Finding("test.age", "Age is off.", n=9)])
+    assert found_before("05_evaluate", "small") == [Finding("test.age", "Age is off.", n=9)]
+    assert found_before("06_groups", "small") == []

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from facelib import metrics
-from facelib.evaluation.headline import run_frame
+from facelib.evaluation.headline import AGE_WAYS, run_frame
 from facelib.finding import Finding, listed
 from facelib.models.age_heads import fit_age_heads, fit_stage_heads
 from facelib.models.age_stages import (
@@ -29,15 +29,6 @@ from facelib.statistics import YEARS, Bootstrap, Estimate, rate
 
 MIN_SLOPE = 0.2  # years of prediction per year of age; flatter predictions are not de-shrunk
 OWN_HEAD, SOFT_HEAD = "the network's own", "soft labels (DLDL-v2)"
-NAMES = {
-    "direct": "direct, no bins",
-    "routed": "two stages, routed",
-    "soft": "two stages, soft",
-    "mean": "mean of direct and soft",
-    "oracle_bin": "oracle bin (looks at the label)",
-    "no_image": "oracle bin, no image (looks at the label)",
-    "median": "training median age, no image",
-}
 
 
 @dataclass(frozen=True)
@@ -51,14 +42,14 @@ class Comparison:
     def errors(self, estimates: dict[str, np.ndarray]) -> pd.DataFrame:
         """Errors in years of several estimates (n,) by method; nan where there is no such face.
 
-        Columns: method, name (from `NAMES`), mae with _low and _high, n, mae_le45, mae_gt45, bias_gt45.
+        Columns: method, name (from `AGE_WAYS`), mae with _low and _high, n, mae_le45, mae_gt45, bias_gt45.
         """
         rows, old = [], self.y_true > OLD_YEARS
         parts = {"mae_le45": (metrics.mae, ~old), "mae_gt45": (metrics.mae, old), "bias_gt45": (metrics.bias, old)}
         for method, age in estimates.items():
             rounded = metrics.whole_years(age)
             mae = self.bootstrap(metrics.mae, self.y_true, rounded, groups=self.groups, unit=YEARS)
-            row = {"method": method, "name": NAMES.get(method, method), **mae.columns("mae"), "n": mae.n}
+            row = {"method": method, "name": AGE_WAYS.get(method, method), **mae.columns("mae"), "n": mae.n}
             for key, (statistic, part) in parts.items():
                 row[key] = statistic(self.y_true[part], rounded[part]) if part.any() else np.nan
             rows.append(row)

@@ -24,6 +24,16 @@ STAGE_WAYS = {  # ages of a two-stage model, and the baseline of each
     "soft": ("soft", _CONSTANT),
     "oracle_bin": ("given the true bin (not a prediction)", "the median age of the true bin, without the image"),
 }
+# Ages of a two-stage model.
+AGE_WAYS = {
+    "direct": "direct, no bins",
+    "routed": "two stages, routed",
+    "soft": "two stages, soft",
+    "mean": "mean of direct and soft",
+    "oracle_bin": "oracle bin (looks at the label)",
+    "no_image": "oracle bin, no image (looks at the label)",
+    "median": "training median age, no image",
+}
 DATA_KEYS = ("data.images", "data.rejected", "audit.duplicates.exact_groups", "audit.duplicates.near_groups",
              "splits.leaking_pairs")  # fmt: skip
 INVERTED = 0.4  # accuracy of two classes below which they are taken to be swapped
@@ -180,10 +190,12 @@ def evaluation_frame(
     return frame.assign(**{f"age_{way}": metrics.whole_years(frame[f"age_{way}"]) for way in STAGE_WAYS})
 
 
-def run_frame(run: RunFolder, used_splits: tuple[str, ...], faces: pd.DataFrame | None = None) -> pd.DataFrame:
+def run_frame(
+    run: RunFolder, used_splits: tuple[str, ...], faces: pd.DataFrame | None = None, stages: bool = True
+) -> pd.DataFrame:
     """The evaluation frame of a run's predictor, with two-stage ages once notebook 04 has made them.
 
-    `faces` replaces the run's, where other labels are to be used.
+    `faces` replaces the run's, where other labels are to be used; without `stages` no network library is loaded.
 
     Raises
     ------
@@ -193,7 +205,7 @@ def run_frame(run: RunFolder, used_splits: tuple[str, ...], faces: pd.DataFrame 
     predictions = run.load_table("predictions").query("model == 'predictor'").drop(columns="split")
     predictions = mask_untrained(predictions, run.attributes, run.learned)
     faces, staged = run.load_table("faces") if faces is None else faces, ()
-    if AGE in run.learned and ("test" in used_splits or run.details("04_age_two_stage")):
+    if stages and AGE in run.learned and ("test" in used_splits or run.details("04_age_two_stage")):
         edges = np.array(run.load_metrics("04_age_two_stage")["details"]["edges"])
         staged = run.load_table("age_stages"), edges
     return evaluation_frame(faces, run.load_table("splits"), predictions, used_splits, run.attributes, *staged)

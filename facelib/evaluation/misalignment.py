@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,12 @@ from PIL import Image
 from facelib.data.alignment import CHIP_PX, Frame, cut, whole_frame
 from facelib.evaluation.headline import evaluation_frame, metrics_of
 from facelib.finding import Finding, listed
-from facelib.prediction.predictor import Predictor
 from facelib.runs import RunFolder
 from facelib.schema import AGE, Attribute, ClassAttribute
 from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, format_value, rate
+
+if TYPE_CHECKING:
+    from facelib.prediction.predictor import Predictor  # loads torch
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def misalign(images: np.ndarray, kind: str, amount: float) -> np.ndarray:
     return np.stack([cut(Image.fromarray(image), frame, px) for image, frame in zip(images, frames, strict=True)])
 
 
-def misalign_one(predictor: Predictor, photo: Image.Image, frame: Frame) -> pd.DataFrame:
+def misalign_one(predictor: "Predictor", photo: Image.Image, frame: Frame) -> pd.DataFrame:
     """Predictions for one face of a photograph by each of `MISALIGNMENTS`, in the columns kind and amount."""
     rows = [(kind, amount) for kind, way in MISALIGNMENTS.items() for amount in way.amounts]
     crops = [cut(photo, MISALIGNMENTS[kind].move(frame, amount, 1), CHIP_PX) for kind, amount in rows]
@@ -110,7 +113,7 @@ def measures(attributes: Iterable[Attribute]) -> dict[str, tuple[str, str]]:
 
 
 def study_misalignment(
-    predictor: Predictor, images: np.ndarray, labels: pd.DataFrame, bootstrap: Bootstrap, kinds: Iterable[str] = ()
+    predictor: "Predictor", images: np.ndarray, labels: pd.DataFrame, bootstrap: Bootstrap, kinds: Iterable[str] = ()
 ) -> pd.DataFrame:
     """Metrics of the same faces by the amount of each misalignment; of all `kinds` if none is named.
 

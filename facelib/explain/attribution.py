@@ -44,6 +44,13 @@ class Explained:
         return self.output if self.name.startswith(f"{self.output}_") else self.name
 
     @property
+    def title(self) -> str:
+        """The name as text, with a class as its attribute writes it."""
+        classes = dict(zip(self.attribute.columns, getattr(self.attribute, "classes", ()), strict=False))
+        chosen = classes.get(f"p_{self.name}")
+        return f"{self.output} {chosen}" if chosen else self.name.replace("_", " ")
+
+    @property
     def unit(self) -> str:
         return YEARS if self.classes is None else "probability"
 
@@ -235,15 +242,16 @@ def titles(names, explained: list[Explained]) -> list[str]:
 
     Examples
     --------
-    >>> outputs = [Explained(name, None, None, name[:3]) for name in ("age", "who_a", "who_b")]
-    >>> titles(["age", "who_a", "who_b"], outputs), titles(["age", "who_b"], outputs)
-    (['age', 'every who'], ['age', 'who b'])
+    >>> who = ClassAttribute("who", classes=("A", "B", "C"))
+    >>> outputs = [Explained(column.removeprefix("p_"), who, None, "who") for column in who.columns]
+    >>> titles(["who_a", "who_b", "who_c"], outputs), titles(["who_b"], outputs)
+    (['every who'], ['who B'])
     """
-    families: dict[str, list[str]] = {}
+    families: dict[str, list[Explained]] = {}
     for output in explained:
-        families.setdefault(output.family, []).append(output.name)
+        families.setdefault(output.family, []).append(output)
     texts = []
     for family, members in families.items():
-        named = [name for name in members if name in set(names)]
-        texts += [f"every {family}"] if len(named) == len(members) > 1 else named
-    return [text.replace("_", " ") for text in texts]
+        named = [output.title for output in members if output.name in set(names)]
+        texts += [f"every {family}".replace("_", " ")] if len(named) == len(members) > 1 else named
+    return texts

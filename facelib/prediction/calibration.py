@@ -1,8 +1,10 @@
 """Temperatures of class probabilities and conformal age intervals, both fitted on the calibration split."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 
 from facelib.schema import MAX_AGE
 
@@ -41,6 +43,19 @@ class AgeIntervals:
         """Lower and upper ends in years, clipped to 0-116."""
         half = np.array(self.half_widths)[np.searchsorted(self.edges, age_pred, side="right")]
         return np.clip(age_pred - half, 0, MAX_AGE), np.clip(age_pred + half, 0, MAX_AGE)
+
+    def table(self) -> pd.DataFrame:
+        """A row for each category: the predicted ages that it holds, and the half-width, in years.
+
+        Examples
+        --------
+        >>> AgeIntervals((30.0,), (5.0, 9.0)).table().values.tolist()
+        [['below 30.0', 5.0], ['30.0 and over', 9.0]]
+        """
+        ends = [f"{edge:.1f}" for edge in self.edges]
+        names = [f"below {end}" for end in ends[:1]] + [f"{a} to {b}" for a, b in pairwise(ends)]
+        names += [f"{end} and over" for end in ends[-1:]] or ["any"]
+        return pd.DataFrame({"predicted age (years)": names, "half-width (years)": self.half_widths})
 
 
 def fit_age_intervals(

@@ -28,9 +28,11 @@ from facelib.evaluation.headline import MONDRIAN, expected_keys, metrics_of
 from facelib.finding import Finding, Findings, listed
 from facelib.formats import read_json, write_json
 from facelib.prediction.predictor import AGE_METHODS, Predictor
+from facelib.publication import croissant
 from facelib.publication.published_numbers import comparison_table
 from facelib.reporting import findings
-from facelib.reporting.site import TEMPLATES, front_figures
+from facelib.reporting.figures import FRONT, SHOWN, stored
+from facelib.reporting.site import TEMPLATES
 from facelib.runs import (
     PROGRESS,
     READINGS,
@@ -48,6 +50,7 @@ from facelib.storage import atomic_path, write_text
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
 PRIVATE = {"show_faces": False, "photos": ""}
 PAGES = {"README.md": "published.md.j2", "model_card.md": "model_card.md.j2", "data_card.md": "data_card.md.j2"}
+MIT = "https://spdx.org/licenses/MIT"
 OF_AGE = "age_stages"  # a table and a network of runs that learn age
 # What notebooks 05 to 09 read; the embeddings, of 24 MB, are computed anew.
 TABLES = ("faces", "splits", "predictions", OF_AGE, "decisions.csv", "label_issues", "quality")
@@ -298,7 +301,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "faces": splits[splits["representative"]].groupby("split").size().to_dict(),
         "age_method": AGE_METHODS[predictor["age_method"]] if AGE in run.learned else "",
         "noise": [(row, Estimate.from_dict(row)) for row in run.details("02_clean").get("label_noise", [])],
-        "figures": front_figures(run),
+        "figures": {path.name: SHOWN[name].alt for name in FRONT if (path := stored(run, name))},
         "provenance": findings.provenance(run) | course(run),
         "predictor": predictor,
         "megabytes": lambda folder: sum(path.stat().st_size for path in (target / folder).iterdir()) / 1e6,
@@ -307,6 +310,10 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "others": [version for version in versions(target) if version["faces"] != digest],
         "readings": sum(reading["faces"] == digest for reading in read_readings(target / READINGS)),
     }
+    name = f"{data_name(run) or 'synthetic faces'}: labels, splits and predictions of run {run.name}"
+    about = " ".join(map(str, facts["quoted"]("data.faces", "data.ages", "data.imbalance", "copies.groups")))
+    terms = MIT if run.is_synthetic else "Non-commercial research only, as the photographs, which are not included."
+    write_json(target / "croissant.json", croissant.card(run, target, name, about, terms))
     for name, template in PAGES.items():
         write_text(target / name, environment.get_template(template).render(**facts))
 

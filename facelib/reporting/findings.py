@@ -3,6 +3,7 @@
 Findings are worded where they are computed; see `facelib.finding`.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,12 +22,19 @@ class Question:
     lead: str
     details: tuple[str, ...]  # `{attribute}` stands for each learned attribute
     notebook: str
+    short: str = ""  # the finding whose first words answer it beside the pictures; the lead's, unless said otherwise
 
 
 QUESTIONS = (
     Question("What data?", "data.faces", ("data.ages", "data.imbalance"), "01_explore"),
     Question("What was wrong with it?", "copies.groups", ("copies.labels_differ", "labels.doubted"), "02_clean"),
-    Question("How good is the model?", "test.baselines", ("test.{attribute}", "test.by_time"), "05_evaluate"),
+    Question(
+        "How good is the model?",
+        "test.baselines",
+        ("test.{attribute}", "test.by_time"),
+        "05_evaluate",
+        "test.{attribute}",
+    ),
     Question("For whom is it worse?", "groups.worst", ("groups.age_bias", "claims.answers"), "06_groups"),
     Question(
         "What decides in use?",
@@ -67,6 +75,18 @@ class Answer:
     lead: Finding
     details: tuple[Finding, ...]
     notebook: str
+    short: str
+
+
+def brief(text: str) -> str:
+    """The first words of a finding that are a sentence: up to a colon, a semicolon, a bracket or its full stop.
+
+    Examples
+    --------
+    >>> brief("Age is off by 4.69 y (4.49 to 4.91) on average."), brief("0.5 % differ. More.")
+    ('Age is off by 4.69 y', '0.5 % differ')
+    """
+    return re.split(r"[:;.] | \(|\.$", text, maxsplit=1)[0]
 
 
 def chosen(findings: dict[str, Finding], keys: Iterable[str], attributes: Iterable[Attribute]) -> tuple[Finding, ...]:
@@ -78,11 +98,13 @@ def chosen(findings: dict[str, Finding], keys: Iterable[str], attributes: Iterab
 def answers(run: RunFolder) -> list[Answer]:
     """The answers to `QUESTIONS`; a question whose lead finding is missing is left out."""
     findings, attributes = run.findings(), run.learned
-    return [
-        Answer(row.question, findings[row.lead], chosen(findings, row.details, attributes), row.notebook)
-        for row in QUESTIONS
-        if row.lead in findings
-    ]
+    found = []
+    for row in QUESTIONS:
+        if row.lead in findings:
+            details = chosen(findings, row.details, attributes)
+            short = next(iter(chosen(findings, (row.short, row.lead), attributes)), findings[row.lead])
+            found.append(Answer(row.question, findings[row.lead], details, row.notebook, brief(short.text)))
+    return found
 
 
 def title(run: RunFolder) -> str:

@@ -1,6 +1,7 @@
 """The slides: typeset with typst from a run's findings and figures, the same bytes for the same run."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -9,54 +10,72 @@ from datetime import datetime
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import typst
 
+from facelib.evaluation.headline import metrics_of
 from facelib.finding import Finding
 from facelib.formats import as_written
-from facelib.reporting import findings
+from facelib.reporting import figures, findings
 from facelib.reporting.site import TEMPLATES
 from facelib.runs import RunFolder
-from facelib.schema import NOTEBOOKS
+from facelib.schema import AGE, NOTEBOOKS
 from facelib.statistics import Estimate
-from facelib.storage import atomic_path
-
-# The metrics of the slide, of which `TABLE_ROWS` fit.
-MEASURES = ("mae", "cs5", "mae_le45", "mae_gt45", "interval_coverage", "accuracy", "accuracy_age5plus", "macro_f1")
-TABLE_ROWS = 11
+from facelib.storage import atomic_path, write_text
 
 
-def _table(rows: list[dict], **titles: str) -> list[list[str]]:
-    """A header and the rows' values as text, by column."""
-    return [list(titles.values()), *([row[column] for column in titles] for row in rows)]
+def sentence(text: str) -> str:
+    """What of a finding fits a slide's title: its first sentence or clause, without what stands in brackets.
+
+    Examples
+    --------
+    >>> sentence("Age error: 4.5 y (4 to 5) for men; 5 y else. More."), sentence("One `way`.")
+    ('Age error: 4.5 y for men', 'One way')
+    """
+    text = re.sub(r" \([^()]*\)", "", text).replace("`", "")
+    return re.split(r"[;.] |\.$", text, maxsplit=1)[0]
 
 
-def headline_table(run: RunFolder) -> list[list[str]]:
-    """The headline metrics."""
-    titles = {"name": "Metric, test split", "value": "Value", "interval": "95 % interval", "n": "n"}
-    rows, titles = findings.headline_rows(run, MEASURES)[:TABLE_ROWS], titles | {"baseline": "No-image baseline"}
-    return _table(rows, **titles, **({"by_time": "Time alone"} if any(row["by_time"] for row in rows) else {}))
+def _number(estimate: Estimate | None, name: str, note: str = "") -> list[dict]:
+    """A number of a slide; none where it is not measured. A note on what has an interval begins with it."""
+    if estimate is None or np.isnan(estimate.value):
+        return []
+    interval = f"{estimate.interval_text} (95 %)\nn = {estimate.n:,}" if estimate.low < estimate.high else ""
+    return [{"value": estimate.text, "name": name, "note": "\n".join(filter(None, (interval, note)))}]
 
 
-def data_table(run: RunFolder) -> list[list[str]]:
-    """What was wrong with the data."""
-    return _table(findings.data_rows(run), name="What", value="Found")
+def copies_numbers(run: RunFolder) -> list[dict]:
+    """Copies, and how many of them disagree."""
+    results = run.results()
+    exact, near = (results.get(f"audit.duplicates.{kind}_groups") for kind in ("exact", "near"))
+    differ = results.get("audit.contradicting_groups")
+    numbers = _number(exact, "groups of byte-identical copies") + _number(near, "groups with a near copy")
+    return numbers + _number(differ, "of them contradict themselves", "one year of age counts")
+
+
+def headline_numbers(run: RunFolder) -> list[dict]:
+    """The first metric of each attribute, beside its baselines."""
+    first, numbers = {metrics_of(attribute)[0].title for attribute in run.learned}, []
+    for row in (row for row in findings.headline_rows(run) if row["name"] in first):
+        beside = [f"{row['interval']} (95 %)", f"n = {row['n']}"]
+        beside += [f"without an image {row['baseline']}"] * bool(row["baseline"])
+        beside += [f"from the time alone {row['by_time']}"] * bool(row["by_time"])
+        numbers.append({"value": row["value"], "name": row["name"], "note": "\n".join(beside)})
+    return numbers
+
+
+def trust_numbers(run: RunFolder) -> list[dict]:
+    """What speaks for the numbers: no leaks, intervals that hold, test faces."""
+    results = run.results()
+    numbers = _number(results.get("splits.leaking_pairs"), "pairs of detected copies across the split")
+    numbers += _number(results.get("splits.recognised_test_images"), "test images of a person recognised in training")
+    return numbers + _number(results.get(f"test.{AGE.name}.interval_coverage"), "of age labels in their 90 % interval")
 
 
 def claims_table(run: RunFolder) -> list[list[str]]:
-    """The tested claims."""
-    titles = {"claim": "Claim of an earlier analysis", "answer": "Answer", "same_ages": "Same ages"}
-    return _table(findings.claim_rows(run), **titles, value="Value", interval="Interval")
-
-
-def coverage_table(run: RunFolder) -> list[list[str]]:
-    """The share of age labels within the 90 % intervals, by age band and kind of interval."""
-    bands: dict[str, dict[str, str]] = {}
-    for row in run.details("05_evaluate").get("coverage_by_age", []):
-        share = Estimate.from_dict(row | {"unit": "share"})
-        band = bands.setdefault(row["group"], {"group": row["group"], "n": f"{share.n:,}"})
-        band[row["kind"]] = str(share)
-    kinds = {kind: f"within, {kind}" for band in bands.values() for kind in band if kind not in ("group", "n")}
-    return _table(list(bands.values()), group="Age label", **kinds, n="n")
+    """The tested claims: claim, answer, and what was measured."""
+    rows = findings.claim_rows(run)
+    return [[row["claim"], row["answer"], f"{row['value']} ({row['interval']})"] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -65,22 +84,24 @@ class Slide:
 
     Attributes
     ----------
+    figure : str
+        Its name in `figures.SHOWN`; where the run cannot show it there is no slide.
     lead : str
-        The finding's key.
+        The finding's key; the figure's own unless said otherwise.
     points : tuple of str
-        Sentences, or keys of findings, in which `{attribute}` stands for each learned attribute.
-    figures : tuple of str
-        Patterns of files; the first match of each is shown. Where none matches there is no slide.
-    table : callable, optional
-    beside : bool
-        Whether points stand beside the figure.
+        Keys of findings whose first sentences stand beside the figure.
+    notes : tuple of str
+        Sentences, or keys of findings, that the speaker's notes quote; `{attribute}` stands for each learned one.
+    numbers, table : callable, optional
+        What is shown in place of a figure.
     """
 
-    lead: str
+    figure: str = ""
+    lead: str = ""
     points: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-    table: Callable[[RunFolder], list[list[str]]] | None = None
-    beside: bool = False
+    notes: tuple[str, ...] = ()
+    numbers: Callable[[RunFolder], list[dict]] = lambda run: []
+    table: Callable[[RunFolder], list[list[str]]] = lambda run: []
 
 
 METHOD = (
@@ -88,65 +109,64 @@ METHOD = (
     "Intervals are 95 %, by a bootstrap over groups of copies or Wilson's.",
 )
 SLIDES = (
-    Slide("data.faces", ("data.ages", "data.imbalance"), ("01_labels.svg", "01_joint_imbalance.svg")),
-    Slide("copies.groups", ("labels.doubted",), table=data_table),
-    Slide("copies.labels_differ", ("split.random",), ("02_copies_disagree.svg",)),
-    Slide("training.gap", ("training.curve",), ("03_training_curves.svg",)),
-    Slide("test.baselines", table=headline_table),
-    Slide("test.age", figures=("05_age_scatter.svg",)),
-    Slide("age.chosen", ("age.heads",), ("04_two_stage_errors.svg",)),
-    Slide("groups.worst", ("groups.age_bias", "groups.same_age_gaps"), ("06_*_by_age.svg",), beside=True),
-    Slide("groups.same_ages", ("groups.beyond_chance",), ("06_standardised.svg",)),
-    Slide("claims.answers", ("Intervals are widened for the number of claims.",), table=claims_table),
-    Slide("test.intervals", table=coverage_table),
-    Slide("errors.causes", ("errors.clusters",), ("07_error_map.svg",)),
-    Slide("explain.regions", ("explain.background", "explain.faithful"), ("08_mean_maps.png",)),
-    Slide("photos.misalignment", figures=("09_misalignment.svg",)),
-    Slide("photos.crop_scale", figures=("09_crop_scale.svg",)),  # of runs before the study of misalignment
-    Slide("split.leaks", ("test.faces", "test.calibration", "prediction.ood", *METHOD)),
+    Slide("labels", notes=("data.ages", "data.imbalance")),
+    Slide(lead="copies.groups", numbers=copies_numbers, notes=("persons.matches", "labels.doubted")),
+    Slide("copies", notes=("split.random", "labels.planted")),
+    Slide(lead="test.baselines", numbers=headline_numbers, notes=("test.{attribute}", "training.gap")),
+    Slide("scatter", points=("age.shrinkage",)),
+    Slide("two_stages", notes=("age.heads",)),
+    Slide("age_error", notes=("groups.age_bias",)),
+    Slide("two_by_age"),
+    Slide("worse", points=("groups.age_bias",), notes=("groups.same_age_gaps", "groups.same_ages")),
+    Slide(lead="claims.answers", table=claims_table, notes=("Intervals are widened for the number of claims.",)),
+    Slide("intervals", notes=("test.calibration",)),
+    Slide("clusters", points=("errors.causes",)),
+    Slide("maps", notes=("explain.background", "explain.faithful", "explain.random_weights")),
+    Slide("alignment"),
+    Slide(lead="split.leaks", numbers=trust_numbers, notes=("test.faces", "prediction.ood", *METHOD)),
 )
 
 
 def build_slides(run: RunFolder, out: Path) -> Path:
-    """Typeset the slides of a finished run into a PDF, `out`.
+    """Typeset the slides of a finished run into a PDF, `out`, with the speaker's notes beside it in Markdown.
 
     MissingFromRun if a notebook has not run; DamagedRun if a file of the run is not what facelib writes.
     """
-    with as_written(run.path):
-        pages = deck(run)
-    with atomic_path(out) as partial:
-        typeset(run, pages, output=partial, format="pdf")
+    with tempfile.TemporaryDirectory() as scratch:
+        with as_written(run.path):
+            pages = deck(run, Path(scratch))
+        with atomic_path(out) as partial:
+            typeset(run, pages, Path(scratch), output=partial, format="pdf")
+    write_text(out.with_suffix(".notes.md"), notes(pages))
     return out
 
 
-def typeset(run: RunFolder, pages: dict, **options):
-    """Let typst set a deck; what it returns for the options given, such as `format="png"`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        shutil.copy(TEMPLATES / "slides.typ", root)
-        for figure in (figure for slide in pages["slides"] for figure in slide["figures"]):
-            shutil.copy(run.require(f"figures/{figure}"), root)
-        return typst.compile(
-            root / "slides.typ",
-            root=root,
-            # matplotlib's own font alone, so that every machine sets the same lines
-            font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"],
-            ignore_system_fonts=True,
-            sys_inputs={"deck": json.dumps(pages)},
-            timestamp=datetime.fromisoformat(run.params["created"]),
-            **options,
-        )
+def typeset(run: RunFolder, pages: dict, root: Path, **options):
+    """Let typst set a deck whose figures lie in `root`; what it returns for options such as `format="png"`."""
+    shutil.copy(TEMPLATES / "slides.typ", root)
+    return typst.compile(
+        root / "slides.typ",
+        root=root,
+        # matplotlib's own font alone, so that every machine sets the same lines
+        font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"],
+        ignore_system_fonts=True,
+        sys_inputs={"deck": json.dumps(pages)},
+        timestamp=datetime.fromisoformat(run.params["created"]),
+        **options,
+    )
 
 
-def deck(run: RunFolder) -> dict:
-    """Titles, points, tables and figures of all slides."""
+def deck(run: RunFolder, root: Path) -> dict:
+    """Titles, figures, numbers, tables and notes of all slides; figures are made in `root`."""
     for name in NOTEBOOKS:
         run.load_metrics(name)  # raises where the notebook has not run
     measured, params = run.findings(), run.params
-    filled = [_filled(run, slide, measured) for slide in SLIDES if slide.lead in measured]
+    drawn = figures.shown(run, ["faces", *filter(None, (slide.figure for slide in SLIDES))], root)
+    filled = [_filled(run, slide, measured, drawn) for slide in SLIDES]
     return {
         "title": findings.title(run),
         "subtitle": f"{run.results()['data.images'].text} {findings.faces(run)}, profile {run.settings.profile}",
+        "picture": drawn["faces"].name if "faces" in drawn else None,
         "synthetic": run.is_synthetic,
         "data_sets": findings.data_sets_text(run),
         "footer": f"run {run.name}, commit {params['commit']}, data {params['data']['fingerprint']}{run.note}",
@@ -154,20 +174,28 @@ def deck(run: RunFolder) -> dict:
     }
 
 
-def _filled(run: RunFolder, slide: Slide, measured: dict[str, Finding]) -> dict | None:
-    """A slide with the run's texts, rows and files; None where the run has not kept its figures.
+def _filled(run: RunFolder, slide: Slide, measured: dict[str, Finding], drawn: dict[str, Path]) -> dict | None:
+    """A slide with the run's texts, numbers and files; None where the run has not found or kept what it shows.
 
     A figure that may show a reader's own face is not kept.
     """
-    matches = [sorted((run.path / "figures").glob(pattern)) for pattern in slide.figures]
-    figures = [paths[0].name for paths in matches if paths]
-    if slide.figures and not figures:
+    lead = slide.lead or figures.SHOWN[slide.figure].key(run)
+    filled = {"numbers": slide.numbers(run), "table": slide.table(run), "figure": None}
+    if slide.figure in drawn:
+        filled["figure"] = drawn[slide.figure].name
+    if lead not in measured or not any(filled.values()):
         return None
-    title, _, rest = measured[slide.lead].text.partition(". ")
-    points = [rest] if rest else []
-    for point in slide.points:
-        quoted = [finding.text for finding in findings.chosen(measured, (point,), run.learned)]
-        points += [point] if point.endswith(".") else quoted
-    rows = slide.table(run) if slide.table else []
-    filled = {"title": title.removesuffix("."), "points": points, "figures": figures, "table": rows}
-    return filled | {"beside": slide.beside}
+    keys = (lead, *slide.points, *slide.notes)
+    said = [[key] if key.endswith(".") else findings.chosen(measured, (key,), run.learned) for key in keys]
+    points = [sentence(finding.text) + "." for finding in findings.chosen(measured, slide.points, run.learned)]
+    texts = [str(text) for group in said for text in group]
+    return filled | {"title": sentence(measured[lead].text), "points": points, "notes": texts}
+
+
+def notes(pages: dict) -> str:
+    """What the speaker can say to each slide, in Markdown: the findings in full."""
+    text = f"# Notes for the speaker: {findings.plain(pages['title'])}\n"
+    for number, slide in enumerate(pages["slides"], 2):  # the title is the first
+        said = "\n\n".join(map(findings.plain, slide["notes"]))
+        text += f"\n## {number}. {findings.plain(slide['title'])}\n\n{said}\n"
+    return text

@@ -119,11 +119,11 @@ def test_the_slides_are_the_same_bytes_twice(folder, tmp_path):
     assert first.startswith(b"%PDF") and first == second
 
 
-def test_every_slide_is_one_page_and_has_its_own_message(folder):
-    deck = slides.deck(folder)
+def test_every_slide_is_one_page_and_has_its_own_message(folder, tmp_path):
+    deck = slides.deck(folder, tmp_path)
     titles = [slide["title"] for slide in deck["slides"]]
     assert 12 <= len(titles) + 1 <= 16 and len(set(titles)) == len(titles)
-    assert len(slides.typeset(folder, deck, format="png", ppi=10.0)) == len(titles) + 1  # with the title page
+    assert len(slides.typeset(folder, deck, tmp_path, format="png", ppi=10.0)) == len(titles) + 1  # with the title page
     assert "synthetic faces" in deck["footer"] and deck["synthetic"]
 
 
@@ -133,7 +133,8 @@ def test_the_numbers_of_the_slides_are_the_run_s(folder, tmp_path):
     text = path.read_text()
     (finding,) = (finding for finding in folder.findings().values() if finding.key == "test.age")
     path.write_text(text.replace(json.dumps(finding.text, ensure_ascii=False)[1:-1], "Age is off by 76.54 y."))
-    assert "76.54 y" in json.dumps(slides.deck(copy)) and "76.54 y" not in json.dumps(slides.deck(folder))
+    assert "76.54 y" in json.dumps(slides.deck(copy, tmp_path))
+    assert "76.54 y" not in json.dumps(slides.deck(folder, tmp_path))
 
 
 def test_the_report_can_be_built_without_executed_notebooks(folder):

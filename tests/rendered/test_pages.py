@@ -22,7 +22,11 @@ pytestmark = pytest.mark.slow
 
 RUN = os.environ.get("FACELIB_RUN") or "smoke"
 PHONE = {"width": 390, "height": 844}
-PAGES = ["index", *NOTEBOOKS]
+PAGES = ["index", "explorer", *NOTEBOOKS]
+MOST_WORDS = 120  # above the fold of the front page
+MOST_BYTES = 12e6  # of the whole site
+PAINT_S = 1.5  # until the front page is first painted, from disk
+AXE = runs.project_root() / "node_modules" / "axe-core" / "axe.min.js"
 # Elements that reach beyond the window and lie in no box of their own that scrolls.
 TOO_WIDE = """
 [...document.querySelectorAll('body *')].filter(element => {
@@ -104,17 +108,78 @@ def test_texts_can_be_read_by_day_and_by_night(browser, site, name, scheme):
     assert contrast >= 4.5, text
 
 
-def test_the_front_page_answers_within_one_screen(browser, site):
+# Words of texts that lie above the fold, those that only a screen reader meets left out.
+WORDS = """
+(() => {
+  const walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT), words = [];
+  while (walker.nextNode()) {
+    const range = document.createRange();
+    range.selectNodeContents(walker.currentNode);
+    const box = range.getBoundingClientRect();
+    if (box.top < innerHeight && box.height && !walker.currentNode.parentElement.closest('.unseen'))
+      words.push(...walker.currentNode.textContent.trim().split(/\\s+/).filter(word => word));
+  }
+  return words.length;
+})()
+"""
+
+
+def test_the_front_page_opens_with_pictures_and_the_questions_in_few_words(browser, site):
     browser.open((site / "index.html").as_uri(), width=1280, height=800)
-    bottoms = "[...document.querySelectorAll('.answers article')].map(box => box.getBoundingClientRect().bottom)"
+    bottoms = "[...document.querySelectorAll('.questions li')].map(box => box.getBoundingClientRect().bottom)"
     assert len(browser.value(bottoms)) == len(QUESTIONS) and max(browser.value(bottoms)) <= 800
+    assert browser.value("document.querySelector('.opening img').getBoundingClientRect().top") < 200
+    assert 20 < browser.value(WORDS) <= MOST_WORDS
 
 
-def test_by_night_figures_keep_their_white_paper(browser, site):
+def test_by_night_drawings_turn_dark_and_photographs_do_not(browser, site):
     browser.open((site / "index.html").as_uri(), scheme="dark")
-    paper = "[...document.querySelectorAll('.figures img')].map(image => getComputedStyle(image).backgroundColor)"
-    assert set(browser.value(paper)) == {"rgb(255, 255, 255)"}
+    look = "image => [image.src.slice(-3), getComputedStyle(image).filter]"
+    filters = {
+        kind: value != "none"
+        for kind, value in browser.value(f"[...document.querySelectorAll('figure img')].map({look})")
+    }
+    assert filters == {"svg": True, "png": False}
     assert browser.value("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+
+
+def test_the_front_page_is_painted_soon_and_the_site_is_small(browser, site):
+    browser.open((site / "index.html").as_uri())
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+    assert browser.value(paint) / 1000 < PAINT_S
+    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < MOST_BYTES
+
+
+def test_the_explorer_filters_faces_and_tells_them_by_keyboard(browser, site):
+    browser.open((site / "explorer.html").as_uri())
+    status = "document.getElementById('point-status').textContent"
+    assert browser.value("[...document.querySelectorAll('.plain')].every(figure => figure.hidden)")
+    before = browser.value(status)
+    press = "document.getElementById('points').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))"
+    browser.value(press)
+    assert "Age: label" in browser.value("document.getElementById('tip').textContent")
+    choose = "(select => { select.value = '1'; select.dispatchEvent(new Event('change')); })"
+    browser.value(f"{choose}(document.querySelectorAll('#point-controls select')[1])")
+    shown, held = (int(text.split(" ")[0].replace(",", "")) for text in (browser.value(status), before))
+    assert 0 < shown < held  # one split of three
+    groups = "document.querySelectorAll('#groups .dot').length"
+    few = browser.value(groups)
+    browser.value(f"{choose}(document.querySelectorAll('#group-controls select')[1])")
+    assert browser.value(groups) != few > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(browser, site, name, scheme):
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: npm install --no-save axe-core")
+    browser.open((site / f"{name}.html").as_uri(), scheme=scheme)
+    browser.value(AXE.read_text(encoding="utf-8") + ";0")
+    run = (
+        "axe.run().then(found => found.violations.map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 120))]))"
+    )
+    answer = browser.ask("Runtime.evaluate", expression=run, awaitPromise=True, returnByValue=True)
+    assert answer["result"]["value"] == []
 
 
 def test_printed_pages_carry_neither_navigation_nor_code(browser, site):

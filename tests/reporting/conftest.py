@@ -11,6 +11,17 @@ CLAIM = {"claim": "Babies drive the errors", "measure": "error rate", "answer": 
 CLAIM |= {"value": 0.012, "low": -0.02, "high": 0.04, "smallest_effect": None}
 
 
+def group_tables(names: list[str]) -> dict[str, list[dict]]:
+    """Metrics by age band, and by age band and gender, of those that a run learns."""
+    metrics = [f"{name}_{'mae' if name == 'age' else 'accuracy'}" for name in names]
+    values = {
+        f"{metric}{end}": value for metric in metrics for end, value in (("", 0.6), ("_low", 0.5), ("_high", 0.7))
+    }
+    bands = [{"age_band": band, "n": 40} | values for band in ("0-4", "75+")]
+    crossed = [row | {"gender_name": name, "n": 20} for row in bands for name in ("male", "female")]
+    return {"age_band": bands, "age_band x gender_name": crossed} if {"age", "gender"} <= set(names) else {}
+
+
 def filled_run(run: RunFolder) -> RunFolder:
     """Metrics of all notebooks: a finding of each key is its own text, so that a page shows which it quotes."""
 
@@ -37,8 +48,8 @@ def filled_run(run: RunFolder) -> RunFolder:
     findings = found("test.baselines", *(f"test.{name}" for name in names), *others)
     run.notebook("05_evaluate").save(headline, findings, baselines=[baseline], coverage_by_age=covered)
     groups = found("groups.worst", "groups.age_bias", "groups.age", "groups.coverage", "claims.answers")
-    same_ages = [{"claim": CLAIM["claim"], "answer": "not found"}]
-    run.notebook("06_groups").save({}, groups, claims=[CLAIM], claims_standardised=same_ages)
+    details = {"claims": [CLAIM], "claims_standardised": [{"claim": CLAIM["claim"], "answer": "not found"}]}
+    run.notebook("06_groups").save({}, groups, **details, groups=group_tables(names))
     for name in NOTEBOOKS[6:]:
         run.notebook(name).save({}, found("explain.regions") if name == "08_explain" else [])
     return run

@@ -1,6 +1,7 @@
 """The report: whole from a small run, readable without a network, and nothing in it that a name smuggled in."""
 
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,7 +12,8 @@ from nbformat import v4
 
 from facelib.finding import Finding
 from facelib.reporting import findings
-from facelib.reporting.site import TITLES, build_report, front_figures
+from facelib.reporting.figures import SHOWN, shown, stored
+from facelib.reporting.site import TITLES, build_report
 from facelib.runs import RunFolder, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.storage import write_text
@@ -54,6 +56,7 @@ def run(filled) -> RunFolder:
     hostile = [Finding("groups.worst", f"Worse for {SCRIPT}.", n=9), Finding("groups.age_bias", "5 % apart.", n=9)]
     filled.notebook("06_groups").save({}, hostile, **stored["details"] | {"claims": claims})
     write_text(filled.path / "figures" / "01_average_faces.png", "picture")
+    write_text(filled.path / "figures" / "02_copies_disagree.svg", SVG)
     return filled
 
 
@@ -77,7 +80,7 @@ def site(run, notebooks) -> dict[str, str]:
 
 
 def test_there_is_a_page_for_each_notebook_and_a_front_page(site, run):
-    assert set(site) == {"index.html", "01_explore.html", "05_evaluate.html"}
+    assert set(site) == {"index.html", "explorer.html", "01_explore.html", "05_evaluate.html"}
     assert not [path.name for path in run.path.iterdir() if path.name.startswith(".report")]
 
 
@@ -90,9 +93,19 @@ def test_nothing_is_loaded_from_a_network(site, run):
     assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", style)
 
 
-def test_no_page_runs_a_script(site):
+def test_no_page_but_the_explorer_runs_a_script_and_that_is_named_by_its_digest(site):
+    allowed = "default-src 'none'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    allowed += "base-uri 'none'; form-action 'none'"
     for name, text in site.items():
-        assert "script" not in Links(text).tags, name
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text).group(1).replace("&#39;", "'")
+        if name != "explorer.html":
+            assert "script" not in Links(text).tags and policy == allowed, name
+    text = site["explorer.html"]
+    data, script = re.findall(r"<script[^>]*>(.*?)</script>", text, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text).group(1).replace("&#39;", "'")
+    assert policy == f"{allowed}; script-src 'sha256-{digest}'" and "<" not in data
+    assert len(script.splitlines()) <= 200 and not re.search(r"innerHTML|eval\(|fetch\(|import\b", script)
 
 
 def test_links_among_pages_lead_to_files(site, run):
@@ -104,8 +117,8 @@ def test_links_among_pages_lead_to_files(site, run):
 
 
 def test_figures_are_copied_so_that_the_report_can_be_moved(site, run):
-    assert (run.path / "report" / "figures" / "01_average_faces.png").read_text() == "picture"
-    assert "figures/01_average_faces.png" in site["index.html"]
+    assert (run.path / "report" / "figures" / "01_faces.png").read_text() == "picture"
+    assert "figures/01_faces.png" in site["index.html"]
 
 
 def test_code_is_folded_away(site):
@@ -135,7 +148,8 @@ def test_a_run_whose_parameters_carry_markup_is_escaped(run, notebooks):
     build_report(run, notebooks)
     for path in (run.path / "report").glob("*.html"):
         text = path.read_text(encoding="utf-8")
-        assert "<script" not in text and "<img src=x" not in text
+        assert SCRIPT not in text and "<img src=x" not in text
+        assert path.name == "explorer.html" or "<script" not in text
 
 
 def test_headline_numbers_carry_unit_interval_n_baseline_and_the_cleaned_value(site):
@@ -164,7 +178,7 @@ def test_a_rebuilt_report_replaces_the_old_one(run, notebooks):
     build_report(run, notebooks)
     (run.path / "report" / "old.html").touch()
     build_report(run, notebooks[:1])
-    assert {path.name for path in (run.path / "report").glob("*.html")} == {"index.html", "01_explore.html"}
+    assert {path.name for path in (run.path / "report").glob("*_*.html")} == {"01_explore.html"}
     first = (run.path / "report" / "index.html").read_bytes()
     build_report(run, notebooks[:1])
     assert (run.path / "report" / "index.html").read_bytes() == first
@@ -189,7 +203,7 @@ def test_a_run_that_has_only_begun_has_a_report(begun):
 
 def test_the_front_page_quotes_findings_and_links_to_their_notebooks(site, run):
     answers = re.search(r'<section class="answers".*?</section>', site["index.html"], re.S).group()
-    assert re.findall(r"<h2>(.*?)</h2>", answers) == [row.question for row in findings.QUESTIONS]
+    assert re.findall(r"<h3>(.*?)</h3>", answers) == [row.question for row in findings.QUESTIONS]
     leads = re.findall(r'<p class="finding">(.*?)</p>', answers)
     texts = [run.findings()[row.lead].text.replace("<", "&lt;").replace(">", "&gt;") for row in findings.QUESTIONS]
     assert leads == texts and f"<li>{run.findings()['test.age'].text}</li>" in answers
@@ -201,19 +215,28 @@ def test_every_notebook_has_a_short_title():
     assert list(TITLES) == list(NOTEBOOKS) and len(set(TITLES.values())) == len(TITLES)
 
 
-def test_the_front_page_shows_the_figures_that_a_run_has(begun, notebooks):
-    (begun.path / "figures" / "01_average_faces.png").unlink()
-    for name in ("06_smile_by_age.svg", "06_glasses_by_age.svg", "05_age_scatter.svg", "09_photo.png"):
-        write_text(begun.path / "figures" / name, "picture")
-    shown = front_figures(begun)
-    assert list(shown) == ["05_age_scatter.svg", "06_glasses_by_age.svg", "06_smile_by_age.svg"]
-    assert shown["06_smile_by_age.svg"].startswith("Smile by age")
-    page = build_report(begun, notebooks).read_text(encoding="utf-8")
-    assert re.findall(r'<a href="([^"]*)"><img src="figures/([^"]*)"', page) == [
-        ("05_evaluate.html", "05_age_scatter.svg"),
-        ("index.html", "06_glasses_by_age.svg"),
-        ("index.html", "06_smile_by_age.svg"),
-    ]
+def test_the_front_page_leads_with_pictures_each_over_its_finding_and_the_questions_beside(site, run):
+    page = site["index.html"]
+    opening = re.search(r'<div class="opening">.*?</nav></div>', page, re.S).group()
+    assert re.findall(r'<img src="figures/([^"]*)"', opening) == ["01_faces.png", "06_age_error.svg"]
+    assert re.findall(r"<b>(.*?)</b>", opening) == [row.question for row in findings.QUESTIONS]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", opening)
+    assert captions == ["Text of data.faces.", "Age error by age, with its interval."]  # without a finding of its own
+    assert opening.count('href="#answer-') == len(findings.QUESTIONS) and 'id="answer-6"' in page
+    rest = page.replace(opening, "")
+    assert re.findall(r'<a href="([^"]*)"><img src="figures/([^"]*)"', rest)[-1] == ("index.html", "02_copies.svg")
+    assert page.index("<figure>") < page.index("<table")  # numbers stand below
+
+
+def test_figures_are_drawn_from_the_numbers_of_a_run_else_its_own_are_shown(run, tmp_path):
+    made = shown(run, ("faces", "age_error", "worse", "two_by_age", "intervals", "two_stages", "maps"), tmp_path)
+    assert {name: path.name for name, path in made.items()} == {
+        "faces": "01_faces.png", "age_error": "06_age_error.svg", "worse": "06_worse.svg",
+        "two_by_age": "06_two_by_age.svg", "intervals": "05_intervals.svg",
+    }  # fmt: skip
+    assert "Gender accuracy, test split" in made["two_by_age"].read_text(encoding="utf-8")
+    assert stored(run, "copies").name == "02_copies_disagree.svg" and stored(run, "maps") is None
+    assert SHOWN["two_by_age"].key(run) == "groups.gender" and SHOWN["scatter"].key(run) == "test.age"
 
 
 def test_a_run_of_another_attribute_has_its_own_front_page(begun, fill, notebooks):

@@ -54,7 +54,8 @@ def test_a_report_of_hostile_data_runs_nothing(empty_runs, tmp_path):
     claim = {"claim": " ".join(ATTACKS), "measure": ATTACKS[0], "answer": ATTACKS[1], "n": 3}
     claim |= dict.fromkeys(("value", "low", "high", "smallest_effect"), 0.1)
     quoted = [Finding(row.lead, " ".join(ATTACKS), n=3) for row in QUESTIONS]
-    run.notebook("06_groups").save({}, quoted, claims=[claim])
+    groups = {"gender_name": [{"gender_name": attack, "n": 3, "age_mae": 2.0} for attack in ATTACKS]}
+    run.notebook("06_groups").save({}, quoted, claims=[claim], groups=groups)
     run.update_params(commit=ATTACKS[0], device=ATTACKS[1])
     hostile = '06_" onerror=alert(1) x="_by_age.svg'
     write_text(run.path / "figures" / hostile, "<svg/>")
