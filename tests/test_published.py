@@ -132,8 +132,7 @@ def test_the_tables_are_small_and_hold_numbers_and_names_alone(run):
 def test_the_weights_are_in_half_precision_and_not_synthetic():
     assert not Predictor.load(published_run()).synthetic
     for path in (REFERENCE / "checkpoints").glob("*.safetensors"):
-        kinds = {
-            value.dtype for name, value in load_file(path).items() if name != "calibration"
-        }  # distances, not weights
-        assert kinds <= {torch.float16, torch.int64}
+        kinds = {value.dtype for value in load_file(path).values()}
+        # The score of unfamiliar faces is no network: it divides by small variances.
+        assert kinds <= ({torch.float32} if path.stem == "ood" else {torch.float16, torch.int64})
         assert path.stat().st_size < 30e6
