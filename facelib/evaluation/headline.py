@@ -283,8 +283,10 @@ def coverage(rows: pd.DataFrame, calibration: pd.DataFrame, attribute: Attribute
 
 
 def source_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
-    """The metrics of the faces of each data set of a run, below `test_<source>`."""
+    """The metrics of the faces of each data set of a run, below `test_<source>`; none where there is only one."""
     sources, results = frame["source"].value_counts(), {}
+    if len(sources) < 2:
+        return {}, Finding("test.sources", "All faces come from one data set.", n=len(frame))
     for source in sources.index:
         part, prefix = frame[frame["source"] == source], f"test_{source}"
         results |= headline_metrics(part, run.attributes, prefix, run.bootstrap, calibration_frame(run))
@@ -299,8 +301,10 @@ def sources_table(results: dict[str, Estimate], attributes: Iterable[Attribute])
     for key, estimate in results.items():
         prefix, _, name = key.partition(".")
         rows.append({"metric": titles[name], "data set": prefix.removeprefix("test_"), **estimate.to_dict()})
-    order = {title: place for place, title in enumerate(titles.values())}
-    return pd.DataFrame(rows).sort_values("metric", key=lambda names: names.map(order), kind="stable")
+    order, columns = {title: place for place, title in enumerate(titles.values())}, ["metric", "data set"]
+    return pd.DataFrame(rows, columns=None if rows else columns).sort_values(
+        "metric", key=lambda names: names.map(order), kind="stable"
+    )
 
 
 def results_table(

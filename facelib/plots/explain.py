@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from facelib.explain.faithfulness import beats_all
 from facelib.explain.methods import BASELINES, METHODS
 from facelib.explain.regions import REGIONS, SHARES, edge_rows
-from facelib.plots.style import CLASSES, GREEN, GREY, PURPLE, error_bars, finish, new_figure, panel_grid
+from facelib.plots.style import CLASSES, GREY, PALETTE, error_bars, finish, new_figure, panel_grid
 from facelib.plots.style import title as set_title
 
 
@@ -115,7 +115,7 @@ def faithfulness_gains(gains: pd.DataFrame, title: str) -> Figure:
         rows = gains[gains["head"] == head]
         for k, (baseline, part) in enumerate(rows.groupby("baseline", sort=False)):
             part = part.set_index("method").loc[names]
-            look = {"markersize": 4, "color": (GREEN, PURPLE)[k], "label": f"against {_title(baseline)}"}
+            look = {"markersize": 4, "color": PALETTE[k], "label": f"against {_title(baseline)}"}
             error_bars(axis, places + 0.28 * k - 0.14, part["value"], part["low"], part["high"], **look)
         axis.axvline(0, color=GREY, linestyle="--", linewidth=1)
         axis.set(yticks=places, ylim=(len(names) - 0.5, -0.5))

@@ -31,7 +31,7 @@ def _by_age(name: str) -> Callable[[RunFolder], Figure | None]:
         stored = run.details("06_groups").get("groups", {})
         tables = {key: pd.DataFrame(rows) for key, rows in stored.items()}
         wanted = name.format(two=_two(run), first=first)
-        return groups.age_figures(tables, run.learned, run.note, wanted).get(wanted)
+        return groups.age_figures({"": tables}, run.learned, run.note, wanted).get(wanted)
 
     return draw
 

@@ -161,7 +161,7 @@ def test_of_photographs_all_are_read_or_named(cases):
 def test_a_copy_of_a_portrait_for_print_has_its_one_face(tmp_path):
     pytest.importorskip("dlib")
     Image.fromarray(astronaut()).convert("CMYK").save(tmp_path / "print.jpg")
-    assert len(find_faces(read_photo(tmp_path / "print.jpg")).faces) == 1
+    assert len(find_faces(read_photo(tmp_path / "print.jpg")[0]).faces) == 1
 
 
 # --- tables in other spellings ----------------------------------------------------------------------------

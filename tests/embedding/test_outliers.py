@@ -49,6 +49,7 @@ def test_no_row_is_scored_by_a_model_that_learned_from_it(monkeypatch):
     class Model:
         def fit(self, features, labels):
             self.rows = set(features[labels == 1, 0].tolist())
+            return self
 
         def predict_proba(self, features):
             learned.append((self.rows, set(features[:, 0].tolist())))

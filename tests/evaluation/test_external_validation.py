@@ -356,7 +356,8 @@ def test_a_column_of_classes_is_read_with_those_that_the_run_learned(run, tiny, 
     moods = ["glad"] * 20 + ["Sad"] * 18 + ["odd", ""]  # none is calm, and the run knows no odd face
     faces[["path"]].assign(mood=moods).to_csv(tmp_path / "moods.csv", index=False)
     printed, results = evaluate(run, tmp_path / "moods.csv", tmp_path / "out", images=other_faces)
-    counted = pd.read_csv(tmp_path / "out" / "predictions.csv")["representative"] & np.isin(moods, ["glad", "Sad"])
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    counted = written["representative"] & (written["mood"] >= 0)
     assert (
         results["transfer.mood.accuracy"]["n"] == counted.sum() > 30
         and "1 mood label unknown: mood 'odd' is none of" in printed

@@ -95,7 +95,7 @@ def test_classes_are_one_name_only_where_all_of_them_are_named(network, stages, 
     explained = explained_outputs(network, stages, pictures, FOUR)
     names = [output.name for output in explained]
     assert titles(names, explained) == ["age", "age bin", "gender", "every ethnicity", "expression"]
-    assert titles(["age_bin", *ETHNICITY_OUTPUTS[1:3]], explained) == ["age bin", "ethnicity black", "ethnicity asian"]
+    assert titles(["age_bin", *ETHNICITY_OUTPUTS[1:3]], explained) == ["age bin", "ethnicity Black", "ethnicity Asian"]
 
 
 def test_predictions_are_compared_with_labels_as_given(network, stages, pictures):
