@@ -237,7 +237,7 @@ def mean(values, groups=None, unit: str = "", confidence: float = CONFIDENCE) ->
     Examples
     --------
     >>> mean([1.0, 2.0, 3.0], unit="years").interval_text
-    '-0.48 to 4.48 y'
+    '-0.48 to 4.48'
     """
     from scipy import stats  # takes long to load
 

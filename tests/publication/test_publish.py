@@ -286,7 +286,7 @@ def finished(tested, tiny_network, ood_score, monkeypatch):
     tested.notebook("02_clean").save({"splits.leaking_pairs": count(0)})
     groups = [Finding("groups.worst", "Worse for <i>some</i>.", n=9), Finding("groups.smile", "By smile.", n=9)]
     tested.notebook("06_groups").save({}, groups)
-    write_text(tested.path / "figures" / "05_age_scatter.svg", "<svg/>")
+    write_text(tested.path / "figures" / "05_selective.svg", "<svg/>")
     write_json(tested.path / "timings.json", {"03.training": {"seconds": 5.0}})
     done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
     write_json(tested.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
@@ -300,7 +300,7 @@ def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_pat
     assert "age, smile" in model and "1.25 for smile" in model and "no, yes" in model and "| Smile: accuracy |" in model
     assert "Trained in a special way." in model and "By smile." in model
     assert "&lt;i>" in model and "<i>" not in model + data + readme
-    assert "Smile (no, yes)" in data and "figures/05_age_scatter.svg" in readme
+    assert "Smile (no, yes)" in data and "figures/05_selective.svg" in readme
     assert not re.search("gender|ethnicity", model + data + readme, re.IGNORECASE)
     rounding = read_json(page.parent / "rounding.json")
     assert rounding["faces"] == 1 and rounding["age_pred"]["mean"] == pytest.approx(0.05, abs=0.02)

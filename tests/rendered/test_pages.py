@@ -258,9 +258,10 @@ def test_decisions_made_by_keyboard_are_saved_and_taken_up(browser, audited, fac
     visit = browser.open((audited / "index.html").as_uri())
     browser.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     assert browser.value("document.querySelector('.bar button').disabled")
-    press(browser, "j", "2", "j", "1", "j", "1", "0", "k", "k", "2")
-    browser.value("document.querySelectorAll('select')[2].selectedIndex = 1")
-    browser.value("document.querySelectorAll('select')[2].dispatchEvent(new Event('change', { bubbles: true }))")
+    press(browser, "j", "2", "j", "1", "j", "1", "0", "1", "k", "k", "2")
+    second = "document.querySelectorAll('.candidate select')[1]"
+    browser.value(f"{second}.selectedIndex = 1")
+    browser.value(f"{second}.dispatchEvent(new Event('change', {{ bubbles: true }}))")
     assert browser.value("document.querySelector('[role=status]').textContent").startswith("3 of ")
     browser.value("document.querySelector('.bar button').click()")
     end = time.monotonic() + 10
@@ -272,7 +273,7 @@ def test_decisions_made_by_keyboard_are_saved_and_taken_up(browser, audited, fac
     saved = pd.read_csv(tmp_path / "decisions.csv", keep_default_na=False)
     proposed = pd.read_csv(audited / "decisions.csv", keep_default_na=False)
     assert saved["action"].tolist().count("relabel") == 1 and saved["image_id"][0] == proposed["image_id"][0]
-    assert saved["action"][:2].tolist() == ["drop", "keep"]
+    assert saved["action"][:2].tolist() == ["drop", "relabel"]
     (tmp_path / "decisions.csv").replace(audited / "decisions.csv")
     lines = list(Audit(str(faces_folder), audited, network=False))
     assert any("decided by a person: 3 (stale: 0)" in line for line in lines)
