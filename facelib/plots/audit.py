@@ -43,10 +43,11 @@ def quality_scores(quality: pd.DataFrame) -> Figure:
 
 
 def label_issue_scores(issues: pd.DataFrame) -> Figure:
-    """Label scores of each attribute, with the flagged ones coloured."""
+    """Label scores of each attribute, with the flagged ones coloured; an empty panel where nothing was scored."""
     attributes = list(issues["attribute"].unique())
-    figure, axes = new_figure(len(attributes), width=10, height=2.8)
-    for axis, attribute in zip(axes.flat, attributes, strict=True):
+    figure, axes = new_figure(max(1, len(attributes)), width=10, height=2.8)
+    axes[0, 0].set_visible(bool(attributes))
+    for axis, attribute in zip(axes.flat, attributes, strict=False):
         part = issues[issues["attribute"] == attribute]
         look = {"palette": {False: SKY, True: RED}, "multiple": "stack", "linewidth": 0, "legend": False}
         sns.histplot(part, x="score", hue="is_issue", bins=40, ax=axis, **look)
