@@ -61,7 +61,7 @@
     link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
     link.download = "decisions.csv";
     link.click();
-    URL.revokeObjectURL(link.href);
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     unsaved = false;
   });
   addEventListener("beforeunload", event => { if (unsaved) event.preventDefault(); });
