@@ -121,6 +121,8 @@ def figure_of(alike: pd.DataFrame, sessions: pd.DataFrame, constant: float):
     axes[0, 1].axhline(constant, color=GREY, linestyle="--", linewidth=1)
     axes[0, 1].axvline(SESSION_GAP, color=GREY, linewidth=1)
     axes[0, 1].set(xscale="log", xlabel="gap that ends a session, seconds", ylabel="age error, years", ylim=(0, None))
+    for axis in axes[0]:
+        axis.xaxis.set_major_formatter("{x:,g}")  # powers of ten are formulas, which the style shows as plain text
     title(figure, "Collection sessions")
     return finish(figure)
 
