@@ -193,7 +193,8 @@ def ranked(frame: pd.DataFrame, attribute: Attribute) -> pd.DataFrame:
     """The faces of an evaluation frame from the surest prediction to the least sure, with its `score`.
 
     Sure of a class is what gives it a high probability, of an age what has a narrow predicted distribution. The score
-    is 1 or 0 for right or wrong, or the absolute error in years. Empty where nothing says how sure a prediction is.
+    is 1 or 0 for right or wrong, or the absolute error in years, of a band those outside it. Empty where nothing says
+    how sure a prediction is.
     """
     known = frame[scored(frame, attribute)] if attribute.name in frame else frame[:0]
     if isinstance(attribute, ClassAttribute):
@@ -203,7 +204,8 @@ def ranked(frame: pd.DataFrame, attribute: Attribute) -> pd.DataFrame:
         spread = f"{attribute.name}_spread"
         known = known[known[spread].notna()] if spread in known else known[:0]
         sure = -known[spread].to_numpy() if len(known) else np.zeros(0)
-        score = (known[f"{attribute.name}_unrounded"] - known[attribute.name]).abs() if len(known) else 0.0
+        predicted = f"{attribute.name}_unrounded" if attribute.exact else attribute.prediction
+        score = attribute.errors(known, known[predicted]).abs() if len(known) else 0.0
     return known.assign(score=score).iloc[np.argsort(-sure, kind="stable")]
 
 
