@@ -350,8 +350,8 @@ def calibration(run: RunFolder, name: str) -> dict:
 
 OPENING = """# What holds on other people's photographs?
 
-Networks learned from UTKFace, from FairFace and from both, each judged on held-out faces of both. Made by
-`python -m studies.cross_data RUN`, where RUN joins the two data sets:
+Networks learned from UTKFace, from FairFace and from both, as far as they are trained, each judged on held-out faces of
+both. Made by `python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p start_weights face`.
 Copies and recognised persons are on one side of each split, also across the data sets. The face network whose weights
 are the start may have seen some of these people, by identity and never by the labels used here. Intervals are 95 %, by
