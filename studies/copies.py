@@ -11,7 +11,7 @@ through a filter. They are searched by hash alone, and with the face network. Wh
 usage: python -m studies.copies UTKFACE_FOLDER [--only hash|altered] [--imagededup PYTHON] [--out DIR] [--sheet FILE]
 
 PYTHON is the interpreter of an environment with imagededup, which needs one of its own:
-`python3 -m venv /tmp/imagededup && /tmp/imagededup/bin/pip install imagededup`.
+`python3 -m venv imagededup && imagededup/bin/pip install imagededup`.
 """
 
 import argparse
