@@ -4,15 +4,16 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
+from facelib.data.dlib_files import INSTALL
 from facelib.runs import runs_root
+from facelib.storage import standing
 
-MEMORY_GB = 8  # what `full` on 24,000 faces needs
+MEMORY_GB = 8  # twice the peak of `full` on 24,000 faces (docs/reliability.md)
 FREE_GB = 10  # the environment, a pixel cache and a run
 OPTIONAL = {  # packages: what is missing without them
-    "dlib": "photographs are not searched for faces: pip install dlib-bin",
-    "face_recognition_models": "no persons, doubted labels and face start: install requirements.lock again",
+    "dlib": f"photographs are not searched for faces: {INSTALL}",
+    "face_recognition_models": f"no persons, doubted labels, unfamiliar faces and face start: {INSTALL}",
     "pillow_heif": "HEIC photographs are not read: pip install pillow-heif",
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -26,9 +27,9 @@ def memory_gb() -> float | None:
         return None
 
 
-def existing(path: Path) -> Path:
-    """A path, or the nearest of its parents that exists."""
-    return next(each for each in (path, *path.absolute().parents) if each.exists())
+def chromium() -> str | None:
+    """Where a Chromium is installed; None without one."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 def findings() -> Iterator[tuple[str, str, str]]:
@@ -42,7 +43,7 @@ def findings() -> Iterator[tuple[str, str, str]]:
     small = memory is not None and memory < MEMORY_GB
     text = "not known" if memory is None else f"{memory:.0f} GB" + f", {MEMORY_GB} wanted for the profile full" * small
     yield "slow" if small else "ok", "memory", text
-    free = shutil.disk_usage(existing(runs_root())).free / 1e9
+    free = shutil.disk_usage(standing(runs_root())).free / 1e9
     yield "ok" if free > FREE_GB else "missing", "disk", f"{free:.0f} GB free for runs and caches ({FREE_GB} wanted)"
     if importlib.util.find_spec("torch"):
         import torch
@@ -63,6 +64,6 @@ def findings() -> Iterator[tuple[str, str, str]]:
     for package, remedy in OPTIONAL.items():
         found = importlib.util.find_spec(package) is not None
         yield "ok" if found else "missing", package.replace("_", " "), "installed" if found else remedy
-    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    browser = chromium()
     text = "found" if browser else "`make test-browser` is skipped: install chromium"
     yield "ok" if browser else "missing", "Chromium", text

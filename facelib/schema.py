@@ -330,10 +330,8 @@ class YearsAttribute(Attribute):
         if self.exact:
             first, last = (self.groups(years) for years in self.ends(faces))
             return first.where(first.cat.codes == last.cat.codes)
-        code, codes = (
-            {band: code for code, band in enumerate(self.bands)},
-            self.groups(faces[self.name]).cat.codes.astype(int),
-        )
+        code = {band: number for number, band in enumerate(self.bands)}
+        codes = self.groups(faces[self.name]).cat.codes.astype(int)
         if (banded := self.has_band(faces)).any():
             codes[banded] = [code.get(band, UNKNOWN) for band in self._pairs(faces)]
         return pd.Series(pd.Categorical.from_codes(codes, list(self.group_names), ordered=True), faces.index)

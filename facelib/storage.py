@@ -67,11 +67,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def standing(path: Path) -> Path:
+    """A path, or the nearest of the folders that it is to lie in that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder, which need not exist yet, in which nothing can be written; see `writing`."""
-    standing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     with writing(folder):
-        handle, name = tempfile.mkstemp(dir=standing, prefix=PARTIAL)
+        handle, name = tempfile.mkstemp(dir=standing(folder), prefix=PARTIAL)
         os.close(handle)
         os.unlink(name)
 

@@ -24,14 +24,25 @@ from facelib import metrics
 from facelib.audit import decisions
 from facelib.config import Settings, resolve
 from facelib.data.ingest import load_images
+from facelib.data.label_maps import parse_map
 from facelib.data.pixels import FaceImages, resize
+from facelib.data.published import FIVE_CLASSES
 from facelib.formats import read_json, write_json
 from facelib.models.heads import predictions_table
-from facelib.models.network import predict_outputs
+from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import train_multitask
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
 from facelib.runs import RunFolder, open_run, project_root, runs_root
-from facelib.schema import AGE, ETHNICITY, GENDER, OLD_YEARS, label_columns, labelled
+from facelib.schema import (
+    AGE,
+    ETHNICITY,
+    GENDER,
+    OLD_YEARS,
+    ClassAttribute,
+    class_attributes,
+    label_columns,
+    labelled,
+)
 from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate
 from facelib.storage import atomic_path, write_text
 from studies import CROSS_DATA_RESULTS
@@ -53,11 +64,7 @@ RECIPES = {
     "face, equal": GENTLE | {"augmentation": "photographs", "sampler": "sources"},
     "random": {"image_px": 64, "epochs": 12, "augmented_epochs": 40},
 }
-# FairFace's seven classes as UTKFace's five.
-FAIRFACE_TO_FIVE = {
-    "White": "White", "Black": "Black", "East Asian": "Asian", "Southeast Asian": "Asian", "Indian": "Indian",
-    "Latino_Hispanic": "Other", "Middle Eastern": "Other",
-}  # fmt: skip
+FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by name in lower case
 # Share of a FairFace chip that UTKFace's chips show: left, top, edge.
 FRAME = (0.04, 0.04, 0.92)
 CHILD, SCHOOL = 18, 5
@@ -90,35 +97,38 @@ def folder_of(run: RunFolder) -> Path:
     return runs_root() / "cross_data" / run.name
 
 
-def train(run: RunFolder, name: str) -> None:
-    """Train a network and keep its predictions of the validation and calibration rows; finished ones stay."""
-    folder = folder_of(run)
-    if (folder / f"{name}.json").exists():
-        return
+def trained(run: RunFolder, name: str) -> tuple[FaceNet, pd.DataFrame, FaceImages, dict[str, np.ndarray]]:
+    """A network, trained, resumed or loaded, its losses by epoch, the run's images at its size, and the rows in use."""
     faces, settings = run.load_table("faces"), settings_of(name)
     labels, rows = decisions.load_training(run)
     own = np.flatnonzero(faces["source"].isin(FROM[name.partition(" from ")[0]]))
-    learned = labelled(faces.iloc[own], run.learned)
-    images = resize(load_images(run, faces), settings.data.image_px)
+    images, learned = resize(load_images(run, faces), settings.data.image_px), labelled(faces.iloc[own], run.learned)
+    training = (np.intersect1d(rows[part], own) for part in ("train", "validation"))
+    folder = folder_of(run) / name
+    network, history = train_multitask(images, labels, *training, learned, settings, folder, faces["image_id"])
+    return network, history, images, rows
+
+
+def train(run: RunFolder, name: str) -> None:
+    """Train a network and keep its predictions of the validation and calibration rows; finished ones stay."""
+    folder, faces = folder_of(run), run.load_table("faces")
+    if (folder / f"{name}.json").exists():
+        return
     wall, processor = time.perf_counter(), time.process_time()
-    network, history = train_multitask(
-        images, labels, *(np.intersect1d(rows[part], own) for part in ("train", "validation")), learned, settings,
-        folder / name, faces["image_id"],
-    )  # fmt: skip
+    network, history, images, rows = trained(run, name)
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
     held_out = np.concatenate([rows["validation"], rows["calibration"]])
-    predicted = predictions_table(predict_outputs(network, images.take(held_out)), learned)
-    keep(predicted, held_out, faces, folder / f"{name}.parquet")
+    keep(network, images.take(held_out), held_out, faces, folder / f"{name}.parquet")
     if UTKFACE in name:
         others = rows["validation"][(faces["source"] == FAIRFACE).to_numpy()[rows["validation"]]]
-        predicted = predictions_table(predict_outputs(network, reframed(images, others)), learned)
-        keep(predicted, others, faces, folder / f"{name}, reframed.parquet")
-    facts = {"settings": settings.flat(), "seconds": seconds, "epochs": len(history)}
-    write_json(folder / f"{name}.json", facts | {"attributes": [attribute.name for attribute in learned]})
+        keep(network, reframed(images, others), others, faces, folder / f"{name}, reframed.parquet")
+    facts = {"settings": settings_of(name).flat(), "seconds": seconds, "epochs": len(history)}
+    write_json(folder / f"{name}.json", facts | {"attributes": [attribute.name for attribute in network.attributes]})
 
 
-def keep(predicted: pd.DataFrame, rows: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
-    """Keep predictions of some rows of the faces."""
+def keep(network: FaceNet, images: FaceImages | np.ndarray, rows: np.ndarray, faces: pd.DataFrame, path: Path) -> None:
+    """Keep what a network predicts for images of some rows of the faces."""
+    predicted = predictions_table(predict_outputs(network, images), network.attributes)
     with atomic_path(path) as partial:
         faces[["image_id"]].iloc[rows].reset_index(drop=True).join(predicted).to_parquet(partial, index=False)
 
@@ -134,29 +144,28 @@ def reframed(images: FaceImages, rows: np.ndarray) -> np.ndarray:
 
 def score_test(run: RunFolder, name: str) -> None:
     """Let a trained network judge the test rows, and note when; a second time is refused."""
-    folder, faces = folder_of(run), run.load_table("faces")
-    path = folder / f"{name}, test.parquet"
+    folder, faces, splits = folder_of(run), run.load_table("faces"), run.load_table("splits")
+    path, facts = folder / f"{name}, test.parquet", read_json(folder / f"{name}.json")
     if path.exists():
         raise SystemExit(f"{name} has judged the test rows already: see {path}")
-    splits, settings = run.load_table("splits"), settings_of(name)
     rows = np.flatnonzero((splits["split"] == "test") & splits["representative"])
-    labels, used = decisions.load_training(run)
-    own = np.flatnonzero(faces["source"].isin(FROM[name.partition(" from ")[0]]))
-    learned, images = labelled(faces.iloc[own], run.learned), resize(load_images(run, faces), settings.data.image_px)
-    training = (np.intersect1d(used[part], own) for part in ("train", "validation"))
-    network, _ = train_multitask(images, labels, *training, learned, settings, folder / name, faces["image_id"])
-    keep(predictions_table(predict_outputs(network, images.take(rows)), learned), rows, faces, path)
-    facts = read_json(folder / f"{name}.json")
+    network, _, images, _ = trained(run, name)
+    keep(network, images.take(rows), rows, faces, path)
     write_json(folder / f"{name}.json", facts | {"test_scored": datetime.now(UTC).isoformat(timespec="seconds")})
 
 
 # --- what each face adds to each measure ---------------------------------------------------------------------
 
 
+def race_of(run: RunFolder) -> ClassAttribute:
+    """FairFace's seven races as the run has them."""
+    return next(attribute for attribute in class_attributes(run.attributes) if attribute.name == "race")
+
+
 def five_of(race: pd.Series, classes: tuple[str, ...], middle_eastern: str = "Other") -> np.ndarray:
     """Codes of UTKFace's five classes for codes of FairFace's seven, nan where unknown."""
-    five = FAIRFACE_TO_FIVE | {"Middle Eastern": middle_eastern}
-    codes = pd.Series([ETHNICITY.parse(five[name]) for name in classes], dtype=float)
+    five = FAIRFACE_TO_FIVE | {"middle eastern": middle_eastern}
+    codes = pd.Series([ETHNICITY.parse(five[name.lower()]) for name in classes], dtype=float)
     return race.where(race >= 0).map(codes).to_numpy(float)
 
 
@@ -166,13 +175,13 @@ def judged(run: RunFolder, name: str, part: str, suffix: str = "") -> pd.DataFra
     splits = run.load_table("splits")[["image_id", "split"]]
     faces = run.load_table("faces")[["image_id", "source", *label_columns(run.load_table("faces"), run.attributes)]]
     frame = table.merge(faces, on="image_id").merge(splits, on="image_id").query("split == @part")
-    race = next(attribute for attribute in run.attributes if attribute.name == "race")
+    race = race_of(run)
     ethnicity = frame["ethnicity"].where(frame["ethnicity"] >= 0).astype(float)
     frame["five"] = ethnicity.fillna(pd.Series(five_of(frame["race"], race.classes), frame.index))
     if set(ETHNICITY.columns) <= set(frame):
         frame["five_pred"] = ETHNICITY.decode(frame)
     else:  # the seven probabilities, added up as the classes are merged
-        to = np.array([ETHNICITY.parse(FAIRFACE_TO_FIVE[name]) for name in race.classes])
+        to = np.array([ETHNICITY.parse(FAIRFACE_TO_FIVE[name.lower()]) for name in race.classes])
         merged = race.probabilities(frame) @ np.eye(len(ETHNICITY.classes))[to]
         frame["five_pred"] = merged.argmax(axis=1)
     if set(race.columns) <= set(frame):
@@ -209,16 +218,17 @@ def unit_of(measure: str) -> str:
     return YEARS if MEASURES[measure][0].endswith("(years)") or "miss" in measure else SHARE
 
 
+def means(table: pd.DataFrame) -> dict[str, dict]:
+    """The mean of each measure that two faces or more count for, with its interval."""
+    return {m: estimate(table[m], unit_of(m)).to_dict() for m in table if table[m].notna().sum() > 1}
+
+
 def matrix(frames: dict[str, pd.DataFrame]) -> dict:
     """Every measure of every network on the faces of every data set."""
-    found: dict = {}
-    for name, frame in frames.items():
-        for source, part in scores(frame).groupby(frame["source"]):
-            found.setdefault(name, {})[source] = {
-                measure: estimate(part[measure], unit_of(measure)).to_dict()
-                for measure in part if part[measure].notna().any()
-            }  # fmt: skip
-    return found
+    return {
+        name: {source: means(part) for source, part in scores(frame).groupby(frame["source"])}
+        for name, frame in frames.items()
+    }
 
 
 def groups_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
@@ -233,24 +243,16 @@ def groups_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
     return {"all": ages.notna() | True} | bands | genders | named
 
 
-def group_table(frame: pd.DataFrame, measures: tuple[str, ...]) -> dict:
-    """Measures of each group of the faces of one data set."""
-    table, found = scores(frame), {}
-    for group, member in groups_of(frame).items():
-        own = table[member.to_numpy()]
-        found[group] = {m: estimate(own[m], unit_of(m)).to_dict() for m in measures if own[m].notna().sum() > 1}
-    return found
+def by_group(table: pd.DataFrame, frame: pd.DataFrame) -> dict:
+    """The `means` of each group of the faces of a frame, whose scores, or differences of scores, are in a table."""
+    return {group: means(table[member.to_numpy()]) for group, member in groups_of(frame).items()}
 
 
-def paired(first: pd.DataFrame, second: pd.DataFrame, measures: tuple[str, ...]) -> dict:
+def paired(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     """Second minus first on the same faces, in each group."""
     if not first["image_id"].equals(second["image_id"]):
         raise SystemExit("two networks judged other faces: train them on the same run")
-    difference, found = scores(second) - scores(first), {}
-    for group, member in groups_of(first).items():
-        own = difference[member.to_numpy()]
-        found[group] = {m: estimate(own[m], unit_of(m)).to_dict() for m in measures if own[m].notna().sum() > 1}
-    return found
+    return by_group(scores(second) - scores(first), first)
 
 
 # --- shift ---------------------------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ def shift(run: RunFolder, frames: dict[str, pd.DataFrame], own: str, both: str) 
     recut = judged(run, own, "validation", ", reframed")
     recut = recut.set_index("image_id").loc[other["image_id"]].reset_index()
     joint = frames[both][frames[both]["source"] == FAIRFACE].reset_index(drop=True)
-    race = next(attribute for attribute in run.attributes if attribute.name == "race")
+    race = race_of(run)
     found: dict = {}
     for measure in ("gender.accuracy", "five.accuracy", "age.band_accuracy"):
         base, home = scores(other)[measure], scores(ours)[measure]
@@ -373,18 +375,13 @@ def summarise(run: RunFolder) -> dict:
         "validation": matrix(frames), "groups": {}, "gains": {}, "shift": {}, "calibration": {}, "test": {},
     }  # fmt: skip
     for name, frame in frames.items():
-        found["groups"][name] = {
-            source: group_table(part.reset_index(drop=True), tuple(MEASURES)[: 7 + ("race_pred" in part)])
-            for source, part in frame.groupby("source")
-        }
+        found["groups"][name] = {source: by_group(scores(part), part) for source, part in frame.groupby("source")}
     for recipe in RECIPES:
         own, both = name_of("utkface", recipe), name_of("both", recipe)
         own = own if own in frames else name_of("utkface", "face")
         if both in frames and own in frames:
             ours = [frames[n][frames[n]["source"] == UTKFACE].reset_index(drop=True) for n in (own, both)]
-            found["gains"][f"{both} minus {own}"] = paired(
-                *ours, ("age.mae", "age.bias", "gender.accuracy", "five.accuracy")
-            )
+            found["gains"][f"{both} minus {own}"] = paired(*ours)
             found["shift"][f"{own}; {both}"] = shift(run, frames, own, both)
             found["calibration"][both] = calibration(run, both)
     tested = {

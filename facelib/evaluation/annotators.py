@@ -187,8 +187,8 @@ def floor_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
             f"{rows[CORRECTED].text} of it is the model's own."
         )
         findings.append(Finding(f"floor.{name}", text, rows[APART]))
-    if len(noise) and np.isfinite(noise["noise"].iloc[-1]):
-        last = noise.iloc[-1]
+    last = noise.iloc[-1] if len(noise) else None
+    if last is not None and np.isfinite(last["noise"]) and last["bias"] < 0:
         text = (
             f"Faces labelled {last['age_band']} are predicted {-last['bias']:.1f} y too young. Noise of the labels "
             f"alone makes {-last['noise']:.1f} y ({-last['noise_high']:.1f} to {-last['noise_low']:.1f}) of it: a "

@@ -4,8 +4,6 @@ It works as a form: decisions are marked, and a script saves them as the decisio
 page may run this script alone, which its policy names by digest.
 """
 
-import base64
-import hashlib
 import io
 from pathlib import Path
 
@@ -21,13 +19,14 @@ from facelib.data.pixels import decode_chunk
 from facelib.plots import audit as plots
 from facelib.plots.explore import label_distributions
 from facelib.plots.style import use_style
+from facelib.reporting.inline import data_uri, digest, jpeg_uri
 from facelib.reporting.site import TEMPLATES
 from facelib.schema import ClassAttribute
 from facelib.spreadsheets import guard
 from facelib.statistics import SHARE, Bootstrap, Estimate
 from facelib.storage import write_text
 
-PICTURE_PX, PICTURE_QUALITY = 112, 80
+PICTURE_PX = 112
 LISTED = 30  # persons, leaks
 # Sections of what a reader decides about, by the `sort` of a proposal: title, and what to look for.
 SECTIONS = {
@@ -60,18 +59,13 @@ def write_page(audit: Audit, show_faces: bool = False) -> Path:
     # Names and labels come from data: the template escapes what it prints.
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
     page = environment.get_template("audit_page.html.j2").render(
-        audit=audit, show_faces=show_faces, style=style, script=script, digests=[_digest(style), _digest(script)],
+        audit=audit, show_faces=show_faces, style=style, script=script, digests=[digest(style), digest(script)],
         figures=_figures(audit), rates=_rates(audit), sections=_sections(audit, show_faces), persons=_persons(audit),
         leaks=_leaks(audit), summary=readable(audit.summary).to_dict("records"), listed=LISTED,
         tables=sorted(path.name for path in audit.out.glob("*.csv")),
     )  # fmt: skip
     write_text(audit.out / "index.html", page)
     return audit.out / "index.html"
-
-
-def _digest(text: str) -> str:
-    """How a Content-Security-Policy names an inline script or style."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _figures(audit: Audit) -> dict[str, str]:
@@ -85,17 +79,13 @@ def _figures(audit: Audit) -> dict[str, str]:
     if audit.issues is not None and len(audit.issues):
         figures["Scores of labels, 0 worst"] = plots.label_issue_scores(audit.issues)
     figures["Quality scores, 0 worst; left of the line they are flagged"] = plots.quality_scores(audit.scored)
-    return {title: _uri(_svg(figure), "image/svg+xml") for title, figure in figures.items()}
+    return {title: data_uri(_svg(figure), "image/svg+xml") for title, figure in figures.items()}
 
 
 def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
-
-
-def _uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _rates(audit: Audit) -> list[dict]:
@@ -119,17 +109,16 @@ def _sections(audit: Audit, show_faces: bool) -> list[dict]:
     beside = _beside(audit)
     needed = {name for image_id in rows["image_id"] for name in (image_id, *beside.get(image_id, ()))}
     pictures = _pictures(audit, needed) if show_faces else {}
-    label_of = audit.faces.set_index("image_id")
+    names = [f"{a.name} " + pd.Series(a.label_names(audit.faces), audit.faces["image_id"]) for a in attributes.values()]
     candidates = []
     for row in rows.itertuples():
-        given, attribute = label_of.loc[row.image_id], attributes.get(row.issue)
-        labels = ", ".join(f"{a.name} {a.label_name(given[a.name])}" for a in attributes.values())
+        attribute, labels = attributes.get(row.issue), ", ".join(name[row.image_id] for name in names)
         value, choices = row.value, ()
         if isinstance(attribute, ClassAttribute):
             choices = (*attribute.classes, "unknown")
             value = attribute.label_name(decisions.new_label(attribute, value)) if value else ""
-        names = (row.image_id, *(beside.get(row.image_id, ()) if row.sort in ("copies", "pairs") else ()))
-        shown = {name: pictures[name] for name in names if name in pictures}
+        looked_at = (row.image_id, *(beside.get(row.image_id, ()) if row.sort in ("copies", "pairs") else ()))
+        shown = {name: pictures[name] for name in looked_at if name in pictures}
         form = {"relabels": attribute is not None, "choices": {guard(name): name for name in choices}, "value": value}
         saved = [guard(text) for text in (row.image_id, row.issue, row.reason)]
         facts = {"image_id": row.image_id, "issue": row.issue, "reason": row.reason, "action": row.action}
@@ -155,12 +144,7 @@ def _pictures(audit: Audit, image_ids: set[str]) -> dict[str, str]:
     """Small JPEGs of some images as data URIs."""
     rows = audit.source.faces[audit.source.faces["image_id"].isin(image_ids)]
     pixels, _ = decode_chunk(audit.source.items(rows.index), list(rows["sha256"]), PICTURE_PX)
-    found = {}
-    for image_id, picture in zip(rows["image_id"], pixels, strict=True):
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "JPEG", quality=PICTURE_QUALITY)
-        found[image_id] = _uri(buffer.getvalue(), "image/jpeg")
-    return found
+    return {name: jpeg_uri(Image.fromarray(part)) for name, part in zip(rows["image_id"], pixels, strict=True)}
 
 
 def _persons(audit: Audit) -> list[dict]:

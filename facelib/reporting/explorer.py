@@ -1,7 +1,5 @@
 """The data of the report's explorer: every held-out prediction, and metrics by group, as JSON for its script."""
 
-import base64
-import io
 import json
 
 import numpy as np
@@ -13,6 +11,7 @@ from facelib.data.ingest import load_images
 from facelib.evaluation.groups import group_metrics
 from facelib.evaluation.headline import run_frame
 from facelib.plots.style import class_colours, may_show
+from facelib.reporting.inline import jpeg_uri
 from facelib.runs import RunFolder
 from facelib.schema import AGE, class_attributes
 from facelib.statistics import SHARE
@@ -92,11 +91,8 @@ def _pictures(run: RunFolder, frame: pd.DataFrame) -> dict:
     for number, image in enumerate(images):
         place = number % COLUMNS * FACE_PX, number // COLUMNS * FACE_PX
         sheet.paste(Image.fromarray(image).resize((FACE_PX, FACE_PX)), place)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=80)
     places = pd.Series(range(len(worst)), index=worst).reindex(frame.index, fill_value=-1).tolist()
-    address = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return {"faces": {"sheet": address, "px": FACE_PX, "columns": COLUMNS, "places": places}}
+    return {"faces": {"sheet": jpeg_uri(sheet), "px": FACE_PX, "columns": COLUMNS, "places": places}}
 
 
 def _groups(run: RunFolder) -> dict | None:

@@ -1,6 +1,5 @@
 """The report of a run: one static site that needs no network, whatever names and labels its data hold."""
 
-import base64
 import contextlib
 import hashlib
 import os
@@ -21,6 +20,7 @@ from traitlets.config import Config
 from facelib.errors import DamagedRun
 from facelib.formats import as_written
 from facelib.reporting import explorer, figures, findings
+from facelib.reporting.inline import digest
 from facelib.runs import RunFolder, package_fingerprint
 from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, write_text, writing
@@ -59,14 +59,14 @@ def render_site(run: RunFolder, notebooks: list[Path], site: Path, show_faces: b
 def _state(run: RunFolder, notebooks: list[Path], show_faces: bool) -> str:
     """A digest of everything that a report is made from: the package, and the run's files by size and time."""
     made_by = f"{package_fingerprint()} {[path.name for path in notebooks]} {show_faces}"
-    digest = hashlib.sha256(made_by.encode())
+    state = hashlib.sha256(made_by.encode())
     for path in sorted(path for path in TEMPLATES.rglob("*") if path.is_file()):
-        digest.update(path.read_bytes())
+        state.update(path.read_bytes())
     for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
         name, facts = path.relative_to(run.path), path.stat()
         if name.parts[0] not in ("report", "checkpoints") and not name.name.startswith("."):
-            digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+            state.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return state.hexdigest()
 
 
 @contextlib.contextmanager
@@ -103,9 +103,8 @@ def _write_site(run: RunFolder, notebooks: list[tuple[Path, str]], explored: dic
     write("index.html", "front.html.j2", title=findings.title(run), headline=rows, **facts)
     if explored:
         script = (TEMPLATES / "explorer.js").read_text(encoding="utf-8")
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         facts |= {"data": explored, "json": explorer.as_json(explored), "script": script}
-        write("explorer.html", "explorer.html.j2", title="Explore the errors", script_hash=f"sha256-{digest}", **facts)
+        write("explorer.html", "explorer.html.j2", title="Explore the errors", script_hash=digest(script), **facts)
     (site / "summary.md").write_text(findings.markdown_summary(rows), encoding="utf-8")
     for (_, body), page, before, after in zip(notebooks, pages, [None, *pages], [*pages[1:], None], strict=False):
         content = {"title": page["short"], "body": body, "contents": _contents(body), "before": before, "after": after}
@@ -142,6 +141,8 @@ def _notebook_body(exporter: nbconvert.HTMLExporter, path: Path) -> str:
     except Exception as error:  # of any kind, since nbformat and nbconvert check little of what they read
         reason = str(error).strip().partition("\n")[0][:200]
         raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
+    # A corner of a table is no header: screen readers would announce an empty one.
+    body = re.sub(r"<th(\b[^>]*)>\s*</th>", r"<td\1></td>", body)
     # The only active element that the page's policy allows: it sends the reader to another page.
     return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
 

@@ -84,3 +84,6 @@ def test_noise_alone_makes_old_labels_look_under_predicted_and_none_makes_nothin
     exact = noise_alone(frame, differences.assign(two_labels=0.0), BOOTSTRAP, draws=5)
     assert np.abs(exact["noise"]).max() <= 0.5  # rounding alone
     assert noise_alone(frame, differences[:0], BOOTSTRAP).empty
+    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP)
+    keys = [[f.key for f in floor_findings(floor, part.reset_index())] for part in (table, table.assign(bias=1.0))]
+    assert ["floor.old" in found for found in keys] == [True, False]  # nothing is said of people predicted too old

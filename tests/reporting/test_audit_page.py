@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from facelib.audit.report import Audit
+from facelib.data.readers import read_faces
 from facelib.reporting.audit_page import write_page
 from facelib.runs import DataSet
 
@@ -101,3 +102,14 @@ def test_names_of_files_are_no_markup(faces_folder, tmp_path, monkeypatch):
     assert not any("onerror" in attributes for attributes in pictures) and name in {a["alt"] for a in pictures}
     saved = [json.loads(attributes["data-saved"]) for _, attributes in elements.found if "data-saved" in attributes]
     assert [name, "label:gender"] in [row[:2] for row in saved]
+
+
+def test_bands_of_ages_stand_beside_a_candidate(faces_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACELIB_CACHE", str(tmp_path / "cache"))
+    faces = read_faces(faces_folder).faces
+    first = (faces["age"] // 20 * 20).astype(int)
+    faces.assign(age=first.astype(str) + "-" + (first + 19).astype(str))[["path", "age"]].to_csv(tmp_path / "bands.csv")
+    done = Audit([DataSet(str(tmp_path / "bands.csv"), str(faces_folder))], tmp_path / "audit", network=False)
+    list(done)
+    page = write_page(done).read_text(encoding="utf-8")
+    assert re.search(r'<span class="note">age \d+-\d+</span>', page) and "age unknown" not in page

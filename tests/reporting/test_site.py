@@ -23,7 +23,8 @@ SCRIPT = "<script>alert(1)</script>"
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="20" height="10" fill="#0072B2"/></svg>'
 )
-TABLE = "<table><tbody><tr><td>0-4</td><td>12.5</td></tr></tbody></table>"
+TABLE = '<table><thead><tr><th class="blank"> </th><th>error</th></tr></thead></table>'  # a corner without a name
+TABLE += "<table><tbody><tr><td>0-4</td><td>12.5</td></tr></tbody></table>"
 
 
 class Links(HTMLParser):
@@ -164,6 +165,13 @@ def test_the_summary_is_the_headline_table_in_markdown(site, run):
     lines = (run.path / "report" / "summary.md").read_text(encoding="utf-8").splitlines()
     assert lines[2] == "| Age: mean absolute error | 4.86 y | 4.50 to 5.20 | 1,234 | 15.20 y |"
     assert all(line.count("|") == 6 for line in lines)
+
+
+def test_a_corner_of_a_table_is_no_header(site):
+    page = site["05_evaluate.html"]
+    assert (
+        "<th>error</th>" in page and '<td class="blank"></td>' in page and not re.search(r"<th\b[^>]*>\s*</th>", page)
+    )
 
 
 def test_synthetic_results_are_labelled_on_every_page(site, tmp_path, notebooks):

@@ -1,6 +1,5 @@
 """A report opened in Chromium: its own style is used, and no script in names or labels runs."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from facelib.doctor import chromium
 from facelib.finding import Finding
 from facelib.reporting.findings import QUESTIONS
 from facelib.reporting.site import build_report
@@ -16,7 +16,7 @@ from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate
 from facelib.storage import write_text
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = chromium()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 RUN = "document.documentElement.setAttribute('pwned','1')"
 ATTACKS = [
