@@ -11,8 +11,8 @@ import pandas as pd
 
 STAMP = re.compile(r"_(\d{14})(\d{0,3})[^/\\]*$")  # year to second, and what there is of the milliseconds
 # Seconds between two consecutive times that end a session. In UTKFace 99.8 % of these gaps are shorter. A prediction
-# from the nearest times of other sessions beats a constant where sessions end after 5 to 20 minutes (age error 12 to 13
-# years), and no longer where they end after 30 (17 years): `python -m studies.sessions`, reports/sessions.
+# from the nearest times of other sessions beats a constant where sessions end after 5 to 20 minutes (age error 11.5 to
+# 12.7 years), and no longer where they end after 30 (17.6 years): `python -m studies.sessions`, reports/sessions.
 SESSION_GAP = 1800
 NEIGHBOURS = 11  # nearest training faces in time whose labels predict one
 
