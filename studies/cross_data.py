@@ -56,8 +56,6 @@ GENTLE = {
     "start_weights": "face", "frozen_stages": 3, "epochs": 5, "head_epochs": 1, "warmup_epochs": 1,
     "augmented_epochs": 14,
 }  # fmt: skip
-# An epoch of both data sets has 2.7 times the steps of one of UTKFace; two have as many as five.
-FEWER = {"epochs": 2, "head_epochs": 0}
 RECIPES = {
     "face": GENTLE,
     "face, coarse": GENTLE | {"augmentation": "photographs"},
@@ -87,9 +85,8 @@ def name_of(sources: str, start: str, seed: int = 0) -> str:
 
 def settings_of(name: str) -> Settings:
     """The settings that a name of `name_of` stands for."""
-    sources, start, seed = re.fullmatch(r"(\w+) from (.+?)(?:, seed (\d+))?", name).groups()
-    fewer = FEWER if sources == "both" and start.startswith("face") else {}
-    return resolve("full", {"image_px": 150, "seed": int(seed or 0), **RECIPES[start], **fewer})
+    start, seed = re.fullmatch(r"\w+ from (.+?)(?:, seed (\d+))?", name).groups()
+    return resolve("full", {"image_px": 150, "seed": int(seed or 0), **RECIPES[start]})
 
 
 def folder_of(run: RunFolder) -> Path:
