@@ -1,5 +1,8 @@
 """Where networks run, and in which precision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -18,3 +21,17 @@ def has_fast_bfloat16() -> bool:
     """Whether the device of trainings multiplies bfloat16 in hardware: the CUDA device, else the processor."""
     on_card = torch.cuda.is_available()
     return torch.cuda.is_bf16_supported(including_emulation=False) if on_card else processor_has_bfloat16()
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Networks run on one thread each, for work that is shared out by images; gives the number of threads before.
+
+    Worker threads that first run a network meanwhile inherit it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

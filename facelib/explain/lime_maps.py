@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import joblib
 import numpy as np
-import torch
 from lime.lime_image import LimeImageExplainer
 from skimage.segmentation import slic
 from sklearn.metrics import pairwise_distances
 
+from facelib.devices import one_thread
 from facelib.explain.attribution import Explained, explained_numbers, folded
 
 LIME_SEGMENTS = 40
@@ -64,13 +64,10 @@ def lime_map(explained: list[Explained], image: np.ndarray, samples: int, seed: 
 
 def lime_maps(explained: list[Explained], images: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`lime_map` of several images, each by one core: maps (outputs, n, px, px) and R2 (outputs, n)."""
-    networks, threads = folded(explained), torch.get_num_threads()
-    torch.set_num_threads(1)  # before the workers begin, which inherit it
-    try:
+    networks = folded(explained)
+    with one_thread() as threads:
         pairs = joblib.Parallel(n_jobs=threads, prefer="threads")(
             joblib.delayed(lime_map)([output.at([row]) for output in networks], image, samples, seed + row)
             for row, image in enumerate(images)
         )
-    finally:
-        torch.set_num_threads(threads)
     return np.stack([maps for maps, _ in pairs], axis=1), np.stack([fits for _, fits in pairs], axis=1)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from facelib.data.dlib_files import WeightsError
 from facelib.data.pixels import FaceImages
@@ -204,6 +205,18 @@ def save_network(network: nn.Module, path: Path, **facts) -> None:
     save_file(state, path, metadata={"config": json.dumps(network.config() | facts)})
 
 
+class Unfilled(TorchFunctionMode):
+    """Networks made here get no random weights, which a file replaces.
+
+    On the device `meta` they would get none either, but its first use loads the compiler, for seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.uniform_, torch.Tensor.normal_):
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
 def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[nn.Module, dict]:
     """The network saved at `path`, in evaluation mode, and the facts saved with it; else FacelibError."""
     try:
@@ -215,7 +228,7 @@ def load_network(path: Path, make: Callable[..., nn.Module] = FaceNet) -> tuple[
         config = {key: facts.pop(key) for key in wanted}
         if "attributes" in config:
             config["attributes"] = [attribute_from_dict(stored) for stored in config["attributes"]]
-        with torch.device("meta"):  # random weights, for a second, would be replaced
+        with Unfilled():
             network = make(**config)
         state = {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
         network.load_state_dict(state, assign=True)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from facelib.data.detection import find_faces, turned
 from facelib.data.files import hidden_entries, printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright, square
 from facelib.data.readers import IMAGE_SUFFIXES
+from facelib.devices import one_thread
 from facelib.errors import FacelibError
 from facelib.finding import Finding
 from facelib.formats import as_written, read_json
@@ -108,7 +110,8 @@ def predict_photos(
     """Predictions for each face of many photographs, in their order; of sensitive attributes only where asked.
 
     Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
-    are predicted together. Files are consumed as they are read, so that an iterator shows the progress.
+    are predicted together, on one core, while the search goes on. Files are consumed as they are read, so that an
+    iterator shows the progress.
 
     Parameters
     ----------
@@ -122,9 +125,11 @@ def predict_photos(
     files, readers = map(Path, files), min(joblib.cpu_count(), MOST_READERS)
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
     # The detectors release the interpreter. Without batch_size joblib hands out several small photographs at once.
-    with joblib.Parallel(readers, prefer="threads", batch_size=1) as pool:
-        crops_delayed = joblib.delayed(crops_of)
-        while read := pool(crops_delayed(path, crops) for path in islice(files, BATCH_PHOTOS)):
+    pool = joblib.Parallel(readers, prefer="threads", batch_size=1, return_as="generator")
+    # Cores that search would keep a network waiting that works on all of them.
+    with nullcontext() if crops else one_thread():
+        found_crops = pool(joblib.delayed(crops_of)(path, crops) for path in files)
+        while read := list(islice(found_crops, BATCH_PHOTOS)):
             images = [crop.image for _, found, _, _ in read for crop in found]
             answers = iter(_answers(predictor, images) if images else ())
             for path, found, rotation, reason in read:
