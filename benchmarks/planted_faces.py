@@ -34,6 +34,7 @@ from studies.other_things import OTHER_THINGS, other_patches
 SIZE = (640, 480)
 EDGES = (40, 60, 80, 100, 120, 160, 200, 300)  # pixels of pasted chips, in turn
 LARGE = 80  # pixels, from which on chips have to be found
+UNREDUCED = 200  # edge of the chips themselves: smaller ones have lost detail
 MOST_TURNED = 25.0  # degrees
 NEAR = 1 / 3  # of the chip's edge: a find whose centre is farther off is another one
 PATCH_PX = 96
@@ -116,8 +117,11 @@ def main() -> None:
         result["found"][name] = rate(int(table["found"][part].sum()), int(part.sum())).to_dict()
         errors = table["error"][part].dropna()
         result["eye_error"][name] = {"median": errors.median(), "95 %": errors.quantile(0.95), "mean": errors.mean()}
-    both = hits & large.to_numpy()
-    result["judged"] = compare(faces[["age", "gender"]][both], np.stack(chips)[both], np.stack(crops)[both], predictor)
+    labels = faces[["age", "gender"]]
+    for least in (LARGE, UNREDUCED):
+        both = hits & (table["edge"] >= least).to_numpy()
+        judged = compare(labels[both], np.stack(chips)[both], np.stack(crops)[both], predictor)
+        result[f"judged, {least} px and more"] = judged
     result["other finds in those pictures"] = rate(int((table["others"] > 0).sum()), len(table)).to_dict()
     patches = np.random.default_rng(0).permutation(other_patches(PATCH_PX))[: options.patches]
     phantoms = joblib.Parallel(n_jobs=-1, prefer="threads")(
