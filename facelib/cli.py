@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -272,7 +272,8 @@ def predict(
     for reason in left_out:
         complain(reason)
     answers, unreadable = [], 0
-    for number, photo in enumerate(predict_photos(watched(files), predictor, ethnicity, crops)):
+    photographs = predict_photos(files, predictor, ethnicity, crops)
+    for number, photo in enumerate(watched(photographs, len(files))):
         with tqdm.external_write_mode():  # above the bar, where there is one
             if photo.reason:
                 complain(photo.reason)
@@ -292,15 +293,16 @@ def predict(
         print(summary(answers, len(files), unreadable, len(left_out)), file=sys.stderr)
 
 
-def watched(files: list[Path]) -> Iterator[Path]:
-    """The same files, with a progress bar on a terminal and a line every hundred in a log."""
+def watched(photographs: Iterable, total: int) -> Iterator:
+    """The same photographs, with a progress bar on a terminal and a line every hundred in a log."""
     from tqdm import tqdm
 
     terminal = sys.stderr.isatty()
-    for number, file in enumerate(tqdm(files, unit="photo", leave=False, disable=not terminal or len(files) < 2)):
+    bar = tqdm(photographs, unit="photo", total=total, leave=False, disable=not terminal or total < 2)
+    for number, photograph in enumerate(bar):
         if number and number % 100 == 0 and not terminal:
-            print(f"{number:,} of {len(files):,} photographs", file=sys.stderr, flush=True)
-        yield file
+            print(f"{number:,} of {total:,} photographs", file=sys.stderr, flush=True)
+        yield photograph
 
 
 def summary(answers: list[dict], photographs: int, unreadable: int, left_out: int) -> str:

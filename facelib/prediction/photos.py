@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from facelib.prediction.predictor import Predictor
 
 BATCH_PHOTOS = 32  # whose faces are predicted together
+MANY_PHOTOS = 100  # from here on processes, which take seconds to start, are faster than threads
+MOST_AHEAD = 500  # photographs that are searched before the faces of the first are predicted
 SEARCHED_PX = 3000  # of each edge, which a JPEG keeps when it is decoded smaller: its faces have more than 200 px
 MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
 
@@ -110,8 +112,7 @@ def predict_photos(
     """Predictions for each face of many photographs, in their order; of sensitive attributes only where asked.
 
     Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
-    are predicted together, on one core, while the search goes on. Files are consumed as they are read, so that an
-    iterator shows the progress.
+    are predicted together, on one core, while the search goes on.
 
     Parameters
     ----------
@@ -122,14 +123,11 @@ def predict_photos(
     crops : bool
         The pictures are aligned faces already, and nothing is searched.
     """
-    files, readers = map(Path, files), min(joblib.cpu_count(), MOST_READERS)
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
-    # The detectors release the interpreter. Without batch_size joblib hands out several small photographs at once.
-    pool = joblib.Parallel(readers, prefer="threads", batch_size=1, return_as="generator")
     # Cores that search would keep a network waiting that works on all of them.
     with nullcontext() if crops else one_thread():
-        found_crops = pool(joblib.delayed(crops_of)(path, crops) for path in files)
-        while read := list(islice(found_crops, BATCH_PHOTOS)):
+        searched = _searched(map(Path, files), crops)
+        while read := list(islice(searched, BATCH_PHOTOS)):
             images = [crop.image for _, found, _, _ in read for crop in found]
             answers = iter(_answers(predictor, images) if images else ())
             for path, found, rotation, reason in read:
@@ -139,6 +137,19 @@ def predict_photos(
                     row, ages = next(answers)
                     faces.append(FaceResult(name, number, crop, row, attributes, rotation, ages, predictor.young))
                 yield PhotoResult(path, faces, reason, rotation)
+
+
+def _searched(files: Iterator[Path], crops: bool) -> Iterator[tuple]:
+    """What `crops_of` gives for each file, in their order."""
+    chunk = list(islice(files, MOST_AHEAD))
+    # dlib's first detector keeps the interpreter, so that threads share little of the work.
+    prefer = "processes" if len(chunk) >= MANY_PHOTOS and not crops else "threads"
+    readers = min(joblib.cpu_count(), MOST_READERS)
+    # Without batch_size joblib hands out several small photographs at once.
+    with joblib.Parallel(readers, prefer=prefer, batch_size=1, return_as="generator") as pool:
+        while chunk:
+            yield from pool(joblib.delayed(crops_of)(path, crops) for path in chunk)
+            chunk = list(islice(files, MOST_AHEAD))
 
 
 def _answers(predictor: "Predictor", images: list[np.ndarray]) -> Iterator[tuple]:

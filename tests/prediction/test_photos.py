@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -273,22 +272,25 @@ def test_many_photographs_are_predicted_in_batches_and_each_as_if_alone(small_ph
             assert alone["ood_percentile"] == many["ood_percentile"]
 
 
-def test_photographs_are_read_as_they_are_consumed_and_answered_a_batch_later(
-    small_photos, tiny_predictor, monkeypatch
-):
-    """So that neither all pictures nor all crops are in memory, and a progress bar shows the progress."""
-    taken, read, ahead = [], [], []
-
-    def counted(path, *least):
-        ahead.append(len(taken) - len(read))
-        read.append(path)
-        return read_photo(path, *least)
-
-    monkeypatch.setattr(external, "read_photo", counted)
+def test_photographs_are_read_a_limited_number_ahead(small_photos, tiny_predictor, monkeypatch):
+    """So that the crops of a large folder are never in memory together."""
+    taken = []
+    monkeypatch.setattr(external, "MOST_AHEAD", external.BATCH_PHOTOS)
     photos = predict_photos((taken.append(file) or file for file in small_photos), tiny_predictor, crops=True)
     next(photos)
-    assert len(taken) == external.BATCH_PHOTOS
-    assert max(ahead) <= 3 * min(joblib.cpu_count(), external.MOST_READERS)
+    assert len(taken) == external.BATCH_PHOTOS < len(small_photos)
+    assert len(list(photos)) == len(small_photos) - 1
+
+
+@pytest.mark.slow
+def test_processes_answer_as_threads_do(small_photos, tiny_predictor, monkeypatch):
+    files = [example_file(), *small_photos[98:102]]
+    alone = results(files, tiny_predictor)
+    monkeypatch.setattr(external, "MANY_PHOTOS", 1)
+    shared = results(files, tiny_predictor)
+    assert [(photo.path, photo.reason) for photo in shared] == [(photo.path, photo.reason) for photo in alone]
+    lines = [[str(face) for photo in photos for face in photo.answers] for photos in (shared, alone)]
+    assert lines[0] == lines[1] and shared[0].faces
 
 
 def test_other_pictures_are_flagged(tmp_path, installed, tiny_network, noise_images):
