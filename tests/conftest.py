@@ -1,5 +1,7 @@
 """Small faces, a small architecture and an empty folder of runs, for the tests of several rooms."""
 
+import atexit
+import gc
 import os
 import shutil
 import sys
@@ -168,6 +170,7 @@ def facelib(empty_runs, monkeypatch, capfd) -> Callable[..., tuple[int, str, str
             cli.main()
         except SystemExit as stop:
             code = stop.code or 0
+        atexit.unregister(gc.freeze)  # of `facelib predict`, for the end of its own process
         return code, *capfd.readouterr()
 
     return call

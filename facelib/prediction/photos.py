@@ -17,7 +17,6 @@ from facelib.data.detection import find_faces, turned
 from facelib.data.files import hidden_entries, printable, read_file, regular_files
 from facelib.data.pixels import FORMATS, open_upright, square
 from facelib.data.readers import IMAGE_SUFFIXES
-from facelib.devices import one_thread
 from facelib.errors import FacelibError
 from facelib.finding import Finding
 from facelib.formats import as_written, read_json
@@ -123,6 +122,8 @@ def predict_photos(
     crops : bool
         The pictures are aligned faces already, and nothing is searched.
     """
+    from facelib.devices import one_thread  # torch, which processes that search do without
+
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
     # Cores that search would keep a network waiting that works on all of them.
     with nullcontext() if crops else one_thread():
