@@ -51,15 +51,10 @@ from studies.pages import interval, table
 FOLDER = project_root() / CROSS_DATA_RESULTS
 UTKFACE, FAIRFACE = "utkface", "fairface"
 FROM = {"utkface": (UTKFACE,), "fairface": (FAIRFACE,), "both": (UTKFACE, FAIRFACE)}
-# From the face network's weights, whose first three stages stay as they are, which halves the time of a step.
-GENTLE = {
-    "start_weights": "face", "frozen_stages": 3, "epochs": 5, "head_epochs": 1, "warmup_epochs": 1,
-    "augmented_epochs": 14,
-}  # fmt: skip
 RECIPES = {
-    "face": GENTLE,
-    "face, coarse": GENTLE | {"augmentation": "photographs"},
-    "face, equal": GENTLE | {"augmentation": "photographs", "sampler": "sources"},
+    "face": {"recipe": "face_top"},
+    "face, coarse": {"recipe": "face_top", "augmentation": "photographs"},
+    "face, equal": {"recipe": "face_top", "augmentation": "photographs", "sampler": "sources"},
     "random": {"image_px": 64, "epochs": 12, "augmented_epochs": 40},
 }
 FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by name in lower case

@@ -52,5 +52,5 @@ def test_the_nearest_age_of_a_band_stands_for_it():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_name_stands_for_its_settings(recipe):
     settings = settings_of(name_of("utkface", recipe, seed=2))
-    assert settings.seed == 2 and settings.training.epochs == RECIPES[recipe]["epochs"]
+    assert settings.seed == 2 and settings.data.image_px == (64 if recipe == "random" else 150)
     assert settings_of(name_of("utkface", recipe)).seed == 0
