@@ -61,6 +61,7 @@ FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by na
 # Share of a FairFace chip that UTKFace's chips show: left, top, edge.
 FRAME = (0.04, 0.04, 0.92)
 CHILD, SCHOOL = 18, 5
+FEW = 200  # faces of a data set that somebody can label for its calibration
 MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),
     "age.mae_gt45": ("over 45 (years)", ".2f"),
@@ -310,11 +311,10 @@ def calibration(run: RunFolder, name: str) -> dict:
     """
     fitted_on, judged_on = (judged(run, name, part) for part in ("calibration", "validation"))
     ages, found = judged_on["age_pred"].to_numpy(), {}
-    for key, rows in {
-        UTKFACE: fitted_on["source"] == UTKFACE, FAIRFACE: fitted_on["source"] == FAIRFACE,
-        "both": fitted_on["source"].notna(),
-    }.items():  # fmt: skip
-        part = fitted_on[rows.to_numpy()]
+    ours, others = (fitted_on[fitted_on["source"] == source] for source in (UTKFACE, FAIRFACE))
+    few = others.sample(FEW, random_state=0)
+    parts = {UTKFACE: ours, FAIRFACE: others, "both": fitted_on, f"{FEW} faces of {FAIRFACE}": few}
+    for key, part in parts.items():
         predicted = part["age_pred"].to_numpy()
         low, high = fit_age_intervals(nearest_label(part, predicted), predicted)(ages)
         first, last = (judged_on[column].to_numpy(float) for column in AGE.band_columns)
@@ -375,7 +375,7 @@ def summarise(run: RunFolder) -> dict:
             ours = [frames[n][frames[n]["source"] == UTKFACE].reset_index(drop=True) for n in (own, both)]
             found["gains"][f"{both} minus {own}"] = paired(*ours)
             found["shift"][f"{own}; {both}"] = shift(run, frames, own, both)
-            found["calibration"][both] = calibration(run, both)
+            found["calibration"] |= {name: calibration(run, name) for name in (own, both)}
     tested = {
         name: judged(run, name, "test", ", test") for name in names if (folder / f"{name}, test.parquet").exists()
     }
