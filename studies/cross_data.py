@@ -61,7 +61,7 @@ FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by na
 # Share of a FairFace chip that UTKFace's chips show: left, top, edge.
 FRAME = (0.04, 0.04, 0.92)
 CHILD, SCHOOL = 18, 5
-FEW = 200  # faces of a data set that somebody can label for its calibration
+FEW = 200, 1000  # faces of a data set that somebody could label for its calibration
 MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),
     "age.mae_gt45": ("over 45 (years)", ".2f"),
@@ -312,8 +312,8 @@ def calibration(run: RunFolder, name: str) -> dict:
     fitted_on, judged_on = (judged(run, name, part) for part in ("calibration", "validation"))
     ages, found = judged_on["age_pred"].to_numpy(), {}
     ours, others = (fitted_on[fitted_on["source"] == source] for source in (UTKFACE, FAIRFACE))
-    few = others.sample(FEW, random_state=0)
-    parts = {UTKFACE: ours, FAIRFACE: others, "both": fitted_on, f"{FEW} faces of {FAIRFACE}": few}
+    parts = {UTKFACE: ours, FAIRFACE: others, "both": fitted_on}
+    parts |= {f"{n:,} faces of {FAIRFACE}": others.sample(n, random_state=0) for n in FEW}
     for key, part in parts.items():
         predicted = part["age_pred"].to_numpy()
         low, high = fit_age_intervals(nearest_label(part, predicted), predicted)(ages)
