@@ -37,7 +37,7 @@ def findings() -> Iterator[tuple[str, str, str]]:
     cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     yield "ok" if cores > 1 else "slow", "processor", f"{cores} cores"
     busy, chosen = load > 0.5 * cores, os.environ.get("OMP_NUM_THREADS")
-    remedy = "; other programs run: OMP_NUM_THREADS=1 is faster now" if busy and chosen != "1" else ""
+    remedy = "; other programs run: OMP_NUM_THREADS=1 may be faster now" if busy and chosen != "1" else ""
     yield "slow" if remedy else "ok", "load", f"{load:.1f}, threads {chosen or 'as many as cores'}{remedy}"
     memory = memory_gb()
     small = memory is not None and memory < MEMORY_GB

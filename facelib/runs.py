@@ -88,10 +88,12 @@ def write_readings(path: Path, rows: Iterable[dict]) -> None:
 
 
 def processor() -> str:
-    """The processor's name and the number of cores."""
+    """The processor's name, the number of cores, and that of threads, on which sums of networks depend, if given."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
-    return f"{model[1].strip() if model else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    name = model[1].strip() if model else platform.processor() or platform.machine()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return f"{name}, {os.cpu_count()} cores" + (f", threads: {threads}" if threads else "")
 
 
 # Forms of the texts in params.yaml; the fingerprint names a folder of the cache.

@@ -1,8 +1,10 @@
 """The run folder: files whole or absent, results gathered, missing files asked for by their notebook's name."""
 
 import json
+import os
 import stat
 import subprocess
+import sys
 
 import matplotlib.figure
 import numpy as np
@@ -13,7 +15,7 @@ import yaml
 from facelib import runs, schema
 from facelib.errors import DamagedRun, MissingFromRun, RunConflict
 from facelib.finding import Finding
-from facelib.runs import DataSet, digest_of_faces, found_before, open_run, start_run
+from facelib.runs import DataSet, digest_of_faces, found_before, open_run, processor, start_run
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
@@ -319,3 +321,18 @@ def test_a_notebook_says_at_its_top_what_it_found_before():
     start_run("small", "smoke").notebook("05_evaluate").save({}, [Finding("test.age", "Age is off.", n=9)])
     assert found_before("05_evaluate", "small") == [Finding("test.age", "Age is off.", n=9)]
     assert found_before("06_groups", "small") == []
+
+
+def test_the_device_names_the_threads_that_were_chosen(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert "threads" not in processor()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert processor().endswith("cores, threads: 1")
+
+
+@pytest.mark.parametrize(("given", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_asleep_unless_a_user_says_otherwise(given, kept):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    code = "import os, facelib; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == kept
