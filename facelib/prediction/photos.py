@@ -1,6 +1,7 @@
 """Photographs from outside the data set: find the faces, align them as the training photographs are, predict."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -144,13 +145,20 @@ def _searched(files: Iterator[Path], crops: bool) -> Iterator[tuple]:
     """What `crops_of` gives for each file, in their order."""
     chunk = list(islice(files, MOST_AHEAD))
     # dlib's first detector keeps the interpreter, so that threads share little of the work.
-    prefer = "processes" if len(chunk) >= MANY_PHOTOS and not crops else "threads"
+    many = len(chunk) >= MANY_PHOTOS and not crops
+    prefer, search = ("processes", _crops_in_process) if many else ("threads", crops_of)
     readers = min(joblib.cpu_count(), MOST_READERS)
     # Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer=prefer, batch_size=1, return_as="generator") as pool:
         while chunk:
-            yield from pool(joblib.delayed(crops_of)(path, crops) for path in chunk)
+            yield from pool(joblib.delayed(search)(path, crops) for path in chunk)
             chunk = list(islice(files, MOST_AHEAD))
+
+
+def _crops_in_process(path: Path, ready: bool) -> tuple:
+    """The same as `crops_of`, in a process that does not share this one's filters of warnings."""
+    warnings.filterwarnings("ignore", module="PIL")  # about files whose reason is given if they cannot be read
+    return crops_of(path, ready)
 
 
 def _answers(predictor: "Predictor", images: list[np.ndarray]) -> Iterator[tuple]:

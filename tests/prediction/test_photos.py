@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,6 +292,17 @@ def test_processes_answer_as_threads_do(small_photos, tiny_predictor, monkeypatc
     assert [(photo.path, photo.reason) for photo in shared] == [(photo.path, photo.reason) for photo in alone]
     lines = [[str(face) for photo in photos for face in photo.answers] for photos in (shared, alone)]
     assert lines[0] == lines[1] and shared[0].faces
+
+
+def test_processes_are_as_silent_as_the_command_about_damaged_files(tmp_path):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0"  # five entries, none of which follows
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg", exif=exif)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        crops_of(tmp_path / "a.jpg")
+        assert "Corrupt EXIF" in str(said.pop().message) and not said
+        external._crops_in_process(tmp_path / "a.jpg", False)
+        assert not said
 
 
 def test_other_pictures_are_flagged(tmp_path, installed, tiny_network, noise_images):
