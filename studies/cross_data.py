@@ -73,6 +73,9 @@ MEASURES = {
     "race.accuracy": ("seven races", ".1%"),
 }
 
+# Of which changes on UTKFace are shown, and how.
+GAINS = {"age.mae": "+.2f", "age.bias": "+.2f", "gender.accuracy": "+.1%", "five.accuracy": "+.1%"}
+
 
 def name_of(sources: str, start: str, seed: int = 0) -> str:
     """The name of a network: its data sets, its recipe and its seed."""
@@ -346,7 +349,7 @@ OPENING = """# What holds on other people's photographs?
 
 Networks learned from UTKFace, from FairFace and from both, as far as they are trained, each judged on held-out faces of
 both. Made by `python -m studies.cross_data RUN`, where RUN joins the two data sets:
-`facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p start_weights face`.
+`facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face_top`.
 Copies and recognised persons are on one side of each split, also across the data sets. The face network whose weights
 are the start may have seen some of these people, by identity and never by the labels used here. Intervals are 95 %, by
 bootstrap over faces.
@@ -395,9 +398,27 @@ def matrix_table(found: dict, networks: dict) -> str:
     return table(["learned from", "minutes of processor", "judged on", "n", *(t for t, _ in MEASURES.values())], rows)
 
 
+def findings(found: dict) -> str:
+    """What learning from both data sets changes, and whether intervals hold on the other one: a sentence each."""
+    lines = []
+    for title, measured in found["shift"].items():
+        own, both = title.split("; ")
+        changes = [f"{MEASURES[m][0]} {interval(rows['learning from both'], '+.1%')}" for m, rows in measured.items()]
+        lines.append(f"On FairFace's held-out faces, `{both}` minus `{own}`: {', '.join(changes)}.")
+    for title, groups in found["gains"].items():
+        changes = [f"{MEASURES[m][0]} {interval(groups['all'][m], form)}" for m, form in GAINS.items()]
+        lines.append(f"On UTKFace's, `{title}`: {', '.join(changes)}.")
+    for name, fitted in found["calibration"].items():
+        shares = [f"{interval(values[FAIRFACE]['coverage'], '.1%')} fitted on {key}" for key, values in fitted.items()]
+        lines.append(f"90 % age intervals of `{name}` hold on FairFace for {', '.join(shares)}.")
+    return "".join(f"- {line}\n" for line in lines)
+
+
 def page(found: dict) -> str:
     """The page of the results."""
-    parts = [OPENING, "\n## Held-out (validation) faces\n", matrix_table(found["validation"], found["networks"])]
+    summary = findings(found)
+    parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
+    parts += ["\n## Held-out (validation) faces\n", matrix_table(found["validation"], found["networks"])]
     if found["test"]:
         parts += [
             "\n## Test faces\n\nJudged once, by the network that was chosen on validation.\n",
@@ -405,13 +426,12 @@ def page(found: dict) -> str:
         ]
     for title, groups in found["gains"].items():
         parts += [f"\n## Who gains on UTKFace\n\n{title}, on the same faces. Age errors fall where negative.\n"]
-        measures = ("age.mae", "age.bias", "gender.accuracy", "five.accuracy")
         rows = [
             [group, str(values["gender.accuracy"]["n"]),
-             *(interval(values[m], "+" + MEASURES[m][1].lstrip("+")) if m in values else "-" for m in measures)]
+             *(interval(values[m], form) if m in values else "-" for m, form in GAINS.items())]
             for group, values in groups.items() if "gender.accuracy" in values
         ]  # fmt: skip
-        parts.append(table(["group", "n", *(MEASURES[m][0] for m in measures)], rows))
+        parts.append(table(["group", "n", *(MEASURES[m][0] for m in GAINS)], rows))
     for title, measured in found["shift"].items():
         parts += [
             "\n## Why a network of UTKFace does worse on FairFace\n\n"

@@ -6,7 +6,10 @@ import pytest
 
 from facelib.schema import ETHNICITY
 from studies.cross_data import (
+    FAIRFACE,
+    GAINS,
     RECIPES,
+    findings,
     five_of,
     mean_shift,
     mix_weights,
@@ -54,3 +57,16 @@ def test_a_name_stands_for_its_settings(recipe):
     settings = settings_of(name_of("utkface", recipe, seed=2))
     assert settings.seed == 2 and settings.data.image_px == (64 if recipe == "random" else 150)
     assert settings_of(name_of("utkface", recipe)).seed == 0
+
+
+def test_the_page_says_first_what_learning_from_both_changes():
+    change = {"value": 0.031, "low": 0.01, "high": 0.05, "n": 9}
+    found = {
+        "shift": {"own; both": {"gender.accuracy": {"learning from both": change}}},
+        "gains": {"both minus own": {"all": dict.fromkeys(GAINS, change)}},
+        "calibration": {"both": {"utkface": {FAIRFACE: {"coverage": change}}}},
+    }
+    on_fairface, on_utkface, intervals = findings(found).splitlines()
+    assert on_fairface.endswith("`both` minus `own`: gender +3.1% (+1.0% to +5.0%).")
+    assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
+    assert intervals.endswith("hold on FairFace for 3.1% (1.0% to 5.0%) fitted on utkface.")
