@@ -20,11 +20,12 @@ from facelib.runs import processor
 
 CORES = len(os.sched_getaffinity(0))
 WAYS = {
-    f"{CORES} threads, the default": {},
-    f"{CORES} threads, asleep while they wait": {"OMP_WAIT_POLICY": "PASSIVE"},
+    f"{CORES} threads, the default": {"OMP_NUM_THREADS": str(CORES)},
+    f"{CORES} threads, asleep while they wait": {"OMP_NUM_THREADS": str(CORES), "OMP_WAIT_POLICY": "PASSIVE"},
     "1 thread": {"OMP_NUM_THREADS": "1"},
 }
 BUSY = (0, 1, 2)
+# torch comes before facelib, which would set how threads wait.
 STEPS = """
 import json, time, torch
 from facelib.models.resnet import ResNet
@@ -47,9 +48,10 @@ print(json.dumps({"images_per_second": 64 * (len(done) - 2) / (done[-1] - done[1
 def measure(way: str, busy: int) -> dict:
     """Images a second, and the loss of the third step, in a new process beside `busy` others that never pause."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | WAYS[way]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", STEPS], env=os.environ | WAYS[way], capture_output=True, text=True, check=True
+            [sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, check=True
         )
     finally:
         for other in others:

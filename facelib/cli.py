@@ -245,20 +245,19 @@ def predict(
     What is unreadable or left out of a folder is named on stderr; the exit code is 2 only if nothing can be read. For
     illustration and research; not for deciding about a person.
     """
-    gc.disable()  # the imports make many objects and no garbage: looking for it takes a tenth of the time
-    atexit.register(gc.freeze)  # nor is any left to look for at the end
-    from tqdm import tqdm
+    atexit.register(gc.freeze)  # the process ends then, and nothing needs to be collected
+    with uncollected():
+        from tqdm import tqdm
 
-    from facelib import runs
-    from facelib.formats import write_csv
-    from facelib.prediction import Predictor
-    from facelib.prediction.answers import draw_faces, faces_table
-    from facelib.prediction.photos import list_photos, predict_photos, read_turned, sensitive_caveat
-    from facelib.storage import atomic_path, check_writable
+        from facelib import runs
+        from facelib.formats import write_csv
+        from facelib.prediction import Predictor
+        from facelib.prediction.answers import draw_faces, faces_table
+        from facelib.prediction.photos import list_photos, predict_photos, read_turned, sensitive_caveat
+        from facelib.storage import atomic_path, check_writable
 
-    path = runs.published_run() if not run else runs.open_run(run).path
-    predictor = Predictor.load(path)
-    gc.enable()
+        path = runs.published_run() if not run else runs.open_run(run).path
+        predictor = Predictor.load(path)
     for folder in (table and table.parent, draw):
         if folder:
             check_writable(folder)  # before the work
@@ -291,6 +290,16 @@ def predict(
         write_csv(faces_table(answers), table)
     if table or left_out or len(files) > 1:
         print(summary(answers, len(files), unreadable, len(left_out)), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage meanwhile: imports make many objects, which all stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def watched(photographs: Iterable, total: int) -> Iterator:
@@ -421,6 +430,9 @@ def main() -> None:
     Exit code 2 is for usage and input errors, 1 for a failed notebook and an interrupted command.
     """
     warnings.filterwarnings("ignore", module="PIL")  # faults of photographs are rows of rejected.csv
+    warnings.filterwarnings(
+        "ignore", ".*tasks which were still being processed|.*tasks have been successfully executed"
+    )
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes import nothing from the working directory
     try:
         sys.exit(app(join_pairs(sys.argv[1:]) or ["--help"], standalone_mode=False))

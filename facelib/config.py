@@ -168,17 +168,17 @@ class Recipe:
 
 
 # fmt: off
-GENTLE = {"start_weights": "face", "head_epochs": 1, "warmup_epochs": 1, "augmented_epochs": 14}
+FINE_TUNING = {"start_weights": "face", "head_epochs": 1, "warmup_epochs": 1, "augmented_epochs": 14}
 # What a source leaves open is as in `reference`, so that a comparison shows what the source does say.
 RECIPES = {
     "reference": Recipe("The project's own, from random weights.", {}),
     "face": Recipe(
         "From the face network's weights: the output layers first, then all stages at a small rate, in few epochs.",
-        GENTLE | {"epochs": 7},
+        FINE_TUNING | {"epochs": 7},
     ),
     "face_top": Recipe(
         "The same, but the first three of six stages stay as they are, which halves the time of a step.",
-        GENTLE | {"epochs": 5, "frozen_stages": 3},
+        FINE_TUNING | {"epochs": 5, "frozen_stages": 3},
     ),
     "source_a": Recipe(
         "ResNet-18 or 34, AdamW, absolute error of age and cross entropy of classes, horizontal flips; from start "

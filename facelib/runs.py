@@ -88,7 +88,7 @@ def write_readings(path: Path, rows: Iterable[dict]) -> None:
 
 
 def processor() -> str:
-    """The processor's name, the number of cores, and that of threads, on which sums of networks depend, if given."""
+    """The processor's name, its number of cores, and OMP_NUM_THREADS where it is set: results depend on it."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else None
     name = model[1].strip() if model else platform.processor() or platform.machine()

@@ -27,7 +27,7 @@ from facelib.data.ingest import load_images
 from facelib.data.label_maps import parse_map
 from facelib.data.pixels import FaceImages, resize
 from facelib.data.published import FIVE_CLASSES
-from facelib.formats import read_json, write_json
+from facelib.formats import plain, read_json, write_json
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import train_multitask
@@ -61,7 +61,7 @@ FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by na
 # Share of a FairFace chip that UTKFace's chips show: left, top, edge.
 FRAME = (0.04, 0.04, 0.92)
 CHILD, SCHOOL = 18, 5
-FEW = 200, 1000  # faces of a data set that somebody could label for its calibration
+FEW, DRAWS = (200, 1000), 20  # faces of a data set that somebody could label for its calibration; draws of them
 MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),
     "age.mae_gt45": ("over 45 (years)", ".2f"),
@@ -105,10 +105,19 @@ def trained(run: RunFolder, name: str) -> tuple[FaceNet, pd.DataFrame, FaceImage
     return network, history, images, rows
 
 
+def check_settings(folder: Path, name: str) -> None:
+    """SystemExit if the finished network of a name was made with other settings than the name stands for now."""
+    made, now = read_json(folder / f"{name}.json")["settings"], plain(settings_of(name).flat())
+    other = [key for key in now if key != "recipe" and made.get(key) != now[key]]  # what a recipe sets is compared
+    if other:
+        raise SystemExit(f"{name} was made with other settings ({', '.join(other)}): remove it from {folder}")
+
+
 def train(run: RunFolder, name: str) -> None:
     """Train a network and keep its predictions of the validation and calibration rows; finished ones stay."""
     folder, faces = folder_of(run), run.load_table("faces")
     if (folder / f"{name}.json").exists():
+        check_settings(folder, name)
         return
     wall, processor = time.perf_counter(), time.process_time()
     network, history, images, rows = trained(run, name)
@@ -142,6 +151,7 @@ def score_test(run: RunFolder, name: str) -> None:
     """Let a trained network judge the test rows, and note when; a second time is refused."""
     folder, faces, splits = folder_of(run), run.load_table("faces"), run.load_table("splits")
     path, facts = folder / f"{name}, test.parquet", read_json(folder / f"{name}.json")
+    check_settings(folder, name)
     if path.exists():
         raise SystemExit(f"{name} has judged the test rows already: see {path}")
     rows = np.flatnonzero((splits["split"] == "test") & splits["representative"])
@@ -307,39 +317,59 @@ def nearest_label(frame: pd.DataFrame, ages: np.ndarray) -> np.ndarray:
     return np.where(AGE.has_band(frame), np.clip(ages, first, last), frame["age"].to_numpy(float))
 
 
-def calibration(run: RunFolder, name: str) -> dict:
-    """Coverage of 90 % age intervals and calibration of gender, by what they were fitted on, for each data set.
+def calibrated(fitted_on: pd.DataFrame, judged_on: pd.DataFrame) -> dict:
+    """Temperature of gender by one frame; coverage and width of 90 % age intervals by it, and calibration, of another.
 
-    An interval holds a band if the two meet; a band's conformity score is its distance from the prediction.
+    An interval holds a band if the two meet; a band's conformity score is its distance from the prediction. The
+    measures are by data set.
+    """
+    predicted = fitted_on["age_pred"].to_numpy()
+    intervals = fit_age_intervals(nearest_label(fitted_on, predicted), predicted)
+    low, high = intervals(judged_on["age_pred"].to_numpy())
+    first, last = (judged_on[column].to_numpy(float) for column in AGE.band_columns)
+    ends = np.where(AGE.has_band(judged_on), (first, last), judged_on["age"].to_numpy(float))
+    held = pd.Series((low <= ends[1]) & (high >= ends[0])).where(np.isfinite(ends[0]))
+    known = GENDER.is_known(fitted_on["gender"])
+    logits = np.log(GENDER.probabilities(fitted_on[known]).clip(1e-7, 1))
+    temperature = fit_temperature(logits, fitted_on["gender"].to_numpy(int)[known])
+    scaled = np.log(GENDER.probabilities(judged_on).clip(1e-7, 1)) / temperature
+    probability = np.exp(scaled - np.logaddexp(*scaled.T)[:, None])
+    right = probability.argmax(axis=1) == judged_on["gender"]
+    found: dict = {"temperature": temperature}
+    for source in (UTKFACE, FAIRFACE):
+        own = ((judged_on["source"] == source) & (judged_on["gender"] >= 0)).to_numpy()
+        found[source] = {
+            "coverage": estimate(held[own].astype(float), SHARE).to_dict(),
+            "width": estimate(pd.Series(high - low)[own], YEARS).to_dict(),
+            "gender_calibration_error": metrics.expected_calibration_error(right[own], probability.max(axis=1)[own]),
+            "gender_log_loss": float(-np.log(probability[own, judged_on["gender"].to_numpy(int)[own]]).mean()),
+        }
+    return found
+
+
+def over_draws(fits: list):
+    """The same measures of several draws: their means and, of coverage and width, the least and the largest."""
+    first = fits[0]
+    if not isinstance(first, dict):
+        return float(np.mean(fits))
+    if "low" in first:
+        values = [fit["value"] for fit in fits]
+        return first | {"value": float(np.mean(values)), "low": min(values), "high": max(values)}
+    return {key: over_draws([fit[key] for fit in fits]) for key in first}
+
+
+def calibration(run: RunFolder, name: str) -> dict:
+    """`calibrated` on the validation faces, by what it was fitted on: each data set, both, and few faces of FairFace.
+
+    For the latter the ends of the intervals are the least and the largest of `DRAWS` draws.
     """
     fitted_on, judged_on = (judged(run, name, part) for part in ("calibration", "validation"))
-    ages, found = judged_on["age_pred"].to_numpy(), {}
     ours, others = (fitted_on[fitted_on["source"] == source] for source in (UTKFACE, FAIRFACE))
-    parts = {UTKFACE: ours, FAIRFACE: others, "both": fitted_on}
-    parts |= {f"{n:,} faces of {FAIRFACE}": others.sample(n, random_state=0) for n in FEW}
-    for key, part in parts.items():
-        predicted = part["age_pred"].to_numpy()
-        low, high = fit_age_intervals(nearest_label(part, predicted), predicted)(ages)
-        first, last = (judged_on[column].to_numpy(float) for column in AGE.band_columns)
-        ends = np.where(AGE.has_band(judged_on), (first, last), judged_on["age"].to_numpy(float))
-        held = pd.Series((low <= ends[1]) & (high >= ends[0])).where(np.isfinite(ends[0]))
-        logits = np.log(GENDER.probabilities(part).clip(1e-7, 1))
-        known = GENDER.is_known(part["gender"])
-        temperature = fit_temperature(logits[known], part["gender"].to_numpy(int)[known])
-        scaled = np.log(GENDER.probabilities(judged_on).clip(1e-7, 1)) / temperature
-        probability = np.exp(scaled - np.logaddexp(*scaled.T)[:, None])
-        right = probability.argmax(axis=1) == judged_on["gender"]
-        found[key] = {"temperature": temperature}
-        for source in (UTKFACE, FAIRFACE):
-            own = ((judged_on["source"] == source) & (judged_on["gender"] >= 0)).to_numpy()
-            found[key][source] = {
-                "coverage": estimate(held[own].astype(float), SHARE).to_dict(),
-                "width": estimate(pd.Series(high - low)[own], YEARS).to_dict(),
-                "gender_calibration_error": metrics.expected_calibration_error(
-                    right[own], probability.max(axis=1)[own]
-                ),
-                "gender_log_loss": float(-np.log(probability[own, judged_on["gender"].to_numpy(int)[own]]).mean()),
-            }
+    found = {key: calibrated(part, judged_on) for key, part in
+             {UTKFACE: ours, FAIRFACE: others, "both": fitted_on}.items()}  # fmt: skip
+    for n in FEW:
+        draws = [others.sample(min(n, len(others)), random_state=draw) for draw in range(DRAWS)]
+        found[f"{n:,} faces of {FAIRFACE}"] = over_draws([calibrated(draw, judged_on) for draw in draws])
     return found
 
 
@@ -447,7 +477,10 @@ def page(found: dict) -> str:
         ]  # fmt: skip
         parts.append(table(["what", *(MEASURES[m][0] for m in measured)], rows))
     for title, fitted in found["calibration"].items():
-        parts += [f"\n## Promises across data sets\n\n{title}: 90 % age intervals and the temperature of gender.\n"]
+        parts += [
+            f"\n## Calibration and coverage across data sets\n\n{title}: 90 % age intervals and the temperature of "
+            f"gender. Of few faces, the mean, least and largest of {DRAWS} draws.\n"
+        ]
         rows = [
             [key, f"{values['temperature']:.2f}", source, interval(values[source]["coverage"], ".1%"),
              f"{values[source]['width']['value']:.1f}", f"{values[source]['gender_calibration_error']:.3f}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from PIL import Image
 
 from facelib.data.alignment import CHIP_PX, cut, whole_frame
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
 
 BATCH_PHOTOS = 32  # whose faces are predicted together
 MANY_PHOTOS = 100  # from here on processes, which take seconds to start, are faster than threads
-MOST_AHEAD = 500  # photographs that are searched before the faces of the first are predicted
+MOST_AHEAD = 200  # photographs that are searched before their faces are predicted, at most
 SEARCHED_PX = 3000  # of each edge, which a JPEG keeps when it is decoded smaller: its faces have more than 200 px
 MOST_READERS = 8  # photographs in memory at once, each of which may be hundreds of megabytes
+
+
+class SearchEnded(FacelibError):
+    """A process that searched photographs and was ended by the system."""
 
 
 class UnreadablePhoto(FacelibError):
@@ -111,8 +116,8 @@ def predict_photos(
 ) -> Iterator[PhotoResult]:
     """Predictions for each face of many photographs, in their order; of sensitive attributes only where asked.
 
-    Each processor core looks for the faces of one photograph, `MOST_READERS` at most, and the faces of `BATCH_PHOTOS`
-    are predicted together, on one core, while the search goes on.
+    A thread or, of `MANY_PHOTOS`, a process for each core, `MOST_READERS` at most, searches one photograph at a time.
+    Meanwhile the faces of `BATCH_PHOTOS` are predicted together, on one core.
 
     Parameters
     ----------
@@ -126,32 +131,38 @@ def predict_photos(
     from facelib.devices import one_thread  # torch, which processes that search do without
 
     attributes = tuple(attribute for attribute in predictor.attributes if sensitive or not attribute.sensitive)
-    # Cores that search would keep a network waiting that works on all of them.
-    with nullcontext() if crops else one_thread():
-        searched = _searched(map(Path, files), crops)
-        while read := list(islice(searched, BATCH_PHOTOS)):
-            images = [crop.image for _, found, _, _ in read for crop in found]
-            answers = iter(_answers(predictor, images) if images else ())
-            for path, found, rotation, reason in read:
-                name = printable(str(path))
-                faces = []
-                for number, crop in enumerate(found):
-                    row, ages = next(answers)
-                    faces.append(FaceResult(name, number, crop, row, attributes, rotation, ages, predictor.young))
-                yield PhotoResult(path, faces, reason, rotation)
+    searched = _searched(map(Path, files), crops)
+    while read := list(islice(searched, BATCH_PHOTOS)):
+        images = [crop.image for _, found, _, _ in read for crop in found]
+        # Cores that search would keep a network waiting that works on all of them.
+        with nullcontext() if crops else one_thread():
+            answers = iter(list(_answers(predictor, images)) if images else ())
+        for path, found, rotation, reason in read:
+            name = printable(str(path))
+            faces = []
+            for number, crop in enumerate(found):
+                row, ages = next(answers)
+                faces.append(FaceResult(name, number, crop, row, attributes, rotation, ages, predictor.young))
+            yield PhotoResult(path, faces, reason, rotation)
 
 
 def _searched(files: Iterator[Path], crops: bool) -> Iterator[tuple]:
     """What `crops_of` gives for each file, in their order."""
     chunk = list(islice(files, MOST_AHEAD))
     # dlib's first detector keeps the interpreter, so that threads share little of the work.
-    many = len(chunk) >= MANY_PHOTOS and not crops
-    prefer, search = ("processes", _crops_in_process) if many else ("threads", crops_of)
     readers = min(joblib.cpu_count(), MOST_READERS)
+    shared = len(chunk) >= MANY_PHOTOS and readers > 1 and not crops
+    prefer, search = ("processes", _crops_in_process) if shared else ("threads", crops_of)
     # Without batch_size joblib hands out several small photographs at once.
     with joblib.Parallel(readers, prefer=prefer, batch_size=1, return_as="generator") as pool:
         while chunk:
-            yield from pool(joblib.delayed(search)(path, crops) for path in chunk)
+            results = pool(joblib.delayed(search)(path, crops) for path in chunk)
+            try:
+                yield from results
+            except TerminatedWorkerError as error:
+                raise SearchEnded(
+                    "a process that searched photographs was ended, perhaps for lack of memory: give fewer at a time"
+                ) from error
             chunk = list(islice(files, MOST_AHEAD))
 
 

@@ -142,7 +142,7 @@ def _notebook_body(exporter: nbconvert.HTMLExporter, path: Path) -> str:
         reason = str(error).strip().partition("\n")[0][:200]
         raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
     # A corner of a table is no header: screen readers would announce an empty one.
-    body = re.sub(r"<th(\b[^>]*)>\s*</th>", r"<td\1></td>", body)
+    body = re.sub(r"<th(\b[^>]*)>(?:\s|&nbsp;)*</th>", r"<td\1></td>", body)
     # The only active element that the page's policy allows: it sends the reader to another page.
     return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
 

@@ -4,17 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from facelib.formats import write_json
 from facelib.schema import ETHNICITY
 from studies.cross_data import (
     FAIRFACE,
     GAINS,
     RECIPES,
+    check_settings,
     findings,
     five_of,
     mean_shift,
     mix_weights,
     name_of,
     nearest_label,
+    over_draws,
     settings_of,
 )
 
@@ -55,7 +58,9 @@ def test_the_nearest_age_of_a_band_stands_for_it():
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_name_stands_for_its_settings(recipe):
     settings = settings_of(name_of("utkface", recipe, seed=2))
-    assert settings.seed == 2 and settings.data.image_px == (64 if recipe == "random" else 150)
+    assert settings.seed == 2 and RECIPES[recipe].items() <= settings.flat().items()
+    assert settings.data.image_px == (64 if recipe == "random" else 150)
+    assert settings.training.frozen_stages == (0 if recipe == "random" else 3)
     assert settings_of(name_of("utkface", recipe)).seed == 0
 
 
@@ -70,3 +75,18 @@ def test_the_page_says_first_what_learning_from_both_changes():
     assert on_fairface.endswith("`both` minus `own`: gender +3.1% (+1.0% to +5.0%).")
     assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
     assert intervals.endswith("hold on FairFace for 3.1% (1.0% to 5.0%) fitted on utkface.")
+
+
+def test_draws_are_summed_up_by_their_mean_and_range():
+    fits = [{"t": 1.0, "held": {"value": v, "low": v - 9, "high": v + 9, "n": 5}} for v in (0.8, 0.9, 1.0)]
+    assert over_draws(fits) == {"t": 1.0, "held": {"value": pytest.approx(0.9), "low": 0.8, "high": 1.0, "n": 5}}
+
+
+def test_a_network_of_other_settings_is_refused(tmp_path):
+    name = name_of("both", "face")
+    made = settings_of(name).flat() | {"recipe": "reference"}
+    write_json(tmp_path / f"{name}.json", {"settings": made})
+    check_settings(tmp_path, name)  # the recipe's name is not what decides
+    write_json(tmp_path / f"{name}.json", {"settings": made | {"epochs": 2}})
+    with pytest.raises(SystemExit, match=r"other settings \(epochs\)"):
+        check_settings(tmp_path, name)

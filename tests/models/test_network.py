@@ -151,7 +151,9 @@ def test_a_network_comes_back_with_its_weights_shape_and_facts(age_head, tiny, n
     ages = {"age_head": age_head, "age_mean": 31.5, "age_std": 18.25}
     network = FaceNet((ETHNICITY, AGE), tiny, **ages, dropout=0.4).eval()
     save_network(network, tmp_path / "model.safetensors", image_px=64, note="naïve")
+    drawn = torch.get_rng_state()
     loaded, facts = load_network(tmp_path / "model.safetensors")
+    assert torch.equal(torch.get_rng_state(), drawn)  # no random weights were made
     assert facts == {"image_px": 64, "note": "naïve"}
     assert loaded.config() == network.config()
     assert loaded.attributes == (ETHNICITY, AGE) and loaded.ages == ages and loaded.dropout.p == 0.4

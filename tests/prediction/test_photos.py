@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
@@ -283,11 +284,30 @@ def test_photographs_are_read_a_limited_number_ahead(small_photos, tiny_predicto
     assert len(list(photos)) == len(small_photos) - 1
 
 
+def test_open_predictions_leave_the_number_of_threads_alone(small_photos, tiny_predictor):
+    before = torch.get_num_threads()
+    first, second = (predict_photos(small_photos[:2], tiny_predictor) for _ in range(2))
+    next(first), next(second)
+    assert torch.get_num_threads() == before
+    assert len(list(first)) == len(list(second)) == 1 and torch.get_num_threads() == before
+
+
+def test_a_search_that_the_system_ends_is_one_sentence(small_photos, tiny_predictor, monkeypatch):
+    def ended(*_):
+        raise external.TerminatedWorkerError("killed")
+
+    monkeypatch.setattr(external, "crops_of", ended)
+    with pytest.raises(external.SearchEnded, match="lack of memory"):
+        results(small_photos[:1], tiny_predictor)
+
+
 @pytest.mark.slow
 def test_processes_answer_as_threads_do(small_photos, tiny_predictor, monkeypatch):
     files = [example_file(), *small_photos[98:102]]
     alone = results(files, tiny_predictor)
     monkeypatch.setattr(external, "MANY_PHOTOS", 1)
+    monkeypatch.setattr(external.joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(external, "crops_of", None)  # in this process, which is not to search
     shared = results(files, tiny_predictor)
     assert [(photo.path, photo.reason) for photo in shared] == [(photo.path, photo.reason) for photo in alone]
     lines = [[str(face) for photo in photos for face in photo.answers] for photos in (shared, alone)]

@@ -23,7 +23,8 @@ SCRIPT = "<script>alert(1)</script>"
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="10"><rect width="20" height="10" fill="#0072B2"/></svg>'
 )
-TABLE = '<table><thead><tr><th class="blank"> </th><th>error</th></tr></thead></table>'  # a corner without a name
+# Two corners without a name.
+TABLE = '<table><thead><tr><th class="blank"> </th><th class="blank">&nbsp;</th><th>error</th></tr></thead></table>'
 TABLE += "<table><tbody><tr><td>0-4</td><td>12.5</td></tr></tbody></table>"
 
 
