@@ -475,7 +475,8 @@ def test_short_trainings_augment_less(epochs, expected, settings, small_faces, m
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains(recipe, settings_of, small_faces, tmp_path, monkeypatch):
     images, faces = small_faces
-    settings = settings_of(**RECIPES[recipe].settings | {"batch_size": 16, "epochs": 2, "stem": "pooled"})
+    small = {"batch_size": 16, "epochs": 2, "stem": "pooled", "start_weights": "none"}
+    settings = settings_of(**RECIPES[recipe].settings | small)
     seen = {}
 
     def watched(batch, random, limits, strength):
