@@ -51,12 +51,18 @@ def label_issue_scores(issues: pd.DataFrame) -> Figure:
         part = issues[issues["attribute"] == attribute]
         look = {"palette": {False: SKY, True: RED}, "multiple": "stack", "linewidth": 0, "legend": False}
         sns.histplot(part, x="score", hue="is_issue", bins=40, ax=axis, **look)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:g}")
+        _count_by_powers(axis)
         axis.set(xlabel="Label score (0 worst)", ylabel="Images (log)")
         axis.set_title(f"{attribute}: {int(part['is_issue'].sum()):,} of {len(part):,} flagged", fontsize=10)
     title(figure, "Scores of labels; those flagged in red")
     return finish(figure)
+
+
+def _count_by_powers(axis) -> None:
+    """A logarithmic axis of counts, with plain numbers at powers of ten alone."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
 
 
 def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame, bootstrap: Bootstrap) -> Figure:
@@ -78,8 +84,7 @@ def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame, b
     years = disagreements.loc[disagreements["attribute"] == AGE.name, "difference"]
     bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}
     sns.histplot(years, **bins, ax=right, color=INK, linewidth=0)
-    right.set_yscale("log")
-    right.yaxis.set_major_formatter("{x:g}")
+    _count_by_powers(right)
     right.set(xlabel="Years between two age labels", ylabel="Groups (log)")
     right.set_title(f"Age labels, n = {len(years):,} groups")
     return finish(figure)

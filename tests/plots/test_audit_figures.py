@@ -39,6 +39,9 @@ def test_disagreeing_copies_are_counted(texts):
     assert "3 groups of copies" in words and "Age labels, n = 4 groups" in words
     assert [patch.get_height() for patch in figure.axes[0].patches] == [2, 1]
     assert figure.axes[1].lines[0].get_xdata().tolist() == [0.5, 0.2]
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[-1].get_yticklabels(which="both")]
+    assert not any("mathdefault" in label for label in labels)
     assert "0 groups of copies" in texts(plots.copies_disagree(conflicts[:0], pairs[:0], Bootstrap(20)))
 
 
