@@ -71,9 +71,11 @@ def measure(run: str, photographs: int) -> dict:
         with Path(name, "lines").open("w+") as stderr:
             process = subprocess.Popen(command, stderr=stderr)
             root = psutil.Process(process.pid)
+            looked = start
             while not (waited := os.wait4(process.pid, os.WNOHANG))[0]:
-                peak = max(peak, tree_bytes(root))
-                time.sleep(INTERVAL / 10)
+                if time.perf_counter() - looked > INTERVAL:  # a look costs time itself
+                    peak, looked = max(peak, tree_bytes(root)), time.perf_counter()
+                time.sleep(INTERVAL / 40)
             seconds = time.perf_counter() - start
             stderr.seek(0)
             lines = stderr.read().splitlines()
