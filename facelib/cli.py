@@ -430,9 +430,8 @@ def main() -> None:
     Exit code 2 is for usage and input errors, 1 for a failed notebook and an interrupted command.
     """
     warnings.filterwarnings("ignore", module="PIL")  # faults of photographs are rows of rejected.csv
-    warnings.filterwarnings(
-        "ignore", ".*tasks which were still being processed|.*tasks have been successfully executed"
-    )
+    # joblib's, where a search is stopped early
+    warnings.filterwarnings("ignore", r"\d+ tasks (which were still being processed|have been successfully executed)")
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes import nothing from the working directory
     try:
         sys.exit(app(join_pairs(sys.argv[1:]) or ["--help"], standalone_mode=False))
