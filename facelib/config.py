@@ -68,6 +68,7 @@ class DataSettings(Section):
     # what the test split holds out: copies and recognised persons together, or whole collection sessions
     split: Literal["persons", "sessions"] = "persons"
     split_seed: Annotated[Seed | None, BeforeValidator(_none_from_text)] = None  # None: the run's seed
+    split_of: str = ""  # a run whose split is kept for the images that it has
 
 
 class TrainingSettings(Section):
@@ -179,6 +180,10 @@ RECIPES = {
     "face_top": Recipe(
         "The same, but the first three of six stages stay as they are, which halves the time of a step.",
         FINE_TUNING | {"epochs": 5, "frozen_stages": 3},
+    ),
+    "face_joint": Recipe(
+        "The same for several data sets, with an augmentation that covers what differs between photographs.",
+        FINE_TUNING | {"epochs": 6, "frozen_stages": 3, "augmentation": "photographs"},
     ),
     "source_a": Recipe(
         "ResNet-18 or 34, AdamW, absolute error of age and cross entropy of classes, horizontal flips; from start "

@@ -12,7 +12,7 @@ from facelib import schema
 from facelib.data.sessions import has_sessions
 from facelib.errors import UnknownSetting
 from facelib.finding import Finding, Findings
-from facelib.runs import RunFolder
+from facelib.runs import RunFolder, open_run
 from facelib.schema import Attribute
 from facelib.statistics import Estimate, count, format_value, rate
 
@@ -114,19 +114,70 @@ def undivided(faces: pd.DataFrame, group_id: np.ndarray, person_id: np.ndarray) 
 
 
 def split_run(run: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, person_id: np.ndarray) -> pd.DataFrame:
-    """The split that a run's settings ask for: by its published lists, by whole sessions, or by persons.
+    """The split that a run's settings ask for: as another run's, by its published lists, by whole sessions, by persons.
 
     Raises
     ------
     UnknownSetting
-        If sessions are to be held out of a published split, or the data name fewer than two.
+        If sessions are to be held out of a published split, or the data name fewer than two; if another run's split is
+        to be kept beside one of these, or holds none of the images.
     """
     by_sessions, seed = run.settings.data.split == "sessions", run.settings.split_seed
+    if earlier := run.settings.data.split_of:
+        if run.protocol or by_sessions:
+            raise UnknownSetting("setting split_of keeps another run's split: leave out --protocol and split sessions")
+        return split_like(open_run(earlier), faces, group_id, run.attributes, seed, person_id)
     if by_sessions and (run.protocol or not has_sessions(faces)):
         reason = "--protocol says what is tested" if run.protocol else "the data do not tell two sessions apart"
         raise UnknownSetting(f"setting split is 'sessions', and {reason}: leave out one, or name a column of sessions")
     divide = split_listed if run.protocol else split_sessions if by_sessions else split_faces
     return divide(faces, group_id, run.attributes, seed, person_id=person_id)
+
+
+def split_like(
+    earlier: RunFolder, faces: pd.DataFrame, group_id: np.ndarray, attributes: Iterable[Attribute], seed: int,
+    person_id: np.ndarray,
+) -> pd.DataFrame:  # fmt: skip
+    """Split the faces of an earlier run as it did, and assign the persons of all others by `split_faces`.
+
+    Images are matched by content, identical ones in their order. They keep their representatives and persons, so that
+    both runs test the same images. A new face of an earlier person lies where that person does; if it links persons of
+    several splits, it is neither trained on nor scored. Returns the table of `split_faces`.
+    """
+    ours, theirs = (_numbered(table[["sha256"]]) for table in (faces, earlier.load_table("faces")))
+    theirs = ours.merge(theirs.join(earlier.load_table("splits")), how="left", on=["sha256", "number"])
+    known, person_id = theirs["split"].notna().to_numpy(), joined(group_id, person_id)
+    if not known.any():
+        raise UnknownSetting(f"setting split_of names the run {earlier.name}, none of whose images are in this data")
+    split, representative = np.full(len(faces), "", object), np.zeros(len(faces), bool)
+    split[known], representative[known] = theirs.loc[known, "split"], theirs.loc[known, "representative"].astype(bool)
+    # Ids of the earlier run lie above those of this one.
+    group, person = group_id.copy(), person_id.copy()
+    group[known] = len(faces) + theirs.loc[known, "group_id"].astype(int)
+    person[known] = len(faces) + theirs.loc[known, "person_id"].astype(int)
+    rows = {"group_id": group_id, "person_id": person_id, "split": split, "group": group, "person": person}
+    rows = pd.DataFrame(rows)[known]
+    copies, persons = rows.groupby("group_id").first(), rows.groupby("person_id").first()
+    links = rows.groupby("person_id")["split"].nunique()
+    copy, met = ~known & np.isin(group_id, copies.index), ~known & np.isin(person_id, persons.index)
+    group[copy] = copies.loc[group_id[copy], "group"]
+    person[met], split[met] = persons.loc[person_id[met], "person"], persons.loc[person_id[met], "split"]
+    between = met.copy()
+    between[met] = links[person_id[met]] > 1
+    # Ids of their own, below all others: they are no copies and no persons of the faces in use.
+    split[between], group[between], person[between] = "test", *2 * [-1 - np.arange(between.sum())]
+    rest, new = ~known & ~met, ~known & ~copy & ~between
+    assigned = split_faces(
+        faces[rest].reset_index(drop=True), group_id[rest], attributes, seed, person_id=person_id[rest]
+    )
+    split[rest], person[rest] = assigned["split"], assigned["person_id"]
+    representative[new] = representatives(faces[new].reset_index(drop=True), group[new])
+    return _splits_table(faces, split, group, representative, person)
+
+
+def _numbered(images: pd.DataFrame) -> pd.DataFrame:
+    """Number identical images among themselves, column `number`."""
+    return images.assign(number=images.groupby("sha256").cumcount())
 
 
 def _carved(

@@ -15,9 +15,11 @@ from facelib.data.splits import (
     shared_with_training,
     split_faces,
     split_findings,
+    split_like,
     split_listed,
     stratum,
 )
+from facelib.errors import UnknownSetting
 from facelib.schema import AGE, UTKFACE_ATTRIBUTES, ClassAttribute
 
 
@@ -250,6 +252,71 @@ def test_of_a_published_split_persons_of_the_training_list_stay_together():
 
 
 # --- findings ---------------------------------------------------------------------------------------------
+
+
+class Earlier:
+    """A run that was split, as far as `split_like` reads it."""
+
+    name = "earlier"
+
+    def __init__(self, faces: pd.DataFrame, splits: pd.DataFrame):
+        self.tables = {"faces": faces, "splits": splits}
+
+    def load_table(self, name: str) -> pd.DataFrame:
+        return self.tables[name]
+
+
+def with_content(n: int, seed: int, prefix: str) -> tuple[pd.DataFrame, np.ndarray]:
+    faces, group_id = make_faces(n, seed)
+    return faces.assign(image_id=prefix + faces["image_id"], sha256=[f"{prefix}{k}" for k in range(n)]), group_id
+
+
+def test_another_runs_split_is_kept_and_the_other_faces_are_split_by_persons():
+    own, own_group = with_content(300, 0, "own")
+    own.loc[1, "sha256"] = own.loc[0, "sha256"]  # identical images
+    own_group[1] = own_group[0]
+    splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
+    more, more_group = with_content(600, 1, "more")
+    faces = pd.concat([more, own.assign(image_id="own/" + own["image_id"])], ignore_index=True)
+    group_id = np.concatenate([more_group, 1000 + own_group])
+    person_id = group_id.copy()
+    person_id[5] = group_id[600]  # a new face of an earlier person
+    group_id[6] = person_id[6] = group_id[610]  # a copy of an earlier face
+    kept = split_like(Earlier(own, splits), faces, group_id, UTKFACE_ATTRIBUTES, 4, person_id)
+    assert kept["image_id"].equals(faces["image_id"])
+    theirs = kept[600:].reset_index(drop=True)
+    assert theirs["split"].equals(splits["split"])
+    assert theirs["representative"].equals(splits["representative"])
+    assert kept["split"][5] == kept["split"][600]
+    assert kept["group_id"][6] == kept["group_id"][610]
+    assert not kept["representative"][6]
+    assert leaking_pairs(kept) == 0
+    assert not shared_with_training(kept, "person_id").any()
+    assert (kept.groupby("group_id")["representative"].sum() == 1).all()
+    shares = kept["split"][:600].value_counts(normalize=True)
+    assert all(abs(shares[name] - share) < 0.05 for name, share in schema.SPLITS.items())
+
+
+def test_a_new_face_that_links_persons_of_two_splits_is_neither_learned_nor_scored():
+    own, own_group = with_content(300, 0, "own")
+    splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
+    first = [int(splits.index[splits["split"] == part][0]) for part in ("train", "test")]
+    faces = pd.concat([own, with_content(40, 1, "more")[0]], ignore_index=True)
+    person_id = np.concatenate([splits["person_id"], 1000 + np.arange(40)])
+    person_id[person_id == person_id[first[1]]] = person_id[first[0]]
+    person_id[300] = person_id[first[0]]
+    kept = split_like(Earlier(own, splits), faces, np.arange(340), UTKFACE_ATTRIBUTES, 4, person_id)
+    assert kept["split"][:300].equals(splits["split"])
+    assert not kept["representative"][300]
+    assert not shared_with_training(kept, "person_id").any()
+
+
+def test_a_run_without_any_of_the_images_has_no_split_to_keep():
+    own, own_group = with_content(50, 0, "own")
+    faces, group_id = with_content(50, 1, "more")
+    earlier = Earlier(own, split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3))
+    with pytest.raises(UnknownSetting, match="none of whose images"):
+        split_like(earlier, faces, group_id, UTKFACE_ATTRIBUTES, 4, group_id)
 
 
 def test_a_random_split_lets_most_copies_cross():
