@@ -119,7 +119,7 @@ def test_every_recipe_is_made_of_training_settings_and_says_what_it_is():
         chosen = resolve("full", {"recipe": name})
         assert chosen.recipe == name
         assert all(getattr(chosen.training, key) == value for key, value in recipe.settings.items())
-    with pytest.raises(UnknownSetting, match="no recipe .other.: choose one of reference, face, face_top, "):
+    with pytest.raises(UnknownSetting, match="no recipe 'other': choose one of reference, face, face_top, "):
         resolve("full", {"recipe": "other"})
 
 
