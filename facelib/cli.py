@@ -256,7 +256,7 @@ def predict(
         from facelib.prediction.photos import list_photos, predict_photos, read_turned, sensitive_caveat
         from facelib.storage import atomic_path, check_writable
 
-        path = runs.published_run() if not run else runs.open_run(run).path
+        path = runs.published_predictor() if not run else runs.open_run(run).path
         predictor = Predictor.load(path)
     for folder in (table and table.parent, draw):
         if folder:

@@ -31,6 +31,8 @@ WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs
 PROGRESS = "progress.json"  # finished notebooks, written by the pipeline
 READINGS = "test_reads.csv"  # each scoring of a test split; outlasts fresh starts, and publications continue it
 READING_COLUMNS = ("date", "notebook", "commit", "profile", "faces", "n")
+# Published runs, below the root: the reference, and the network of several data sets that predicts photographs.
+REFERENCE, JOINT = "reports/utkface", "reports/faces"
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
 
@@ -401,10 +403,16 @@ def found_before(notebook: str, name: str = "", profile: str = "") -> Findings:
 
 def published_run() -> Path:
     """The published reference, laid out like a run folder; MissingFromRun if this checkout has none."""
-    path = project_root() / "reports" / "utkface"
+    path = project_root() / REFERENCE
     if not (path / "checkpoints" / "predictor.json").exists():
         raise MissingFromRun("no reference run is published here: name another, or publish one with `make reference`")
     return path
+
+
+def published_predictor() -> Path:
+    """The published network for photographs, learned from several data sets; the reference where there is none."""
+    path = project_root() / JOINT
+    return path if (path / "checkpoints" / "predictor.json").exists() else published_run()
 
 
 def start_run(

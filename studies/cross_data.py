@@ -2,18 +2,17 @@
 
 The run joins the data sets and splits each (`facelib run --data A --data B --run RUN --to 2`). Every network is trained
 on the run's training rows of its data sets and judged on the validation rows of all; each call trains what is missing,
-resumes what was killed, and keeps small results as each finishes. The test rows are judged by the networks that
-`--test` names, once. The page is reports/cross_data.
+resumes what was killed, and keeps small results as each finishes. The test rows are judged by finished runs alone: one
+that joins the data sets, and others whose split it keeps (setting `split_of`). The page is reports/cross_data.
 
-usage: python -m studies.cross_data RUN [--only NAME ...] [--seed 0]
-       python -m studies.cross_data RUN --test NAME [NAME ...]
+usage: python -m studies.cross_data RUN [--only NAME ...]
+       python -m studies.cross_data RUN --test OTHER [OTHER ...]
        python -m studies.cross_data --page
 """
 
 import argparse
 import re
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from facelib.formats import plain, read_json, write_json
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import train_multitask
+from facelib.prediction import Predictor
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
 from facelib.runs import RunFolder, open_run, project_root, runs_root
 from facelib.schema import (
@@ -73,8 +73,11 @@ MEASURES = {
     "race.accuracy": ("seven races", ".1%"),
 }
 
-# Of which changes on UTKFace are shown, and how.
-GAINS = {"age.mae": "+.2f", "age.bias": "+.2f", "gender.accuracy": "+.1%", "five.accuracy": "+.1%"}
+# Of which changes on the same faces are shown, and how.
+GAINS = {
+    "age.mae": "+.2f", "age.bias": "+.2f", "age.band_accuracy": "+.1%", "gender.accuracy": "+.1%",
+    "five.accuracy": "+.1%",
+}  # fmt: skip
 
 
 def name_of(sources: str, start: str, seed: int = 0) -> str:
@@ -147,17 +150,32 @@ def reframed(images: FaceImages, rows: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(image) for image in cut])
 
 
-def score_test(run: RunFolder, name: str) -> None:
-    """Let a trained network judge the test rows, and note when; a second time is refused."""
-    folder, faces, splits = folder_of(run), run.load_table("faces"), run.load_table("splits")
-    path, facts = folder / f"{name}, test.parquet", read_json(folder / f"{name}.json")
-    check_settings(folder, name)
-    if path.exists():
-        raise SystemExit(f"{name} has judged the test rows already: see {path}")
+def judge_test(names: list[str]) -> dict:
+    """The predictors of finished runs on the test faces of the first, which joins the data sets; readings are logged.
+
+    Its split keeps theirs, so that none was trained on one of these faces.
+    """
+    runs, tables = [open_run(name) for name in names], {}
+    first, splits = runs[0], runs[0].load_table("splits")
     rows = np.flatnonzero((splits["split"] == "test") & splits["representative"])
-    network, _, images, _ = trained(run, name)
-    keep(network, images.take(rows), rows, faces, path)
-    write_json(folder / f"{name}.json", facts | {"test_scored": datetime.now(UTC).isoformat(timespec="seconds")})
+    faces = first.load_table("faces")
+    images, contents = load_images(first, faces)[rows], faces["sha256"].iloc[rows]
+    for run in runs:
+        theirs = run.load_table("splits").assign(sha256=run.load_table("faces")["sha256"])
+        if contents.isin(theirs.loc[theirs["split"] != "test", "sha256"]).any():
+            raise SystemExit(f"{run.name} has learned from test faces of {first.name}: make one run with split_of")
+        predictor = Predictor.load(run)
+        run.log_test_read("cross_data", faces["image_id"].iloc[rows])
+        predicted = predictor.predictions(predictor.outputs(images), images, None)
+        table = faces[["image_id"]].iloc[rows].reset_index(drop=True).join(predicted)
+        tables[f"{run.name} ({run.settings.recipe})"] = framed(first, table, "test")
+    found: dict = {"matrix": matrix(tables), "gains": {}}
+    (name, frame), *others = tables.items()
+    for other, before in others:
+        for source in (UTKFACE, FAIRFACE):
+            pair = [part[part["source"] == source].reset_index(drop=True) for part in (before, frame)]
+            found["gains"][f"{name} minus {other}, on {source}"] = paired(*pair)
+    return found
 
 
 # --- what each face adds to each measure ---------------------------------------------------------------------
@@ -176,8 +194,12 @@ def five_of(race: pd.Series, classes: tuple[str, ...], middle_eastern: str = "Ot
 
 
 def judged(run: RunFolder, name: str, part: str, suffix: str = "") -> pd.DataFrame:
-    """Labels, predictions and five-class labels and answers of a network on one split of the run."""
-    table = pd.read_parquet(folder_of(run) / f"{name}{suffix}.parquet")
+    """The `framed` predictions of a network on one split of the run."""
+    return framed(run, pd.read_parquet(folder_of(run) / f"{name}{suffix}.parquet"), part)
+
+
+def framed(run: RunFolder, table: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Predictions on one split of the run with labels, and with five-class labels and answers."""
     splits = run.load_table("splits")[["image_id", "split"]]
     faces = run.load_table("faces")[["image_id", "source", *label_columns(run.load_table("faces"), run.attributes)]]
     frame = table.merge(faces, on="image_id").merge(splits, on="image_id").query("split == @part")
@@ -397,7 +419,7 @@ def summarise(run: RunFolder) -> dict:
     frames = {name: judged(run, name, "validation") for name in names}
     found: dict = {
         "networks": {name: read_json(folder / f"{name}.json") for name in names},
-        "validation": matrix(frames), "groups": {}, "gains": {}, "shift": {}, "calibration": {}, "test": {},
+        "validation": matrix(frames), "groups": {}, "gains": {}, "shift": {}, "calibration": {},
     }  # fmt: skip
     for name, frame in frames.items():
         found["groups"][name] = {source: by_group(scores(part), part) for source, part in frame.groupby("source")}
@@ -409,23 +431,31 @@ def summarise(run: RunFolder) -> dict:
             found["gains"][f"{both} minus {own}"] = paired(*ours)
             found["shift"][f"{own}; {both}"] = shift(run, frames, own, both)
             found["calibration"] |= {name: calibration(run, name) for name in (own, both)}
-    tested = {
-        name: judged(run, name, "test", ", test") for name in names if (folder / f"{name}, test.parquet").exists()
-    }
-    found["test"] = matrix(tested)
     return found
 
 
 def matrix_table(found: dict, networks: dict) -> str:
-    """A row per network and data set judged."""
+    """A row per network and data set judged; of `networks` with their processor time."""
     rows = []
     for name, sources in found.items():
         for source, measured in sources.items():
             cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in MEASURES]
             n = max(value["n"] for value in measured.values())
-            minutes = networks[name]["seconds"]["processor"] / 60
-            rows.append([name, f"{minutes:.0f}", source, f"{n:,}", *cells])
-    return table(["learned from", "minutes of processor", "judged on", "n", *(t for t, _ in MEASURES.values())], rows)
+            minutes = [f"{networks[name]['seconds']['processor'] / 60:.0f}"] if networks else []
+            rows.append([name, *minutes, source, f"{n:,}", *cells])
+    header = ["network", *(["minutes of processor"] if networks else []), "judged on", "n"]
+    return table([*header, *(title for title, _ in MEASURES.values())], rows)
+
+
+def gains_table(groups: dict) -> str:
+    """Changes of each group on the same faces."""
+    shown = [measure for measure in GAINS if any(measure in values for values in groups.values())]
+    rows = [
+        [group, f"{values['gender.accuracy']['n']:,}",
+         *(interval(values[m], GAINS[m]) if m in values else "-" for m in shown)]
+        for group, values in groups.items() if "gender.accuracy" in values
+    ]  # fmt: skip
+    return table(["group", "n", *(MEASURES[m][0] for m in shown)], rows)
 
 
 def findings(found: dict) -> str:
@@ -436,7 +466,9 @@ def findings(found: dict) -> str:
         changes = [f"{MEASURES[m][0]} {interval(rows['learning from both'], '+.1%')}" for m, rows in measured.items()]
         lines.append(f"On FairFace's held-out faces, `{both}` minus `{own}`: {', '.join(changes)}.")
     for title, groups in found["gains"].items():
-        changes = [f"{MEASURES[m][0]} {interval(groups['all'][m], form)}" for m, form in GAINS.items()]
+        changes = [
+            f"{MEASURES[m][0]} {interval(groups['all'][m], form)}" for m, form in GAINS.items() if m in groups["all"]
+        ]
         lines.append(f"On UTKFace's, `{title}`: {', '.join(changes)}.")
     for name, fitted in found["calibration"].items():
         shares = [f"{interval(values[FAIRFACE]['coverage'], '.1%')} fitted on {key}" for key, values in fitted.items()]
@@ -449,19 +481,14 @@ def page(found: dict) -> str:
     summary = findings(found)
     parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
     parts += ["\n## Held-out (validation) faces\n", matrix_table(found["validation"], found["networks"])]
-    if found["test"]:
-        parts += [
-            "\n## Test faces\n\nJudged once, by the network that was chosen on validation.\n",
-            matrix_table(found["test"], found["networks"]),
-        ]
+    if tested := found.get("test"):
+        parts += ["\n## Test faces\n\nJudged by the published networks alone, each as `facelib predict` answers.\n"]
+        parts.append(matrix_table(tested["matrix"], {}))
+        for title, groups in tested["gains"].items():
+            parts += [f"\n{title}, on the same faces:\n", gains_table(groups)]
     for title, groups in found["gains"].items():
         parts += [f"\n## Who gains on UTKFace\n\n{title}, on the same faces. Age errors fall where negative.\n"]
-        rows = [
-            [group, str(values["gender.accuracy"]["n"]),
-             *(interval(values[m], form) if m in values else "-" for m, form in GAINS.items())]
-            for group, values in groups.items() if "gender.accuracy" in values
-        ]  # fmt: skip
-        parts.append(table(["group", "n", *(MEASURES[m][0] for m in GAINS)], rows))
+        parts.append(gains_table(groups))
     for title, measured in found["shift"].items():
         parts += [
             "\n## Why a network of UTKFace does worse on FairFace\n\n"
@@ -506,21 +533,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", nargs="?")
     parser.add_argument("--only", nargs="+", metavar="NAME")
-    parser.add_argument("--test", nargs="+", metavar="NAME", default=[])
+    parser.add_argument("--test", nargs="+", metavar="OTHER", default=[])
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
-    if options.page:
-        write_text(FOLDER / "README.md", page(read_json(FOLDER / "results.json")))
+    path = FOLDER / "results.json"
+    known = read_json(path) if path.exists() else {}
+    if options.test:
+        write_json(path, known | {"test": judge_test([options.run, *options.test])})
+    if options.test or options.page:
+        write_text(FOLDER / "README.md", page(read_json(path)))
         return
     run = open_run(options.run)
-    names = [] if options.test else options.only or [name_of(s, r) for r in RECIPES for s in FROM]
-    for name in options.test:
-        score_test(run, name)
-    for name in [*names, None]:
+    for name in [*(options.only or [name_of(s, r) for r in RECIPES for s in FROM]), None]:
         if name:
             train(run, name)
-        found = summarise(run)
-        write_json(FOLDER / "results.json", found)
+        found = known | summarise(run)
+        write_json(path, found)
         write_text(FOLDER / "README.md", page(found))
         print(name or "page", "done", flush=True)
 

@@ -1,4 +1,4 @@
-"""The measured tables of docs/, made from the files in reports/.
+"""The measured tables of README and docs/, made from the files in reports/.
 
 usage: python -m studies.docs_tables, which updates the tables between their marks
 """
@@ -12,8 +12,9 @@ from facelib.formats import read_json
 from facelib.publication.publish import update_page
 from facelib.runs import project_root, published_run
 from facelib.statistics import Estimate
-from studies import AUDIT_RESULTS, PROTOCOL_RESULTS
-from studies.pages import table
+from studies import AUDIT_RESULTS, CROSS_DATA_RESULTS, PROTOCOL_RESULTS
+from studies.cross_data import FAIRFACE, MEASURES, UTKFACE
+from studies.pages import interval, table
 
 ROOT = project_root()
 
@@ -121,13 +122,32 @@ def context() -> str:
     return table(["what", "measured on UTKFace", "where"], rows).lstrip("\n")
 
 
-BLOCKS = {("reliability", "reliability"): reliability, ("reliability", "speed"): speed, ("method", "context"): context}
+def photographs() -> str:
+    """The published networks on test faces of both data sets; empty before they are judged."""
+    judged = read_json(ROOT / CROSS_DATA_RESULTS / "results.json").get("test", {"matrix": {}})["matrix"]
+    rows = []
+    for source, title in ((UTKFACE, "UTKFace"), (FAIRFACE, "FairFace")):
+        for measure, (name, form) in MEASURES.items():
+            found = [sources[source].get(measure) for sources in judged.values()]
+            if any(found) and "bias" not in measure:
+                n = max(estimate["n"] for estimate in found if estimate)
+                cells = [interval(estimate, form) if estimate else "-" for estimate in found]
+                rows.append([f"{title}: {name}", f"{n:,}", *cells])
+    return table(["test faces of", "n", *judged], rows).lstrip("\n") if rows else ""
+
+
+BLOCKS = {
+    ("docs/reliability.md", "reliability"): reliability,
+    ("docs/reliability.md", "speed"): speed,
+    ("docs/method.md", "context"): context,
+    ("README.md", "photographs"): photographs,
+}
 
 
 def main() -> None:
     """Update the pages."""
     for (page, name), make in BLOCKS.items():
-        update_page(ROOT / "docs" / f"{page}.md", name, make())
+        update_page(ROOT / page, name, make())
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_the_readme_has_at_most_six_results_and_the_runs_page_all(run):
 
 @pytest.mark.parametrize(("page", "name"), docs_tables.BLOCKS)
 def test_the_tables_of_the_docs_are_of_what_was_measured(page, name):
-    assert block(f"docs/{page}.md", name) == docs_tables.BLOCKS[page, name]()
+    assert block(page, name) == docs_tables.BLOCKS[page, name]()
 
 
 def test_no_measured_run_differed_or_left_anything_behind():

@@ -22,7 +22,7 @@ from facelib.prediction.answers import FaceResult, NoFace
 from facelib.prediction.calibration import AgeIntervals
 from facelib.prediction.ood import OodScore, load_ood, unknown_ood
 from facelib.prediction.photos import predict_photos, young_errors
-from facelib.runs import RunFolder, published_run
+from facelib.runs import RunFolder, published_predictor
 from facelib.schema import AGE, Attribute, class_attributes
 
 # Ways to predict age; notebook 04 chooses one on validation.
@@ -68,11 +68,11 @@ class Predictor:
 
     @classmethod
     def load(cls, run: RunFolder | Path | None = None) -> "Predictor":
-        """The predictor of a run, or in the folder of a run or a published run; none: the published reference.
+        """The predictor of a run, or in the folder of a run or a published run; none: `published_predictor`.
 
         MissingFromRun if notebook 03 has not made it, DamagedRun if a file is not what the notebooks write.
         """
-        path = run.path if isinstance(run, RunFolder) else run or published_run()
+        path = run.path if isinstance(run, RunFolder) else run or published_predictor()
         checkpoints = path / "checkpoints"
         stored = checkpoints / "predictor.json"
         if not stored.exists():

@@ -1,10 +1,11 @@
 """A finished run made fit to be published: `python -m facelib.publication.publish RUN` fills reports/utkface.
 
 What is published is laid out like a run folder: numbers, plots, averages, half-precision weights and the tables that
-notebooks 05 to 09 read; no face of a person. `facelib predict` loads the weights there, slides and report can be made
-from it, and `restore` makes a run folder of it.
+notebooks 05 to 09 read; no face of a person. Slides and report can be made from it, and `restore` makes a run folder of
+it. With `--predictor` it is reports/faces that is filled: the network that `facelib predict` loads, and its numbers.
 """
 
+import argparse
 import ast
 import json
 import os
@@ -34,8 +35,10 @@ from facelib.reporting import findings
 from facelib.reporting.figures import FRONT, SHOWN, stored
 from facelib.reporting.site import TEMPLATES
 from facelib.runs import (
+    JOINT,
     PROGRESS,
     READINGS,
+    REFERENCE,
     RunFolder,
     digest_of_faces,
     open_run,
@@ -293,6 +296,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
     predictor = read_json(run.require("checkpoints/predictor.json"))
     facts = {
         "run": run,
+        "restorable": (target / "tables").exists(),
         "findings": findings,
         "quoted": lambda *keys: findings.chosen(measured, keys, run.learned),
         "data_name": data_name(run),
@@ -313,7 +317,8 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
     name = f"{data_name(run) or 'synthetic faces'}: labels, splits and predictions of run {run.name}"
     about = " ".join(map(str, facts["quoted"]("data.faces", "data.ages", "data.imbalance", "copies.groups")))
     terms = MIT if run.is_synthetic else "Non-commercial research only, as the photographs, which are not included."
-    write_json(target / "croissant.json", croissant.card(run, target, name, about, terms))
+    if (target / "tables").exists():
+        write_json(target / "croissant.json", croissant.card(run, target, name, about, terms))
     for name, template in PAGES.items():
         write_text(target / name, environment.get_template(template).render(**facts))
 
@@ -331,9 +336,10 @@ def course(run: RunFolder) -> dict[str, str]:
     return {"Time": time, "Code": code}
 
 
-def publish(run: RunFolder, target: Path) -> Path:
+def publish(run: RunFolder, target: Path, restorable: bool = True) -> Path:
     """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md.
 
+    What is not `restorable` has neither notebooks nor tables, and of the networks the predictor's alone.
     UnfitToPublish if the run is unfinished or could show a person, or half precision changes what the model predicts.
     """
     results = run.results()
@@ -344,18 +350,19 @@ def publish(run: RunFolder, target: Path) -> Path:
         check_notebook(path)
     for old in ("notebooks", "figures", "metrics", "checkpoints", "tables"):
         shutil.rmtree(target / old, ignore_errors=True)
-    for path in notebooks:
+    for path in notebooks if restorable else ():
         publish_notebook(path, target / "notebooks" / path.name, hidden)
     for folder in ("figures", "metrics"):
         shutil.copytree(run.path / folder, target / folder)
     for name in ("results.json", "timings.json"):
         shutil.copy(run.require(name), target / name)
     write_readings(target / READINGS, [*read_readings(target / READINGS), *read_readings(run.require(READINGS))])
-    for name in made_by(run, TABLES):
+    for name in made_by(run, TABLES) if restorable else ():
         publish_table(run, name, target / "tables", hidden)
     write_text(target / "params.yaml", _without(yaml.safe_dump(run.params, sort_keys=False), hidden))
     write_text(target / PROGRESS, _without(run.require(PROGRESS).read_text(encoding="utf-8"), hidden))
-    for name in made_by(run, NETWORKS):
+    routed = read_json(run.require("checkpoints/predictor.json"))["age_method"] != "direct"
+    for name in made_by(run, NETWORKS) if restorable or routed else NETWORKS[:1]:
         halve(run.require(f"checkpoints/{name}.safetensors"), target / "checkpoints" / f"{name}.safetensors")
     for name in ("predictor.json", "ood.safetensors"):
         shutil.copy(run.require(f"checkpoints/{name}"), target / "checkpoints" / name)
@@ -366,19 +373,26 @@ def publish(run: RunFolder, target: Path) -> Path:
     return target / "README.md"
 
 
-def main(name: str) -> None:
-    """Publish a run on photographs as the reference."""
+def main(name: str, predictor: bool = False) -> None:
+    """Publish a run on photographs as the reference, or as the predictor."""
     run, root = open_run(name), project_root()
     if run.is_synthetic:
-        raise UnfitToPublish(f"run {name!r} is of synthetic faces: the reference is a run on photographs")
-    page = publish(run, root / "reports" / "utkface")
-    for file, marks, text in blocks(run, page.parent):
-        update_page(root / file, marks, text)
+        raise UnfitToPublish(f"run {name!r} is of synthetic faces: only runs on photographs are published")
+    if predictor:
+        page = publish(run, root / JOINT, restorable=False)
+    else:
+        page = publish(run, root / REFERENCE)
+        for file, marks, text in blocks(run, page.parent):
+            update_page(root / file, marks, text)
     print(f"published: {page}")
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run")
+    parser.add_argument("--predictor", action="store_true", help="fill reports/faces")
+    options = parser.parse_args()
     try:
-        main(sys.argv[1])
+        main(options.run, options.predictor)
     except FacelibError as error:
         sys.exit(f"publish: {error}")

@@ -309,6 +309,18 @@ def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_pat
     assert files == ["age_stages.safetensors", "model.safetensors", "ood.safetensors", "predictor.json"]
 
 
+def test_a_predictor_is_published_with_its_numbers_and_without_tables_or_notebooks(finished, tmp_path):
+    page = publish(finished, tmp_path / "out", restorable=False)
+    assert not {"tables", "notebooks", "croissant.json"} & {path.name for path in page.parent.iterdir()}
+    files = {path.name for path in (page.parent / "checkpoints").iterdir()}
+    routed = {"age_stages.safetensors"} if Predictor.load(finished).stages else set()
+    assert files == {"model.safetensors", "ood.safetensors", "predictor.json"} | routed
+    assert Predictor.load(page.parent).attributes == (AGE, SMILE)
+    text, card = page.read_text(), (page.parent / "model_card.md").read_text()
+    assert "`make predictor`" in text and "facelib restore" not in text and "`tables/`" not in text
+    assert "by file name" not in card and "| Smile: accuracy |" in card
+
+
 def test_a_second_publication_replaces_the_first(finished, tmp_path):
     publish(finished, tmp_path / "out")
     (tmp_path / "out" / "tables" / "old.parquet").touch()
