@@ -3,6 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The address of an index of PyTorch's CPU wheels, which spares 4 GB of CUDA; PyTorch's installation page names one.
+TORCH_INDEX ?=
 
 # One run of the analysis: make report DATA=path PROFILE=quick RUN=name ARGS="--from 05"
 DATA ?=
@@ -20,8 +24,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "facelib needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock))
+	awk '/^[a-z]/ {cuda = /^(nvidia-|cuda-|triton=)/} !cuda || "$(TORCH_INDEX)" == ""' requirements.lock > $(VENV)/requirements.lock
+	$(PIP) --require-hashes -r $(VENV)/requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 setup: $(VENV)/.installed  ## install the locked packages into .venv (about 6 GB: the stock torch wheels carry CUDA)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -38,7 +39,7 @@ NAMED = [
 def test_the_lock_pins_what_the_project_wants(requirement):
     pinned = PINS[canonicalize_name(requirement.name)]
     assert requirement.specifier.contains(pinned)
-    assert importlib.metadata.version(requirement.name) == pinned
+    assert importlib.metadata.version(requirement.name).partition("+")[0] == pinned  # 2.15.0+cpu is 2.15.0
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -66,8 +67,20 @@ def test_a_release_that_breaks_others_is_not_admitted():
 
 
 def test_the_lock_is_installed_by_its_hashes_and_from_no_other_place():
-    assert "--require-hashes -r requirements.lock" in (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert makefile.count(" -r ") == makefile.count("--require-hashes -r $(VENV)/requirements.lock") == 1
     assert not re.search(r"(?m)^(-|[A-Za-z0-9._-]+ ?@)|https?://|file:", LOCK)
+
+
+@pytest.mark.parametrize("index", ["", "an-index"])
+def test_an_index_of_cpu_wheels_takes_cuda_and_nothing_else_out_of_the_lock(index):
+    (command,) = re.findall(r"(?m)^\tawk (.*) > \$\(VENV\)", (ROOT / "Makefile").read_text())
+    command = command.replace("$(TORCH_INDEX)", index)
+    kept = subprocess.run(["bash", "-c", f"awk {command}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    gone = {line.partition("==")[0] for line in set(LOCK.splitlines()) - set(kept.splitlines()) if line[:1].isalpha()}
+    cuda = {name for name in PINS if re.match("nvidia|cuda|triton", name)}
+    assert gone == (cuda if index else set()) and len(cuda) > 5
+    assert all("--hash=sha256:" in block for block in re.split(r"(?m)^(?=[A-Za-z0-9])", kept) if "==" in block)
 
 
 # --- the check against databases of vulnerabilities -------------------------------------------------------
