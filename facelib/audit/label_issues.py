@@ -133,5 +133,5 @@ def doubted_findings(issues: pd.DataFrame) -> Findings:
     ]
     several = int((joint_suspicion(issues)["doubted"] > 1).sum())
     text = f"{listed(parts)} are doubted by models that never saw them. "
-    text += f"{several:,} images have two doubted labels or more."
+    text += f"{several:,} {'image has' if several == 1 else 'images have'} two doubted labels or more."
     return Findings([Finding("labels.doubted", text, rate(int(issues["is_issue"].sum()), len(issues)))])

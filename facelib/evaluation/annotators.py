@@ -66,17 +66,17 @@ def corrected_error(attribute: Attribute, two_labels: float, model: float) -> fl
 
 def annotator_floor(
     faces: pd.DataFrame, group_id: np.ndarray, held_out: np.ndarray, predictions: pd.DataFrame,
-    attributes: Iterable[Attribute], bootstrap: Bootstrap,
+    attributes: Iterable[Attribute], bootstrap: Bootstrap, minimum: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
     """The four quantities above for each attribute, resampling groups of copies; see `copies_held_out`.
 
-    Columns: attribute, quantity, value, low, high, n (groups), unit. Empty where no photograph outside training has two
-    labels.
+    Columns: attribute, quantity, value, low, high, n (groups), unit. An attribute is left out if fewer than `minimum`
+    photographs outside training have two labels.
     """
     rows = []
     for attribute in attributes:
         table = copies_held_out(faces, group_id, held_out, predictions, attribute)
-        if table.empty:
+        if len(table) < max(minimum, 1):
             continue
         unit = SHARE if isinstance(attribute, ClassAttribute) else attribute.unit
         both = table["two_labels"].to_numpy(), table["model"].to_numpy()
@@ -106,7 +106,9 @@ def run_floor(run: RunFolder, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Dat
     predictions = predictions.set_index("image_id").loc[faces["image_id"]].reset_index()
     group_id, held_out = splits["group_id"].to_numpy(), (splits["split"] != "train").to_numpy()
     exact = [attribute for attribute in run.learned if getattr(attribute, "exact", True)]
-    floor = annotator_floor(faces, group_id, held_out, predictions, exact, run.bootstrap)
+    floor = annotator_floor(
+        faces, group_id, held_out, predictions, exact, run.bootstrap, run.settings.evaluation.min_group
+    )
     if AGE not in exact:
         return floor, noise_alone(frame[:0], pd.DataFrame(), run.bootstrap)
     # How noisy labels are is seen on all copies: no prediction enters.
@@ -172,7 +174,7 @@ def floor_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
     """How the model compares with a second annotator, by attribute; and what noise makes of the oldest band's bias."""
     findings = Findings()
     if floor.empty:
-        text = "No photograph outside the training split has two labels: what annotators disagree by is not measured."
+        text = "Too few photographs outside the training split have two labels: what annotators disagree by is unknown."
         return Findings([Finding("floor.none", text, n=0)])
     for name, part in floor.groupby("attribute", sort=False):
         rows = {row["quantity"]: Estimate.from_dict(row) for row in part.to_dict("records")}

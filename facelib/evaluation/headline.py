@@ -479,9 +479,9 @@ def readings_finding(run: RunFolder) -> Finding:
     own = [reading for reading in log if reading["faces"] == log[-1]["faces"]]
     versions = len({reading["commit"] for reading in own})
     text = (
-        f"The log (`{READINGS}`) lists {len(own)} scorings of these test faces since {own[0]['date'][:10]}, by "
-        f"{versions} state{'s' if versions > 1 else ''} of the code. Notebook 02 reads all labels, those of the test "
-        "split among them, to find copies and doubtful labels; none of it is trained on."
+        f"The log ({READINGS}) lists {len(own)} scoring{'s' * (len(own) > 1)} of these test faces since "
+        f"{own[0]['date'][:10]}, by {versions} state{'s' * (versions > 1)} of the code. "
+        "Notebook 02 reads all labels, those of the test split too, to find copies and doubtful labels: none is learned."
     )
     return Finding("test.readings", text, n=int(own[-1]["n"]))
 

@@ -21,10 +21,15 @@ def confusion(frame: pd.DataFrame, attribute: Attribute, note: str = "") -> Figu
     text = [[f"{share:.0%}\n{n:,}" for share, n in zip(*row, strict=True)] for row in zip(shares, counts, strict=True)]
     figure, ((axis,),) = new_figure(width=1.6 + 0.95 * len(names), height=1.3 + 0.65 * len(names))
     sns.heatmap(shares, annot=np.array(text), fmt="", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis,
-                xticklabels=names, yticklabels=names, linewidths=0.5)  # fmt: skip
+                xticklabels=[stacked(name) for name in names], yticklabels=names, linewidths=0.5)  # fmt: skip
     axis.set(xlabel="Predicted", ylabel="Label", title=f"{attribute.title}, n = {known.sum():,}{note}")
     axis.tick_params(axis="y", rotation=0)
     return finish(figure)
+
+
+def stacked(name: str) -> str:
+    """A name with a line for each of its words."""
+    return name.replace("_", " ").replace(" ", "\n")
 
 
 def confusions(frame: pd.DataFrame, attributes: Iterable[Attribute], note: str = "") -> dict[str, Figure]:

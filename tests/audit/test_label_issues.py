@@ -191,7 +191,7 @@ def test_photographs_doubted_in_several_attributes_come_first():
     assert most_doubted(issues, photographs=1)["image_id"].tolist() == ["a"]
     (finding,) = doubted_findings(issues)
     assert (finding.key, finding.estimate.value, finding.estimate.n) == ("labels.doubted", 4 / 6, 6)
-    assert "2 of 3 gender labels" in finding.text and "1 images" in finding.text
+    assert "2 of 3 gender labels" in finding.text and "1 image has" in finding.text
     assert doubted_findings(issues[:0]) == []
 
 
