@@ -481,7 +481,7 @@ def readings_finding(run: RunFolder) -> Finding:
     text = (
         f"The log ({READINGS}) lists {len(own)} scoring{'s' * (len(own) > 1)} of these test faces since "
         f"{own[0]['date'][:10]}, by {versions} state{'s' * (versions > 1)} of the code. "
-        "Notebook 02 reads all labels, those of the test split too, to find copies and doubtful labels: none is learned."
+        "Notebook 02 reads all labels, tested ones too, to find copies and doubtful labels; none is learned."
     )
     return Finding("test.readings", text, n=int(own[-1]["n"]))
 
