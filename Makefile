@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# The address of an index of PyTorch's CPU wheels, which spares 4 GB of CUDA; PyTorch's installation page names one.
+# The address of an index of PyTorch's CPU wheels, which spares 4 GB of CUDA; PyTorch's installation page names one. Its
+# two wheels are taken at the locked versions; their hashes are not in the lock.
 TORCH_INDEX ?=
 
 # One run of the analysis: make report DATA=path PROFILE=quick RUN=name ARGS="--from 05"
@@ -24,7 +25,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "facelib needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock))
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url "$(TORCH_INDEX)" $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock))
 	awk '/^[a-z]/ {cuda = /^(nvidia-|cuda-|triton=)/} !cuda || "$(TORCH_INDEX)" == ""' requirements.lock > $(VENV)/requirements.lock
 	$(PIP) --require-hashes -r $(VENV)/requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
@@ -98,7 +99,9 @@ figures: setup  ## make figures/ and presentation.pdf from RUN, for the README
 	$(BIN)/facelib slides --run $(RUN)
 
 # Refused before anything is installed.
-.PHONY: data-given
+.PHONY: data-given more-given
+more-given:
+	@test -n "$(MORE)" || { echo "name both data sets: make predictor DATA=path/to/UTKFace MORE=path/to/fairface"; exit 2; }
 data-given:
 	@test -n "$(DATA)" || { echo "name the photographs: make reference DATA=path/to/UTKFace"; exit 2; }
 
@@ -108,14 +111,15 @@ reference: data-given setup  ## run and publish the reference on DATA: reports/u
 	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface -p recipe face -p split_seed $(SPLIT_SEED) $(ARGS)
 	$(BIN)/python -m facelib.publication.publish utkface
 	$(MAKE) figures RUN=utkface
+	$(BIN)/python -m studies.docs_tables
 
 # Tested on the reference's test faces and on those of MORE. Its stages and maps are not what is published: few of each.
-predictor: data-given setup  ## after `reference`: learn from DATA and MORE and publish what `facelib predict` uses: reports/faces
-	@test -n "$(MORE)" || { echo "name the second data set: make predictor DATA=path/to/UTKFace MORE=path/to/fairface"; exit 2; }
+predictor: more-given data-given setup  ## after `reference`: learn from DATA and MORE and publish what `facelib predict` uses: reports/faces
 	$(BIN)/facelib run --data "$(DATA)" --data "$(MORE)" --profile full --run faces -p recipe face_joint -p split_of utkface \
 	  -p split_seed $(SPLIT_SEED) -p stage_epochs 1 -p explained_images 50 -p lime_images 25 $(ARGS)
-	$(BIN)/python -m facelib.publication.publish faces --predictor
 	$(BIN)/python -m studies.cross_data faces --test utkface
+	$(BIN)/python -m facelib.publication.publish utkface
+	$(BIN)/python -m facelib.publication.publish faces --predictor
 	$(BIN)/python -m studies.docs_tables
 
 lock:  ## update requirements.lock from pyproject.toml (needs uv)

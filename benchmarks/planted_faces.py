@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=540)
     parser.add_argument("--split", default="test")
     options = parser.parse_args()
-    tables, predictor = published_run() / "tables", Predictor.load()
+    tables, predictor = published_run() / "tables", Predictor.load(published_run())
     faces, splits = (pd.read_parquet(tables / f"{name}.parquet") for name in ("faces", "splits"))
     usable = splits["representative"] & (splits["split"] == options.split)
     usable &= AGE.is_known(faces["age"]) & GENDER.is_known(faces["gender"])

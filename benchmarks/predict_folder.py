@@ -25,7 +25,7 @@ from skimage import data
 from benchmarks import EXTERNAL_RESULTS
 from benchmarks.run_cost import INTERVAL, tree_bytes
 from facelib.formats import read_csv, write_json
-from facelib.runs import processor
+from facelib.runs import processor, published_predictor
 from facelib.synthetic.drawing import draw_face
 
 SIZE = (640, 480)
@@ -100,14 +100,14 @@ def measure(run: str, photographs: int) -> dict:
 def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", default="", help="a run with a predictor; none: the published reference")
+    parser.add_argument("--run", default="", help="a run with a predictor; none: the published one")
     parser.add_argument("--photos", type=int, default=1000)
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     results = [measure(options.run, photographs) for photographs in (1, options.photos // 10, options.photos)]
     for result in results:
         print(", ".join(f"{name}: {value:,}" for name, value in result.items()))
-    facts = {"run": options.run or "utkface", "device": processor(), "cores used": cores, "px": SIZE}
+    facts = {"run": options.run or published_predictor().name, "device": processor(), "cores used": cores, "px": SIZE}
     write_json(EXTERNAL_RESULTS / "predict_folder.json", facts | {"calls": results})
 
 

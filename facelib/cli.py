@@ -224,7 +224,7 @@ def audit(
 @app.command()
 def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photographs, or folders: every image below them.")],
-    run: Annotated[str, typer.Option("--run", help="Name of a finished run; none: the published reference.")] = "",
+    run: Annotated[str, typer.Option("--run", help="Name of a finished run; none: the published predictor.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per face.")] = False,
     table: Annotated[
         Path | None,

@@ -182,7 +182,7 @@ RECIPES = {
         FINE_TUNING | {"epochs": 5, "frozen_stages": 3},
     ),
     "face_joint": Recipe(
-        "The same for several data sets, with an augmentation that covers what differs between photographs.",
+        "As `face_top`, for several data sets: six epochs, and an augmentation that covers how photographs differ.",
         FINE_TUNING | {"epochs": 6, "frozen_stages": 3, "augmentation": "photographs"},
     ),
     "source_a": Recipe(

@@ -467,6 +467,8 @@ def start_run(
                 "or pass --fresh to begin it anew"
             )
         return run
+    if earlier := settings.data.split_of:
+        open_run(earlier).require("tables/splits.parquet")  # before hours of work
     versions = {package: importlib.metadata.version(package) for package in VERSIONED}
     params = {
         "settings": settings.model_dump(mode="json"),

@@ -13,6 +13,7 @@ usage: python -m studies.cross_data RUN [--only NAME ...]
 import argparse
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import train_multitask
 from facelib.prediction import Predictor
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
-from facelib.runs import RunFolder, open_run, project_root, runs_root
+from facelib.runs import RunFolder, git_commit, open_run, project_root, runs_root
 from facelib.schema import (
     AGE,
     ETHNICITY,
@@ -164,12 +165,14 @@ def judge_test(names: list[str]) -> dict:
         theirs = run.load_table("splits").assign(sha256=run.load_table("faces")["sha256"])
         if contents.isin(theirs.loc[theirs["split"] != "test", "sha256"]).any():
             raise SystemExit(f"{run.name} has learned from test faces of {first.name}: make one run with split_of")
-        predictor = Predictor.load(run)
-        run.log_test_read("cross_data", faces["image_id"].iloc[rows])
+    for run in runs:
+        predictor, own = Predictor.load(run), run.load_table("splits")
+        run.log_test_read("cross_data", own.loc[(own["split"] == "test") & own["representative"], "image_id"])
         predicted = predictor.predictions(predictor.outputs(images), images, None)
         table = faces[["image_id"]].iloc[rows].reset_index(drop=True).join(predicted)
         tables[f"{run.name} ({run.settings.recipe})"] = framed(first, table, "test")
-    found: dict = {"matrix": matrix(tables), "gains": {}}
+    found: dict = {"scored": datetime.now(UTC).isoformat(timespec="seconds"), "commit": git_commit()}
+    found |= {"matrix": matrix(tables), "gains": {}}
     (name, frame), *others = tables.items()
     for other, before in others:
         for source in (UTKFACE, FAIRFACE):
@@ -482,7 +485,10 @@ def page(found: dict) -> str:
     parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
     parts += ["\n## Held-out (validation) faces\n", matrix_table(found["validation"], found["networks"])]
     if tested := found.get("test"):
-        parts += ["\n## Test faces\n\nJudged by the published networks alone, each as `facelib predict` answers.\n"]
+        parts += [
+            "\n## Test faces\n\nJudged by the predictors of finished runs, each with the temperatures and the way to "
+            f"predict age that it chose on its own validation and calibration faces; scored {tested['scored'][:10]}.\n"
+        ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():
             parts += [f"\n{title}, on the same faces:\n", gains_table(groups)]

@@ -122,18 +122,25 @@ def context() -> str:
     return table(["what", "measured on UTKFace", "where"], rows).lstrip("\n")
 
 
+PHOTOGRAPHS = """On other people's photographs the same network is worse. A second network, learned from UTKFace
+and FairFace together, is what `facelib predict` uses ([its card](reports/faces/model_card.md)).
+Both were judged on test faces that neither has learned from; for the five classes, FairFace's seven
+races are mapped to UTKFace's labels. By group, and paired: [reports/cross_data](reports/cross_data/README.md).
+"""
+
+
 def photographs() -> str:
-    """The published networks on test faces of both data sets; empty before they are judged."""
+    """How the published networks do on test faces of both data sets; empty before they are judged."""
     judged = read_json(ROOT / CROSS_DATA_RESULTS / "results.json").get("test", {"matrix": {}})["matrix"]
     rows = []
     for source, title in ((UTKFACE, "UTKFace"), (FAIRFACE, "FairFace")):
         for measure, (name, form) in MEASURES.items():
-            found = [sources[source].get(measure) for sources in judged.values()]
+            found = [sources.get(source, {}).get(measure) for sources in judged.values()]
             if any(found) and "bias" not in measure:
                 n = max(estimate["n"] for estimate in found if estimate)
                 cells = [interval(estimate, form) if estimate else "-" for estimate in found]
                 rows.append([f"{title}: {name}", f"{n:,}", *cells])
-    return table(["test faces of", "n", *judged], rows).lstrip("\n") if rows else ""
+    return PHOTOGRAPHS + table(["test faces of", "n", *judged], rows) if rows else ""
 
 
 BLOCKS = {

@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -72,6 +73,7 @@ def test_the_lock_is_installed_by_its_hashes_and_from_no_other_place():
     assert not re.search(r"(?m)^(-|[A-Za-z0-9._-]+ ?@)|https?://|file:", LOCK)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the Makefile's shell is not Windows'")
 @pytest.mark.parametrize("index", ["", "an-index"])
 def test_an_index_of_cpu_wheels_takes_cuda_and_nothing_else_out_of_the_lock(index):
     (command,) = re.findall(r"(?m)^\tawk (.*) > \$\(VENV\)", (ROOT / "Makefile").read_text())

@@ -141,12 +141,13 @@ def _counted_wrong(attribute: Attribute, labels: pd.Series, group_id: np.ndarray
 def labels_findings(conflicts: pd.DataFrame, pairs: pd.DataFrame, attributes: Iterable[Attribute]) -> Findings:
     """How many of `contradictions` contradict themselves, and how far ages lie apart, by `disagreements`."""
     contradicting = int(conflicts["contradicts"].sum())
-    text = (
-        f"{contradicting:,} of {len(conflicts):,} groups of copies contradict themselves: at least one label differs, "
-        "if only by one year of age."
-    )
+    exact = {
+        attribute.name for attribute in attributes if not isinstance(attribute, ClassAttribute) and attribute.exact
+    }
+    text = f"{contradicting:,} of {len(conflicts):,} groups of copies contradict themselves: at least one label differs"
+    text += ", if only by one year of age." if exact else "."
     for attribute in attributes:
         years = pairs.loc[pairs["attribute"] == attribute.name, "difference"].mean()
-        if not isinstance(attribute, ClassAttribute) and years > 0:
+        if attribute.name in exact and years > 0:
             text += f" Two {attribute.name} labels of one photograph differ by {years:.1f} years on average."
     return Findings([Finding("copies.labels_differ", text, rate(contradicting, len(conflicts)))])

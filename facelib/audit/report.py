@@ -60,7 +60,9 @@ def summarise(
     add("copies", "groups of copies, near ones included", count(len(conflicts), "groups"))
     add("copies", "images that repeat another one", rate(n - len(np.unique(group_id)), n))
     if persons is not None:
-        add("persons", "recognised on several images", count(persons["person_id"].nunique(), "persons"))
+        add(
+            "persons", "recognised on several images, copies included", count(persons["person_id"].nunique(), "persons")
+        )
         add("persons", "images of such persons", rate(len(persons), n))
     if leaks is not None:
         copied, recognised, tested = leaks

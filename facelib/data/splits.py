@@ -140,38 +140,43 @@ def split_like(
 ) -> pd.DataFrame:  # fmt: skip
     """Split the faces of an earlier run as it did, and assign the persons of all others by `split_faces`.
 
-    Images are matched by content, identical ones in their order. They keep their representatives and persons, so that
-    both runs test the same images. A new face of an earlier person lies where that person does; if it links persons of
-    several splits, it is neither trained on nor scored. Returns the table of `split_faces`.
+    Images are matched by content, identical ones in their order; they keep their representatives, so that both runs
+    test the same images. A new face of an earlier person lies where that person does. One that links persons of several
+    splits is left out: it has an id of its own, is not representative, and counts as tested. Earlier faces that this
+    run alone recognises as one person stay where they are: `shared_with_training` counts them. Returns the table of
+    `split_faces`.
+
+    Raises
+    ------
+    UnknownSetting
+        If the earlier run has none of the images, or its split is not of its faces.
     """
-    ours, theirs = (_numbered(table[["sha256"]]) for table in (faces, earlier.load_table("faces")))
-    theirs = ours.merge(theirs.join(earlier.load_table("splits")), how="left", on=["sha256", "number"])
+    before, divided = earlier.load_table("faces"), earlier.load_table("splits")
+    if not before["image_id"].equals(divided["image_id"]):
+        raise UnknownSetting(f"setting split_of: run {earlier.name} read its data again: run its notebook 02 first")
+    theirs = _numbered(before[["sha256"]]).join(divided[["split", "representative", "group_id"]])
+    theirs = _numbered(faces[["sha256"]]).merge(theirs, how="left", on=["sha256", "number"])
     known, person_id = theirs["split"].notna().to_numpy(), joined(group_id, person_id)
     if not known.any():
         raise UnknownSetting(f"setting split_of names the run {earlier.name}, none of whose images are in this data")
-    split, representative = np.full(len(faces), "", object), np.zeros(len(faces), bool)
-    split[known], representative[known] = theirs.loc[known, "split"], theirs.loc[known, "representative"].astype(bool)
-    # Ids of the earlier run lie above those of this one.
-    group, person = group_id.copy(), person_id.copy()
-    group[known] = len(faces) + theirs.loc[known, "group_id"].astype(int)
-    person[known] = len(faces) + theirs.loc[known, "person_id"].astype(int)
-    rows = {"group_id": group_id, "person_id": person_id, "split": split, "group": group, "person": person}
-    rows = pd.DataFrame(rows)[known]
-    copies, persons = rows.groupby("group_id").first(), rows.groupby("person_id").first()
-    links = rows.groupby("person_id")["split"].nunique()
-    copy, met = ~known & np.isin(group_id, copies.index), ~known & np.isin(person_id, persons.index)
-    group[copy] = copies.loc[group_id[copy], "group"]
-    person[met], split[met] = persons.loc[person_id[met], "person"], persons.loc[person_id[met], "split"]
-    between = met.copy()
-    between[met] = links[person_id[met]] > 1
-    # Ids of their own, below all others: they are no copies and no persons of the faces in use.
-    split[between], group[between], person[between] = "test", *2 * [-1 - np.arange(between.sum())]
-    rest, new = ~known & ~met, ~known & ~copy & ~between
-    assigned = split_faces(
-        faces[rest].reset_index(drop=True), group_id[rest], attributes, seed, person_id=person_id[rest]
+    split, representative = (
+        theirs["split"].to_numpy(object, copy=True),
+        theirs["representative"].eq(True).to_numpy(copy=True),
     )
-    split[rest], person[rest] = assigned["split"], assigned["person_id"]
-    representative[new] = representatives(faces[new].reset_index(drop=True), group[new])
+    persons = theirs[known].groupby(person_id[known])["split"].agg(["first", "nunique"])
+    met = ~known & np.isin(person_id, persons.index)
+    split[met] = persons.loc[person_id[met], "first"]
+    linking = met.copy()
+    linking[met] = persons.loc[person_id[met], "nunique"] > 1
+    group, person = group_id.copy(), person_id.copy()
+    split[linking], group[linking], person[linking] = "test", *2 * [-1 - np.arange(linking.sum())]
+    rest = ~known & ~met
+    new = split_faces(faces[rest].reset_index(drop=True), group_id[rest], attributes, seed, person_id=person_id[rest])
+    split[rest] = new["split"]
+    # Groups of new faces, and earlier ones whose representative this data lack.
+    copies = np.where(known, theirs["group_id"] + len(faces), group)
+    missing = ~linking & ~np.isin(copies, copies[representative]) & ~np.isin(group, group[representative])
+    representative[missing] = representatives(faces[missing].reset_index(drop=True), copies[missing].astype(int))
     return _splits_table(faces, split, group, representative, person)
 
 

@@ -66,7 +66,7 @@ def corrected_error(attribute: Attribute, two_labels: float, model: float) -> fl
 
 def annotator_floor(
     faces: pd.DataFrame, group_id: np.ndarray, held_out: np.ndarray, predictions: pd.DataFrame,
-    attributes: Iterable[Attribute], bootstrap: Bootstrap, minimum: int = 1,
+    attributes: Iterable[Attribute], bootstrap: Bootstrap, minimum: int,
 ) -> pd.DataFrame:  # fmt: skip
     """The four quantities above for each attribute, resampling groups of copies; see `copies_held_out`.
 
@@ -76,7 +76,7 @@ def annotator_floor(
     rows = []
     for attribute in attributes:
         table = copies_held_out(faces, group_id, held_out, predictions, attribute)
-        if len(table) < max(minimum, 1):
+        if len(table) < minimum:
             continue
         unit = SHARE if isinstance(attribute, ClassAttribute) else attribute.unit
         both = table["two_labels"].to_numpy(), table["model"].to_numpy()

@@ -381,8 +381,8 @@ def age_findings(
     text = f"On average, {'; '.join(texts)}." if texts else "No age band is shown to be predicted too young or too old."
     if AGE not in attributes and not banded:
         text = f"Biases by age {NEEDS_AGES}"
-    none = "No group is shown to have a larger age error at one age"
-    at_one = f"Age error at one age: {'; '.join(gaps)}" if gaps else none
+    none = "No group is shown to have a larger age error within one age band"
+    at_one = f"Age error within one age band, where intervals of groups lie apart: {'; '.join(gaps)}" if gaps else none
     return Findings([Finding("groups.age_bias", text, n=n), Finding("groups.same_age_gaps", f"{at_one}.", n=n)])
 
 

@@ -480,8 +480,8 @@ def readings_finding(run: RunFolder) -> Finding:
     versions = len({reading["commit"] for reading in own})
     text = (
         f"The log ({READINGS}) lists {len(own)} scoring{'s' * (len(own) > 1)} of these test faces since "
-        f"{own[0]['date'][:10]}, by {versions} state{'s' * (versions > 1)} of the code. "
-        "Notebook 02 reads all labels, tested ones too, to find copies and doubtful labels; none is learned."
+        f"{own[0]['date'][:10]}, this one included, by {versions} state{'s' * (versions > 1)} of the code. "
+        "Notebook 02 reads all labels, to find copies and doubtful labels; no network learns tested ones."
     )
     return Finding("test.readings", text, n=int(own[-1]["n"]))
 

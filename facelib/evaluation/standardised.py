@@ -137,7 +137,7 @@ def _gap(draws: dict[str, np.ndarray], groups: list[str], n: int, bootstrap: Boo
 
 
 def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
-    """What the age mix does to the gaps of `standardise` that exceed chance, and to the last of them in age error.
+    """What the age mix does to the gaps of `standardise` that exceed chance, and the last such gap in age error.
 
     A pair chosen for lying furthest apart always does: the p values of `gaps.gap_table` decide which count.
     """
@@ -146,7 +146,7 @@ def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
     answers = listed(f"{answer} ({n})" for answer, n in explained.loc[clear, "answer"].value_counts().items())
     text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance"
     text += f". Effect of the age mix on these: {answers}." if clear.any() else "."
-    in_years = explained[explained["metric"].isin(AGE_ERRORS) & explained["explained_low"].notna()]
+    in_years = explained[clear & explained["metric"].isin(AGE_ERRORS) & explained["explained_low"].notna()]
     for row in in_years.tail(1).assign(covered=100 * in_years["covered"]).to_dict("records"):
         text += (
             " In age error {highest} lies {raw:.2f} y above {lowest}; their ages explain {explained:.2f} y "

@@ -77,7 +77,8 @@ def withheld(frame: pd.DataFrame, groups: pd.DataFrame, attributes: Iterable[Att
         counts = np.unique(np.linspace(min(len(score), max(20, len(score) // 20)), len(score), 100).astype(int))
         accuracy = np.cumsum(score)[counts - 1] / counts
         left.plot(counts / len(score), accuracy, color=colour)
-        left.annotate(attribute.title, (0.99, accuracy[-1]), color=colour, fontsize=9, ha="right", va="bottom")
+        beside = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9, "color": colour}
+        left.annotate(attribute.title, (0.5, np.interp(0.5, counts / len(score), accuracy)), **beside)
         part = part.reindex(pd.MultiIndex.from_frame(rows[["by", "group"]]))
         at = rows.index + 0.22 * (number - (len(named) - 1) / 2)
         ends = (part[f"answered{end}"] for end in ("", "_low", "_high"))
@@ -89,7 +90,7 @@ def withheld(frame: pd.DataFrame, groups: pd.DataFrame, attributes: Iterable[Att
     right.axvline(ANSWERED[2], color=GREY, linestyle="--", linewidth=1)
     labels = [f"{group}  (n = {count:,})" for group, count in zip(rows["group"], rows["n"], strict=True)]
     right.set(yticks=rows.index, yticklabels=labels, ylim=(len(rows) - 0.5, -0.5), xlabel="Share answered, by group")
-    right.set_title(f"Who is answered if {ANSWERED[2]:.0%} are")
+    right.set_title(f"Who is answered if {ANSWERED[2]:.0%} are (colours as left)")
     for axis in (left.xaxis, left.yaxis, right.xaxis):
         axis.set_major_formatter("{x:.0%}")
     return finish(figure)

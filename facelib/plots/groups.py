@@ -1,5 +1,6 @@
 """Figures of notebook 06: errors by group."""
 
+import textwrap
 from collections.abc import Iterable
 
 import matplotlib as mpl
@@ -21,6 +22,8 @@ from facelib.plots.style import (
 )
 from facelib.schema import AGE, Attribute, ClassAttribute, class_attributes
 from facelib.statistics import SHARE
+
+WRAPPED = 20  # characters of a line below a narrow panel
 
 
 def group_errors(
@@ -183,6 +186,7 @@ def raw_and_standardised(rates: pd.DataFrame, attributes: Iterable[Attribute], h
             axis.axhline(at - 0.5, color=GREY, linewidth=0.8)
         names = [f"{name}  (n = {n:,})" for name, n in zip(drawn["group"], drawn["n"], strict=True)]
         label = metric.title if metric.unit == SHARE else f"{metric.title} ({metric.unit})"
+        label = textwrap.fill(label, WRAPPED)
         axis.set(yticks=range(len(rows)), yticklabels=names if axis is axes[0, 0] else [], xlabel=label)
         axis.set(ylim=(len(rows) - 0.5, -0.5))
         if metric.unit == SHARE:

@@ -350,6 +350,7 @@ def publish(run: RunFolder, target: Path, restorable: bool = True) -> Path:
         check_notebook(path)
     for old in ("notebooks", "figures", "metrics", "checkpoints", "tables"):
         shutil.rmtree(target / old, ignore_errors=True)
+    (target / "croissant.json").unlink(missing_ok=True)
     for path in notebooks if restorable else ():
         publish_notebook(path, target / "notebooks" / path.name, hidden)
     for folder in ("figures", "metrics"):
@@ -361,10 +362,12 @@ def publish(run: RunFolder, target: Path, restorable: bool = True) -> Path:
         publish_table(run, name, target / "tables", hidden)
     write_text(target / "params.yaml", _without(yaml.safe_dump(run.params, sort_keys=False), hidden))
     write_text(target / PROGRESS, _without(run.require(PROGRESS).read_text(encoding="utf-8"), hidden))
-    routed = read_json(run.require("checkpoints/predictor.json"))["age_method"] != "direct"
-    for name in made_by(run, NETWORKS) if restorable or routed else NETWORKS[:1]:
+    whole = restorable or read_json(run.require("checkpoints/predictor.json"))["age_method"] != "direct"
+    for name in made_by(run, NETWORKS):
+        if name == OF_AGE and not whole:
+            continue
         halve(run.require(f"checkpoints/{name}.safetensors"), target / "checkpoints" / f"{name}.safetensors")
-    for name in ("predictor.json", "ood.safetensors"):
+    for name in ("ood.safetensors", "predictor.json"):  # the last says that a folder holds a predictor
         shutil.copy(run.require(f"checkpoints/{name}"), target / "checkpoints" / name)
     rounding = measure_rounding(run, target)
     write_json(target / "rounding.json", rounding)

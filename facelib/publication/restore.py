@@ -47,7 +47,9 @@ def published_files(source: Path) -> list[Path]:
         if path.is_symlink() or (path.exists() and not path.is_dir() and not path.is_file()):
             raise DamagedRun(f"{path} is a link or not a regular file, which no published run holds: get it anew")
         if not path.exists():
-            raise MissingFromRun(f"{source} is not a published run (it has no {path.name}): name another folder")
+            raise MissingFromRun(
+                f"{source} is not a published run that can be restored (it has no {path.name}): name another folder"
+            )
     return [path.relative_to(source) for path in files]
 
 

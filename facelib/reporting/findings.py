@@ -202,13 +202,21 @@ def markdown_summary(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def split_text(run: RunFolder) -> str:
+    """Whose split a run has."""
+    if run.protocol:
+        return "as published in {name}, lists {digest}".format(**run.protocol)
+    earlier = run.settings.data.split_of
+    return f"that of run {earlier}, and its own of further images" if earlier else "its own"
+
+
 def provenance(run: RunFolder) -> dict[str, str]:
     """What it takes to run it again."""
     params = run.params
     restored = {"Restored": f"from a published run, {params['restored']}"} if "restored" in params else {}
     return {
         "Data fingerprint": params["data"].get("fingerprint", "unknown"),
-        "Split": "as published in {name}, lists {digest}".format(**run.protocol) if run.protocol else "its own",
+        "Split": split_text(run),
         "Seed": run.settings.seed,
         "Commit": params["commit"],
         "Begun": params["created"],

@@ -288,8 +288,7 @@ def test_another_runs_split_is_kept_and_the_other_faces_are_split_by_persons():
     assert theirs["split"].equals(splits["split"])
     assert theirs["representative"].equals(splits["representative"])
     assert kept["split"][5] == kept["split"][600]
-    assert kept["group_id"][6] == kept["group_id"][610]
-    assert not kept["representative"][6]
+    assert kept["group_id"][6] == kept["group_id"][610] and not kept["representative"][6]
     assert leaking_pairs(kept) == 0
     assert not shared_with_training(kept, "person_id").any()
     assert (kept.groupby("group_id")["representative"].sum() == 1).all()
@@ -307,8 +306,27 @@ def test_a_new_face_that_links_persons_of_two_splits_is_neither_learned_nor_scor
     person_id[300] = person_id[first[0]]
     kept = split_like(Earlier(own, splits), faces, np.arange(340), UTKFACE_ATTRIBUTES, 4, person_id)
     assert kept["split"][:300].equals(splits["split"])
-    assert not kept["representative"][300]
-    assert not shared_with_training(kept, "person_id").any()
+    assert not kept["representative"][300] and (kept["person_id"][:300] != kept["person_id"][300]).all()
+    # What this run alone recognises is counted, and nothing of the new face.
+    crossing = shared_with_training(kept, "person_id")
+    assert set(kept["person_id"][crossing]) == {kept["person_id"][first[0]]}
+
+
+def test_a_group_whose_representative_is_missing_gets_another():
+    own, own_group = with_content(300, 0, "own")
+    splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
+    left = ~splits["representative"] | (splits["group_id"] % 2 == 0)
+    faces, group_id = own[left].reset_index(drop=True), own_group[left]
+    kept = split_like(Earlier(own, splits), faces, group_id, UTKFACE_ATTRIBUTES, 3, group_id)
+    assert (kept.groupby("group_id")["representative"].sum() == 1).all()
+    assert kept["split"].tolist() == splits["split"][left].tolist()
+
+
+def test_a_split_that_is_not_of_its_faces_is_refused():
+    own, own_group = with_content(50, 0, "own")
+    earlier = Earlier(own, split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)[1:].reset_index(drop=True))
+    with pytest.raises(UnknownSetting, match="read its data again"):
+        split_like(earlier, own, own_group, UTKFACE_ATTRIBUTES, 3, own_group)
 
 
 def test_a_run_without_any_of_the_images_has_no_split_to_keep():

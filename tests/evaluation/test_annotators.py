@@ -56,14 +56,14 @@ def copies(n: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, pd.Da
 def test_a_model_better_than_a_second_annotator_is_called_so():
     faces, group_id, predictions = copies()
     held_out = np.ones(len(faces), bool)
-    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP)
+    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
     values = floor.set_index("quantity")["value"]
     assert values[annotators.LABELS] == pytest.approx(4 * 2 / np.sqrt(np.pi), rel=0.1)
     assert values[annotators.CORRECTED] == pytest.approx(3 * np.sqrt(2 / np.pi), rel=0.25)
     assert values[annotators.APART] == pytest.approx(values[annotators.MODEL] - values[annotators.LABELS])
     findings = {finding.key: finding for finding in floor_findings(floor, pd.DataFrame())}
     assert "less than two annotators" in findings["floor.age"].text and (floor["n"] == 400).all()
-    none = annotator_floor(faces, group_id, ~held_out, predictions, [AGE], BOOTSTRAP)
+    none = annotator_floor(faces, group_id, ~held_out, predictions, [AGE], BOOTSTRAP, 1)
     few = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, minimum=401)
     assert none.empty and few.empty and "is unknown" in floor_findings(few, pd.DataFrame())[0].text
 
@@ -85,6 +85,6 @@ def test_noise_alone_makes_old_labels_look_under_predicted_and_none_makes_nothin
     exact = noise_alone(frame, differences.assign(two_labels=0.0), BOOTSTRAP, draws=5)
     assert np.abs(exact["noise"]).max() <= 0.5  # rounding alone
     assert noise_alone(frame, differences[:0], BOOTSTRAP).empty
-    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP)
+    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
     keys = [[f.key for f in floor_findings(floor, part.reset_index())] for part in (table, table.assign(bias=1.0))]
     assert ["floor.old" in found for found in keys] == [True, False]  # nothing is said of people predicted too old

@@ -309,7 +309,7 @@ def test_tables_that_do_not_fit_each_other_are_refused(call, published):
 
 
 def test_half_a_published_run_is_refused(published, empty_runs, tmp_path):
-    with pytest.raises(MissingFromRun, match=r"is not a published run \(it has no tables\)"):
+    with pytest.raises(MissingFromRun, match=r"is not a published run that can be restored \(it has no tables\)"):
         shutil.rmtree(published / "tables")
         restore_run(published, empty_runs / "r")
     with pytest.raises(FacelibError, match="is not a published run"):
