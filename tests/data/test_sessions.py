@@ -9,7 +9,7 @@ from facelib.data.readers import read_faces
 from facelib.data.sessions import SESSION_GAP, collection_times, has_sessions, nearest_in_time, sessions_of
 from facelib.data.sources import join
 from facelib.data.splits import deal_sessions, hold_out, session_finding, split_faces, split_run, split_sessions
-from facelib.errors import UnknownSetting
+from facelib.errors import MissingFromRun, UnknownSetting
 from facelib.runs import start_run
 from facelib.schema import AGE, SPLITS, UTKFACE_ATTRIBUTES
 
@@ -136,3 +136,22 @@ def test_a_run_by_sessions_needs_sessions_and_has_a_seed_of_its_own(tmp_path, mo
     usual.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
     expected = split_faces(faces, group_id, UTKFACE_ATTRIBUTES, 1, person_id=person_id)
     assert split_run(usual, faces, group_id, person_id).equals(expected)
+
+
+def test_a_run_keeps_another_runs_split_if_there_is_one_and_nothing_else_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACELIB_RUNS", str(tmp_path))
+    faces, group_id, person_id = session_faces(600)
+    faces = faces.assign(sha256=[f"content {k}" for k in range(len(faces))])
+    with pytest.raises(MissingFromRun, match="no run 'usual' yet"):
+        start_run("like", "smoke", overrides={"split_of": "usual"})
+    usual = start_run("usual", "smoke", overrides={"seed": "1"})
+    usual.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
+    usual.save_table(faces, "faces")
+    usual.save_table(splits := split_run(usual, faces, group_id, person_id), "splits")
+    like = start_run("like", "smoke", overrides={"split_of": "usual", "seed": "2"})
+    like.set_attributes(UTKFACE_ATTRIBUTES, UTKFACE_ATTRIBUTES)
+    kept = split_run(like, faces, group_id, person_id)
+    assert kept[["split", "representative"]].equals(splits[["split", "representative"]])
+    both = start_run("both", "smoke", overrides={"split_of": "usual", "split": "sessions"})
+    with pytest.raises(UnknownSetting, match="leave out --protocol and split sessions"):
+        split_run(both, faces, group_id, person_id)

@@ -10,6 +10,8 @@ import torch
 from nbformat import v4
 from safetensors.torch import load_file
 
+from facelib import runs
+from facelib.errors import MissingFromRun
 from facelib.finding import Finding
 from facelib.formats import read_json, write_json
 from facelib.models.age_stages import AgeStagesNet
@@ -310,6 +312,7 @@ def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_pat
 
 
 def test_a_predictor_is_published_with_its_numbers_and_without_tables_or_notebooks(finished, tmp_path):
+    publish(finished, tmp_path / "out")  # of which nothing stays
     page = publish(finished, tmp_path / "out", restorable=False)
     assert not {"tables", "notebooks", "croissant.json"} & {path.name for path in page.parent.iterdir()}
     files = {path.name for path in (page.parent / "checkpoints").iterdir()}
@@ -319,6 +322,15 @@ def test_a_predictor_is_published_with_its_numbers_and_without_tables_or_noteboo
     text, card = page.read_text(), (page.parent / "model_card.md").read_text()
     assert "`make predictor`" in text and "facelib restore" not in text and "`tables/`" not in text
     assert "by file name" not in card and "| Smile: accuracy |" in card
+
+
+def test_photographs_are_predicted_by_the_predictor_or_else_by_the_reference(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "project_root", lambda: tmp_path)
+    with pytest.raises(MissingFromRun, match="no reference run is published"):
+        runs.published_predictor()
+    for folder in (runs.REFERENCE, runs.JOINT):
+        write_text(tmp_path / folder / "checkpoints" / "predictor.json", "{}")
+        assert runs.published_predictor() == tmp_path / folder
 
 
 def test_a_second_publication_replaces_the_first(finished, tmp_path):

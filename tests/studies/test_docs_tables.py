@@ -1,0 +1,22 @@
+"""The tables of README and docs that are made from what was measured."""
+
+from facelib.formats import write_json
+from studies import CROSS_DATA_RESULTS, docs_tables
+
+
+def measured(value: float) -> dict:
+    return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 1234}
+
+
+def test_the_networks_stand_beside_each_other_on_each_data_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(docs_tables, "ROOT", tmp_path)
+    results = tmp_path / CROSS_DATA_RESULTS / "results.json"
+    write_json(results, {"validation": {}})
+    assert docs_tables.photographs() == ""
+    joint = {"utkface": {"gender.accuracy": measured(0.95)}, "fairface": {"race.accuracy": measured(0.65)}}
+    alone = {"utkface": {"gender.accuracy": measured(0.94), "age.bias": measured(0.1)}}
+    write_json(results, {"test": {"matrix": {"faces": joint, "utkface": alone}}})
+    lines = docs_tables.photographs().splitlines()[-4:]
+    assert lines[0] == "| test faces of | n | faces | utkface |"
+    assert lines[2] == "| UTKFace: gender | 1,234 | 95.0% (94.0% to 96.0%) | 94.0% (93.0% to 95.0%) |"
+    assert lines[3] == "| FairFace: seven races | 1,234 | 65.0% (64.0% to 66.0%) | - |"
