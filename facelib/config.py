@@ -173,13 +173,10 @@ FINE_TUNING = {"start_weights": "face", "head_epochs": 1, "warmup_epochs": 1, "a
 # What a source leaves open is as in `reference`, so that a comparison shows what the source does say.
 RECIPES = {
     "reference": Recipe("The project's own, from random weights.", {}),
-    "face": Recipe(
-        "From the face network's weights: the output layers first, then all stages at a small rate, in few epochs.",
-        FINE_TUNING | {"epochs": 7},
-    ),
     "face_top": Recipe(
-        "The same, but the first three of six stages stay as they are, which halves the time of a step.",
-        FINE_TUNING | {"epochs": 5, "frozen_stages": 3},
+        "From the face network's weights: the output layers first, then the last three of its six stages at a small "
+        "rate, in few epochs. The first three stay as they are, which halves the time of a step.",
+        FINE_TUNING | {"epochs": 7, "frozen_stages": 3},
     ),
     "face_joint": Recipe(
         "As `face_top`, for several data sets: six epochs, and an augmentation that covers how photographs differ.",

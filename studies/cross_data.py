@@ -52,10 +52,11 @@ from studies.pages import interval, table
 FOLDER = project_root() / CROSS_DATA_RESULTS
 UTKFACE, FAIRFACE = "utkface", "fairface"
 FROM = {"utkface": (UTKFACE,), "fairface": (FAIRFACE,), "both": (UTKFACE, FAIRFACE)}
+SHORT = {"recipe": "face_top", "epochs": 5}
 RECIPES = {
-    "face": {"recipe": "face_top"},
-    "face, coarse": {"recipe": "face_top", "augmentation": "photographs"},
-    "face, equal": {"recipe": "face_top", "augmentation": "photographs", "sampler": "sources"},
+    "face": SHORT,
+    "face, coarse": SHORT | {"augmentation": "photographs"},
+    "face, equal": SHORT | {"augmentation": "photographs", "sampler": "sources"},
     "random": {"image_px": 64, "epochs": 12, "augmented_epochs": 40},
 }
 FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by name in lower case

@@ -112,14 +112,14 @@ def test_settings_that_are_not_named_stay():
 
 
 def test_every_recipe_is_made_of_training_settings_and_says_what_it_is():
-    assert set(RECIPES) == {"reference", "face", "face_top", "face_joint", "source_a", "source_b"}
+    assert set(RECIPES) == {"reference", "face_top", "face_joint", "source_a", "source_b"}
     for name, recipe in RECIPES.items():
         assert set(recipe.settings) <= set(SECTIONS["training"].model_fields) and recipe.about
         assert "epochs" not in recipe.settings or "start_weights" in recipe.settings  # else the profile's
         chosen = resolve("full", {"recipe": name})
         assert chosen.recipe == name
         assert all(getattr(chosen.training, key) == value for key, value in recipe.settings.items())
-    with pytest.raises(UnknownSetting, match="no recipe 'other': choose one of reference, face, face_top, "):
+    with pytest.raises(UnknownSetting, match="no recipe 'other': choose one of reference, face_top, "):
         resolve("full", {"recipe": "other"})
 
 
