@@ -108,8 +108,7 @@ data-given:
 # Draws the reference's test split, which no earlier version was scored on; apart from the seed of the training.
 SPLIT_SEED := 25
 reference: data-given setup  ## run and publish the reference on DATA: reports/utkface, README's table, figures/, presentation.pdf
-	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface -p recipe face_top -p stage_epochs 3 \
-	  -p split_seed $(SPLIT_SEED) $(ARGS)
+	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface -p split_seed $(SPLIT_SEED) $(ARGS)
 	$(BIN)/python -m facelib.publication.publish utkface
 	$(MAKE) figures RUN=utkface
 	$(BIN)/python -m studies.docs_tables

@@ -442,10 +442,10 @@ def start_run(
     """
     asked, (name, profile) = profile, run_name(name, profile)
     path = runs_root() / name
-    settings = resolve(profile, overrides)
     first, *further = [
         each.resolved() for each in ([DataSet(data)] if isinstance(data, str) else data) or [DataSet("")]
     ]
+    settings = resolve(profile, overrides, photographs=bool(first.path))
     sources = first.to_dict() | ({"further": [each.to_dict() for each in further]} if further else {})
     if (path / "params.yaml").exists():
         run = RunFolder(path)

@@ -12,6 +12,15 @@ def value_of(name, text, profile="demo"):
     return resolve(profile, {name: text}).flat()[name]
 
 
+def test_photographs_are_learned_from_the_face_network_unless_something_else_is_named():
+    usual, drawn = resolve("full", photographs=True), resolve("full")
+    assert (usual.recipe, usual.training.start_weights, usual.data.image_px) == ("face_top", "face", 150)
+    assert (drawn.recipe, drawn.training.start_weights, drawn.data.image_px) == ("reference", "none", 96)
+    assert resolve("full", {"recipe": "reference"}, photographs=True) == drawn
+    assert resolve("full", {"start_weights": "none"}, photographs=True) == drawn
+    assert resolve("smoke", photographs=True) == resolve("smoke")
+
+
 def test_a_profile_goes_by_its_name_and_cannot_be_changed():
     for name in PROFILES:
         assert resolve(name).profile == name
