@@ -66,7 +66,7 @@ def corrected_error(attribute: Attribute, two_labels: float, model: float) -> fl
 
 def annotator_floor(
     faces: pd.DataFrame, group_id: np.ndarray, held_out: np.ndarray, predictions: pd.DataFrame,
-    attributes: Iterable[Attribute], bootstrap: Bootstrap, minimum: int,
+    attributes: Iterable[Attribute], bootstrap: Bootstrap, minimum: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
     """The four quantities above for each attribute, resampling groups of copies; see `copies_held_out`.
 
