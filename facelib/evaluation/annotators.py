@@ -174,7 +174,7 @@ def floor_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
     """How the model compares with a second annotator, by attribute; and what noise makes of the oldest band's bias."""
     findings = Findings()
     if floor.empty:
-        text = "Too few photographs outside the training split have two labels: what annotators disagree by is unknown."
+        text = "Too few photographs outside training have two labels: what annotators disagree by is not measured."
         return Findings([Finding("floor.none", text, n=0)])
     for name, part in floor.groupby("attribute", sort=False):
         rows = {row["quantity"]: Estimate.from_dict(row) for row in part.to_dict("records")}

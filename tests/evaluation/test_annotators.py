@@ -65,7 +65,7 @@ def test_a_model_better_than_a_second_annotator_is_called_so():
     assert "less than two annotators" in findings["floor.age"].text and (floor["n"] == 400).all()
     none = annotator_floor(faces, group_id, ~held_out, predictions, [AGE], BOOTSTRAP, 1)
     few = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, minimum=401)
-    assert none.empty and few.empty and "is unknown" in floor_findings(few, pd.DataFrame())[0].text
+    assert none.empty and few.empty and "not measured" in floor_findings(few, pd.DataFrame())[0].text
 
 
 def test_noise_alone_makes_old_labels_look_under_predicted_and_none_makes_nothing():
