@@ -9,8 +9,8 @@ import pandas as pd
 
 from benchmarks import EXPLAIN_RESULTS, EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
 from facelib.formats import read_json
-from facelib.publication.publish import update_page
-from facelib.runs import project_root, published_run
+from facelib.publication.publish import training_before, update_page
+from facelib.runs import RunFolder, project_root, published_run
 from facelib.statistics import Estimate
 from studies import AUDIT_RESULTS, CROSS_DATA_RESULTS, PROTOCOL_RESULTS
 from studies.cross_data import FAIRFACE, MEASURES, UTKFACE
@@ -58,8 +58,9 @@ def reliability() -> str:
 
 def speed() -> str:
     """Time and memory of the reference run, of predicting a folder and of LIME."""
-    reference = published_run()
-    seconds = sum(facts["seconds"] for facts in read_json(reference / "progress.json").values())
+    reference = RunFolder(published_run())
+    seconds = sum(facts["seconds"] for facts in read_json(reference.path / "progress.json").values())
+    seconds += training_before(reference)
     folder, lime = (
         read_json(ROOT / EXTERNAL_RESULTS / "predict_folder.json"),
         read_json(ROOT / EXPLAIN_RESULTS / "lime_speed.json"),
@@ -122,7 +123,9 @@ def context() -> str:
     return table(["what", "measured on UTKFace", "where"], rows).lstrip("\n")
 
 
-PHOTOGRAPHS = """On other people's photographs the same network is worse. A second network, learned from UTKFace
+PHOTOGRAPHS = """### On other people's photographs
+
+On other people's photographs the same network is worse. A second network, learned from UTKFace
 and FairFace together, is what `facelib predict` uses ([its card](reports/faces/model_card.md)).
 Both were judged on test faces that neither has learned from; for the five classes, FairFace's seven
 races are mapped to UTKFace's labels. By group, and paired: [reports/cross_data](reports/cross_data/README.md).

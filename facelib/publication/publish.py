@@ -232,46 +232,45 @@ def is_utkface(run: RunFolder) -> bool:
     return "utkface" in data_name(run).lower()
 
 
-def summary(run: RunFolder, scored: int = 1) -> Findings:
-    """What a run found (`summary.found`), and how far to trust it (`summary.trust`).
+def summary(run: RunFolder, scored: int = 1) -> tuple[Findings, Findings]:
+    """For whom a run is worse, and what its numbers cannot say.
 
     `scored` models were scored on these test faces so far, this one among them.
     """
-    measured, results, tested = run.findings(), run.results(), lead_results(run)
-    phrases = [
-        f"{attribute.title.lower()} {metrics_of(attribute)[0].phrase.format(estimate.text)}"
-        for attribute, estimate in zip(run.learned, tested.values(), strict=True)
-    ]
-    n = max(estimate.n for estimate in tested.values())
-    quoted = findings.chosen(measured, ("groups.worst", "groups.age_bias", "groups.same_age_gaps"), run.learned)
-    faces = "synthetic test faces" if run.is_synthetic else f"test faces of {data_name(run)}"
-    found = [f"On {n:,} {faces}, {listed(phrases)}.", *map(str, quoted)]
+    measured, results = run.findings(), run.results()
+    keys = ("groups.worst", "groups.age_bias", "groups.same_age_gaps")
+    worse = Findings(findings.chosen(measured, keys, run.learned))
     limits = [f"One model, one seed and {findings.data_sets_text(run)}"]
     limits += ["labels partly made by an algorithm"] * is_utkface(run)
     limits += [persons] if (persons := findings.persons_limit(run)) else []
     if scored > 1:
         limits.append(f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces")
-    trust = [f"{'; '.join(limits)}."]
+    trust = Findings([Finding("summary.limits", f"{'; '.join(limits)}.")])
     if held := results.get(f"test.{AGE.name}.interval_coverage"):
         bands = [row for row in run.details("05_evaluate")["coverage_by_age"]
                  if row["kind"] == MONDRIAN and row["n"] >= run.settings.evaluation.min_group]  # fmt: skip
         least = min(bands, key=lambda row: row["value"], default=None)
         where = f", least at {least['group']} years ({format_value(least['value'], SHARE)})" if least else ""
-        trust.append(f"The 90 % age intervals hold {held} of the labels{where}.")
-        trust += map(str, findings.chosen(measured, ("groups.coverage",), run.learned))
-    return Findings([Finding("summary.found", " ".join(found), n=n), Finding("summary.trust", " ".join(trust), n=n)])
+        trust.append(Finding("summary.coverage", f"The 90 % age intervals hold {held} of the labels{where}."))
+        trust += findings.chosen(measured, ("groups.coverage",), run.learned)
+    return worse, trust
 
 
 def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
     """What publication writes between marks: the page below the project's root, the name of the marks, the text."""
     scored = len(versions(target, digest_of_test_faces(run)))
-    found, trust = (finding._repr_markdown_() for finding in summary(run, scored))
+    worse, trust = summary(run, scored)
     rows = findings.headline_rows(run, README_MEASURES)[:6]
     return [
-        ("README.md", "short", f"**What was found.** {found}\n\n**Can it be trusted?** {trust}\n"),
+        ("README.md", "worse", _bullets(worse)),
+        ("README.md", "limits", _bullets(trust)),
         ("README.md", "results", findings.markdown_summary(rows)),
         ("docs/method.md", "comparison", comparison_table(run)),
     ]
+
+
+def _bullets(found: Findings) -> str:
+    return "".join(f"- {finding._repr_markdown_()}\n" for finding in found)
 
 
 def update_page(page: Path, name: str, text: str) -> None:
@@ -330,10 +329,16 @@ def course(run: RunFolder) -> dict[str, str]:
     by_state = (f"{state}: {listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states)
     code = "; ".join(by_state) if len(states) > 1 else "one state of the package ran all notebooks"
     time = f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min for the notebooks"
-    training = read_json(run.require("timings.json"))["03.training"]["seconds"]
-    if training > done["03_train_multitask"]["seconds"]:  # by `facelib train`, or in an earlier call
-        time += f", and {training / 60:.0f} min for the training before them"
+    if earlier := training_before(run):
+        time += f", and {earlier / 60:.0f} min for training before them"
     return {"Time": time, "Code": code}
+
+
+def training_before(run: RunFolder) -> float:
+    """The seconds of trainings that an earlier call finished, or `facelib train`: no notebook's time holds them."""
+    done, timings = read_json(run.require(PROGRESS)), read_json(run.require("timings.json"))
+    seconds = {name: timings.get(f"{name[:2]}.training", {"seconds": 0.0})["seconds"] for name in done}
+    return sum(training for name, training in seconds.items() if training > done[name]["seconds"])
 
 
 def publish(run: RunFolder, target: Path, restorable: bool = True) -> Path:

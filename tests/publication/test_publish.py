@@ -153,15 +153,17 @@ def test_an_unfinished_run_and_one_on_synthetic_faces_are_refused(empty_runs, tm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("seconds", "ahead"), [(150.0, True), (60.0, False)])
-def test_a_training_before_the_notebooks_is_reported(empty_runs, seconds, ahead):
+@pytest.mark.parametrize(
+    ("trainings", "ahead"),
+    [({"03": 150.0}, ", and 2 min for"), ({"03": 150.0, "04": 120.0}, ", and 4 min for"), ({"03": 60.0}, "")],
+)
+def test_a_training_before_the_notebooks_is_reported(empty_runs, trainings, ahead):
     run = start_run("ahead", "smoke")
     done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
     write_json(run.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
-    write_json(run.path / "timings.json", {"03.training": {"seconds": seconds}})
-    time = course(run)["Time"]
+    write_json(run.path / "timings.json", {f"{number}.training": {"seconds": s} for number, s in trainings.items()})
     # nine notebooks of 90 seconds
-    assert time.startswith("14 min for the notebooks") and ("and 2 min for the training" in time) == ahead
+    assert course(run)["Time"] == f"14 min for the notebooks{ahead and ahead + ' training before them'}"
 
 
 def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
@@ -217,28 +219,26 @@ def test_each_version_of_the_model_that_was_tested_is_listed_once(tested, tmp_pa
     assert versions(tmp_path, digest_of_test_faces(tested)) == [] and digest_of_test_faces(tested) != digest
 
 
-def test_the_summary_quotes_results_and_findings(tested):
+def test_the_summary_quotes_findings_and_limits(tested):
     worst = Finding("groups.worst", "Worse for ages 75+.", n=200)
     tested.notebook("06_groups").save({}, [Finding("groups.age", "Elsewhere.", n=9), worst])
     held = {"test.age.interval_coverage": Estimate(0.893, 0.88, 0.905, 200, "share")}
     measure(tested, 4.8, "2026-02-02", held)
-    found, trust = summary(tested, scored=3)
-    assert (found.key, trust.key, found.n, trust.n) == ("summary.found", "summary.trust", 200, 200)
-    assert "200 test faces of UTKFace" in found.text and "4.80 y" in found.text and "94.0 %" in found.text
-    assert found.text.endswith(worst.text) and "Elsewhere" not in found.text
-    assert "algorithm" in trust.text and "one person" in trust.text and "2 earlier versions were" in trust.text
-    assert "89.3 % (88.0 to 90.5)" in trust.text and "75+" in trust.text and "78.0 %" in trust.text  # 60-74: two faces
-    assert "1 earlier version was" in summary(tested, scored=2)[1].text
-    assert "earlier" not in summary(tested)[1].text
+    worse, trust = summary(tested, scored=3)
+    assert worse == [worst]
+    limits, coverage = map(str, trust)
+    assert "algorithm" in limits and "one person" in limits and "2 earlier versions were" in limits
+    assert "89.3 % (88.0 to 90.5)" in coverage and "75+" in coverage and "78.0 %" in coverage  # 60-74: two faces
+    assert "1 earlier version was" in summary(tested, scored=2)[1][0].text
+    assert "earlier" not in summary(tested)[1][0].text
 
 
 def test_the_summary_of_synthetic_faces_names_no_people(empty_runs):
     run = start_run("drawn", "smoke")
     run.set_attributes((SMILE,), (SMILE,))
     run.notebook("05_evaluate").save({"test.smile.accuracy": Estimate(0.94, 0.93, 0.95, 190, "share")})
-    found, trust = summary(run)
-    assert "190 synthetic test faces" in found.text
-    assert "person" not in trust.text and "algorithm" not in trust.text and "age" not in trust.text.split()
+    worse, (limits,) = summary(run)
+    assert worse == [] and limits.text == "One model, one seed and one data set."
 
 
 def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
@@ -247,11 +247,12 @@ def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
     measure(tested, 4.8, "2026-02-02", stages)
     add_version(tested, tmp_path)
     written = {(page, name): text for page, name, text in blocks(tested, tmp_path)}
-    assert list(written) == [("README.md", "short"), ("README.md", "results"), ("docs/method.md", "comparison")]
+    blocks_of_readme = [("README.md", name) for name in ("worse", "limits", "results")]
+    assert list(written) == [*blocks_of_readme, ("docs/method.md", "comparison")]
     rows = written["README.md", "results"].splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["4.80 y", "50.0 %", "50.0 %", "50.0 %", "94.0 %"]
     assert "**4.80 y (4.50 to 5.00)**" in written["docs/method.md", "comparison"]
-    assert "4.80 y" in written["README.md", "short"] and "earlier version" not in written["README.md", "short"]
+    assert written["README.md", "limits"].startswith("- One model") and "earlier version" not in str(written)
 
 
 def test_names_from_data_are_no_markup_in_the_readme(tested, tmp_path):
