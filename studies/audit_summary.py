@@ -36,7 +36,8 @@ pairs were looked at: each shows one photograph.
 LABELS = """
 ## Planted label errors
 
-`python -m studies.label_errors path/to/UTKFace --networks reports/utkface`. AUROC is the chance that a planted error
+`python -m studies.label_errors path/to/UTKFace --networks FOLDER/reports/utkface`, where FOLDER holds the run that was
+published before, from random weights: `git archive 898b7eb reports/utkface`. AUROC is the chance that a planted error
 scores below another label. Errors that UTKFace came with count as false alarms, so precision is a lower bound. The
 models are cross-fitted on the features of the face network and learn from the planted labels.
 
@@ -44,7 +45,7 @@ models are cross-fitted on the features of the face network and learn from the p
 """
 SIDE_BY_SIDE = """
 The same labels and errors, planted after the models had learned from the labels as given, for these models and for the
-networks of the published run, which took 23 minutes where the models take half a minute. *Contradicted* are labels
+networks of that run, which took 23 minutes where the models take half a minute. *Contradicted* are labels
 that a copy contradicts (ages by 20 years or more); about half of them are wrong.
 """
 FLAGS = """
@@ -53,10 +54,11 @@ Share of planted errors that are flagged (recall), and of all other labels (fals
 PERSONS = """
 ## Recognised persons
 
-`python -m studies.persons path/to/UTKFace --run reports/utkface --split path/to/coral_21_60`. Random pairs with the
+`python -m studies.persons path/to/UTKFace --run FOLDER/reports/utkface --split path/to/coral_21_60`, with the FOLDER
+of the planted label errors. Random pairs with the
 same labels that are taken for one person bound the false matches from above, since some are of one person. Two
 photographs of one recognised person agree in gender and ethnicity about as often as copies of one photograph do, so
-most matches are right. *Matched* test faces of the published run have another photograph of a recognised person in its
+most matches are right. *Matched* test faces of that run have another photograph of a recognised person in its
 other splits; their errors are compared with those of other test faces of the same age band and gender. A negative
 difference would mean that the run profits from having seen the person. The face network may have been trained on some
 of the same people, by identity, never by these labels. Its descriptors, which could identify people, are never

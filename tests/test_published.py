@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from benchmarks import ROBUSTNESS_RESULTS
@@ -15,7 +16,7 @@ from facelib.publication.publish import TABLES, blocks, check_notebook, digest_o
 from facelib.publication.restore import check_published, published_files
 from facelib.reporting import slides
 from facelib.reporting.findings import headline_rows, markdown_summary
-from facelib.runs import RunFolder, project_root, published_run
+from facelib.runs import RunFolder, project_root, published_predictor
 from facelib.schema import NOTEBOOKS
 from studies import PROTOCOL_RESULTS, docs_tables, protocols
 
@@ -72,8 +73,28 @@ def test_the_published_version_is_one_of_those_listed(run):
     assert version["faces"] == digest_of_test_faces(run) and version["tested"] in dates
 
 
-def test_the_published_run_is_of_the_profile_as_it_is(run):
-    assert run.settings == resolve("full", {"stage_epochs": 5})  # that of its time
+@pytest.mark.parametrize(("target", "folder"), [("reference", "utkface"), ("predictor", "faces")])
+def test_a_published_run_is_of_the_settings_of_its_command(target, folder):
+    if not (ROOT / "reports" / folder).exists():
+        pytest.skip(f"reports/{folder} is not published yet: `make {target}` does")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    seed = re.search(r"^SPLIT_SEED := (\d+)$", makefile, re.MULTILINE)[1]
+    command = re.search(rf"(?s)^{target}:.*?--profile (\w+)(.*?)\$\(ARGS\)", makefile, re.MULTILINE)
+    given = dict(re.findall(r"-p (\w+) (\S+)", command[2].replace("$(SPLIT_SEED)", seed)))
+    assert given
+    settings = resolve(command[1], {name: yaml.safe_load(value) for name, value in given.items()}, photographs=True)
+    assert RunFolder(ROOT / "reports" / folder).settings == settings
+
+
+def test_the_predictor_is_published_without_tables_and_judged_on_both_test_splits():
+    folder = ROOT / "reports" / "faces"
+    if not folder.exists():
+        pytest.skip("no network of both data sets is published yet: `make predictor` does")
+    assert published_predictor() == folder
+    assert not {path.name for path in folder.iterdir()} & {"tables", "notebooks", "croissant.json"}
+    keys = " ".join(read_json(folder / "results.json"))
+    assert "test_utkface." in keys and "test_fairface." in keys
+    assert block("README.md", "photographs")
 
 
 def test_the_protocols_page_and_table_are_of_the_measured_results():
@@ -130,8 +151,10 @@ def test_the_tables_are_small_and_hold_numbers_and_names_alone(run):
 
 
 def test_the_weights_are_in_half_precision_and_not_synthetic():
-    assert not Predictor.load(published_run()).synthetic
-    for path in (REFERENCE / "checkpoints").glob("*.safetensors"):
+    assert not Predictor.load(published_predictor()).synthetic
+    paths = list((ROOT / "reports").glob("*/checkpoints/*.safetensors"))
+    assert paths
+    for path in paths:
         kinds = {value.dtype for value in load_file(path).values()}
         # The score of unfamiliar faces is no network: it divides by small variances.
         assert kinds <= ({torch.float32} if path.stem == "ood" else {torch.float16, torch.int64})
