@@ -113,10 +113,11 @@ reference: data-given setup  ## run and publish the reference on DATA: reports/u
 	$(MAKE) figures RUN=utkface
 	$(BIN)/python -m studies.docs_tables
 
-# Tested on the reference's test faces and on those of MORE. Its stages and maps are not what is published: few of each.
+# Tested on the reference's test faces and on those of MORE. Its stages are not what is published, so they learn little,
+# and it needs neither clusters of errors nor maps.
 predictor: more-given data-given setup  ## after `reference`: learn from DATA and MORE and publish what `facelib predict` uses: reports/faces
 	$(BIN)/facelib run --data "$(DATA)" --data "$(MORE)" --profile full --run faces -p recipe face_joint -p split_of utkface \
-	  -p split_seed $(SPLIT_SEED) -p stage_epochs 1 -p explained_images 50 -p lime_images 25 $(ARGS)
+	  -p split_seed $(SPLIT_SEED) -p stage_epochs 1 -p views 1 --to 06 $(ARGS)
 	$(BIN)/python -m studies.cross_data faces --test utkface
 	$(BIN)/python -m facelib.publication.publish utkface
 	$(BIN)/python -m facelib.publication.publish faces --predictor

@@ -344,19 +344,21 @@ def training_before(run: RunFolder) -> float:
 def publish(run: RunFolder, target: Path, restorable: bool = True) -> Path:
     """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md.
 
-    What is not `restorable` has neither notebooks nor tables, and of the networks the predictor's alone.
+    What is not `restorable` has neither notebooks nor tables, of the networks the predictor's alone, and needs no
+    notebook after 06.
     UnfitToPublish if the run is unfinished or could show a person, or half precision changes what the model predicts.
     """
     results = run.results()
     if missing := [key for key in expected_keys(run.learned) if key not in results]:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")
-    notebooks, hidden = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS], _machine_texts(run)
+    notebooks = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS] if restorable else []
+    hidden = _machine_texts(run)
     for path in notebooks if not run.is_synthetic else ():
         check_notebook(path)
     for old in ("notebooks", "figures", "metrics", "checkpoints", "tables"):
         shutil.rmtree(target / old, ignore_errors=True)
     (target / "croissant.json").unlink(missing_ok=True)
-    for path in notebooks if restorable else ():
+    for path in notebooks:
         publish_notebook(path, target / "notebooks" / path.name, hidden)
     for folder in ("figures", "metrics"):
         shutil.copytree(run.path / folder, target / folder)

@@ -54,7 +54,7 @@ class ErrorBrowser:
             clusters.append((f"{NONE if number < 0 else f'cluster {number}'} ({n:,})", int(number)))
         self.cluster = widgets.Dropdown(options=clusters, description="Show")
         self.sort = widgets.Dropdown(options=list(self.sorts), description="First the")
-        self.number = widgets.BoundedIntText(1, min=1, max=1, description="Page")
+        self.number = widgets.BoundedIntText(1, min=1, max=1, description="Page", layout={"width": "12em"})
         self.status, self.table = widgets.HTML(), widgets.HTML()
         self.pictures = widgets.HBox(layout={"flex_flow": "row wrap"})
         for chooser, update in ((self.cluster, self._list), (self.sort, self._list), (self.number, self._show)):
@@ -84,6 +84,7 @@ class ErrorBrowser:
 
     def _picture(self, row: int) -> widgets.VBox:
         image = widgets.Image(value=as_png(self.images[row], PICTURE_PX), format="png")
+        image.layout.width = image.layout.height = f"{PICTURE_PX}px"  # else as wide as the words below it
         return widgets.VBox([image, widgets.Label(self.errors["missed"].iloc[row])])
 
     def _ipython_display_(self) -> None:

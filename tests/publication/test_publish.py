@@ -314,6 +314,10 @@ def test_a_published_run_of_other_attributes_has_its_own_cards(finished, tmp_pat
 
 def test_a_predictor_is_published_with_its_numbers_and_without_tables_or_notebooks(finished, tmp_path):
     publish(finished, tmp_path / "out")  # of which nothing stays
+    for name in NOTEBOOKS[6:]:  # which need not be run
+        (finished.path / "notebooks" / f"{name}.ipynb").unlink()
+    with pytest.raises(MissingFromRun, match="07_error_clusters"):
+        publish(finished, tmp_path / "whole")
     page = publish(finished, tmp_path / "out", restorable=False)
     assert not {"tables", "notebooks", "croissant.json"} & {path.name for path in page.parent.iterdir()}
     files = {path.name for path in (page.parent / "checkpoints").iterdir()}

@@ -85,9 +85,9 @@ class Browser:
         """The value of an expression on the page."""
         return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def picture(self, path: Path, whole: bool = False) -> None:
-        """Save a screenshot of the window, or of the whole page."""
-        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)
+    def picture(self, path: Path, whole: bool = False, **options) -> None:
+        """Save a screenshot of the window, or of the whole page; options such as `clip` are the protocol's."""
+        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=whole, **options)
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
