@@ -143,7 +143,7 @@ def split_like(
     Images are matched by content, identical ones in their order; they keep their representatives, so that both runs
     test the same images. A new face of an earlier person lies where that person does. One that links persons of several
     splits is left out: it has an id of its own, is not representative, and counts as tested. Earlier faces that this
-    run alone recognises as one person stay where they are: `shared_with_training` counts them. Returns the table of
+    run alone takes for copies or for one person stay where they are: `split_measures` counts them. Returns the table of
     `split_faces`.
 
     Raises
@@ -336,7 +336,8 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
     measured, tested = split_measures(splits), (splits["split"] == "test").to_numpy()
     leaks, within, copied, recognised = measured.values()
     text = (
-        f"{leaks.text} pairs of copies cross the split, {within.text} of them between training, validation and "
+        f"{leaks.text} pair{'s' * (leaks.value != 1)} of copies cross{'es' * (leaks.value == 1)} the split, "
+        f"{within.text} between training, validation and "
         f"calibration. The test split holds {format_value(tested.mean(), 'share')} of the images."
     )
     findings = [
