@@ -105,7 +105,7 @@ more-given:
 data-given:
 	@test -n "$(DATA)" || { echo "name the photographs: make reference DATA=path/to/UTKFace"; exit 2; }
 
-# Draws the reference's test split, which no earlier version was scored on; apart from the seed of the training.
+# Draws the reference's test split, on which no earlier version was scored as a whole; apart from the seed of the training.
 SPLIT_SEED := 25
 reference: data-given setup  ## run and publish the reference on DATA: reports/utkface, README's table, figures/, presentation.pdf
 	$(BIN)/facelib run --data "$(DATA)" --profile full --run utkface -p split_seed $(SPLIT_SEED) $(ARGS)
@@ -113,8 +113,8 @@ reference: data-given setup  ## run and publish the reference on DATA: reports/u
 	$(MAKE) figures RUN=utkface
 	$(BIN)/python -m studies.docs_tables
 
-# Tested on the reference's test faces and on those of MORE. Its stages are not what is published, so they learn little,
-# and it needs neither clusters of errors nor maps.
+# Tested on the reference's test faces and on those of MORE. It is to predict photographs: its stages learn little, and
+# its errors are neither clustered nor explained.
 predictor: more-given data-given setup  ## after `reference`: learn from DATA and MORE and publish what `facelib predict` uses: reports/faces
 	$(BIN)/facelib run --data "$(DATA)" --data "$(MORE)" --profile full --run faces -p recipe face_joint -p split_of utkface \
 	  -p split_seed $(SPLIT_SEED) -p stage_epochs 1 -p views 1 --to 06 $(ARGS)

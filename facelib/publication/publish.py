@@ -327,38 +327,41 @@ def course(run: RunFolder) -> dict[str, str]:
     done = read_json(run.require(PROGRESS))
     states = dict.fromkeys(facts["package"] for facts in done.values())
     by_state = (f"{state}: {listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states)
-    code = "; ".join(by_state) if len(states) > 1 else "one state of the package ran all notebooks"
-    time = f"{sum(facts['seconds'] for facts in done.values()) / 60:.0f} min for the notebooks"
-    if earlier := training_before(run):
-        time += f", and {earlier / 60:.0f} min for training before them"
-    return {"Time": time, "Code": code}
+    last = max(done)[:2]
+    code = "; ".join(by_state) if len(states) > 1 else f"one state of the package ran notebooks 01 to {last}"
+    seconds = sum(facts["seconds"] for facts in done.values())
+    return {
+        "Time": f"{seconds / 60:.0f} min for the notebooks; "
+        f"{training_seconds(run) / 60:.0f} min of training, in these or earlier calls",
+        "Code": code,
+    }
 
 
-def training_before(run: RunFolder) -> float:
-    """The seconds of trainings that an earlier call finished, or `facelib train`: no notebook's time holds them."""
-    done, timings = read_json(run.require(PROGRESS)), read_json(run.require("timings.json"))
-    seconds = {name: timings.get(f"{name[:2]}.training", {"seconds": 0.0})["seconds"] for name in done}
-    return sum(training for name, training in seconds.items() if training > done[name]["seconds"])
+def training_seconds(run: RunFolder) -> float:
+    """The seconds of a run's trainings, whose epochs may have been learned in several calls."""
+    timings = read_json(run.require("timings.json"))
+    return sum(facts["seconds"] for name, facts in timings.items() if name.endswith(".training"))
 
 
 def publish(run: RunFolder, target: Path, restorable: bool = True) -> Path:
     """Fill a folder with what of a finished run may be published, in place of an earlier publication; its README.md.
 
     What is not `restorable` has neither notebooks nor tables, of the networks the predictor's alone, and needs no
-    notebook after 06.
-    UnfitToPublish if the run is unfinished or could show a person, or half precision changes what the model predicts.
+    notebook after 06. UnfitToPublish if the run is unfinished or could show a person, or half precision changes what
+    the model predicts.
     """
     results = run.results()
     if missing := [key for key in expected_keys(run.learned) if key not in results]:
         raise UnfitToPublish(f"run {run.name!r} has not measured {missing[0]}: finish it with `facelib run` first")
-    notebooks = [run.require(f"notebooks/{name}.ipynb") for name in NOTEBOOKS] if restorable else []
-    hidden = _machine_texts(run)
+    for name in NOTEBOOKS if restorable else NOTEBOOKS[:6]:
+        run.require(f"notebooks/{name}.ipynb")
+    notebooks, hidden = sorted((run.path / "notebooks").glob("*.ipynb")), _machine_texts(run)
     for path in notebooks if not run.is_synthetic else ():
         check_notebook(path)
     for old in ("notebooks", "figures", "metrics", "checkpoints", "tables"):
         shutil.rmtree(target / old, ignore_errors=True)
     (target / "croissant.json").unlink(missing_ok=True)
-    for path in notebooks:
+    for path in notebooks if restorable else ():
         publish_notebook(path, target / "notebooks" / path.name, hidden)
     for folder in ("figures", "metrics"):
         shutil.copytree(run.path / folder, target / folder)

@@ -153,17 +153,18 @@ def test_an_unfinished_run_and_one_on_synthetic_faces_are_refused(empty_runs, tm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("trainings", "ahead"),
-    [({"03": 150.0}, ", and 2 min for"), ({"03": 150.0, "04": 120.0}, ", and 4 min for"), ({"03": 60.0}, "")],
-)
-def test_a_training_before_the_notebooks_is_reported(empty_runs, trainings, ahead):
+def test_the_course_of_a_run_names_its_time_and_its_last_notebook(empty_runs):
     run = start_run("ahead", "smoke")
     done = {"package": "0" * 16, "parameters": {}, "cells": 3, "seconds": 90.0}
-    write_json(run.path / "progress.json", dict.fromkeys(NOTEBOOKS, done))
-    write_json(run.path / "timings.json", {f"{number}.training": {"seconds": s} for number, s in trainings.items()})
-    # nine notebooks of 90 seconds
-    assert course(run)["Time"] == f"14 min for the notebooks{ahead and ahead + ' training before them'}"
+    write_json(run.path / "progress.json", dict.fromkeys(NOTEBOOKS[:6], done))
+    seconds = {"03.training": 150.0, "03.prediction": 900.0, "04.training": 90.0}
+    write_json(run.path / "timings.json", {name: {"seconds": s} for name, s in seconds.items()})
+    assert course(run) == {
+        "Time": "9 min for the notebooks; 4 min of training, in these or earlier calls",
+        "Code": "one state of the package ran notebooks 01 to 06",
+    }
+    write_json(run.path / "progress.json", {NOTEBOOKS[0]: done, NOTEBOOKS[1]: {**done, "package": "1" * 16}})
+    assert course(run)["Code"] == f"{'0' * 16}: 01; {'1' * 16}: 02"
 
 
 def test_the_table_of_a_page_is_replaced_between_its_marks(tmp_path):
@@ -318,6 +319,14 @@ def test_a_predictor_is_published_with_its_numbers_and_without_tables_or_noteboo
         (finished.path / "notebooks" / f"{name}.ipynb").unlink()
     with pytest.raises(MissingFromRun, match="07_error_clusters"):
         publish(finished, tmp_path / "whole")
+    sixth = finished.path / "notebooks" / f"{NOTEBOOKS[5]}.ipynb"
+    written(sixth, code("show_faces = True"))
+    with pytest.raises(UnfitToPublish, match="show_faces"):
+        publish(finished, tmp_path / "out", restorable=False)
+    sixth.unlink()
+    with pytest.raises(MissingFromRun, match="06_groups"):
+        publish(finished, tmp_path / "out", restorable=False)
+    written(sixth, code("x = 1"))
     page = publish(finished, tmp_path / "out", restorable=False)
     assert not {"tables", "notebooks", "croissant.json"} & {path.name for path in page.parent.iterdir()}
     files = {path.name for path in (page.parent / "checkpoints").iterdir()}
