@@ -238,32 +238,32 @@ def summary(run: RunFolder, scored: int = 1) -> tuple[Findings, Findings]:
     `scored` models were scored on these test faces so far, this one among them.
     """
     measured, results = run.findings(), run.results()
-    keys = ("groups.worst", "groups.age_bias", "groups.same_age_gaps")
-    worse = Findings(findings.chosen(measured, keys, run.learned))
-    limits = [f"One model, one seed and {findings.data_sets_text(run)}"]
-    limits += ["labels partly made by an algorithm"] * is_utkface(run)
-    limits += [persons] if (persons := findings.persons_limit(run)) else []
+    worse = Findings(findings.chosen(measured, ("groups.worst", "groups.age_bias"), run.learned))
+    clauses = [f"One model, one seed and {findings.data_sets_text(run)}"]
+    clauses += ["labels partly made by an algorithm"] * is_utkface(run)
+    clauses += [persons] if (persons := findings.persons_limit(run)) else []
     if scored > 1:
-        limits.append(f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces")
-    trust = Findings([Finding("summary.limits", f"{'; '.join(limits)}.")])
+        clauses.append(
+            f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces"
+        )
+    limits = Findings([Finding("summary.limits", f"{'; '.join(clauses)}.")])
     if held := results.get(f"test.{AGE.name}.interval_coverage"):
         bands = [row for row in run.details("05_evaluate")["coverage_by_age"]
                  if row["kind"] == MONDRIAN and row["n"] >= run.settings.evaluation.min_group]  # fmt: skip
         least = min(bands, key=lambda row: row["value"], default=None)
         where = f", least at {least['group']} years ({format_value(least['value'], SHARE)})" if least else ""
-        trust.append(Finding("summary.coverage", f"The 90 % age intervals hold {held} of the labels{where}."))
-        trust += findings.chosen(measured, ("groups.coverage",), run.learned)
-    return worse, trust
+        limits.append(Finding("summary.coverage", f"The 90 % age intervals hold {held} of the labels{where}."))
+    return worse, limits
 
 
 def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
     """What publication writes between marks: the page below the project's root, the name of the marks, the text."""
     scored = len(versions(target, digest_of_test_faces(run)))
-    worse, trust = summary(run, scored)
+    worse, limits = summary(run, scored)
     rows = findings.headline_rows(run, README_MEASURES)[:6]
     return [
         ("README.md", "worse", _bullets(worse)),
-        ("README.md", "limits", _bullets(trust)),
+        ("README.md", "limits", _bullets(limits)),
         ("README.md", "results", findings.markdown_summary(rows)),
         ("docs/method.md", "comparison", comparison_table(run)),
     ]
