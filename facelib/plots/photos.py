@@ -1,5 +1,6 @@
 """Figures of notebook 09: photographs, and predictions by the alignment of the face."""
 
+import textwrap
 from collections.abc import Iterable
 
 import pandas as pd
@@ -77,6 +78,6 @@ def misalignment_curves(study: pd.DataFrame, attributes: Iterable[Attribute], he
             axis.fill_between(part["amount"], part[f"{name}_low"], part[f"{name}_high"], color=INK, alpha=0.2, lw=0)
             axis.plot(part["amount"], part[name], "o-", color=INK)
             label = f"{label} (years)" if unit == YEARS else label
-            axis.set(ylabel=label, ylim=(-0.02, 1.02) if unit == SHARE else (0, None))
+            axis.set(ylabel=textwrap.fill(label, 16), ylim=(-0.02, 1.02) if unit == SHARE else (0, None))
     title(figure, heading)
     return finish(figure)

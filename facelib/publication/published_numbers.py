@@ -44,7 +44,9 @@ def ours(run: RunFolder) -> dict[str, str]:
     n = max(estimate.n for key, estimate in results.items() if key.startswith("test."))
     split = f"lists of {run.protocol['name']}" if run.protocol else "one test face per group of copies"
     protocol = f"{run.settings.data.image_px} px, {split}, n = {n:,}"
-    return {"who": "**This project**", "protocol": protocol, "start": run.settings.training.start_weights, **cells}
+    start = run.settings.training.start_weights
+    learned_before = "face recognition" if start == "face" else start
+    return {"who": "**This project**", "protocol": protocol, "start": learned_before, **cells}
 
 
 def _cell(results: dict[str, Estimate], attribute: Attribute) -> str:
