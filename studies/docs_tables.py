@@ -114,7 +114,7 @@ def context() -> str:
             "[reports/audit](../reports/audit/README.md)",
         ],
         [
-            f"{len(runs)} short trainings that differ by seed: age error; gender accuracy",
+            f"{len(runs)} short trainings from random weights that differ by seed: age error; gender accuracy",
             f"{span('age.mae')}; {span('gender.accuracy')}",
             "[reports/protocols](../reports/protocols/README.md)",
         ],
@@ -127,19 +127,23 @@ def context() -> str:
     return table(["what", "measured on UTKFace", "where"], rows).lstrip("\n")
 
 
-PHOTOGRAPHS = """### On other people's photographs
-
-On other people's photographs the same network is worse. A second network, learned from UTKFace
-and FairFace together, is what `facelib predict` uses ([its card](reports/faces/model_card.md)).
-Both were judged on test faces that neither has learned from; for the five classes, FairFace's seven
-races are mapped to UTKFace's labels. By group, and paired: [reports/cross_data](reports/cross_data/README.md).
+HEADING = "### On other people's photographs\n\n"
+PUBLISHED = """The reference network is worse there. A second network, learned from UTKFace and FairFace together,
+is what `facelib predict` uses ([its card](reports/faces/model_card.md)). Both were judged on test faces
+that neither has learned from."""
+SHORT = """The reference network has not been judged on another data set yet. Networks of the same kind have been,
+on validation faces. They learned for fewer epochs, from UTKFace or from UTKFace and FairFace."""
+MAPPED = """
+For the five classes, FairFace's seven races are mapped to UTKFace's labels. By group, and paired:
+[reports/cross_data](reports/cross_data/README.md).
 """
 
 
 def photographs() -> str:
-    """How the published networks do on test faces of both data sets; empty before they are judged."""
-    judged = read_json(ROOT / CROSS_DATA_RESULTS / "results.json").get("test", {"matrix": {}})["matrix"]
-    rows = []
+    """How the published networks do on test faces of both data sets; before they are judged, what shorter ones did."""
+    measured = read_json(ROOT / CROSS_DATA_RESULTS / "results.json")
+    tested = measured.get("test", {}).get("matrix")
+    judged, rows = tested or measured["validation"], []
     for source, title in ((UTKFACE, "UTKFace"), (FAIRFACE, "FairFace")):
         for measure, (name, form) in MEASURES.items():
             found = [sources.get(source, {}).get(measure) for sources in judged.values()]
@@ -147,7 +151,9 @@ def photographs() -> str:
                 n = max(estimate["n"] for estimate in found if estimate)
                 cells = [interval(estimate, form) if estimate else "-" for estimate in found]
                 rows.append([f"{title}: {name}", f"{n:,}", *cells])
-    return PHOTOGRAPHS + table(["test faces of", "n", *judged], rows) if rows else ""
+    split = "test" if tested else "validation"
+    titles = judged if tested else [f"learned from {name.partition(' from ')[0]}" for name in judged]
+    return HEADING + (PUBLISHED if tested else SHORT) + MAPPED + table([f"{split} faces of", "n", *titles], rows)
 
 
 BLOCKS = {

@@ -247,6 +247,7 @@ def summary(run: RunFolder, scored: int = 1) -> tuple[Findings, Findings]:
             f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces"
         )
     limits = Findings([Finding("summary.limits", f"{'; '.join(clauses)}.")])
+    limits += findings.chosen(measured, ("split.sessions",), run.learned)
     if held := results.get(f"test.{AGE.name}.interval_coverage"):
         bands = [row for row in run.details("05_evaluate")["coverage_by_age"]
                  if row["kind"] == MONDRIAN and row["n"] >= run.settings.evaluation.min_group]  # fmt: skip

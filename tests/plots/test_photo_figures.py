@@ -74,7 +74,8 @@ def test_the_figure_of_one_face_has_a_row_for_each_kind_and_a_panel_for_each_att
 
 def test_the_misalignment_figure_has_a_panel_for_each_measure():
     figure = misalignment_curves(study((AGE, EXPRESSION)), (AGE, EXPRESSION), "Alignment")
-    assert labels(figure) == ["Age mean absolute error (years)", "Expression accuracy", "Share out of distribution"] * 2
+    wrapped = ["Age mean\nabsolute error\n(years)", "Expression\naccuracy", "Share out of\ndistribution"]
+    assert labels(figure) == wrapped * 2
     assert all(list(axis.lines[-1].get_ydata()) == [0.3, 0.2] for axis in figure.axes[:3])
     assert figure.get_suptitle() == "Alignment"
 
