@@ -33,5 +33,5 @@ def reliability_diagram(points: dict[str, pd.DataFrame], errors: dict[str, Calib
         lowest = max(0, min(table["confidence"].min(), table["low"].min()) - 0.05)
         axis.set(xlabel="Confidence", ylabel="Accuracy", xlim=(lowest, 1.02), ylim=(lowest, 1.02))
         error = errors[name]
-        axis.set_title(f"{name}: error {error.observed:.3f}, by chance {error.by_chance:.3f}", fontsize=10)
+        axis.set_title(f"{name}\nerror {error.observed:.3f}, by chance {error.by_chance:.3f}", fontsize=10)
     return finish(figure)

@@ -37,7 +37,7 @@ def test_a_reliability_diagram_has_the_points_intervals_and_errors_given(points)
     assert axis.lines[1].get_xydata().tolist() == [[0.6, 0.5], [0.9, 0.9]]
     segments = axis.collections[0].get_segments()
     assert [sorted(segment[:, 1].round(9)) for segment in segments] == [[0.4, 0.6], [0.8, 0.95]]
-    assert "gender: error 0.050, by chance 0.020" in {axis.get_title(), axis.get_title("left")}
+    assert "gender\nerror 0.050, by chance 0.020" in {axis.get_title(), axis.get_title("left")}
 
 
 def test_recipes_are_drawn_in_one_order_and_only_where_they_were_measured():
