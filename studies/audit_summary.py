@@ -37,7 +37,8 @@ LABELS = """
 ## Planted label errors
 
 `python -m studies.label_errors path/to/UTKFace --networks FOLDER/reports/utkface`, where FOLDER holds the run that was
-published before, from random weights: `git archive 898b7eb reports/utkface`. AUROC is the chance that a planted error
+published before, from random weights: `git archive 898b7eb reports/utkface | tar -x -C FOLDER`. AUROC is
+the chance that a planted error
 scores below another label. Errors that UTKFace came with count as false alarms, so precision is a lower bound. The
 models are cross-fitted on the features of the face network and learn from the planted labels.
 

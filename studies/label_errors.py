@@ -6,7 +6,7 @@ models learn from the planted labels, as they would from real errors. `side_by_s
 published out-of-fold predictions of networks can be scored on the same labels, and adds labels that copies contradict.
 Writes label_errors.json, label_errors.csv (precision and recall at each cut) and label_errors.svg.
 
-usage: python -m studies.label_errors UTKFACE [--networks reports/utkface] [--out DIR]
+usage: python -m studies.label_errors UTKFACE [--networks REPORT] [--out DIR]
 """
 
 import argparse

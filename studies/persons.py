@@ -4,7 +4,7 @@ A test face is *matched* if the face network recognises its person on another ph
 left out. Its error in a published run is compared with that of the unmatched test faces of the same stratum (age band
 and the classes that are not sensitive), weighted as the matched ones are. Writes reports/audit/persons.json.
 
-usage: python -m studies.persons UTKFACE --run reports/utkface [--split FOLDER] [--out DIR]
+usage: python -m studies.persons UTKFACE --run REPORT [--split FOLDER] [--out DIR]
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The two panels of the notebooks in JupyterLab, by keyboard: `make test-browser` makes their run first.
 
-`FACELIB_PICTURES=figures make test-browser` also saves the pictures of them that docs/ shows.
+`FACELIB_PICTURES=figures make test-browser` also saves their pictures, as docs/ shows them. Those in docs/ are of
+the run `smoke`, which has the attribute expression too.
 """
 
 import json
