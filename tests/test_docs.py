@@ -149,8 +149,7 @@ def test_a_name_that_does_not_exist_is_found():
 
 def test_the_readme_is_short_and_lists_every_notebook():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    typed = re.sub(r"(?s)<!-- (\w+) -->.*?<!-- end of \1 -->", "", text)
-    assert len(typed.splitlines()) <= 130 and len(typed.split()) <= 1000
+    assert len(text.splitlines()) <= 150 and len(text.split()) <= 1300
     assert re.findall(r"(?m)^\| \[(\d\d_\w+)\]", text) == list(NOTEBOOKS)
 
 

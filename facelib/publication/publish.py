@@ -238,7 +238,7 @@ def summary(run: RunFolder, scored: int = 1) -> tuple[Findings, Findings]:
     `scored` models were scored on these test faces so far, this one among them.
     """
     measured, results = run.findings(), run.results()
-    worse = Findings(findings.chosen(measured, ("groups.worst", "groups.age_bias"), run.learned))
+    worse = Findings(findings.chosen(measured, ("groups.worst",), run.learned))
     clauses = [f"One model, one seed and {findings.data_sets_text(run)}"]
     clauses += ["labels partly made by an algorithm"] * is_utkface(run)
     clauses += [persons] if (persons := findings.persons_limit(run)) else []

@@ -11,14 +11,14 @@ def measured(value: float) -> dict:
 def test_the_networks_stand_beside_each_other_on_each_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(docs_tables, "ROOT", tmp_path)
     results = tmp_path / CROSS_DATA_RESULTS / "results.json"
-    joint = {"utkface": {"gender.accuracy": measured(0.95)}, "fairface": {"race.accuracy": measured(0.65)}}
-    alone = {"utkface": {"gender.accuracy": measured(0.94), "age.bias": measured(0.1)}}
+    joint = {"fairface": {"gender.accuracy": measured(0.95), "race.accuracy": measured(0.65)}}
+    alone = {"fairface": {"gender.accuracy": measured(0.94), "age.band_miss": measured(0.1)}, "utkface": {}}
     write_json(results, {"validation": {"both from face, coarse": joint}})
     before = docs_tables.photographs()
-    assert "has not been judged" in before and "| validation faces of | n | learned from both |" in before
+    assert "has not been judged" in before and "| FairFace, validation faces | n | learned from both |" in before
     write_json(results, {"validation": {}, "test": {"matrix": {"faces": joint, "utkface": alone}}})
     assert "Both were judged on test faces" in docs_tables.photographs().replace("\n", " ")
     lines = docs_tables.photographs().splitlines()[-4:]
-    assert lines[0] == "| test faces of | n | faces | utkface |"
-    assert lines[2] == "| UTKFace: gender | 1,234 | 95.0% (94.0% to 96.0%) | 94.0% (93.0% to 95.0%) |"
-    assert lines[3] == "| FairFace: seven races | 1,234 | 65.0% (64.0% to 66.0%) | - |"
+    assert lines[0] == "| FairFace, test faces | n | faces | utkface |"
+    assert lines[2] == "| gender | 1,234 | 95.0% (94.0% to 96.0%) | 94.0% (93.0% to 95.0%) |"
+    assert lines[3] == "| seven races | 1,234 | 65.0% (64.0% to 66.0%) | - |"
