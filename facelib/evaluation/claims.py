@@ -184,7 +184,7 @@ def claims_finding(claims: pd.DataFrame, same_ages: pd.DataFrame) -> Finding:
     answers = listed(f"{count} {answer}" for answer, count in claims["answer"].value_counts(sort=False).items())
     text = f"Source A's {len(claims)} claims: {answers}."
     for row in claims[claims["ruled_out"] != ""].to_dict("records"):
-        text += f" “{_short(row['claim'])}” could not have been found: {row['ruled_out']}."
+        text += f" These faces cannot test “{_short(row['claim'])}”: {row['ruled_out']}."
     for row in beside(claims, same_ages).to_dict("records"):
         before, after = row["answer, as measured"], row["answer, one age mix"]
         if before != after:

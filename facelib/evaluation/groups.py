@@ -9,6 +9,7 @@ import pandas as pd
 
 from facelib.evaluation.headline import compare, scored
 from facelib.finding import Finding, Findings, listed
+from facelib.prediction.calibration import COVERAGE
 from facelib.schema import AGE, MAX_AGE, Attribute, class_attributes, labelled
 from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, mean, rate
 
@@ -18,6 +19,7 @@ BANDS = "bands"
 # Columns of group tables that hold age errors, of ages in years and by bands alone.
 AGE_ERRORS = AGE.name + "_mae", AGE.name + "_band_mae_least"
 _BAND_ENDS = "{}_from", "{}_to"
+WITHIN_INTERVALS = f"labels within the {100 * COVERAGE:.0f} % intervals"
 
 
 def _beyond(predicted: pd.Series, first: pd.Series, last: pd.Series) -> pd.Series:
@@ -31,7 +33,7 @@ GROUP_METRICS = {
     "years": (
         ("mae", "error", YEARS, False, (), lambda label, predicted: (predicted - label).abs()),
         ("bias", "bias", YEARS, None, (), lambda label, predicted: predicted - label),
-        ("coverage", "labels within the 90 % intervals", SHARE, True, ("{}_low", "{}_high"),
+        ("coverage", WITHIN_INTERVALS, SHARE, True, ("{}_low", "{}_high"),
          lambda label, predicted, low, high: ((low <= label) & (label <= high)).astype(float)),
     ),
     BANDS: (
@@ -242,14 +244,19 @@ def _at_equal_ages(explained: pd.DataFrame | None, by: str, key: str, groups: se
 
 
 def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
-    """The lead finding, for whom the predictor is shown to be worse, and one finding for each attribute, of n faces."""
-    worse: dict[str, list[str]] = {}
-    for row in compared[compared["stands"]].to_dict("records"):
+    """The lead finding, for whom the predictor is shown to be worse, and one finding for each attribute, of n faces.
+
+    The lead leaves out intervals that are not shown to break their promise for the group where they hold least.
+    """
+    promised = compared["what"].str.endswith(WITHIN_INTERVALS)
+    kept = promised & np.array([estimate.high >= COVERAGE for estimate in compared["worst_value"]], dtype=bool)
+    told, worse = compared[~kept], {}
+    for row in told[told["stands"]].to_dict("records"):
         values = f"{row['what'].lower()} {row['worst_value'].text} against {row['best_value'].text} for {row['best']}"
         worse.setdefault(row["worst"], []).append(values)
     text = f"The predictor is worse for {'; '.join(f'{group} ({listed(values)})' for group, values in worse.items())}."
     if not worse:
-        ages = ", or a gap that ages may explain" if compared["apart"].any() else ""
+        ages = ", or a gap that ages may explain" if told["apart"].any() else ""
         text = f"No group is shown to be worse: too few faces{ages}."
     findings = Findings([Finding("groups.worst", text, n=n)])
     for name, rows in compared.groupby("attribute", sort=False):
@@ -361,8 +368,8 @@ def age_findings(
     texts, gaps, shown = [], [], directions.dropna(subset=["bias_low"])
     for way, rows in shown.groupby("grouped_by"):
         ends = [
-            f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} (regression to the mean alone: "
-            f"{row['regression_alone']:+.1f} y)"
+            f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} (errors that average 0 at each "
+            f"{'predicted' if way == 'label' else 'labelled'} age would give {row['regression_alone']:+.1f} y)"
             for side, row in _furthest(rows, "bias")
         ]
         texts += [f"by {way}, {listed(ends)}"] if ends else []

@@ -178,6 +178,16 @@ def test_overlapping_intervals_and_masked_groups_are_not_called_worse():
     assert len(comparison_findings(comparisons({}, (AGE, GENDER)), 0)) == 1
 
 
+@pytest.mark.parametrize(("least", "worse"), [((0.86, 0.84, 0.88), True), ((0.89, 0.86, 0.91), False)])
+def test_intervals_that_keep_their_promise_do_not_make_a_group_worse(least, worse):
+    rows = {"0-4": (900, 0.99, 0.98, 1.0), "30-45": (900, *least)}
+    compared = comparisons({"age_band": table_of("age_band", rows, "age_coverage")}, (AGE,))
+    assert compared["stands"].all()
+    lead, _ = comparison_findings(compared, 1800)
+    assert ("30-45" in lead.text) == worse
+    assert worse or lead.text == "No group is shown to be worse: too few faces."
+
+
 @pytest.mark.parametrize(
     ("standardised", "same_ages"),
     [
@@ -249,7 +259,7 @@ def test_biases_in_both_directions_and_what_regression_alone_gives():
     assert shifted.loc[("prediction", "46-59"), "regression_alone"] > -2
     skewed, _ = age_findings(table.reset_index(), {}, (AGE,), 6000)
     assert "by label, ages 75+ are predicted" in skewed.text
-    assert f"alone: {old['regression_alone']:+.1f} y" in skewed.text
+    assert f"each predicted age would give {old['regression_alone']:+.1f} y" in skewed.text
     assert bias_directions(frame.drop(columns="age"), 10).empty
     banded = bias_directions(frame.assign(age=np.nan), 10)
     assert banded.empty and "need ages in years" in age_findings(banded, {}, (GENDER,), 9)[0].text
