@@ -2,8 +2,8 @@
 
 Every training leaves the run's own test split out. `sessions` and `folds` each deal all other faces to five folds, by
 collection session and by person, and predict each fold by a network that saw none of it. `repeats` draws three further
-splits of the same faces and trains each with three seeds. Predictions stay in the run, in crossfit/; what was measured
-goes to reports/crossfit, whose page `studies.crossfit_page` makes.
+splits of the same faces and trains each with three seeds. Predictions go to reports/crossfit/trainings, so that another
+machine can continue; the page is made by `studies.crossfit_page`.
 
 A training that was stopped continues at its last epoch, and finished ones are not repeated. Several processes share
 the trainings: start the command once for each core.
@@ -85,6 +85,12 @@ def planned(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame) -> list[T
     return [*by_session[:1], *folds, *repeats, *by_session[1:]]
 
 
+def results_of(out: Path, name: str) -> tuple[Path, Path]:
+    """The files of one training's predictions, and of its facts, which is there when it is finished."""
+    folder = out / "trainings"
+    return folder / f"{name}.parquet", folder / f"{name}.json"
+
+
 def training_key(training: Training, settings: Settings, labels: pd.DataFrame) -> str:
     """A digest of what decides on a training's result: predictions of another one are not mixed with it."""
     facts = TRAINING_VERSION, settings.training.model_dump(), settings.data.image_px, training.seed
@@ -95,25 +101,29 @@ def training_key(training: Training, settings: Settings, labels: pd.DataFrame) -
 
 
 def train(
-    run: RunFolder, training: Training, faces: pd.DataFrame, images: FaceImages, settings: Settings, say=print
+    run: RunFolder,
+    training: Training,
+    faces: pd.DataFrame,
+    images: FaceImages,
+    settings: Settings,
+    out: Path,
+    say=print,
 ) -> None:
-    """Train one network, predict its test split, and keep predictions (<name>.parquet) and facts (<name>.json).
+    """Train one network, predict its test split, and keep predictions and facts in `results_of`.
 
     Does nothing where that is done. SystemExit where it was done with other settings, splits or labels.
     """
-    folder = run.path / "crossfit"
-    path, facts_path, checkpoints = (
-        folder / f"{training.name}.parquet",
-        folder / f"{training.name}.json",
-        folder / training.name,
-    )
+    path, facts_path = results_of(out, training.name)
+    checkpoints = run.path / "crossfit" / training.name
     decided = decisions.read(run.require("tables/decisions.csv"), run.load_table("faces"), run.attributes)
     decided = decided[decided["image_id"].isin(faces["image_id"])]
     labels, used = decisions.training_labels(faces, training.splits, decided, run.attributes)
     key = training_key(training, settings, labels)
     if facts_path.exists():
         if read_json(facts_path)["key"] != key:
-            raise SystemExit(f"{facts_path} is of other settings, splits or labels: remove {folder}, or repeat them")
+            raise SystemExit(
+                f"{facts_path} is of other settings, splits or labels: remove {facts_path.parent}, or repeat them"
+            )
         return
     rows = {
         name: np.flatnonzero((training.splits["split"] == name) & used)
@@ -135,6 +145,7 @@ def train(
         low, high = fit_age_intervals(given[known], ages[known])(ages)
         table = table.assign(age_low=low, age_high=high)
     tested = table.iloc[len(calibrating) :].assign(image_id=faces["image_id"].to_numpy()[rows["test"]])
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         tested.to_parquet(partial, index=False)
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
@@ -170,10 +181,10 @@ def main() -> None:
         lock = run.path / "crossfit" / f".{training.name}.lock"
         try:
             with held(lock, RunConflict(f"{training.name} is being trained by another process")):
-                train(run, training, faces, images, settings)
+                train(run, training, faces, images, settings, options.out)
         except RunConflict as conflict:
             print(conflict)
-    done = sorted(path.stem for path in (run.path / "crossfit").glob("*.json"))
+    done = [each for each in trainings if results_of(options.out, each.name)[1].exists()]
     print(f"{len(done)} of {len(trainings)} trainings finished; then python -m studies.crossfit_page {run.name}")
 
 

@@ -22,7 +22,7 @@ from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attribu
 from facelib.statistics import SHARE, Bootstrap, Estimate, format_value, rate
 from facelib.storage import write_text
 from studies import CROSSFIT_RESULTS
-from studies.crossfit import FOLDS, SEEDS, SPLITS, Training, outside_test, planned
+from studies.crossfit import FOLDS, SEEDS, SPLITS, Training, outside_test, planned, results_of
 from studies.pages import table
 
 CHILD_YEARS = 17  # the oldest child, counted by single years
@@ -64,13 +64,13 @@ MISSING = "\n*Not finished: {parts}. Repeat the command to continue.*\n"
 # --- frames -----------------------------------------------------------------------------------------------
 
 
-def frames(run: RunFolder, trainings: list[Training], faces: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def frames(run: RunFolder, trainings: list[Training], faces: pd.DataFrame, out: Path) -> dict[str, pd.DataFrame]:
     """The evaluation frame of each finished training, by name."""
     found = {}
     for training in trainings:
-        path = run.path / "crossfit" / f"{training.name}.parquet"
-        if path.with_suffix(".json").exists():
-            predictions = pd.read_parquet(path)
+        predicted, facts = results_of(out, training.name)
+        if facts.exists():
+            predictions = pd.read_parquet(predicted)
             found[training.name] = evaluation_frame(faces, training.splits, predictions, ("test",), run.attributes)
     return found
 
@@ -224,9 +224,8 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     return text, stored
 
 
-def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, names: list[str], frame: pd.DataFrame):
-    """The part of the page on photographs with two labels, and its numbers: all of them are held out once."""
-    parts = [pd.read_parquet(run.path / "crossfit" / f"{name}.parquet") for name in names]
+def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, parts: list[pd.DataFrame], frame: pd.DataFrame):
+    """The part of the page on photographs with two labels, and its numbers: the parts hold each of them out once."""
     predictions = pd.concat(parts).set_index("image_id").loc[faces["image_id"]].reset_index()
     group_id, everywhere = splits["group_id"].to_numpy(), np.ones(len(faces), bool)
     measured = annotators.annotator_floor(faces, group_id, everywhere, predictions, run.learned, run.bootstrap)
@@ -246,8 +245,8 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
     """The whole page, and the numbers behind it."""
     faces, splits, _ = outside_test(run)
     trainings = planned(run, faces, splits)
-    found = frames(run, trainings, faces)
-    facts = {name: read_json(run.path / "crossfit" / f"{name}.json") for name in found}
+    found = frames(run, trainings, faces, out)
+    facts = {name: read_json(results_of(out, name)[1]) for name in found}
     if not found:
         raise SystemExit(f"no training of run {run.name} is finished: python -m studies.crossfit {run.name}")
     kinds = {kind: [t.name for t in trainings if t.name.startswith(kind)] for kind in ("folds", "sessions", "repeats")}
@@ -270,7 +269,7 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
         frame = pd.concat([found[name] for name in folds], ignore_index=True)
         part, numbers = all_faces(run, frame, out)
         text, stored = text + part, stored | numbers
-        part, numbers = floor(run, faces, splits, folds, frame)
+        part, numbers = floor(run, faces, splits, [pd.read_parquet(results_of(out, name)[0]) for name in folds], frame)
         text, stored = text + part, stored | numbers
         held = [name for name in kinds["sessions"] if name in found]
         if held:

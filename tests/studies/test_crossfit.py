@@ -55,21 +55,21 @@ def test_without_sessions_the_other_trainings_remain(run):
 
 
 @pytest.mark.slow
-def test_a_finished_training_is_kept_and_one_of_other_settings_is_not_mixed_with_it(run):
+def test_a_finished_training_is_kept_and_one_of_other_settings_is_not_mixed_with_it(run, tmp_path):
     faces, splits, rows = crossfit.outside_test(run)
     images, said = load_images(run, run.load_table("faces")).take(rows), []
     training = crossfit.planned(run, faces, splits)[0]
-    crossfit.train(run, training, faces, images, run.settings, said.append)
-    folder = run.path / "crossfit"
-    table = pd.read_parquet(folder / f"{training.name}.parquet")
+    crossfit.train(run, training, faces, images, run.settings, tmp_path, said.append)
+    predicted, stored = crossfit.results_of(tmp_path, training.name)
+    table = pd.read_parquet(predicted)
     held = training.splits[training.splits["split"] == "test"]
     assert table["image_id"].tolist() == held["image_id"].tolist()
     assert (table["age_low"] <= table["age_pred"]).all() and table["p_gender_male"].between(0, 1).all()
-    facts = read_json(folder / f"{training.name}.json")
+    facts = read_json(stored)
     assert facts["epochs"] == 1 and facts["n"]["test"] == len(held) and facts["seconds"]["training"] > 0
-    assert not (folder / training.name).exists()  # the checkpoints of a finished training
-    crossfit.train(run, training, faces, images, run.settings, said.append)
+    assert not (run.path / "crossfit" / training.name).exists()  # the checkpoints of a finished training
+    crossfit.train(run, training, faces, images, run.settings, tmp_path, said.append)
     assert len(said) == 1
     other = resolve("smoke", run.settings.flat() | {"epochs": 2})
     with pytest.raises(SystemExit, match="other settings"):
-        crossfit.train(run, training, faces, images, other, said.append)
+        crossfit.train(run, training, faces, images, other, tmp_path, said.append)

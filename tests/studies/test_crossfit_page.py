@@ -49,7 +49,7 @@ def test_children_are_counted_by_single_years_and_class():
 
 
 @pytest.fixture
-def finished(empty_runs):
+def finished(empty_runs, tmp_path):
     """A run of 600 faces whose trainings are all finished: predictions that are worse in held-out sessions."""
     run = start_run("done", "smoke")
     rng, n = np.random.default_rng(0), 600
@@ -69,10 +69,11 @@ def finished(empty_runs):
         for attribute in (GENDER, ETHNICITY):
             code = np.where(rng.random(len(own)) < 0.1, 0, own[attribute.name])
             table[list(attribute.columns)] = np.eye(len(attribute.classes))[code]
-        (run.path / "crossfit").mkdir(exist_ok=True)
-        table.to_parquet(run.path / "crossfit" / f"{training.name}.parquet", index=False)
+        predicted, stored = crossfit.results_of(tmp_path, training.name)
+        predicted.parent.mkdir(exist_ok=True)
+        table.to_parquet(predicted, index=False)
         facts = {"n": {"train": 400}, "seconds": {"training": 60.0}, "settings": run.settings.flat() | {"epochs": 3}}
-        write_json(run.path / "crossfit" / f"{training.name}.json", facts)
+        write_json(stored, facts)
     return run
 
 
@@ -87,7 +88,7 @@ def test_the_page_shows_what_is_finished_and_says_what_is_not(finished, tmp_path
     said = crossfit_page.front(finished, stored)
     assert "+4.0" in said and "(SD)" in said and "bias" not in said and crossfit_page.front(finished, {}) == ""
     for name in ("sessions-2", "repeats-0-1"):
-        (finished.path / "crossfit" / f"{name}.json").unlink()
+        crossfit.results_of(tmp_path, name)[1].unlink()
     text, stored = crossfit_page.page(finished, tmp_path)
     assert "4 of 5 folds of sessions are finished" in text and "repeats" not in stored
     assert "Not finished: sessions (1), repeats (1)" in text
@@ -96,14 +97,14 @@ def test_the_page_shows_what_is_finished_and_says_what_is_not(finished, tmp_path
 def test_a_run_of_one_attribute_without_sessions_has_a_page(finished, tmp_path):
     finished.save_table(finished.load_table("faces").drop(columns="session"), "faces")
     finished.set_attributes([AGE], [AGE])
-    for path in (finished.path / "crossfit").glob("sessions*"):
+    for path in (tmp_path / "trainings").glob("sessions*"):
         path.unlink()
     faces, splits, _ = crossfit.outside_test(finished)
     for training in crossfit.planned(finished, faces, splits):  # the strata are others, and so are the splits
         tested = ((training.splits["split"] == "test") & training.splits["representative"]).to_numpy()
         own = faces[tested].reset_index(drop=True)
         columns = {"age_pred": own["age"], "age_spread": 1.0, "age_low": own["age"] - 1, "age_high": own["age"] + 1}
-        own[["image_id"]].assign(**columns).to_parquet(finished.path / "crossfit" / f"{training.name}.parquet")
+        own[["image_id"]].assign(**columns).to_parquet(crossfit.results_of(tmp_path, training.name)[0])
     text, stored = crossfit_page.page(finished, tmp_path)
     assert "no session is held out" in text and "claims" not in stored
     assert stored["headline"]["crossfit.age.mae"].value == 0
