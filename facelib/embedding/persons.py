@@ -49,7 +49,7 @@ def unrelated_distances(descriptors: np.ndarray, seed: int = 0) -> np.ndarray:
         halved = half[rows, None] + half[members] - points[rows] @ points[members].T
         halved[rows[:, None] == members] = np.inf
         nearest[rows] = np.partition(halved, rank - 1, axis=1)[:, rank - 1]
-    return np.sqrt(2 * np.maximum(nearest, 1e-6))  # not 0 where all faces are equal
+    return np.sqrt(2 * np.maximum(nearest, 1e-6 + 1e-4 * half))  # above its rounding errors where all faces are equal
 
 
 def close_pairs(descriptors: np.ndarray, unrelated: np.ndarray, limit: float = PERSON_DISTANCE) -> Iterator[Pairs]:

@@ -44,6 +44,8 @@ def even_errors(frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap:
     kinds = [[], *([attribute] for attribute in class_attributes(attributes))]
     for kind in kinds if len(known) else ():
         part = known.dropna(subset=[attribute.name for attribute in kind])
+        if part.empty:  # labelled in another data set than the ages
+            continue
         year = part[AGE.name].astype(int).astype(str)
         names = year.str.cat([part[attribute.name].astype(str) for attribute in kind], sep=" ")
         text = grouping_name([*(attribute.name for attribute in kind), "single years"])

@@ -28,6 +28,8 @@ def test_every_year_weighs_the_same():
     assert table.loc["gender x single years", "fewest"] == 1 and (table["n"] == 4).all()
     finding = deployment.even_finding(table.reset_index())
     assert "5 y" in finding.text and "over gender x single years" in finding.text and finding.n == 4
+    elsewhere = deployment.even_errors(frame.assign(gender=np.nan), (AGE, GENDER), Bootstrap(20))
+    assert elsewhere["averaged_over"].tolist() == ["faces", "single years"]  # genders are of faces without ages
 
 
 def test_age_limits_by_hand():

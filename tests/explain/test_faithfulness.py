@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 
 from facelib.explain import faithfulness
-from facelib.explain.attribution import Explained
+from facelib.explain.attribution import Explained, folded
 from facelib.explain.faithfulness import (
     SAME_MAP,
     STEPS,
@@ -135,7 +135,7 @@ def test_every_map_of_a_sample_has_its_curves(sample, explained_sample):
     maps, _, numbers, _ = explained_sample
     assert numbers.keys() == maps.keys()
     for name in ("noise", "layer_cam", "lime"):
-        for output in (sample.outputs[0], sample.outputs[2]):
+        for output in folded([sample.outputs[0], sample.outputs[2]]):
             drawn = maps[output.name, name]
             alone = curves([output.at(slice(len(drawn)))], sample.images[: len(drawn)], drawn)[0]
             np.testing.assert_allclose(numbers[output.name, name], alone, atol=0.02 * np.abs(alone).max())
