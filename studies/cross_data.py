@@ -27,13 +27,14 @@ from facelib.data.ingest import load_images
 from facelib.data.label_maps import parse_map
 from facelib.data.pixels import FaceImages, resize
 from facelib.data.published import FIVE_CLASSES
+from facelib.devices import has_fast_bfloat16
 from facelib.formats import plain, read_json, write_json
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import train_multitask
 from facelib.prediction import Predictor
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
-from facelib.runs import RunFolder, git_commit, open_run, project_root, runs_root
+from facelib.runs import RunFolder, digest_of_faces, git_commit, open_run, project_root, runs_root
 from facelib.schema import (
     AGE,
     ETHNICITY,
@@ -133,6 +134,7 @@ def train(run: RunFolder, name: str) -> None:
         others = rows["validation"][(faces["source"] == FAIRFACE).to_numpy()[rows["validation"]]]
         keep(network, reframed(images, others), others, faces, folder / f"{name}, reframed.parquet")
     facts = {"settings": settings_of(name).flat(), "seconds": seconds, "epochs": len(history)}
+    facts["bfloat16"] = has_fast_bfloat16()
     write_json(folder / f"{name}.json", facts | {"attributes": [attribute.name for attribute in network.attributes]})
 
 
@@ -416,7 +418,7 @@ otherwise. FairFace labels ages by bands alone. These are labels that people gav
 
 
 def summarise(run: RunFolder) -> dict:
-    """All results of the networks that are trained so far."""
+    """All results of the networks that are trained so far in this folder of runs."""
     folder = folder_of(run)
     names = [n for s in FROM for r in RECIPES for n in sorted(p.stem for p in folder.glob(f"{name_of(s, r)}*.json"))]
     names = list(dict.fromkeys(names))
@@ -426,6 +428,7 @@ def summarise(run: RunFolder) -> dict:
         "validation": matrix(frames), "groups": {}, "gains": {}, "shift": {}, "calibration": {},
     }  # fmt: skip
     for name, frame in frames.items():
+        found["judged_on"] = digest_of_faces(frame["image_id"])
         found["groups"][name] = {source: by_group(scores(part), part) for source, part in frame.groupby("source")}
     for recipe in RECIPES:
         own, both = name_of("utkface", recipe), name_of("both", recipe)
@@ -438,6 +441,14 @@ def summarise(run: RunFolder) -> dict:
     return found
 
 
+def joined(known: dict, found: dict) -> dict:
+    """Results of `summarise` beside those of networks that were trained elsewhere and judged on the same faces."""
+    before, now = known.get("judged_on"), found.get("judged_on")
+    if before and now and before != now:
+        raise SystemExit("the page's other networks were judged on other faces: remove its results.json first")
+    return known | {key: known.get(key, {}) | part if isinstance(part, dict) else part for key, part in found.items()}
+
+
 def matrix_table(found: dict, networks: dict) -> str:
     """A row per network and data set judged; of `networks` with their processor time."""
     rows = []
@@ -445,10 +456,15 @@ def matrix_table(found: dict, networks: dict) -> str:
         for source, measured in sources.items():
             cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in MEASURES]
             n = max(value["n"] for value in measured.values())
-            minutes = [f"{networks[name]['seconds']['processor'] / 60:.0f}"] if networks else []
+            minutes = [minutes_of(networks[name])] if networks else []
             rows.append([name, *minutes, source, f"{n:,}", *cells])
-    header = ["network", *(["minutes of processor"] if networks else []), "judged on", "n"]
+    header = ["network", *(["minutes"] if networks else []), "judged on", "n"]
     return table([*header, *(title for title, _ in MEASURES.values())], rows)
+
+
+def minutes_of(facts: dict) -> str:
+    """Time of a training, and in which precision the machine did it."""
+    return f"{facts['seconds']['processor'] / 60:.0f}, {'bfloat16' if facts.get('bfloat16') else 'float32'}"
 
 
 def gains_table(groups: dict) -> str:
@@ -465,34 +481,43 @@ def gains_table(groups: dict) -> str:
 def findings(found: dict) -> str:
     """What learning from both data sets changes, and whether intervals hold on the other one: a sentence each."""
     lines = []
+    for title, groups in found.get("test", {"gains": {}})["gains"].items():
+        lines.append(f"Test faces, {title}: {changes_of(groups['all'])}.")
     for title, measured in found["shift"].items():
         own, both = title.split("; ")
         changes = [f"{MEASURES[m][0]} {interval(rows['learning from both'], '+.1%')}" for m, rows in measured.items()]
-        lines.append(f"On FairFace's held-out faces, `{both}` minus `{own}`: {', '.join(changes)}.")
+        lines.append(f"FairFace's validation faces, `{both}` minus `{own}`: {', '.join(changes)}.")
     for title, groups in found["gains"].items():
-        changes = [
-            f"{MEASURES[m][0]} {interval(groups['all'][m], form)}" for m, form in GAINS.items() if m in groups["all"]
-        ]
-        lines.append(f"On UTKFace's, `{title}`: {', '.join(changes)}.")
+        lines.append(f"UTKFace's validation faces, `{title}`: {changes_of(groups['all'])}.")
     for name, fitted in found["calibration"].items():
         shares = [f"{interval(values[FAIRFACE]['coverage'], '.1%')} fitted on {key}" for key, values in fitted.items()]
         lines.append(f"90 % age intervals of `{name}` hold on FairFace for {', '.join(shares)}.")
     return "".join(f"- {line}\n" for line in lines)
 
 
+def changes_of(values: dict) -> str:
+    """The changes of one group in a sentence."""
+    return ", ".join(f"{MEASURES[m][0]} {interval(values[m], form)}" for m, form in GAINS.items() if m in values)
+
+
 def page(found: dict) -> str:
     """The page of the results."""
     summary = findings(found)
     parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
-    parts += ["\n## Held-out (validation) faces\n", matrix_table(found["validation"], found["networks"])]
     if tested := found.get("test"):
         parts += [
-            "\n## Test faces\n\nJudged by the predictors of finished runs, each with the temperatures and the way to "
-            f"predict age that it chose on its own validation and calibration faces; scored {tested['scored'][:10]}.\n"
+            "\n## The published networks, on test faces\n\nNeither has learned from one of these faces. Each has the "
+            "temperatures and the way to predict age that it chose on its own validation and calibration faces. "
+            f"Scored {tested['scored'][:10]}.\n"
         ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():
             parts += [f"\n{title}, on the same faces:\n", gains_table(groups)]
+    parts.append(
+        "\n## Short trainings, on validation faces\n\nFive epochs from face weights at 150 px, twelve from random ones "
+        "at 64 px. Minutes are of a processor core.\n"
+    )
+    parts.append(matrix_table(found["validation"], found["networks"]))
     for title, groups in found["gains"].items():
         parts += [f"\n## Who gains on UTKFace\n\n{title}, on the same faces. Age errors fall where negative.\n"]
         parts.append(gains_table(groups))
@@ -554,7 +579,7 @@ def main() -> None:
     for name in [*(options.only or [name_of(s, r) for r in RECIPES for s in FROM]), None]:
         if name:
             train(run, name)
-        found = known | summarise(run)
+        found = joined(known, summarise(run))
         write_json(path, found)
         write_text(FOLDER / "README.md", page(found))
         print(name or "page", "done", flush=True)

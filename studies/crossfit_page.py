@@ -19,7 +19,7 @@ from facelib.plots.style import PALETTE, error_bars, finish, new_figure, title, 
 from facelib.publication.publish import update_page
 from facelib.runs import RunFolder, open_run, project_root
 from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attributes
-from facelib.statistics import SHARE, Bootstrap, Estimate, format_value, rate
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, format_value, rate
 from facelib.storage import write_text
 from studies import CROSSFIT_RESULTS
 from studies.crossfit import FOLDS, SEEDS, SPLITS, Training, outside_test, planned, results_of
@@ -170,15 +170,41 @@ def children_figure(children: pd.DataFrame, attribute: ClassAttribute, note: str
     return finish(figure)
 
 
-def rows_of(measures: pd.DataFrame, columns: list[str]) -> list[list[str]]:
-    """Cells of a page's table: numbers with three digits, nothing where a number is missing."""
+def with_interval(row: dict, unit: str = "", key: str = "") -> str:
+    """A number of a table's row, value, low and high or `key`, `key`_low and `key`_high, as text."""
+    names = (key, f"{key}_low", f"{key}_high") if key else ("value", "low", "high")
+    return str(Estimate(*(row[name] for name in names), n=int(row["n"]), unit=unit))
 
-    def cell(value) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.3f}"
-        return f"{value:,}" if isinstance(value, int) else str(value)
 
-    return [[cell(value) for value in row] for row in measures[columns].itertuples(index=False)]
+def claims_table(tested: pd.DataFrame) -> str:
+    """The answers to claims, and what decides them."""
+    rows = [
+        [row["claim"], row["answer"], row["measure"], with_interval(row), format_value(row["smallest_effect"]),
+         f"{row['n']:,}"]
+        for row in tested.to_dict("records")
+    ]  # fmt: skip
+    return table(["claim", "answer", "what is measured", "value", "smallest effect that n shows", "n"], rows)
+
+
+def gaps_table(apart: pd.DataFrame, metrics: dict[str, groups.GroupMetric]) -> str:
+    """Both ends of each gap between groups, and how far random groups lie apart."""
+    rows = []
+    for row in apart[apart["groups"] > 1].to_dict("records"):
+        unit = metrics[row["metric"]].unit
+        ends = (f"{format_value(row[f'{end}_value'], unit)}, {row[end]}" for end in ("lowest", "highest"))
+        apart_by = points(Estimate(row["difference"], row["low"], row["high"], row["n"], unit), unit)
+        chance = points_of(row["by_chance"], unit)
+        rows.append([row["by"], metrics[row["metric"]].title, *ends, apart_by, chance, f"{row['p_adjusted']:.3f}"])
+    return table(["by", "measure", "lowest", "highest", "difference", "of random groups", "adjusted p"], rows)
+
+
+def coverages_table(coverage: pd.DataFrame) -> str:
+    """How many labels the intervals hold in each group, and how wide they are."""
+    rows = [
+        [str(row["group"]), with_interval(row, SHARE), format_value(row["width"], YEARS), f"{row['n']:,}"]
+        for row in coverage.to_dict("records")
+    ]
+    return table(["faces", "labels within", "mean width", "n"], rows)
 
 
 def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict]:
@@ -196,13 +222,12 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     stored = {"headline": measured}
     if {AGE, GENDER, ETHNICITY} <= set(attributes):
         tested, same_ages = claims.assess(frame, bootstrap), claims.assess_at_equal_ages(frame, bootstrap)
-        columns = ["claim", "answer", "value", "low", "high", "smallest_effect", "n"]
-        text += "\n### Source A's claims\n" + table(columns, rows_of(tested, columns))
+        text += "\n### Source A's claims\n" + claims_table(tested)
         text += f"\n{claims.claims_finding(tested, same_ages).text}\n"
         stored |= {"claims": tested, "claims_at_one_age_mix": same_ages}
     apart = gaps.gap_table(frame, groups.groupings(frame, attributes), attributes, min_group, run.settings.seed)
-    columns = ["by", "metric", "groups", "lowest", "highest", "difference", "by_chance", "p_adjusted"]
-    text += "\n### Gaps between groups\n" + table(columns, rows_of(apart, columns))
+    metrics = {metric.key: metric for metric in groups.group_metrics(attributes)}
+    text += "\n### Gaps between groups\n" + gaps_table(apart, metrics)
     text += f"\n{gaps.gap_finding(apart).text}\n"
     stored["gaps"] = apart
     if AGE in attributes:
@@ -210,8 +235,7 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
         kinds = {MONDRIAN: (aged["age_low"].to_numpy(), aged["age_high"].to_numpy())}
         by = [attribute.group_column for attribute in attributes]
         coverage = pd.concat([coverage_table(aged, column, kinds) for column in by], ignore_index=True)
-        columns = ["group", "value", "low", "high", "width", "n"]
-        text += "\n### Labels within the 90 % intervals\n" + table(columns, rows_of(coverage, columns))
+        text += "\n### Labels within the 90 % intervals\n" + coverages_table(coverage)
         stored["coverage"] = coverage
         for attribute in (a for a in class_attributes(attributes) if not a.sensitive):
             children = by_single_year(frame, attribute)
@@ -233,11 +257,19 @@ def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, parts: list
     if AGE in run.learned:
         differences = annotators.copies_held_out(faces, group_id, everywhere, predictions, AGE)
         noise = annotators.noise_alone(frame, differences, run.bootstrap)
-    columns = ["attribute", "quantity", "value", "low", "high", "n"]
-    text = "\n## The annotator floor\n" + table(columns, rows_of(measured, columns)) * bool(len(measured))
+    differing = [
+        [row["attribute"], row["quantity"], with_interval(row, row["unit"]), f"{row['n']:,}"]
+        for row in measured.to_dict("records")
+    ]
+    too_young = [
+        [row["age_band"], *(with_interval(row, YEARS, key) for key in ("bias", "noise")), f"{row['n']:,}"]
+        for row in noise.to_dict("records")
+    ]
+    text = "\n## The annotator floor\n"
+    text += table(["attribute", "differing", "by", "n"], differing) if differing else ""
     text += "".join(f"\n{finding.text}\n" for finding in annotators.floor_findings(measured, noise))
-    columns = ["age_band", "n", "bias", "bias_low", "bias_high", "noise", "noise_low", "noise_high"]
-    text += table(columns, rows_of(noise, columns)) if len(noise) else ""
+    header = ["labelled age", "predicted minus labelled", "by noise of the labels alone", "n"]
+    text += table(header, too_young) if too_young else ""
     return text, {"annotator_floor": measured, "label_noise_bias": noise}
 
 
@@ -290,8 +322,8 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
         rows = []
         for metric in groups.group_metrics(run.learned):
             own = measured[metric.key]
-            parts = ("mean", "training", "split", "faces", "one training")
-            rows.append([metric.title, *(format_value(own[part], metric.unit) for part in parts)])
+            deviations = (points_of(own[part], metric.unit) for part in ("training", "split", "faces", "one training"))
+            rows.append([metric.title, format_value(own["mean"], metric.unit), *deviations])
         text += REPEATS.format(splits=SPLITS, seeds=SEEDS)
         text += table(["measure", "mean", "by training", "by split", "by faces", "one training"], rows)
         stored["repeats"] = measured
@@ -319,37 +351,40 @@ def measures_table(run: RunFolder, measured: dict[str, dict[str, Estimate]]) -> 
 
 def points(difference: Estimate, unit: str) -> str:
     """A difference with its interval, of shares in percentage points."""
-    factor, name = (100, "points") if unit == SHARE else (1, "y")
-    value, low, high = (f"{factor * number:+.2f}" for number in (difference.value, difference.low, difference.high))
-    return f"{value} ({low} to {high}) {name}"
+    factor, form, name = (100, "+.1f", "points") if unit == SHARE else (1, "+.2f", "y")
+    value, low, high = (f"{factor * number:{form}}" for number in (difference.value, difference.low, difference.high))
+    return f"{value} {name} ({low} to {high})"
 
 
 def front(run: RunFolder, stored: dict) -> str:
     """What the README says of it: held-out sessions, and what another seed and split change. Empty before that."""
-    metrics = [metric for metric in groups.group_metrics(run.learned) if metric.more_is_better is not None]
+    metrics = [
+        metric
+        for metric in groups.group_metrics(run.learned)
+        if metric.more_is_better is not None and not metric.title.endswith(groups.WITHIN_INTERVALS)
+    ]
     texts = []
     if measured := stored.get("sessions"):
         phrases = [
-            f"{metric.title.lower()} is {own['held out'].text} in place of {own['usual'].text} "
+            f"{metric.title.lower()} is {own['held out'].text}, not {own['usual'].text} "
             f"({points(own['difference'], metric.unit)})"
             for metric in metrics
             for own in [measured[metric.key]]
         ]
-        text = (
-            f"Trained without any face of their collection session, {listed(phrases)}, on the same faces, cross-fitted."
-        )
-        texts.append(f"**More of the same batches.** {text}")
+        texts.append(f"For networks that saw no face of a photograph's collection session, {listed(phrases)}.")
     if measured := stored.get("repeats"):
-        phrases = [f"{metric.title.lower()} {points_of(measured[metric.key], metric.unit)}" for metric in metrics]
-        texts.append(f"Another seed and split, with other test faces, move {listed(phrases)} (SD).")
-    page = "See [reports/crossfit](reports/crossfit/README.md).\n"
+        phrases = [
+            f"{metric.title.lower()} by {points_of(measured[metric.key]['one training'], metric.unit)}"
+            for metric in metrics
+        ]
+        texts.append(f"Another seed, split and set of test faces moves {listed(phrases)} (standard deviations).")
+    page = "More: [reports/crossfit](reports/crossfit/README.md).\n"
     return f"{' '.join(texts)} {page}" if texts else ""
 
 
-def points_of(parts: dict[str, float], unit: str) -> str:
-    """The standard deviation of one training, of shares in percentage points."""
-    value = parts["one training"]
-    return f"by {100 * value:.2f} points" if unit == SHARE else f"by {value:.2f} y"
+def points_of(value: float, unit: str) -> str:
+    """A difference, of shares in percentage points."""
+    return f"{100 * value:.1f} points" if unit == SHARE else f"{value:.2f} y"
 
 
 def main() -> None:

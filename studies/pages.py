@@ -2,11 +2,20 @@
 
 
 def interval(value: dict, form: str) -> str:
-    """A number with its interval."""
-    return f"{value['value']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
+    """A number with its interval; of a form such as `.1%` in per cent, and with a sign in percentage points.
+
+    Examples
+    --------
+    >>> interval({"value": 0.047, "low": -0.01, "high": 0.1}, "+.1%")
+    '+4.7 points (-1.0 to +10.0)'
+    """
+    number, low, high = (f"{value[key]:{form}}" for key in ("value", "low", "high"))
+    if form.endswith("%"):
+        number = f"{number[:-1]}{' points' if form.startswith('+') else ' %'}"
+    return f"{number} ({low.removesuffix('%')} to {high.removesuffix('%')})"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    first, *others = (f"| {' | '.join(line)} |\n" for line in [header, *rows])
+    return "".join(["\n", first, f"{'|---' * len(header)}|\n", *others])

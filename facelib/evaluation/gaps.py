@@ -40,7 +40,7 @@ def gap_table(
                 low, high, p_values[-1] = means.min(), means.max(), gap.p
                 rows[-1] |= {"lowest": means.idxmin(), "lowest_value": low, "highest": means.idxmax()}
                 rows[-1] |= {"highest_value": high, "difference": high - low, "by_chance": gap.by_chance}
-                rows[-1] |= {"ratio": np.nan if metric.more_is_better is None else low / high}
+                rows[-1] |= {"ratio": low / high if high and metric.more_is_better is not None else np.nan}
                 rows[-1] |= {"low": gap.estimate.low, "high": gap.estimate.high}
     table = pd.DataFrame(rows, columns=[*FACTS, *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
     return table.assign(p_adjusted=adjusted(p_values))

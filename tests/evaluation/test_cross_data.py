@@ -13,6 +13,7 @@ from studies.cross_data import (
     check_settings,
     findings,
     five_of,
+    joined,
     mean_shift,
     mix_weights,
     name_of,
@@ -71,10 +72,22 @@ def test_the_page_says_first_what_learning_from_both_changes():
         "gains": {"both minus own": {"all": dict.fromkeys(GAINS, change)}},
         "calibration": {"both": {"utkface": {FAIRFACE: {"coverage": change}}}},
     }
-    on_fairface, on_utkface, intervals = findings(found).splitlines()
-    assert on_fairface.endswith("`both` minus `own`: gender +3.1% (+1.0% to +5.0%).")
+    tested = {"test": {"gains": {"faces minus utkface": {"all": {"gender.accuracy": change}}}}}
+    published, on_fairface, on_utkface, intervals = findings(found | tested).splitlines()
+    assert published == "- Test faces, faces minus utkface: gender +3.1 points (+1.0 to +5.0)."
+    assert findings(found).splitlines() == [on_fairface, on_utkface, intervals]
+    assert on_fairface.endswith("`both` minus `own`: gender +3.1 points (+1.0 to +5.0).")
     assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
-    assert intervals.endswith("hold on FairFace for 3.1% (1.0% to 5.0%) fitted on utkface.")
+    assert intervals.endswith("hold on FairFace for 3.1 % (1.0 to 5.0) fitted on utkface.")
+
+
+def test_results_stand_beside_those_of_networks_that_were_trained_elsewhere():
+    known = {"networks": {"a": 1}, "judged_on": "these", "test": {"scored": "once"}}
+    both = joined(known, {"networks": {"b": 2}, "judged_on": "these"})
+    assert both == {"networks": {"a": 1, "b": 2}, "judged_on": "these", "test": {"scored": "once"}}
+    assert joined(known, {"networks": {}}) == known and joined({}, known) == known
+    with pytest.raises(SystemExit, match="other faces"):
+        joined(known, {"networks": {"b": 2}, "judged_on": "others"})
 
 
 def test_draws_are_summed_up_by_their_mean_and_range():

@@ -86,7 +86,8 @@ def test_the_page_shows_what_is_finished_and_says_what_is_not(finished, tmp_path
     assert "--set epochs=3" in text and "Not finished" not in text and (tmp_path / "children_gender.svg").exists()
     assert 0 < stored["repeats"]["age_mae"]["training"] < stored["repeats"]["age_mae"]["one training"]
     said = crossfit_page.front(finished, stored)
-    assert "+4.0" in said and "(SD)" in said and "bias" not in said and crossfit_page.front(finished, {}) == ""
+    assert "+4.0" in said and "standard deviations" in said and "bias" not in said
+    assert crossfit_page.front(finished, {}) == ""
     for name in ("sessions-2", "repeats-0-1"):
         crossfit.results_of(tmp_path, name)[1].unlink()
     text, stored = crossfit_page.page(finished, tmp_path)
