@@ -71,6 +71,7 @@ MEASURES = {
     "age.bias": ("age bias (years)", "+.2f"),
     "age.band_accuracy": ("age within the band", ".1%"),
     "age.band_miss": ("years outside the band", ".2f"),
+    "age.held": ("90 % age intervals hold", ".1%"),
     "gender.accuracy": ("gender", ".1%"),
     "five.accuracy": ("five classes", ".1%"),
     "race.accuracy": ("seven races", ".1%"),
@@ -238,9 +239,18 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
         "gender.accuracy": (GENDER.decode(frame) == frame["gender"]).where(frame["gender"] >= 0),
         "five.accuracy": (frame["five_pred"] == frame["five"]).where(frame["five"].notna()),
     }
+    if "age_low" in frame:
+        table["age.held"] = held(frame, frame["age_low"], frame["age_high"])
     if "race_pred" in frame:
         table["race.accuracy"] = (frame["race_pred"] == frame["race"]).where(frame["race"] >= 0)
     return pd.DataFrame(table).astype(float)
+
+
+def held(frame: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> pd.Series:
+    """Whether intervals hold the labelled age, or meet the labelled band; nan where no age is labelled."""
+    first, last = (frame[column].to_numpy(float) for column in AGE.band_columns)
+    ends = np.where(AGE.has_band(frame), (first, last), frame["age"].to_numpy(float))
+    return pd.Series((low <= ends[1]) & (high >= ends[0]), frame.index).where(np.isfinite(ends[0])).astype(float)
 
 
 def estimate(values: pd.Series, unit: str) -> Estimate:
@@ -354,9 +364,7 @@ def calibrated(fitted_on: pd.DataFrame, judged_on: pd.DataFrame) -> dict:
     predicted = fitted_on["age_pred"].to_numpy()
     intervals = fit_age_intervals(nearest_label(fitted_on, predicted), predicted)
     low, high = intervals(judged_on["age_pred"].to_numpy())
-    first, last = (judged_on[column].to_numpy(float) for column in AGE.band_columns)
-    ends = np.where(AGE.has_band(judged_on), (first, last), judged_on["age"].to_numpy(float))
-    held = pd.Series((low <= ends[1]) & (high >= ends[0])).where(np.isfinite(ends[0]))
+    holds = held(judged_on, low, high)
     known = GENDER.is_known(fitted_on["gender"])
     logits = np.log(GENDER.probabilities(fitted_on[known]).clip(1e-7, 1))
     temperature = fit_temperature(logits, fitted_on["gender"].to_numpy(int)[known])
@@ -367,7 +375,7 @@ def calibrated(fitted_on: pd.DataFrame, judged_on: pd.DataFrame) -> dict:
     for source in (UTKFACE, FAIRFACE):
         own = ((judged_on["source"] == source) & (judged_on["gender"] >= 0)).to_numpy()
         found[source] = {
-            "coverage": estimate(held[own].astype(float), SHARE).to_dict(),
+            "coverage": estimate(holds[own], SHARE).to_dict(),
             "width": estimate(pd.Series(high - low)[own], YEARS).to_dict(),
             "gender_calibration_error": metrics.expected_calibration_error(right[own], probability.max(axis=1)[own]),
             "gender_log_loss": float(-np.log(probability[own, judged_on["gender"].to_numpy(int)[own]]).mean()),
@@ -408,12 +416,18 @@ OPENING = """# What holds on other people's photographs?
 Networks learned from UTKFace, from FairFace and from both, as far as they are trained, each judged on held-out faces of
 both. Made by `python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face_top`.
-Copies and recognised persons are on one side of each split, also across the data sets. The face network whose weights
-are the start may have seen some of these people, by identity and never by the labels used here. Intervals are 95 %, by
-bootstrap over faces.
+The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
+data sets. The published networks keep the split of the reference run; few of its test faces show a person who is also
+elsewhere (0.2 % in the [data card](../faces/data_card.md)). The face network whose weights are the start may have seen
+some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces; they
+are not widened for the number of groups.
+
+FairFace here is a part of its training photographs, split by this project. A network that learned from others of them
+knows how they were collected: for it this is no test on other people's photographs.
 
 The five classes are UTKFace's; FairFace's Latino_Hispanic and Middle Eastern count as Other there, unless a row says
-otherwise. FairFace labels ages by bands alone. These are labels that people gave to photographs, not what people are.
+otherwise. FairFace labels ages by bands alone. An age interval is counted as right if it meets the band, so that it
+holds the true age less often. These are labels that people gave to photographs, not what people are.
 """
 
 
@@ -443,28 +457,28 @@ def summarise(run: RunFolder) -> dict:
 
 def joined(known: dict, found: dict) -> dict:
     """Results of `summarise` beside those of networks that were trained elsewhere and judged on the same faces."""
-    before, now = known.get("judged_on"), found.get("judged_on")
-    if before and now and before != now:
+    if known.get("networks") and found["networks"] and known.get("judged_on") != found["judged_on"]:
         raise SystemExit("the page's other networks were judged on other faces: remove its results.json first")
     return known | {key: known.get(key, {}) | part if isinstance(part, dict) else part for key, part in found.items()}
 
 
 def matrix_table(found: dict, networks: dict) -> str:
     """A row per network and data set judged; of `networks` with their processor time."""
-    rows = []
+    rows, shown = [], [m for m in MEASURES if any(m in part for sources in found.values() for part in sources.values())]
     for name, sources in found.items():
         for source, measured in sources.items():
-            cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in MEASURES]
+            cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in shown]
             n = max(value["n"] for value in measured.values())
             minutes = [minutes_of(networks[name])] if networks else []
             rows.append([name, *minutes, source, f"{n:,}", *cells])
     header = ["network", *(["minutes"] if networks else []), "judged on", "n"]
-    return table([*header, *(title for title, _ in MEASURES.values())], rows)
+    return table([*header, *(MEASURES[m][0] for m in shown)], rows)
 
 
 def minutes_of(facts: dict) -> str:
     """Time of a training, and in which precision the machine did it."""
-    return f"{facts['seconds']['processor'] / 60:.0f}, {'bfloat16' if facts.get('bfloat16') else 'float32'}"
+    precision = {True: ", bfloat16", False: ", float32"}.get(facts.get("bfloat16"), "")
+    return f"{facts['seconds']['processor'] / 60:.0f}{precision}"
 
 
 def gains_table(groups: dict) -> str:
@@ -506,9 +520,11 @@ def page(found: dict) -> str:
     parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
     if tested := found.get("test"):
         parts += [
-            "\n## The published networks, on test faces\n\nNeither has learned from one of these faces. Each has the "
-            "temperatures and the way to predict age that it chose on its own validation and calibration faces. "
-            f"Scored {tested['scored'][:10]}.\n"
+            "\n## The published networks, on test faces\n\n[`utkface`](../utkface/README.md) is the reference network, "
+            "[`faces`](../faces/README.md) the network of both data sets; their recipes differ in epochs and "
+            "augmentation too. Neither has learned from one of these faces. Each has the temperatures, the intervals "
+            "and the way to predict age of its own validation and calibration faces; ages in years, which UTKFace "
+            f"alone has, decide the intervals. Scored {tested['scored'][:10]}.\n"
         ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():
@@ -538,7 +554,7 @@ def page(found: dict) -> str:
     for title, fitted in found["calibration"].items():
         parts += [
             f"\n## Calibration and coverage across data sets\n\n{title}: 90 % age intervals and the temperature of "
-            f"gender. Of few faces, the mean, least and largest of {DRAWS} draws.\n"
+            f"gender. Of few faces, the mean and in parentheses the least and the largest of {DRAWS} draws.\n"
         ]
         rows = [
             [key, f"{values['temperature']:.2f}", source, interval(values[source]["coverage"], ".1%"),

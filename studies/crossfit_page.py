@@ -26,11 +26,12 @@ from studies.crossfit import FOLDS, SEEDS, SPLITS, Training, outside_test, plann
 from studies.pages import table
 
 CHILD_YEARS = 17  # the oldest child, counted by single years
-OPENING = """# What one training, one split and one kind of split are worth
+OPENING = """# Errors on all faces, and on faces of unseen collection sessions
 
 Made by `python -m studies.crossfit {run}{settings}`, then `python -m studies.crossfit_page {run}`, on {faces:,} faces
 outside the test split of that run. The recipe: {epochs} epochs from {start} weights at {px} px. Ages are the network's
-own output. Probabilities and intervals are calibrated on each training's own calibration rows. Intervals are 95 %.
+own output. Probabilities and intervals are calibrated on each training's own calibration rows. Intervals are 95 %, by
+bootstrap over groups of copies, if nothing else is said; they leave out what another training or calibration changes.
 
 | trainings | finished | faces trained on | minutes each |
 |---|---|---|---|
@@ -39,16 +40,17 @@ own output. Probabilities and intervals are calibrated on each training's own ca
 ALL = """
 ## All faces, cross-fitted
 
-Five folds by person; each face is predicted by the network that saw no photograph of its person. One face per group of
-copies, labels as given, n = {n:,}. Folds train on four fifths, so errors are a little above those of a network that
-trains on all.
+Five folds by recognised person; each face is predicted by the network that saw no recognised photograph of its person.
+One face per group of copies, labels as given, n = {n:,}. A fold trains on four fifths of the faces that the reference
+network had.
 """
 SESSIONS = """
 ## Held-out collection sessions against the usual split
 
 The same faces, predicted by networks that trained on other faces of their collection sessions (folds by person), and by
-networks that saw no face of these sessions. {sessions} sessions, {n:,} faces; intervals of the differences are by
-bootstrap over sessions. Networks trained on {usual:,} and {held:,} faces on average. {finished}
+networks that saw no face of these sessions. {sessions} sessions, {n:,} faces. These intervals are by bootstrap over
+sessions: they say what other sessions may show, and are wider than those above, over faces. Networks trained on
+{usual:,} and {held:,} faces on average. {finished}
 """
 REPEATS = """
 ## Training, split and faces
@@ -65,12 +67,15 @@ MISSING = "\n*Not finished: {parts}. Repeat the command to continue.*\n"
 
 
 def frames(run: RunFolder, trainings: list[Training], faces: pd.DataFrame, out: Path) -> dict[str, pd.DataFrame]:
-    """The evaluation frame of each finished training, by name."""
+    """The evaluation frame of each finished training, by name; SystemExit if one tested other faces."""
     found = {}
     for training in trainings:
         predicted, facts = results_of(out, training.name)
         if facts.exists():
             predictions = pd.read_parquet(predicted)
+            tested = training.splits.query("split == 'test' and representative")["image_id"]
+            if not tested.isin(predictions["image_id"]).all():
+                raise SystemExit(f"{predicted} is of other faces than run {run.name}: choose another --out")
             found[training.name] = evaluation_frame(faces, training.splits, predictions, ("test",), run.attributes)
     return found
 
@@ -195,7 +200,7 @@ def gaps_table(apart: pd.DataFrame, metrics: dict[str, groups.GroupMetric]) -> s
         apart_by = points(Estimate(row["difference"], row["low"], row["high"], row["n"], unit), unit)
         chance = points_of(row["by_chance"], unit)
         rows.append([row["by"], metrics[row["metric"]].title, *ends, apart_by, chance, f"{row['p_adjusted']:.3f}"])
-    return table(["by", "measure", "lowest", "highest", "difference", "of random groups", "adjusted p"], rows)
+    return table(["by", "measure", "lowest", "highest", "difference", "by chance", "adjusted p"], rows)
 
 
 def coverages_table(coverage: pd.DataFrame) -> str:
@@ -222,12 +227,18 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     stored = {"headline": measured}
     if {AGE, GENDER, ETHNICITY} <= set(attributes):
         tested, same_ages = claims.assess(frame, bootstrap), claims.assess_at_equal_ages(frame, bootstrap)
-        text += "\n### Source A's claims\n" + claims_table(tested)
+        text += "\n### Source A's claims\n\nIntervals hold together for all five claims (Bonferroni).\n"
+        text += claims_table(tested)
         text += f"\n{claims.claims_finding(tested, same_ages).text}\n"
         stored |= {"claims": tested, "claims_at_one_age_mix": same_ages}
     apart = gaps.gap_table(frame, groups.groupings(frame, attributes), attributes, min_group, run.settings.seed)
     metrics = {metric.key: metric for metric in groups.group_metrics(attributes)}
-    text += "\n### Gaps between groups\n" + gaps_table(apart, metrics)
+    text += (
+        "\n### Gaps between groups\n\nIntervals of differences allow for the choice of the two groups that lie "
+        "furthest apart. *By chance* is the mean difference of random groups of these sizes. p is from permutations, "
+        "adjusted for all rows.\n"
+    )
+    text += gaps_table(apart, metrics)
     text += f"\n{gaps.gap_finding(apart).text}\n"
     stored["gaps"] = apart
     if AGE in attributes:
@@ -364,14 +375,19 @@ def front(run: RunFolder, stored: dict) -> str:
         if metric.more_is_better is not None and not metric.title.endswith(groups.WITHIN_INTERVALS)
     ]
     texts = []
-    if measured := stored.get("sessions"):
+    held = [name for name in stored.get("trainings", ()) if name.startswith("sessions")]
+    if len(held) == FOLDS and (measured := stored.get("sessions")):
         phrases = [
-            f"{metric.title.lower()} is {own['held out'].text}, not {own['usual'].text} "
-            f"({points(own['difference'], metric.unit)})"
+            f"{metric.title.lower()} {own['held out'].text} against {own['usual'].text} "
+            f"({points(own['difference'], metric.unit).replace(' (', ', ')}"
             for metric in metrics
             for own in [measured[metric.key]]
         ]
-        texts.append(f"For networks that saw no face of a photograph's collection session, {listed(phrases)}.")
+        n = max(own["usual"].n for own in measured.values())
+        texts.append(
+            f"Without training faces of the same collection session (cross-fitted, n = {n:,}): {listed(phrases)}; "
+            "intervals over sessions."
+        )
     if measured := stored.get("repeats"):
         phrases = [
             f"{metric.title.lower()} by {points_of(measured[metric.key]['one training'], metric.unit)}"

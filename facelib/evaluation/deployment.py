@@ -34,28 +34,29 @@ def _groups(
 # --- all ages alike -----------------------------------------------------------------------------------------
 
 
-def even_errors(frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap) -> pd.DataFrame:
+def even_errors(frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, few: int) -> pd.DataFrame:
     """The mean absolute age error over faces, and with every single year, or year of a class, weighing the same.
 
-    By sex and single year it is the form of NIST's Face Analysis Technology Evaluation (IR 8525). Columns:
-    averaged_over, cells, fewest (faces of a cell), value, low, high, n, unit.
+    By sex and single year it is the form of NIST's Face Analysis Technology Evaluation (IR 8525). Cells of fewer than
+    `few` faces are left out: a resample may lack them, which would bias the interval. Columns: averaged_over, cells,
+    left_out (faces of other cells), value, low, high, n, unit.
     """
     known, rows = with_ages(frame), []
     kinds = [[], *([attribute] for attribute in class_attributes(attributes))]
     for kind in kinds if len(known) else ():
-        part = known.dropna(subset=[attribute.name for attribute in kind])
-        if part.empty:  # labelled in another data set than the ages
-            continue
-        year = part[AGE.name].astype(int).astype(str)
-        names = year.str.cat([part[attribute.name].astype(str) for attribute in kind], sep=" ")
+        labelled = known.dropna(subset=[attribute.name for attribute in kind])
+        year = labelled[AGE.name].astype(int).astype(str)
+        names = year.str.cat([labelled[attribute.name].astype(str) for attribute in kind], sep=" ")
         text = grouping_name([*(attribute.name for attribute in kind), "single years"])
         for averaged, cells in (("faces", names.str[:0]), (text, names)) if not kind else ((text, names),):
-            codes, sizes = pd.factorize(cells)[0], cells.value_counts()
-            arrays = part[AGE.name], part[AGE.prediction], codes
-            estimate = bootstrap(mae_over_cells, *arrays, groups=part["group_id"], unit=YEARS)
-            facts = {"averaged_over": averaged, "cells": len(sizes), "fewest": int(sizes.min())}
-            rows.append(facts | estimate.to_dict())
-    return pd.DataFrame(rows, columns=["averaged_over", "cells", "fewest", *Estimate.__dataclass_fields__])
+            enough = cells.map(cells.value_counts()) >= few
+            part, codes = labelled[enough], pd.factorize(cells[enough])[0]
+            if len(part):
+                arrays = part[AGE.name], part[AGE.prediction], codes
+                estimate = bootstrap(mae_over_cells, *arrays, groups=part["group_id"], unit=YEARS)
+                facts = {"averaged_over": averaged, "cells": len(set(codes)), "left_out": int((~enough).sum())}
+                rows.append(facts | estimate.to_dict())
+    return pd.DataFrame(rows, columns=["averaged_over", "cells", "left_out", *Estimate.__dataclass_fields__])
 
 
 def even_finding(errors: pd.DataFrame) -> Finding:
@@ -106,7 +107,7 @@ def pass_rates(frame: pd.DataFrame, min_group: int) -> pd.DataFrame:
 
 
 def limits_finding(limits: pd.DataFrame) -> Finding:
-    """Both errors at each of `LIMITS`, and the group with the most false positives."""
+    """Both errors at each of `LIMITS`, and the group with the highest rate of false positives."""
     parts = []
     for (limit, threshold), rows in limits.groupby(["limit", "threshold"], sort=False):
         everyone = rows.iloc[0]
@@ -121,7 +122,7 @@ def limits_finding(limits: pd.DataFrame) -> Finding:
         groups = rows.iloc[1:].dropna(subset=["false_positive"])
         for row in groups.nlargest(1, "false_positive").to_dict("records"):
             most = Estimate(*(row[f"false_positive{end}"] for end in ENDS), row["n_below"], SHARE)
-            text += f"; most false positives have faces labelled {row['group']}, {most}"
+            text += f"; the first rate is highest for faces labelled {row['group']}, {most}, n = {most.n:,}"
         parts.append(text)
     joined = ". ".join(part[0].upper() + part[1:] for part in parts)
     n = int(limits[["n_below", "n_above"]].iloc[0].sum()) if parts else 0

@@ -8,7 +8,7 @@ import pandas as pd
 from facelib.evaluation.groups import AGE_ERRORS, compared_rows, grouping_name, large_groups, row_values
 from facelib.finding import Finding
 from facelib.schema import Attribute
-from facelib.statistics import adjusted, largest_gap
+from facelib.statistics import SHARE, adjusted, largest_gap
 
 FACTS = ["by", "metric", "groups", "left_out", "n", "lowest", "highest"]
 NUMBERS = ["lowest_value", "highest_value", "difference", "ratio", "by_chance", "low", "high"]
@@ -41,7 +41,8 @@ def gap_table(
                 rows[-1] |= {"lowest": means.idxmin(), "lowest_value": low, "highest": means.idxmax()}
                 rows[-1] |= {"highest_value": high, "difference": high - low, "by_chance": gap.by_chance}
                 rows[-1] |= {"ratio": low / high if high and metric.more_is_better is not None else np.nan}
-                rows[-1] |= {"low": gap.estimate.low, "high": gap.estimate.high}
+                furthest = 1 if metric.unit == SHARE else np.inf
+                rows[-1] |= {"low": gap.estimate.low, "high": min(gap.estimate.high, furthest)}
     table = pd.DataFrame(rows, columns=[*FACTS, *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
     return table.assign(p_adjusted=adjusted(p_values))
 

@@ -19,6 +19,7 @@ BANDS = "bands"
 # Columns of group tables that hold age errors, of ages in years and by bands alone.
 AGE_ERRORS = AGE.name + "_mae", AGE.name + "_band_mae_least"
 _BAND_ENDS = "{}_from", "{}_to"
+SHOWN_GAPS = 5  # between groups at one age, in the sentence about them
 WITHIN_INTERVALS = f"labels within the {100 * COVERAGE:.0f} % intervals"
 
 
@@ -178,13 +179,18 @@ def group_tables(
 def source_tables(
     frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
 ) -> dict[str, dict[str, pd.DataFrame]]:
-    """The `group_tables` of the faces of each data set, of what they are labelled with, in their own age bands."""
-    tables, attributes = {}, tuple(attributes)
+    """The `group_tables` of the `by_source` of a frame."""
+    parts = by_source(frame, attributes)
+    return {source: group_tables(part, own, bootstrap, min_group) for source, (part, own) in parts.items()}
+
+
+def by_source(frame: pd.DataFrame, attributes: Iterable[Attribute]) -> dict[str, tuple[pd.DataFrame, list[Attribute]]]:
+    """The faces of each data set, in their own age bands, and the attributes that they are labelled with."""
+    parts, attributes = {}, tuple(attributes)
     for source, part in frame.groupby("source"):
-        own = labelled(part, attributes)
-        part = part.assign(**{attribute.group_column: attribute.groups_of(part) for attribute in own})
-        tables[source] = group_tables(part, own, bootstrap, min_group)
-    return tables
+        own = list(labelled(part, attributes))
+        parts[source] = part.assign(**{attribute.group_column: attribute.groups_of(part) for attribute in own}), own
+    return parts
 
 
 def numbers(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -205,16 +211,20 @@ def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def comparisons(
-    tables: dict[str, pd.DataFrame], attributes: Iterable[Attribute], explained: pd.DataFrame | None = None
+    tables: dict[str, pd.DataFrame],
+    attributes: Iterable[Attribute],
+    explained: pd.DataFrame | None = None,
+    source: str = "",
 ) -> pd.DataFrame:
     """The worst and the best group of each measure by age band and by the classes of each attribute.
 
-    Takes `group_tables`, whose masked groups take no part, and the gaps of `standardised.standardise`. `worst_value`
+    Takes `group_tables`, whose masked groups take no part, the gaps of `standardised.standardise`, and the data set if
+    there are several. `worst_value`
     and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at one age mix
     (`yes`, `reversed`, `cannot tell`; empty where that was not measured). `stands`: they lie apart and ages do not
     explain it.
     """
-    rows, attributes = [], tuple(attributes)
+    rows, attributes, of = [], tuple(attributes), f" of {source}" if source else ""
     for metric in group_metrics(attributes):
         for column in (attribute.group_column for attribute in attributes):
             table = tables.get(column, pd.DataFrame())
@@ -225,7 +235,7 @@ def comparisons(
             row = {"attribute": metric.attribute.name, "what": metric.title, "by": grouping_name([column])}
             for end, group in zip(("worst", "best"), ends if metric.more_is_better else ends[::-1], strict=True):
                 numbers = [group[f"{metric.key}{ending}"] for ending in ("", "_low", "_high")]
-                row[end] = f"{'ages' if column == AGE.group_column else 'faces labelled'} {group[column]}"
+                row[end] = f"{'ages' if column == AGE.group_column else 'faces labelled'} {group[column]}{of}"
                 row[f"{end}_value"] = Estimate(*numbers, int(group["n"]), metric.unit)
             apart = compare(row["worst_value"], row["best_value"], metric.more_is_better) == "worse"
             same_ages = _at_equal_ages(explained, row["by"], metric.key, {end[column] for end in ends})
@@ -256,8 +266,7 @@ def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
         worse.setdefault(row["worst"], []).append(values)
     text = f"The predictor is worse for {'; '.join(f'{group} ({listed(values)})' for group, values in worse.items())}."
     if not worse:
-        ages = ", or a gap that ages may explain" if told["apart"].any() else ""
-        text = f"No group is shown to be worse: too few faces{ages}."
+        text = f"No group is shown to be worse{': ages may explain the gaps' if told['apart'].any() else ''}."
     findings = Findings([Finding("groups.worst", text, n=n)])
     for name, rows in compared.groupby("attribute", sort=False):
         findings.append(Finding(f"groups.{name}", " ".join(map(_sentence, rows.to_dict("records"))), n=n))
@@ -384,13 +393,16 @@ def age_findings(
         ]
         texts += [listed(ends)] if ends else []
         columns = (attribute.group_column for attribute in class_attributes(attributes))
-        gaps += [f"{gap}{of}" for column in columns for gap in _same_age_gaps(tables, column)]
+        gaps += [(wide, f"{gap}{of}") for column in columns for wide, gap in _same_age_gaps(tables, column)]
     text = f"On average, {'; '.join(texts)}." if texts else "No age band is shown to be predicted too young or too old."
     if AGE not in attributes and not banded:
         text = f"Biases by age {NEEDS_AGES}"
     none = "No group is shown to have a larger age error within one age band"
-    at_one = f"Age error within one age band, where intervals of groups lie apart: {'; '.join(gaps)}" if gaps else none
-    return Findings([Finding("groups.age_bias", text, n=n), Finding("groups.same_age_gaps", f"{at_one}.", n=n)])
+    widest = [gap for _, gap in sorted(gaps, reverse=True)[:SHOWN_GAPS]]
+    of = f", the {SHOWN_GAPS} widest of {len(gaps)}" if len(gaps) > SHOWN_GAPS else ""
+    apart = f"Age error within one age band, where intervals of groups lie apart{of}: {'; '.join(widest)}"
+    at_one = f"{apart if gaps else none}."
+    return Findings([Finding("groups.age_bias", text, n=n), Finding("groups.same_age_gaps", at_one, n=n)])
 
 
 def _furthest(bands: pd.DataFrame, bias: str) -> list[tuple[str, dict]]:
@@ -403,8 +415,8 @@ def _furthest(bands: pd.DataFrame, bias: str) -> list[tuple[str, dict]]:
     ]
 
 
-def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[str]:
-    """Age bands in which the intervals of the worst and the best group's age error lie apart."""
+def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[tuple[float, str]]:
+    """Age bands in which the intervals of the worst and the best group's age error lie apart, and by how many years."""
     gaps = []
     table = tables.get(f"{AGE.group_column} x {column}", pd.DataFrame())
     for error in (key for key in AGE_ERRORS if key in table):
@@ -412,5 +424,5 @@ def _same_age_gaps(tables: dict[str, pd.DataFrame], column: str) -> list[str]:
             worst, best = rows.loc[rows[error].idxmax()], rows.loc[rows[error].idxmin()]
             if worst[f"{error}_low"] > best[f"{error}_high"]:
                 texts = (f"{row[error]:.1f} y for {row[column]}" for row in (worst, best))
-                gaps.append(f"{' and '.join(texts)} at {ages}")
+                gaps.append((worst[error] - best[error], f"{' and '.join(texts)} at {ages}"))
     return gaps

@@ -487,24 +487,43 @@ def readings_finding(run: RunFolder) -> Finding:
 
 
 def attribute_findings(
-    results: dict[str, Estimate], constant: pd.DataFrame, attributes: Iterable[Attribute]
+    results: dict[str, Estimate],
+    constant: pd.DataFrame,
+    attributes: Iterable[Attribute],
+    by_source: dict[str, Estimate] | None = None,
 ) -> Findings:
-    """How well each attribute is predicted, and which better than by the `baselines`; results are those of `test`."""
+    """How well each attribute is predicted, and which better than by the `baselines`; results are those of `test`.
+
+    Where there are `source_metrics`, all but what leads is told of each data set by itself.
+    """
     findings, verdicts = Findings(), dict[str, list[str]]()
     rows = {row["metric"]: row for row in constant.to_dict("records")}
+    sources = dict.fromkeys(key.partition(".")[0] for key in by_source or ())
     for attribute in attributes:
         phrased = ((metric, results.get(f"test.{metric.key}")) for metric in metrics_of(attribute) if metric.phrase)
         measured = [(metric, estimate) for metric, estimate in phrased if estimate]
         if not measured:
             continue
         (lead, estimate), *others = measured
-        parts = [f"{attribute.title} {lead.phrase.format(estimate)}"]
+        metrics = [metric for metric, _ in measured]
+        each = {source: [metric for metric in metrics if f"{source}.{metric.key}" in by_source] for source in sources}
+        leading = [source for source, own in each.items() if lead in own]
+        if len(leading) > 1:
+            others = []
+        if alone := len(leading) == 1:
+            others = [(metric, by_source[f"{leading[0]}.{metric.key}"]) for metric in each.pop(leading[0])[1:]]
+        title = f"{attribute.title} of {leading[0].removeprefix('test_')}" if alone else attribute.title
+        parts = [f"{title} {lead.phrase.format(estimate)}"]
         if row := rows.get(lead.key):
             baseline = Estimate.from_dict(row)
             verdicts.setdefault(compare(estimate, baseline, lead.more_is_better), []).append(attribute.name)
             parts[0] += f", against {baseline.text} for {row['baseline']}"
         parts += [metric.phrase.format(other.text) for metric, other in others]
-        findings.append(Finding(f"test.{attribute.name}", f"{'; '.join(parts)}.", estimate))
+        texts = ["; ".join(parts)]
+        for source, own in each.items():
+            phrases = "; ".join(metric.phrase.format(by_source[f"{source}.{metric.key}"]) for metric in own)
+            texts += [f"{attribute.title} of {source.removeprefix('test_')} {phrases}"] if own else []
+        findings.append(Finding(f"test.{attribute.name}", f"{'. '.join(texts)}.", estimate))
     findings += inverted_findings(results, attributes, "test")
     text = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items()) or "not measured"
     n = max((finding.estimate.n for finding in findings), default=0)
@@ -528,7 +547,7 @@ def inverted_findings(results: dict[str, Estimate], attributes: Iterable[Attribu
 def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
     """With a published split, the metrics of test faces without a copy in training, below `test_unseen`."""
     if not run.protocol:
-        text = "The run makes its own split, which no detected copy crosses: no second number is needed."
+        text = "The run makes its own split: no test face has a detected copy in training, so there is one number."
         return {}, Finding("test.protocol", text, n=len(frame))
     splits = run.load_table("splits")
     copied = frame["image_id"].isin(splits.loc[shared_with_training(splits), "image_id"])

@@ -14,7 +14,17 @@ import pandas as pd
 from scipy import sparse
 
 from facelib.evaluation.gaps import SIGNIFICANT
-from facelib.evaluation.groups import AGE_ERRORS, compared_rows, grouping_name, large_groups, row_values
+from facelib.evaluation.groups import (
+    AGE_ERRORS,
+    by_source,
+    compared_rows,
+    comparisons,
+    group_tables,
+    grouping_name,
+    groupings,
+    large_groups,
+    row_values,
+)
 from facelib.finding import Finding, listed
 from facelib.schema import AGE, Attribute
 from facelib.statistics import Bootstrap
@@ -81,6 +91,19 @@ def resample(
     covered = float(np.isin(bands.to_numpy(str), common).mean()) if n else 0.0
     sums = np.stack([summed(of) for of in values])
     return Resampled(summed(np.ones(n)), sums, list(names), np.isin(band_names, common), covered)
+
+
+def source_comparisons(
+    frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
+) -> pd.DataFrame:
+    """`groups.comparisons` of each data set by itself, in its own age bands, below each other."""
+    found = []
+    for source, (part, own) in by_source(frame, attributes).items():
+        tables, explained = group_tables(part, own, bootstrap, min_group), None
+        if AGE.name in (attribute.name for attribute in own):
+            explained = standardise(part, groupings(part, own), own, bootstrap, min_group)[1]
+        found.append(comparisons(tables, own, explained, source))
+    return pd.concat(found, ignore_index=True)
 
 
 def standardise(

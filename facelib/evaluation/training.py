@@ -106,6 +106,6 @@ def ood_finding(flags: pd.Series, expected_share: float, n_calibration: int) -> 
     flagged = rate(flags.sum(), len(flags))
     text = (
         f"Of {flagged.n:,} validation faces {flagged} are flagged as out-of-distribution; by the distances of "
-        f"{n_calibration:,} calibration faces {expected_share:.1%} are expected."
+        f"{n_calibration:,} calibration faces {100 * expected_share:.1f} % are expected."
     )
     return flagged, Finding("prediction.ood", text, flagged)

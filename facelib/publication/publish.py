@@ -227,6 +227,16 @@ def data_name(run: RunFolder) -> str:
     return listed(Path(each.path).name for each in run.data_sets)
 
 
+def sources(run: RunFolder) -> list[tuple[str, int, int]]:
+    """The data sets of a run, with their faces and how many of them are tested."""
+    faces, splits = run.load_table("faces"), run.load_table("splits")
+    if "source" not in faces:
+        return []
+    tested = (splits["split"] == "test") & splits["representative"]
+    counts = pd.DataFrame({"n": 1, "tested": tested}).groupby(faces["source"]).sum()
+    return list(counts.itertuples(name=None))
+
+
 def is_utkface(run: RunFolder) -> bool:
     """Whether UTKFace is among a run's data by its name: how its labels were made is known."""
     return "utkface" in data_name(run).lower()
@@ -292,20 +302,27 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    measured, splits = run.findings(), run.load_table("splits")
+    measured, splits, whole = run.findings(), run.load_table("splits"), (target / "tables").exists()
+    rows = [row for row in findings.headline_rows(run) if whole or row["of"] != OF_AGE]  # not of stages cut short
     predictor = read_json(run.require("checkpoints/predictor.json"))
     facts = {
         "run": run,
-        "restorable": (target / "tables").exists(),
+        "restorable": whole,
         "findings": findings,
         "quoted": lambda *keys: findings.chosen(measured, keys, run.learned),
         "data_name": data_name(run),
         "is_utkface": is_utkface(run),
-        "summary": Markup(findings.markdown_summary(findings.headline_rows(run))),
+        "sources": sources(run),
+        "rows": rows,
+        "summary": Markup(findings.markdown_summary(rows)),
         "faces": splits[splits["representative"]].groupby("split").size().to_dict(),
         "age_method": AGE_METHODS[predictor["age_method"]] if AGE in run.learned else "",
         "noise": [(row, Estimate.from_dict(row)) for row in run.details("02_clean").get("label_noise", [])],
-        "figures": {path.name: SHOWN[name].alt for name in FRONT if (path := stored(run, name))},
+        "figures": {
+            path.name: SHOWN[name].alt
+            for name in FRONT
+            if (path := stored(run, name)) and (whole or name != "two_stages")
+        },
         "provenance": findings.provenance(run) | course(run),
         "predictor": predictor,
         "megabytes": lambda folder: sum(path.stat().st_size for path in (target / folder).iterdir()) / 1e6,
@@ -317,7 +334,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
     name = f"{data_name(run) or 'synthetic faces'}: labels, splits and predictions of run {run.name}"
     about = " ".join(map(str, facts["quoted"]("data.faces", "data.ages", "data.imbalance", "copies.groups")))
     terms = MIT if run.is_synthetic else "Non-commercial research only, as the photographs, which are not included."
-    if (target / "tables").exists():
+    if whole:
         write_json(target / "croissant.json", croissant.card(run, target, name, about, terms))
     for name, template in PAGES.items():
         write_text(target / name, environment.get_template(template).render(**facts))

@@ -137,7 +137,8 @@ def persons_limit(run: RunFolder) -> str:
 
 
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
-    """Rows of the headline table: name, value, interval, n, cleaned, and two baselines (baseline, by_time), as text.
+    """Rows of the headline table, as text: name, of, value, interval, n, cleaned, and the baselines, baseline and
+    by_time.
 
     `measures` are ends of keys, such as `mae`; by default all are shown. What was measured on several data sets has a
     row of each below that of all.
@@ -148,8 +149,12 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
         wanted = not measures or metric.key.partition(".")[2] in measures
         if wanted and (estimate := results.get(f"test.{metric.key}")):
             cleaned = results.get(f"test_cleaned.{metric.key}")
-            row = {"name": metric.title, "value": estimate.text, "n": f"{estimate.n:,}"}
-            row |= {"interval": estimate.interval_text, "cleaned": cleaned.text if cleaned else ""}
+            row = {"name": metric.title, "of": metric.key.partition(".")[0], "value": estimate.text}
+            row |= {
+                "n": f"{estimate.n:,}",
+                "interval": estimate.interval_text,
+                "cleaned": cleaned.text if cleaned else "",
+            }
             by_time = results.get(f"by_time.{metric.key}")
             rows.append(row | {"baseline": baselines.get(metric.key, ""), "by_time": by_time.text if by_time else ""})
             each = {key.partition(".")[0]: own for key, own in results.items() if key.partition(".")[2] == metric.key}
@@ -157,9 +162,12 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
             parts = {source: own for source, own in each.items() if source not in ("cleaned", "unseen")}
             if len(parts) == 1:
                 rows[-1]["name"] += f", {next(iter(parts))}"
+            pooled = rows[-1]
             for source, own in parts.items() if len(parts) > 1 else ():
-                row = {"name": f"{metric.title}, {source}", "value": own.text, "interval": own.interval_text}
-                rows.append(row | {"n": f"{own.n:,}", "cleaned": "", "baseline": "", "by_time": ""})
+                row = pooled | {"name": f"{metric.title}, {source}", "value": own.text, "interval": own.interval_text}
+                timed = by_time.text if by_time and by_time.n == own.n else ""  # of the set that has stamps
+                pooled["by_time"] = "" if timed else pooled["by_time"]
+                rows.append(row | {"n": f"{own.n:,}", "cleaned": "", "baseline": "", "by_time": timed})
     return rows
 
 

@@ -13,6 +13,7 @@ from studies.cross_data import (
     check_settings,
     findings,
     five_of,
+    held,
     joined,
     mean_shift,
     mix_weights,
@@ -35,6 +36,13 @@ def test_seven_races_become_five_labels_and_middle_eastern_either_of_two():
     other, white, asian = (float(ETHNICITY.parse(name)) for name in ("Other", "White", "Asian"))
     np.testing.assert_array_equal(five_of(codes, classes), [asian, other, np.nan])
     np.testing.assert_array_equal(five_of(codes, classes, "White"), [asian, white, np.nan])
+
+
+def test_an_interval_holds_an_age_or_meets_a_band():
+    frame = faces(age=[40.0, 40, np.nan, np.nan, np.nan], age_from=[np.nan, np.nan, 20, 20, np.nan],
+                  age_to=[np.nan, np.nan, 29, 29, np.nan])  # fmt: skip
+    low, high = np.array([30.0, 41, 29, 30, 0]), np.array([50.0, 60, 40, 40, 99])
+    assert held(frame, low, high).tolist()[:4] == [1, 0, 1, 0] and np.isnan(held(frame, low, high)[4])
 
 
 def test_weights_give_a_data_set_the_mix_of_another():
@@ -86,8 +94,9 @@ def test_results_stand_beside_those_of_networks_that_were_trained_elsewhere():
     both = joined(known, {"networks": {"b": 2}, "judged_on": "these"})
     assert both == {"networks": {"a": 1, "b": 2}, "judged_on": "these", "test": {"scored": "once"}}
     assert joined(known, {"networks": {}}) == known and joined({}, known) == known
-    with pytest.raises(SystemExit, match="other faces"):
-        joined(known, {"networks": {"b": 2}, "judged_on": "others"})
+    for before in (known, {"networks": {"a": 1}}):
+        with pytest.raises(SystemExit, match="other faces"):
+            joined(before, {"networks": {"b": 2}, "judged_on": "others"})
 
 
 def test_draws_are_summed_up_by_their_mean_and_range():

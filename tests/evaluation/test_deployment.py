@@ -21,14 +21,16 @@ def frame_of(**columns) -> pd.DataFrame:
 
 def test_every_year_weighs_the_same():
     frame = frame_of(age=[20.0, 20, 20, 80], age_pred=[21.0, 21, 24, 90], gender=[0.0, 0, 1, 1], gender_pred=0.0)
-    table = deployment.even_errors(frame, (AGE, GENDER), Bootstrap(20)).set_index("averaged_over")
+    table = deployment.even_errors(frame, (AGE, GENDER), Bootstrap(20), 1).set_index("averaged_over")
     # Errors 1, 1, 4 and 10: 16 over faces; 2 and 10 over years; 1, 4 and 10 over years and genders.
     assert table["value"].tolist() == [4.0, 6.0, 5.0] and table["cells"].tolist() == [1, 2, 3]
     assert table.index.tolist() == ["faces", "single years", "gender x single years"]
-    assert table.loc["gender x single years", "fewest"] == 1 and (table["n"] == 4).all()
+    assert (table["left_out"] == 0).all() and (table["n"] == 4).all()
     finding = deployment.even_finding(table.reset_index())
     assert "5 y" in finding.text and "over gender x single years" in finding.text and finding.n == 4
-    elsewhere = deployment.even_errors(frame.assign(gender=np.nan), (AGE, GENDER), Bootstrap(20))
+    large = deployment.even_errors(frame, (AGE, GENDER), Bootstrap(20), 2).set_index("averaged_over")
+    assert large["value"].tolist() == [4.0, 2.0, 1.0] and large["left_out"].tolist() == [0, 1, 2]
+    elsewhere = deployment.even_errors(frame.assign(gender=np.nan), (AGE, GENDER), Bootstrap(20), 1)
     assert elsewhere["averaged_over"].tolist() == ["faces", "single years"]  # genders are of faces without ages
 
 
@@ -98,7 +100,7 @@ def test_faces_without_ages_or_other_attributes_have_a_sentence_instead(banded):
     attributes = (GENDER,)
     if banded:  # ages are known by their bands alone
         frame = frame.assign(age=np.nan, age_pred=30.0, age_unrounded=30.0, age_spread=3.0, age_band="30-45")
-    even = deployment.even_errors(frame, UTKFACE_ATTRIBUTES if banded else attributes, Bootstrap(5))
+    even = deployment.even_errors(frame, UTKFACE_ATTRIBUTES if banded else attributes, Bootstrap(5), 1)
     limits = deployment.age_limits(frame, attributes, 5)
     assert even.empty and limits.empty and deployment.pass_rates(frame, 5).empty
     for finding in (deployment.even_finding(even), deployment.limits_finding(limits)):

@@ -22,6 +22,7 @@ from facelib.evaluation.groups import (
     source_tables,
     stacked,
 )
+from facelib.evaluation.standardised import source_comparisons
 from facelib.schema import AGE, ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
 from facelib.statistics import Bootstrap, Estimate
 
@@ -172,7 +173,7 @@ def test_overlapping_intervals_and_masked_groups_are_not_called_worse():
     compared = comparisons({"age_band": table_of("age_band", rows, "gender_accuracy")}, (AGE, GENDER))
     assert not compared["apart"].any() and not compared["stands"].any()
     lead, _ = comparison_findings(compared, 12)
-    assert lead.text == "No group is shown to be worse: too few faces."
+    assert lead.text == "No group is shown to be worse."
     rows = {"0-4": (5, *[np.nan] * 3), "30-45": (7, 0.7, 0.4, 0.9)}
     assert comparisons({"age_band": table_of("age_band", rows, "gender_accuracy")}, (AGE, GENDER)).empty
     assert len(comparison_findings(comparisons({}, (AGE, GENDER)), 0)) == 1
@@ -185,7 +186,7 @@ def test_intervals_that_keep_their_promise_do_not_make_a_group_worse(least, wors
     assert compared["stands"].all()
     lead, _ = comparison_findings(compared, 1800)
     assert ("30-45" in lead.text) == worse
-    assert worse or lead.text == "No group is shown to be worse: too few faces."
+    assert worse or lead.text == "No group is shown to be worse."
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_a_group_that_is_only_of_another_age_is_not_called_worse(standardised, s
     assert compared["stands"].tolist() == [same_ages == "yes"]
     lead, gender = comparison_findings(compared, 300)
     assert ("faces labelled Asian" in lead.text) == (same_ages == "yes")
-    assert lead.text.endswith("that ages may explain.") != (same_ages == "yes")
+    assert lead.text.endswith("worse: ages may explain the gaps.") != (same_ages == "yes")
     assert ("equal ages" in gender.text) == (same_ages != "yes")
     # Of another pair of groups it says nothing.
     elsewhere = comparisons(tables, UTKFACE_ATTRIBUTES, explained.assign(lowest="White"))
@@ -300,6 +301,12 @@ def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
     assert "ages 18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
     assert "8.5 y for female and 5.9 y for male at 46-59" in unequal.text
     assert "18-29" not in unequal.text and "75+" not in unequal.text and unequal.n == 193
+    wider = tables["age_band x gender_name"].assign(age_mae=[9.5, 3.2, *[8.5, 5.9, 20.0, np.nan]])
+    wider.loc[0, ["age_mae_low", "age_mae_high"]] = 9.0, 10.0
+    of_many = {f"set {k}": {"age_band x gender_name": wider} for k in range(4)}
+    text = age_findings(by_label, of_many, (AGE, GENDER), 193)[1].text
+    assert "the 5 widest of 8: 9.5 y for female and 3.2 y for male at 18-29 of set 3" in text
+    assert text.count("at 18-29") == 4 and text.count("at 46-59") == 1
     nothing = age_findings(by_label[:0], {}, (AGE, GENDER), 0)
     assert [finding.key for finding in nothing] == ["groups.age_bias", "groups.same_age_gaps"]
 
@@ -341,3 +348,15 @@ def test_numbers_of_all_are_those_that_every_data_set_allows_and_each_has_its_ow
     assert each["fairface"]["gender_name"]["age_band_mae_least"].tolist() == [1.5, 9.0]
     assert "smile_name" in each["utkface"] and "smile_name" not in each["fairface"]
     assert set(numbers(each["fairface"])["grouping"]) == {"age_band", "gender_name"}
+
+
+def test_each_data_set_is_compared_by_itself_and_at_equal_ages(both):
+    many = pd.concat([both] * 20, ignore_index=True).assign(group_id=range(100))
+    found = source_comparisons(many, (AGE, GENDER, SMILE), FEW, min_group=1)
+    found = found.set_index(["attribute", "by", "best"]).sort_index()
+    age = found.loc[("age", "gender", "faces labelled female of utkface")]
+    assert (age["what"], age["worst"], age["worst_value"].value) == ("Age error", "faces labelled male of utkface", 3)
+    banded = found.loc[("age", "age band", "ages 3-9 of fairface")].iloc[-1]
+    assert banded["worst"] == "ages 70+ of fairface" and banded["worst_value"].value == 9
+    assert set(found.loc["smile", "best_value"].map(lambda value: value.n)) == {20}  # utkface alone has it
+    assert (found.xs("gender", level="by")["same_ages"] != "").any()

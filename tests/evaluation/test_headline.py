@@ -571,6 +571,19 @@ def test_each_attribute_is_a_finding_and_the_baselines_decide(headline, frame, t
     assert findings["test.baselines"].n == headline["test.age.mae"].n
 
 
+def test_each_data_set_is_told_by_itself(headline, frame, tables):
+    constant = baselines(tables[0], frame, UTKFACE_ATTRIBUTES, Bootstrap(20))
+    values = {"a.gender.accuracy": 0.9, "b.gender.accuracy": 0.7, "b.age.cs5": 0.4, "a.age.mae": 2.5, "a.age.cs5": 0.6}
+    each = {f"test_{key}": Estimate(value, value, value, 50, "share") for key, value in values.items()}
+    found = {finding.key: finding.text for finding in attribute_findings(headline, constant, UTKFACE_ATTRIBUTES, each)}
+    age, gender = found["test.age"], found["test.gender"]
+    assert age.startswith(f"Age of a is off by {headline['test.age.mae']}") and "; 60.0 % of the predictions" in age
+    assert age.endswith(". Age of b 40.0 % (40.0 to 40.0) of the predictions are within 5 years.")
+    assert ". Gender of a is predicted as labelled for 90.0 %" in gender and "of b is predicted as labelled" in gender
+    assert gender.startswith(f"Gender is predicted as labelled for {headline['test.gender.accuracy']}, against")
+    assert " of " not in found["test.ethnicity"].partition("for always")[0]
+
+
 def test_results_stand_by_title_beside_another_set(headline):
     cleaned = {"test_cleaned.age.mae": Estimate(1.5, 1, 2, 40, "years")}
     table = results_table(headline | cleaned, UTKFACE_ATTRIBUTES, beside="test_cleaned")

@@ -115,4 +115,4 @@ def test_flagged_faces_are_counted_beside_the_share_expected():
     flagged, finding = training.ood_finding(pd.Series([True] * 3 + [False] * 97), 0.0125, 400)
     assert (flagged.value, flagged.n) == (0.03, 100)
     assert finding.estimate == flagged and finding.key == "prediction.ood"
-    assert "1.2%" in finding.text and "400" in finding.text
+    assert "1.2 %" in finding.text and "400" in finding.text

@@ -93,6 +93,11 @@ def test_the_page_shows_what_is_finished_and_says_what_is_not(finished, tmp_path
     text, stored = crossfit_page.page(finished, tmp_path)
     assert "4 of 5 folds of sessions are finished" in text and "repeats" not in stored
     assert "Not finished: sessions (1), repeats (1)" in text
+    assert crossfit_page.front(finished, stored) == ""
+    predicted = crossfit.results_of(tmp_path, "folds-0")[0]
+    pd.read_parquet(predicted).iloc[1:].to_parquet(predicted)
+    with pytest.raises(SystemExit, match="of other faces than run done"):
+        crossfit_page.page(finished, tmp_path)
 
 
 def test_a_run_of_one_attribute_without_sessions_has_a_page(finished, tmp_path):
