@@ -24,10 +24,10 @@ NETWORKS = {"resnet18": "ResNet-18", "face_resnet": "face ResNet"}
 PAGE = """# Numbers that others can compare
 
 The lists of `{name}`: trained and tested by the published file names, ages 21 to 60; validation and calibration
-were carved out of the training list. *As published* counts every test image; {n_copied:,} of the {n_test:,} have a detected copy
-in the training list, and the second row of each network leaves them out. The age error is of ages in whole years, as
-everywhere in this project. Within 5 years is counted before ages are rounded, as in other work; in whole years it is
-{whole}. Intervals are 95 %, by bootstrap over groups of copies.
+were carved out of the training list. *As published* counts every test image; {n_copied:,} of the {n_test:,} have a
+detected copy in the training list, and the second row of each network leaves them out. The age error is of ages in
+whole years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in other work; in
+whole years it is {whole}. Intervals are 95 %, by bootstrap over groups of copies.
 
 {rows}
 Made by these commands, each with `--data path/to/UTKFace --run NAME --protocol path/to/{name}`, then
@@ -104,6 +104,7 @@ def main() -> None:
     known = read_json(path) if path.exists() else {}
     found = known | {run.settings.training.start_weights: facts_of(run) | {"protocol": run.protocol["name"]}}
     write_json(path, found)
+    found = read_json(path)
     update_page(project_root() / "docs" / "method.md", "published split", published_table(found))
     write_text(FOLDER / "README.md", page(found))
     print(page(found))

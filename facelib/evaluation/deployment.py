@@ -257,7 +257,7 @@ def selective_finding(shares: pd.DataFrame, groups: pd.DataFrame) -> Finding:
             least = Estimate(*(row[f"answered{end}"] for end in ENDS), row["n"], SHARE)
             what += f", but only {least} of {row['by']} {row['group']} are answered"
         parts.append(what)
-    text = f"With the surest {ANSWERED[2]:.0%} answered, {'; '.join(parts)}." if parts else (
+    text = f"With the surest {100 * ANSWERED[2]:.0f} % answered, {'; '.join(parts)}." if parts else (
         "Nothing says how sure these predictions are."
     )  # fmt: skip
     return Finding("deployment.selective", text, n=int(shares["n"].max()) if parts else 0)
