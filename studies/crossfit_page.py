@@ -183,11 +183,11 @@ def with_interval(row: dict, unit: str = "", key: str = "") -> str:
 
 def claims_table(tested: pd.DataFrame) -> str:
     """The answers to claims, and what decides them."""
-    rows = [
-        [row["claim"], row["answer"], row["measure"], with_interval(row), format_value(row["smallest_effect"]),
-         f"{row['n']:,}"]
-        for row in tested.to_dict("records")
-    ]  # fmt: skip
+    rows = []
+    for row in tested.to_dict("records"):
+        answer = ": ".join(text for text in (row["answer"], row["ruled_out"]) if text)
+        numbers = with_interval(row), format_value(row["smallest_effect"]), f"{row['n']:,}"
+        rows.append([row["claim"], answer, row["measure"], *numbers])
     return table(["claim", "answer", "what is measured", "value", "smallest effect that n shows", "n"], rows)
 
 
@@ -235,7 +235,8 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     metrics = {metric.key: metric for metric in groups.group_metrics(attributes)}
     text += (
         "\n### Gaps between groups\n\nIntervals of differences allow for the choice of the two groups that lie "
-        "furthest apart. *By chance* is the mean difference of random groups of these sizes. p is from permutations, "
+        "furthest apart; they are not adjusted for age. *By chance* is the mean difference of random groups of these "
+        "sizes. p is from permutations, "
         "adjusted for all rows.\n"
     )
     text += gaps_table(apart, metrics)
@@ -369,11 +370,7 @@ def points(difference: Estimate, unit: str) -> str:
 
 def front(run: RunFolder, stored: dict) -> str:
     """What the README says of it: held-out sessions, and what another seed and split change. Empty before that."""
-    metrics = [
-        metric
-        for metric in groups.group_metrics(run.learned)
-        if metric.more_is_better is not None and not metric.title.endswith(groups.WITHIN_INTERVALS)
-    ]
+    metrics = [metric for metric in groups.group_metrics(run.learned) if metric.more_is_better is not None]
     texts = []
     held = [name for name in stored.get("trainings", ()) if name.startswith("sessions")]
     if len(held) == FOLDS and (measured := stored.get("sessions")):
@@ -385,8 +382,8 @@ def front(run: RunFolder, stored: dict) -> str:
         ]
         n = max(own["usual"].n for own in measured.values())
         texts.append(
-            f"Without training faces of the same collection session (cross-fitted, n = {n:,}): {listed(phrases)}; "
-            "intervals over sessions."
+            f"Without training faces of the same collection session (cross-fitted on the {n:,} faces outside the test "
+            f"split; intervals over sessions): {listed(phrases)}."
         )
     if measured := stored.get("repeats"):
         phrases = [

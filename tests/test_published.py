@@ -18,7 +18,16 @@ from facelib.reporting import slides
 from facelib.reporting.findings import headline_rows, markdown_summary
 from facelib.runs import RunFolder, project_root, published_predictor
 from facelib.schema import NOTEBOOKS
-from studies import PROTOCOL_RESULTS, docs_tables, protocols
+from facelib.statistics import Estimate
+from studies import (
+    CROSS_DATA_RESULTS,
+    CROSSFIT_RESULTS,
+    PROTOCOL_RESULTS,
+    cross_data,
+    crossfit_page,
+    docs_tables,
+    protocols,
+)
 
 ROOT = project_root()
 REFERENCE = ROOT / "reports" / "utkface"
@@ -95,12 +104,23 @@ def test_the_predictor_is_published_without_tables_and_judged_on_both_test_split
     assert not {path.name for path in folder.iterdir()} & {"tables", "notebooks", "croissant.json"}
     keys = " ".join(read_json(folder / "results.json"))
     assert "test_utkface." in keys and "test_fairface." in keys
-    assert block("README.md", "photographs")
+
+
+def test_the_page_of_several_data_sets_is_of_the_measured_results():
+    found = read_json(ROOT / CROSS_DATA_RESULTS / "results.json")
+    assert (ROOT / CROSS_DATA_RESULTS / "README.md").read_text(encoding="utf-8") == cross_data.page(found)
+
+
+def test_the_readme_says_what_unseen_sessions_change(run):
+    found = read_json(ROOT / CROSSFIT_RESULTS / "results.json")
+    for ends in found["sessions"].values():
+        ends |= {key: Estimate.from_dict(value) for key, value in ends.items()}
+    assert block("README.md", "crossfit") == crossfit_page.front(run, found)
 
 
 def test_the_protocols_page_and_table_are_of_the_measured_results():
-    assert (ROOT / PROTOCOL_RESULTS / "README.md").read_text(encoding="utf-8") == protocols.page()
     published = read_json(ROOT / PROTOCOL_RESULTS / "published.json")
+    assert (ROOT / PROTOCOL_RESULTS / "README.md").read_text(encoding="utf-8") == protocols.page(published)
     assert block("docs/method.md", "published split") == protocols.published_table(published)
 
 

@@ -186,7 +186,7 @@ def floor_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
         text = (
             f"On {rows[LABELS].n:,} photographs with two {name} labels and none in training, two labels differ by "
             f"{rows[LABELS]} and the model from a label by {rows[MODEL]}: {verdict}. If labels err independently, "
-            f"{rows[CORRECTED].text} of it is the model's own."
+            f"the model differs from the truth by about {rows[CORRECTED].text}."
         )
         findings.append(Finding(f"floor.{name}", text, rows[APART]))
     last = noise.iloc[-1] if len(noise) else None

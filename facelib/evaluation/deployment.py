@@ -181,7 +181,7 @@ def odds_finding(gaps: pd.DataFrame) -> Finding:
     for (name, by), rows in gaps.groupby(["attribute", "by"], sort=False):
         row = rows.loc[rows["difference"].idxmax()]
         estimate = Estimate(row["difference"], row["low"], row["high"], int(row["n"]), SHARE)
-        text = f"{estimate} for {name} by {by} ({row['rate']} rate, {row['lowest']} against {row['highest']})"
+        text = f"{estimate} for {name} by {by} (gap in {row['rate']} rate, {row['lowest']} against {row['highest']})"
         parts.append(text + ("" if row["p_adjusted"] < SIGNIFICANT else ", which chance alone may explain"))
     text = f"Equalised odds are missed by {'; '.join(parts)}." if parts else (
         "Equalised odds need two classes and two groups with enough faces of each."

@@ -377,8 +377,8 @@ def age_findings(
     texts, gaps, shown = [], [], directions.dropna(subset=["bias_low"])
     for way, rows in shown.groupby("grouped_by"):
         ends = [
-            f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} (errors that average 0 at each "
-            f"{'predicted' if way == 'label' else 'labelled'} age would give {row['regression_alone']:+.1f} y)"
+            f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} ({row['regression_alone']:+.1f} y "
+            f"if errors averaged 0 at every {'predicted' if way == 'label' else 'labelled'} age)"
             for side, row in _furthest(rows, "bias")
         ]
         texts += [f"by {way}, {listed(ends)}"] if ends else []
