@@ -15,10 +15,10 @@ import typst
 
 from facelib.evaluation.headline import metrics_of
 from facelib.finding import Finding
-from facelib.formats import as_written
+from facelib.formats import as_written, read_json
 from facelib.reporting import figures, findings
 from facelib.reporting.site import TEMPLATES
-from facelib.runs import RunFolder
+from facelib.runs import REFERENCE, RunFolder, project_root
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
@@ -72,6 +72,27 @@ def trust_numbers(run: RunFolder) -> list[dict]:
     return numbers + _number(results.get(f"test.{AGE.name}.interval_coverage"), "of age labels in their 90 % interval")
 
 
+def elsewhere_numbers(run: RunFolder) -> list[dict]:
+    """Gender and age of the published run on photographs unlike its test faces; none of another run.
+
+    `studies.crossfit_page` and `studies.cross_data` measured them and keep them beside the published run.
+    """
+    reference = project_root() / REFERENCE
+    sessions, others = (reference.parent / name / "results.json" for name in ("crossfit", "cross_data"))
+    if not all(path.exists() for path in (sessions, others, reference / "params.yaml")):
+        return []
+    if RunFolder(reference).params["created"] != run.params["created"]:
+        return []
+    held, numbers = read_json(sessions)["sessions"], []
+    for key, name in (("age_mae", "age error"), ("gender_accuracy", "gender")):
+        known, unseen = (Estimate.from_dict(held[key][which]) for which in ("usual", "held out"))
+        numbers += _number(unseen, f"{name}, unseen collection sessions", f"known sessions {known.text}")
+    matrix = read_json(others)["test"]["matrix"]
+    (tested,) = (found["fairface"] for name, found in matrix.items() if name.startswith(f"{reference.name} "))
+    own = f"own test split {run.results()['test.gender.accuracy'].text}"
+    return numbers + _number(Estimate.from_dict(tested["gender.accuracy"]), "gender, FairFace", own)
+
+
 def claims_table(run: RunFolder) -> list[list[str]]:
     """The tested claims: claim, answer, and what was measured."""
     rows = findings.claim_rows(run)
@@ -87,7 +108,7 @@ class Slide:
     figure : str
         Its name in `figures.SHOWN`; where the run cannot show it there is no slide.
     lead : str
-        The finding's key; the figure's own unless said otherwise.
+        The finding's key, or the sentence itself; the figure's own key unless said otherwise.
     points : tuple of str
         Keys of findings whose first sentences stand beside the figure.
     notes : tuple of str
@@ -122,7 +143,14 @@ SLIDES = (
     Slide("intervals", notes=("test.calibration",)),
     Slide("clusters", points=("errors.causes",)),
     Slide("maps", notes=("explain.background", "explain.faithful", "explain.random_weights")),
-    Slide("alignment"),
+    Slide(
+        lead="Photographs of other sessions and sources are predicted worse.",
+        numbers=elsewhere_numbers,
+        notes=(
+            "Cross-fitted networks that saw no face of a photograph's collection session, beside those that did.",
+            "FairFace is a source that the network has never seen.",
+        ),
+    ),
     Slide(lead="split.leaks", numbers=trust_numbers, notes=("test.faces", "prediction.ood", *METHOD)),
 )
 
@@ -183,13 +211,15 @@ def _filled(run: RunFolder, slide: Slide, measured: dict[str, Finding], drawn: d
     filled = {"numbers": slide.numbers(run), "table": slide.table(run), "figure": None}
     if slide.figure in drawn:
         filled["figure"] = drawn[slide.figure].name
-    if lead not in measured or not any(filled.values()):
+    said_by_itself = lead.endswith(".")
+    if not (said_by_itself or lead in measured) or not any(filled.values()):
         return None
     keys = (lead, *slide.points, *slide.notes)
     said = [[key] if key.endswith(".") else findings.chosen(measured, (key,), run.learned) for key in keys]
     points = [sentence(finding.text) + "." for finding in findings.chosen(measured, slide.points, run.learned)]
     texts = [str(text) for group in said for text in group]
-    return filled | {"title": sentence(measured[lead].text), "points": points, "notes": texts}
+    title = sentence(lead if said_by_itself else measured[lead].text)
+    return filled | {"title": title, "points": points, "notes": texts}
 
 
 def notes(pages: dict) -> str:

@@ -1,11 +1,15 @@
 """The deck: findings as titles, a figure or numbers a slide, any attributes, the same bytes for one run."""
 
+import shutil
+
 import pytest
 
 from facelib.errors import MissingFromRun
 from facelib.finding import Finding
+from facelib.formats import write_json
 from facelib.reporting import slides
 from facelib.schema import ClassAttribute
+from facelib.statistics import Estimate
 from facelib.storage import write_text
 
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
@@ -43,6 +47,25 @@ def test_numbers_stand_with_interval_n_and_baseline(run, tmp_path):
     assert numbers[0]["note"] == "4.50 to 5.20 (95 %)\nn = 1,234\nwithout an image 15.20 y"
     (claim,) = by_title(run, tmp_path)["Text of claims.answers"]["table"]
     assert claim == ["Babies drive the errors", "cannot tell", "0.012 (-0.020 to 0.040)"]
+
+
+def test_the_published_run_alone_shows_what_was_measured_elsewhere(run, tmp_path, monkeypatch):
+    title = "Photographs of other sessions and sources are predicted worse"
+    monkeypatch.setattr(slides, "project_root", lambda: tmp_path)
+    assert title not in by_title(run, tmp_path)
+    run.notebook("05_evaluate").save({"test.gender.accuracy": Estimate(0.95, 0.94, 0.96, 9, "share")})
+    both = [Estimate(value, value - 0.01, value + 0.01, 9, "share") for value in (0.94, 0.91)]
+    ends = {"usual": both[0], "held out": both[1]}
+    measured = {"age_mae": ends, "gender_accuracy": ends}
+    write_json(tmp_path / "reports" / "crossfit" / "results.json", {"sessions": measured})
+    networks = {"faces (b)": {}, "utkface (a)": {"fairface": {"gender.accuracy": both[1]}}}
+    write_json(tmp_path / "reports" / "cross_data" / "results.json", {"test": {"matrix": networks}})
+    shutil.copytree(run.path, tmp_path / "reports" / "utkface")
+    shown = by_title(run, tmp_path)[title]["numbers"]
+    assert [number["value"] for number in shown] == ["91.0 %"] * 3
+    assert "known sessions 94.0 %" in shown[0]["note"] and shown[2]["note"].endswith("own test split 95.0 %")
+    run.update_params(created="2026-01-01T00:00:00+00:00")
+    assert title not in by_title(run, tmp_path)
 
 
 def test_the_notes_quote_the_findings_in_full(run, tmp_path):
