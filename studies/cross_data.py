@@ -60,6 +60,18 @@ RECIPES = {
     "face, equal": SHORT | {"augmentation": "photographs", "sampler": "sources"},
     "random": {"image_px": 64, "epochs": 12, "augmented_epochs": 40},
 }
+# How the page calls networks and interventions.
+STARTS = {
+    "face": "face weights, mild augmentation", "face, coarse": "face weights",
+    "face, equal": "face weights, sources alike", "random": "random weights",
+}  # fmt: skip
+TITLES = {UTKFACE: "UTKFace", FAIRFACE: "FairFace", "both": "both"}
+INTERVENTIONS = {
+    "the same frame": "cropped to the frame of UTKFace's photographs",
+    "the mix of UTKFace's groups": "reweighted to UTKFace's mix of groups",
+    "learning from both": "predicted by the network of both",
+    "Middle Eastern is White": "Middle Eastern counted as White",
+}
 FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by name in lower case
 # Share of a FairFace chip that UTKFace's chips show: left, top, edge.
 FRAME = (0.04, 0.04, 0.92)
@@ -87,6 +99,20 @@ GAINS = {
 def name_of(sources: str, start: str, seed: int = 0) -> str:
     """The name of a network: its data sets, its recipe and its seed."""
     return f"{sources} from {start}" + (f", seed {seed}" if seed else "")
+
+
+def titled(text: str) -> str:
+    """A text in which networks and data sets have the names that a reader knows.
+
+    Examples
+    --------
+    >>> titled("both from face, coarse minus utkface (face_top), on fairface")
+    'both (face weights) minus reference network, on FairFace'
+    """
+    text = re.sub(r"utkface \(\w+\)", "reference network", re.sub(r"faces \(\w+\)", "network of both", text))
+    starts = "|".join(sorted(STARTS, key=len, reverse=True))
+    text = re.sub(rf"(\w+) from ({starts})\b", lambda found: f"{found[1]} ({STARTS[found[2]]})", text)
+    return re.sub(rf"\b({UTKFACE}|{FAIRFACE})\b", lambda found: TITLES[found[0]], text)
 
 
 def settings_of(name: str) -> Settings:
@@ -413,8 +439,8 @@ def calibration(run: RunFolder, name: str) -> dict:
 
 OPENING = """# What holds on other people's photographs?
 
-Networks learned from UTKFace, from FairFace and from both, as far as they are trained, each judged on held-out faces of
-both. Made by `python -m studies.cross_data RUN`, where RUN joins the two data sets:
+Networks learned from UTKFace and from both, each judged on held-out faces of both. Made by
+`python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face_top`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
 data sets. The published networks keep the split of the reference run; few of its test faces show a person who is also
@@ -470,7 +496,7 @@ def matrix_table(found: dict, networks: dict) -> str:
             cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in shown]
             n = max(value["n"] for value in measured.values())
             minutes = [minutes_of(networks[name])] if networks else []
-            rows.append([name, *minutes, source, f"{n:,}", *cells])
+            rows.append([titled(name), *minutes, titled(source), f"{n:,}", *cells])
     header = ["network", *(["minutes"] if networks else []), "judged on", "n"]
     return table([*header, *(MEASURES[m][0] for m in shown)], rows)
 
@@ -496,16 +522,18 @@ def findings(found: dict) -> str:
     """What learning from both data sets changes, and whether intervals hold on the other one: a sentence each."""
     lines = []
     for title, groups in found.get("test", {"gains": {}})["gains"].items():
-        lines.append(f"Test faces, {title}: {changes_of(groups['all'])}.")
+        lines.append(f"Test faces, {titled(title)}: {changes_of(groups['all'])}.")
     for title, measured in found["shift"].items():
         own, both = title.split("; ")
         changes = [f"{MEASURES[m][0]} {interval(rows['learning from both'], '+.1%')}" for m, rows in measured.items()]
-        lines.append(f"FairFace's validation faces, `{both}` minus `{own}`: {', '.join(changes)}.")
+        lines.append(f"FairFace's validation faces, {titled(f'{both} minus {own}')}: {', '.join(changes)}.")
     for title, groups in found["gains"].items():
-        lines.append(f"UTKFace's validation faces, `{title}`: {changes_of(groups['all'])}.")
+        lines.append(f"UTKFace's validation faces, {titled(title)}: {changes_of(groups['all'])}.")
     for name, fitted in found["calibration"].items():
-        shares = [f"{interval(values[FAIRFACE]['coverage'], '.1%')} fitted on {key}" for key, values in fitted.items()]
-        lines.append(f"90 % age intervals of `{name}` hold on FairFace for {', '.join(shares)}.")
+        shares = [
+            f"{interval(fit[FAIRFACE]['coverage'], '.1%')} fitted on {titled(key)}" for key, fit in fitted.items()
+        ]
+        lines.append(f"90 % age intervals of {titled(name)} hold on FairFace for {', '.join(shares)}.")
     return "".join(f"- {line}\n" for line in lines)
 
 
@@ -520,44 +548,45 @@ def page(found: dict) -> str:
     parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
     if tested := found.get("test"):
         parts += [
-            "\n## The published networks, on test faces\n\n[`utkface`](../utkface/README.md) is the reference network, "
-            "[`faces`](../faces/README.md) the network of both data sets; their recipes differ in epochs and "
-            "augmentation too. Neither has learned from one of these faces. Each has the temperatures, the intervals "
-            "and the way to predict age of its own validation and calibration faces; ages in years, which UTKFace "
-            f"alone has, decide the intervals. Scored {tested['scored'][:10]}.\n"
+            "\n## The published networks, on test faces\n\nThe [reference network](../utkface/README.md) learned from "
+            "UTKFace, the [network of both](../faces/README.md) from FairFace too; their recipes differ in epochs and "
+            "augmentation as well. Neither has learned from one of these faces. Each has the temperatures, the "
+            "intervals and the way to predict age of its own validation and calibration faces; ages in years, which "
+            f"UTKFace alone has, decide the intervals. Scored {tested['scored'][:10]}.\n"
         ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():
-            parts += [f"\n{title}, on the same faces:\n", gains_table(groups)]
+            parts += [f"\n### {titled(title)}, on the same faces\n", gains_table(groups)]
     parts.append(
-        "\n## Short trainings, on validation faces\n\nFive epochs from face weights at 150 px, twelve from random ones "
-        "at 64 px. Minutes are of a processor core.\n"
+        "\n## Short trainings, on validation faces\n\nNetworks are named by what they learned from. Five epochs from "
+        "face weights at 150 px, twelve from random ones at 64 px. Minutes are of a processor core.\n"
     )
     parts.append(matrix_table(found["validation"], found["networks"]))
     for title, groups in found["gains"].items():
-        parts += [f"\n## Who gains on UTKFace\n\n{title}, on the same faces. Age errors fall where negative.\n"]
+        parts += [f"\n## Who gains on UTKFace\n\n{titled(title)}, on the same faces. Age errors fall where negative.\n"]
         parts.append(gains_table(groups))
     for title, measured in found["shift"].items():
         parts += [
             "\n## Why a network of UTKFace does worse on FairFace\n\n"
-            f"Networks: {title}. The first two rows are levels; the others are changes on the same FairFace faces by "
-            "one intervention each, unless they say level.\n"
+            f"Networks: {titled(title)}. The first two rows are levels; the others are changes on the same FairFace "
+            "faces by one intervention each, unless they say level.\n"
         ]
         keys = list(dict.fromkeys(key for rows in measured.values() for key in rows))
         levels = [key for key in keys if key.startswith("on ") or "(level)" in key]
         rows = [
-            [key, *(interval(rows[key], ".1%" if key in levels else "+.1%") if key in rows else "-"
-                    for rows in measured.values())]
+            [INTERVENTIONS.get(key, key),
+             *(interval(own[key], ".1%" if key in levels else "+.1%") if key in own else "-"
+               for own in measured.values())]
             for key in keys
         ]  # fmt: skip
         parts.append(table(["what", *(MEASURES[m][0] for m in measured)], rows))
     for title, fitted in found["calibration"].items():
         parts += [
-            f"\n## Calibration and coverage across data sets\n\n{title}: 90 % age intervals and the temperature of "
+            f"\n## Calibration and coverage of {titled(title)}\n\n90 % age intervals and the temperature of "
             f"gender. Of few faces, the mean and in parentheses the least and the largest of {DRAWS} draws.\n"
         ]
         rows = [
-            [key, f"{values['temperature']:.2f}", source, interval(values[source]["coverage"], ".1%"),
+            [titled(key), f"{values['temperature']:.2f}", titled(source), interval(values[source]["coverage"], ".1%"),
              f"{values[source]['width']['value']:.1f}", f"{values[source]['gender_calibration_error']:.3f}",
              f"{values[source]['gender_log_loss']:.3f}"]
             for key, values in fitted.items() for source in (UTKFACE, FAIRFACE)
@@ -568,7 +597,7 @@ def page(found: dict) -> str:
     parts += ["\n## By group\n"]
     for name, sources in found["groups"].items():
         for source, groups in sources.items():
-            parts.append(f"\n### {name}, judged on {source}\n")
+            parts.append(f"\n### {titled(f'{name}, judged on {source}')}\n")
             shown = [m for m in MEASURES if any(m in values for values in groups.values())]
             rows = [[group, *(interval(values[m], MEASURES[m][1]) if m in values else "-" for m in shown)]
                     for group, values in groups.items() if values]  # fmt: skip

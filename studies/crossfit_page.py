@@ -171,8 +171,19 @@ def children_figure(children: pd.DataFrame, attribute: ClassAttribute, note: str
         error_bars(axes[0, 0], at, part["value"], part["low"], part["high"], vertical=True, **look)
     axes[0, 0].set(xlabel="labelled age, years", ylabel=f"share with the wrong {attribute.name}", ylim=(0, None))
     axes[0, 0].legend()
-    title(figure, f"{attribute.title} errors of children, cross-fitted{note}")
+    title(figure, f"{attribute.title} errors of children, cross-fitted, n = {children['n'].sum():,}{note}")
     return finish(figure)
+
+
+def children_finding(children: pd.DataFrame) -> str:
+    """At which single years one class is wrong more often than another, with intervals apart."""
+    more = {}
+    for age, part in children.groupby("age"):
+        worst, best = part.loc[part["value"].idxmax()], part.loc[part["value"].idxmin()]
+        if worst["low"] > best["high"]:
+            more.setdefault(worst["class"], []).append(str(age))
+    texts = [f"for faces labelled {name} at {listed(ages)}" for name, ages in more.items()]
+    return f"Errors are more frequent {'; '.join(texts)} years." if texts else "At no age do the intervals lie apart."
 
 
 def with_interval(row: dict, unit: str = "", key: str = "") -> str:
@@ -255,7 +266,7 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
                 name = f"children_{attribute.name}.svg"
                 children_figure(children, attribute, run.note).savefig(out / name, metadata={"Date": None})
                 text += f"\n### Children by single years: {attribute.name}\n\n"
-                text += f"![Share of wrong labels by age]({name})\n"
+                text += f"![Share of wrong labels by age]({name})\n\n{children_finding(children)}\n"
                 stored[f"children_{attribute.name}"] = children
     return text, stored
 

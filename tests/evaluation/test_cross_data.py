@@ -80,13 +80,13 @@ def test_the_page_says_first_what_learning_from_both_changes():
         "gains": {"both minus own": {"all": dict.fromkeys(GAINS, change)}},
         "calibration": {"both": {"utkface": {FAIRFACE: {"coverage": change}}}},
     }
-    tested = {"test": {"gains": {"faces minus utkface": {"all": {"gender.accuracy": change}}}}}
+    tested = {"test": {"gains": {"faces (face_joint) minus utkface (face_top)": {"all": {"gender.accuracy": change}}}}}
     published, on_fairface, on_utkface, intervals = findings(found | tested).splitlines()
-    assert published == "- Test faces, faces minus utkface: gender +3.1 points (+1.0 to +5.0)."
+    assert published == "- Test faces, network of both minus reference network: gender +3.1 points (+1.0 to +5.0)."
     assert findings(found).splitlines() == [on_fairface, on_utkface, intervals]
-    assert on_fairface.endswith("`both` minus `own`: gender +3.1 points (+1.0 to +5.0).")
+    assert on_fairface.endswith("both minus own: gender +3.1 points (+1.0 to +5.0).")
     assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
-    assert intervals.endswith("hold on FairFace for 3.1 % (1.0 to 5.0) fitted on utkface.")
+    assert intervals.endswith("hold on FairFace for 3.1 % (1.0 to 5.0) fitted on UTKFace.")
 
 
 def test_results_stand_beside_those_of_networks_that_were_trained_elsewhere():

@@ -48,6 +48,16 @@ def test_children_are_counted_by_single_years_and_class():
     ]  # fmt: skip
 
 
+def test_ages_at_which_a_class_is_wrong_more_often_are_named():
+    rows = [(1, "male", 0.2, 0.1, 0.3), (1, "female", 0.6, 0.5, 0.7), (2, "male", 0.3, 0.2, 0.4),
+            (2, "female", 0.2, 0.1, 0.3), (3, "male", 0.9, 0.8, 1.0), (3, "female", 0.2, 0.1, 0.3)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["age", "class", "value", "low", "high"])
+    assert crossfit_page.children_finding(table) == (
+        "Errors are more frequent for faces labelled female at 1; for faces labelled male at 3 years."
+    )
+    assert "At no age" in crossfit_page.children_finding(table[table["age"] == 2])
+
+
 @pytest.fixture
 def finished(empty_runs, tmp_path):
     """A run of 600 faces whose trainings are all finished: predictions that are worse in held-out sessions."""
