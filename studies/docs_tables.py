@@ -115,7 +115,7 @@ HEADING = "### On other people's photographs\n\n"
 FOUND = """The reference network is worse on FairFace, which it has never seen. The network of `facelib predict`
 ([card](reports/faces/model_card.md)) learned from both and is better on other photographs of FairFace;
 on an unknown source, test it with `facelib evaluate`. On UTKFace it differs from the reference by {changes}
-([by group](reports/cross_data/README.md)); single trainings, whose recipes differ too.
+([by group](reports/cross_data/README.md)); single trainings, of other recipes.
 """
 NETWORKS = {"utkface": "the reference network", "faces": "learned from both"}  # by the names of their runs
 
