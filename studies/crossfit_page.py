@@ -393,17 +393,17 @@ def front(run: RunFolder, stored: dict) -> str:
         ]
         n = max(own["usual"].n for own in measured.values())
         texts.append(
-            f"Without training faces of the same collection session (cross-fitted on the {n:,} faces outside the test "
-            f"split; intervals over sessions): {listed(phrases)}."
+            f"Without training faces of the same collection session ([cross-fitted](reports/crossfit/README.md), "
+            f"n = {n:,}; intervals over sessions): {listed(phrases)}."
         )
     if measured := stored.get("repeats"):
         phrases = [
             f"{metric.title.lower()} by {points_of(measured[metric.key]['one training'], metric.unit)}"
             for metric in metrics
+            if not metric.title.endswith(groups.WITHIN_INTERVALS)
         ]
         texts.append(f"Another seed, split and set of test faces moves {listed(phrases)} (standard deviations).")
-    page = "More: [reports/crossfit](reports/crossfit/README.md).\n"
-    return f"{' '.join(texts)} {page}" if texts else ""
+    return f"{' '.join(texts)}\n" if texts else ""
 
 
 def points_of(value: float, unit: str) -> str:

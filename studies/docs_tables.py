@@ -10,7 +10,7 @@ from facelib.formats import read_json
 from facelib.publication.publish import training_seconds, update_page
 from facelib.runs import RunFolder, project_root, published_run
 from facelib.statistics import Estimate
-from studies import AUDIT_RESULTS, CROSS_DATA_RESULTS, PROTOCOL_RESULTS
+from studies import AUDIT_RESULTS, CROSS_DATA_RESULTS, CROSSFIT_RESULTS, PROTOCOL_RESULTS
 from studies.cross_data import FAIRFACE, MEASURES, UTKFACE, changes_of
 from studies.pages import interval, table
 
@@ -88,6 +88,8 @@ def context() -> str:
     oracle = Estimate.from_dict(results["validation.age_stages.mae_no_image"])
     audited = pd.read_csv(ROOT / AUDIT_RESULTS / "audit.csv").set_index("measure")
     leaks = Estimate.from_dict(audited.loc["test images with a copy in training"].to_dict())
+    repeats = read_json(ROOT / CROSSFIT_RESULTS / "results.json")["repeats"]
+    age, gender = (repeats[key]["one training"] for key in ("age_mae", "gender_accuracy"))
     *_, split = read_json(ROOT / PROTOCOL_RESULTS / "published.json").values()
     rounding = [Estimate.from_dict(split["results"][f"test.{key}"]).text for key in ("age.cs5_whole_years", "age.cs5")]
     rows = [
@@ -100,6 +102,11 @@ def context() -> str:
             "test images of a published split with a copy in training",
             f"{leaks}, n = {leaks.n:,}",
             "[reports/audit](../reports/audit/README.md)",
+        ],
+        [
+            "another training, split and set of test faces: standard deviation of age error; of gender accuracy",
+            f"{age:.2f} y; {100 * gender:.1f} points",
+            "[reports/crossfit](../reports/crossfit/README.md)",
         ],
         [
             f"within 5 years on `{split['protocol']}`: predictions in whole years; as predicted",
