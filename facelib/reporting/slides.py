@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import typst
 
+from facelib.evaluation.groups import group_metrics
 from facelib.evaluation.headline import metrics_of
 from facelib.finding import Finding
 from facelib.formats import as_written, read_json
@@ -73,7 +74,7 @@ def trust_numbers(run: RunFolder) -> list[dict]:
 
 
 def elsewhere_numbers(run: RunFolder) -> list[dict]:
-    """Gender and age of the published run on photographs unlike its test faces; none of another run.
+    """What the published run predicts of photographs unlike its test faces; none of another run.
 
     `studies.crossfit_page` and `studies.cross_data` measured them and keep them beside the published run.
     """
@@ -84,13 +85,16 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
     if RunFolder(reference).params["created"] != run.params["created"]:
         return []
     held, numbers = read_json(sessions)["sessions"], []
-    for key, name in (("age_mae", "age error"), ("gender_accuracy", "gender")):
-        known, unseen = (Estimate.from_dict(held[key][which]) for which in ("usual", "held out"))
-        numbers += _number(unseen, f"{name}, unseen collection sessions", f"known sessions {known.text}")
     matrix = read_json(others)["test"]["matrix"]
     (tested,) = (found["fairface"] for name, found in matrix.items() if name.startswith(f"{reference.name} "))
-    own = f"own test split {run.results()['test.gender.accuracy'].text}"
-    return numbers + _number(Estimate.from_dict(tested["gender.accuracy"]), "gender, FairFace", own)
+    for metric in (group_metrics([attribute])[0] for attribute in run.learned if not attribute.sensitive):
+        known, unseen = (Estimate.from_dict(held[metric.key][which]) for which in ("usual", "held out"))
+        numbers += _number(unseen, f"{metric.title}, unseen collection sessions", f"known sessions {known.text}")
+    for metric in (metrics_of(attribute)[0] for attribute in run.learned):
+        if metric.key in tested and metric.more_is_better:
+            own = f"own test split {run.results()[f'test.{metric.key}'].text}"
+            numbers += _number(Estimate.from_dict(tested[metric.key]), f"{metric.title}, FairFace", own)
+    return numbers
 
 
 def claims_table(run: RunFolder) -> list[list[str]]:
