@@ -11,7 +11,7 @@ from facelib.evaluation.headline import scored
 from facelib.finding import Finding, listed
 from facelib.metrics import mae_over_cells
 from facelib.schema import AGE, Attribute, ClassAttribute, class_attributes
-from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, adjusted, largest_gap, mean, rate
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, adjusted, format_value, largest_gap, mean, rate
 
 # Labelled age from which a face may pass, and predicted age from which it does, years. The last asks for proof of age
 # from everybody who looks younger than 25, as NIST's evaluation of age verification (IR 8525) does.
@@ -254,8 +254,7 @@ def selective_finding(shares: pd.DataFrame, groups: pd.DataFrame) -> Finding:
             f"{name} is right for {few}, not {everyone.text}"
         )  # fmt: skip
         for row in groups[groups["attribute"] == name].nsmallest(1, "answered").to_dict("records"):
-            least = Estimate(*(row[f"answered{end}"] for end in ENDS), row["n"], SHARE)
-            what += f", but only {least} of {row['by']} {row['group']} are answered"
+            what += f", but only {format_value(row['answered'], SHARE)} of {row['by']} {row['group']} are answered"
         parts.append(what)
     text = f"With the surest {100 * ANSWERED[2]:.0f} % answered, {'; '.join(parts)}." if parts else (
         "Nothing says how sure these predictions are."
