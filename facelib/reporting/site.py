@@ -143,6 +143,8 @@ def _notebook_body(exporter: nbconvert.HTMLExporter, path: Path) -> str:
         raise DamagedRun(f"{path} is no executed notebook ({reason}): run it again, --from {path.name[:2]}") from error
     # A corner of a table is no header: screen readers would announce an empty one.
     body = re.sub(r"<th(\b[^>]*)>(?:\s|&nbsp;)*</th>", r"<td\1></td>", body)
+    # A table may be wider than the page: the keyboard has to reach what scrolls.
+    body = re.sub(r'<div (?=class="output_html [^"]*output_subarea)', '<div tabindex="0" ', body)
     # The only active element that the page's policy allows: it sends the reader to another page.
     return re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
 

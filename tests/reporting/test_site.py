@@ -175,6 +175,11 @@ def test_a_corner_of_a_table_is_no_header(site):
     )
 
 
+def test_the_keyboard_reaches_a_table_that_scrolls(site):
+    outputs = re.findall(r'<div ([^>]*)class="output_html [^"]*output_subarea', site["05_evaluate.html"])
+    assert outputs and set(outputs) == {'tabindex="0" '}
+
+
 def test_synthetic_results_are_labelled_on_every_page(site, tmp_path, notebooks):
     assert all("Synthetic faces" in text for text in site.values())
     real = start_run("real", "smoke", str(tmp_path))
