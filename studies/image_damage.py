@@ -28,7 +28,7 @@ from facelib.runs import RunFolder, open_run
 from facelib.schema import Attribute
 from facelib.statistics import SHARE, Bootstrap, adjusted
 from facelib.storage import write_text
-from studies.pages import table
+from studies.pages import interval, table
 
 RESULTS = Path("reports/robustness")
 FEWEST = 20  # faces of a group that is compared
@@ -167,11 +167,11 @@ def study(run: RunFolder, most: int) -> tuple[pd.DataFrame, int]:
     return found.assign(amount=found["amount"].astype(str)), len(rows)
 
 
-def strongest(found: pd.DataFrame) -> pd.DataFrame:
+def strongest(found: pd.DataFrame, metrics: dict[str, groups.GroupMetric]) -> pd.DataFrame:
     """The groups harmed most and least by the strongest damage of each kind, each covered part, in each grouping.
 
-    Harm is the growth of an error in years, or the loss of accuracy. Columns: kind, amount, metric, by, most,
-    most_change, least, least_change, p_adjusted.
+    Harm is the growth of an error in years, or the loss of a share that should be large. Columns: kind, amount, metric,
+    by, most, most_change, least, least_change, p_adjusted.
     """
     rows = []
     for kind, way in DAMAGES.items():
@@ -179,7 +179,7 @@ def strongest(found: pd.DataFrame) -> pd.DataFrame:
         own = found[(found["kind"] == kind) & found["amount"].isin(map(str, amounts)) & (found["by"] != "all")]
         own = own[~own["metric"].str.endswith("_bias")]
         for (amount, metric, by), part in own.groupby(["amount", "metric", "by"], sort=False):
-            harm = part["change"] * (-1 if metric.endswith("accuracy") else 1)
+            harm = part["change"] * (-1 if metrics[metric].more_is_better else 1)
             most, least = part.loc[harm.idxmax()], part.loc[harm.idxmin()]
             rows.append({"kind": kind, "amount": amount, "metric": metric, "by": by.removesuffix("_name")})
             rows[-1] |= {"most": most["group"], "most_change": most["change"], "least": least["group"]}
@@ -213,21 +213,27 @@ def curves(found: pd.DataFrame, attributes: tuple[Attribute, ...]):
 def page(run: RunFolder, found: pd.DataFrame, n: int, most: int, px: int) -> str:
     """The page, from `study`."""
     everyone = found[(found["by"] == "all") & ~found["metric"].str.endswith("_bias")]
-    names = list(everyone["metric"].unique())
+    metrics = {metric.key: metric for metric in groups.group_metrics(run.learned)}
+    names = [name for name in metrics if name in set(everyone["metric"])]
+    forms = {name: ".1%" if metrics[name].unit == SHARE else ".2f" for name in names}
     rows = []
     for (kind, amount), part in everyone.groupby(["kind", "amount"], sort=False):
-        by_metric = part.set_index("metric")
-        cells = [f"{r['value']:.3f} ({r['value_low']:.3f} to {r['value_high']:.3f})" for _, r in
-                 by_metric.reindex(names).iterrows()]  # fmt: skip
-        rows.append([kind, amount, *cells])
-    worst = [
-        [r.kind, r.amount, r.metric, r.by, f"{r.most} ({r.most_change:+.3f})", f"{r.least} ({r.least_change:+.3f})",
-         "" if np.isnan(r.p_adjusted) else f"{r.p_adjusted:.3f}"]
-        for r in strongest(found).itertuples()
-    ]  # fmt: skip
+        of = part.set_index("metric")[["value", "value_low", "value_high"]]
+        of = of.set_axis(["value", "low", "high"], axis=1).to_dict("index")
+        rows.append([kind, amount, *(interval(of[name], form) for name, form in forms.items())])
+    worst = []
+    for row in strongest(found, metrics).to_dict("records"):
+        share = metrics[row["metric"]].unit == SHARE
+        ends = (
+            f"{row[end]} ({100 * row[f'{end}_change']:+.1f} points)" if share else
+            f"{row[end]} ({row[f'{end}_change']:+.2f} y)" for end in ("most", "least")
+        )  # fmt: skip
+        by, p = row["by"].replace("_", " "), "" if np.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.3f}"
+        worst.append([row["kind"], row["amount"], metrics[row["metric"]].title, by, *ends, p])
+    titles = [metrics[name].title + ("" if metrics[name].unit == SHARE else " (years)") for name in names]
     return OPENING.format(
         run=run.name, most=most, n=n, px=px, fewest=FEWEST,
-        all=table(["damage", "amount", *names], rows),
+        all=table(["damage", "amount", *titles], rows),
         worst=table(["damage", "amount", "measure", "groups by", "grows most", "grows least", "p"], worst),
     )  # fmt: skip
 
@@ -243,9 +249,10 @@ def main() -> None:
     use_style()
     options.out.mkdir(parents=True, exist_ok=True)
     found, n = study(run, options.most)
+    found = found.round(4)  # as images.csv holds it
     attributes = tuple(a for a in run.learned if getattr(a, "exact", True))
     curves(found, attributes).savefig(options.out / "damage.svg", metadata={"Date": None}, bbox_inches="tight")
-    write_csv(found.round(4), options.out / "images.csv")
+    write_csv(found, options.out / "images.csv")
     write_text(options.out / "README.md", page(run, found, n, options.most, run.settings.data.image_px))
 
 

@@ -136,6 +136,18 @@ def persons_limit(run: RunFolder) -> str:
     return f"{which} may lie in both training and test"
 
 
+def sentence(text: str) -> str:
+    """What of a finding fits a title or a caption: its first sentence or clause, without what stands in brackets.
+
+    Examples
+    --------
+    >>> sentence("Age error: 4.5 y (4 to 5) for men; 5 y else. More."), sentence("One `way`.")
+    ('Age error: 4.5 y for men', 'One way')
+    """
+    text = re.sub(r" \([^()]*\)", "", text).replace("`", "")
+    return re.split(r"[;.] |\.$", text, maxsplit=1)[0]
+
+
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
     """Rows of the headline table, as text: name, of, value, interval, n, cleaned, and the baselines, baseline and
     by_time.

@@ -1,7 +1,6 @@
 """The slides: typeset with typst from a run's findings and figures, the same bytes for the same run."""
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,18 +22,6 @@ from facelib.runs import REFERENCE, RunFolder, project_root
 from facelib.schema import AGE, NOTEBOOKS
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
-
-
-def sentence(text: str) -> str:
-    """What of a finding fits a slide's title: its first sentence or clause, without what stands in brackets.
-
-    Examples
-    --------
-    >>> sentence("Age error: 4.5 y (4 to 5) for men; 5 y else. More."), sentence("One `way`.")
-    ('Age error: 4.5 y for men', 'One way')
-    """
-    text = re.sub(r" \([^()]*\)", "", text).replace("`", "")
-    return re.split(r"[;.] |\.$", text, maxsplit=1)[0]
 
 
 def _number(estimate: Estimate | None, name: str, note: str = "") -> list[dict]:
@@ -220,9 +207,9 @@ def _filled(run: RunFolder, slide: Slide, measured: dict[str, Finding], drawn: d
         return None
     keys = (lead, *slide.points, *slide.notes)
     said = [[key] if key.endswith(".") else findings.chosen(measured, (key,), run.learned) for key in keys]
-    points = [sentence(finding.text) + "." for finding in findings.chosen(measured, slide.points, run.learned)]
+    points = [findings.sentence(finding.text) + "." for finding in findings.chosen(measured, slide.points, run.learned)]
     texts = [str(text) for group in said for text in group]
-    title = sentence(lead if said_by_itself else measured[lead].text)
+    title = findings.sentence(lead if said_by_itself else measured[lead].text)
     return filled | {"title": title, "points": points, "notes": texts}
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from facelib.evaluation.groups import group_metrics
 from facelib.explain.regions import REGIONS, region_map
-from facelib.schema import GENDER
+from facelib.schema import AGE, GENDER
 from facelib.statistics import Bootstrap
 from studies import image_damage
 from studies.image_damage import DAMAGES, damage
@@ -43,7 +44,9 @@ def test_harm_to_one_group_alone_is_found_by_group():
     everyone = table[table["by"] == "all"].iloc[0]
     assert everyone["change"] == pytest.approx(-0.15, abs=0.05) and everyone["value"] == 1 + everyone["change"]
     found = table.assign(amount="4.0")
-    worst = image_damage.strongest(found).iloc[0]
-    assert (worst["most"], worst["least"], worst["kind"]) == ("female", "male", "blur")
+    metrics = {metric.key: metric for metric in group_metrics((AGE, GENDER))}
+    for shown in (found, found.assign(metric="age_coverage"), found.assign(metric="age_mae", change=-found["change"])):
+        worst = image_damage.strongest(shown, metrics).iloc[0]
+        assert (worst["most"], worst["least"], worst["kind"]) == ("female", "male", "blur")
     alike = image_damage.changes(before, before, "none", "none", (GENDER,), Bootstrap(50))
     assert alike["change"].eq(0).all() and alike["p"].isna().all()
