@@ -15,7 +15,7 @@ from facelib.evaluation import annotators, claims, gaps, groups
 from facelib.evaluation.headline import MONDRIAN, coverage_table, evaluation_frame, headline_metrics, results_table
 from facelib.finding import listed
 from facelib.formats import read_json, write_json
-from facelib.plots.style import PALETTE, error_bars, finish, new_figure, title, use_style
+from facelib.plots.style import class_colours, error_bars, finish, new_figure, title, use_style
 from facelib.publication.publish import update_page
 from facelib.runs import RunFolder, open_run, project_root
 from facelib.schema import AGE, ETHNICITY, GENDER, ClassAttribute, class_attributes
@@ -167,7 +167,7 @@ def children_figure(children: pd.DataFrame, attribute: ClassAttribute, note: str
     figure, axes = new_figure()
     for place, (name, part) in enumerate(children.groupby("class", sort=False)):
         at = part["age"] + 0.2 * (place - 0.5)
-        look = {"fmt": "o-", "markersize": 4, "label": name, "color": PALETTE[place]}
+        look = {"fmt": "o-", "markersize": 4, "label": name, "color": class_colours(attribute)[name]}
         error_bars(axes[0, 0], at, part["value"], part["low"], part["high"], vertical=True, **look)
     axes[0, 0].set(xlabel="labelled age, years", ylabel=f"share with the wrong {attribute.name}", ylim=(0, None))
     axes[0, 0].legend()

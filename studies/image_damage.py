@@ -11,7 +11,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
@@ -22,7 +24,7 @@ from facelib.evaluation.headline import evaluation_frame
 from facelib.evaluation.misalignment import sample_faces
 from facelib.explain.regions import REGIONS, region_map
 from facelib.formats import write_csv
-from facelib.plots.style import PALETTE, finish, new_figure, title, use_style
+from facelib.plots.style import class_colours, finish, new_figure, title, use_style
 from facelib.prediction import Predictor
 from facelib.runs import RunFolder, open_run
 from facelib.schema import Attribute
@@ -81,11 +83,11 @@ def _covered(image: Image.Image, part: str) -> Image.Image:
 
 
 DAMAGES = {
-    "blur": Damage("standard deviation, % of the edge", (0.5, 1.0, 2.0, 4.0),
+    "blur": Damage("SD, % of the edge", (0.5, 1.0, 2.0, 4.0),
                    lambda image, share: image.filter(ImageFilter.GaussianBlur(share / 100 * image.width))),
     "JPEG": Damage("quality", (60, 30, 15, 5), _jpeg),
-    "dark": Damage("brightness, 1 = as it is", (0.5, 0.25, 0.12), _lit),
-    "bright": Damage("brightness, 1 = as it is", (1.5, 2.0, 3.0), _lit),
+    "dark": Damage("brightness", (0.5, 0.25, 0.12), _lit),
+    "bright": Damage("brightness", (1.5, 2.0, 3.0), _lit),
     "resolution": Damage("edge, pixels", (48, 32, 24, 16), _coarse),
     "covered": Damage("part of the face", tuple(COVERED), _covered),
 }  # fmt: skip
@@ -191,20 +193,22 @@ def strongest(found: pd.DataFrame, metrics: dict[str, groups.GroupMetric]) -> pd
 def curves(found: pd.DataFrame, attributes: tuple[Attribute, ...]):
     """A row a metric, a panel a kind: means of all faces, and of each group of the attribute's classes or bands."""
     metrics = [m for m in groups.group_metrics(attributes) if not m.key.endswith("_bias")]
-    figure, axes = new_figure(len(DAMAGES), len(metrics), width=14, height=2.6, sharey="row")
+    figure, axes = new_figure(len(DAMAGES), len(metrics), width=15, height=2.8, sharey="row")
     for row, metric in zip(axes, metrics, strict=True):
+        names_of = metric.attribute.group_names
+        by_band = dict(zip(names_of, mpl.colormaps["viridis"](np.linspace(0, 0.9, len(names_of))), strict=True))
+        colours = class_colours(metric.attribute) if metric.attribute.kind == "classes" else by_band
         for axis, (kind, way) in zip(row, DAMAGES.items(), strict=True):
             names = ["none", *map(str, way.amounts)]
             part = found[(found["metric"] == metric.key) & found["kind"].isin(["none", kind])]
-            grouped = part[part["by"].isin(["all", metric.attribute.group_column])].groupby("group", sort=False)
-            for place, (group, own) in enumerate(grouped):
-                own = own.set_index("amount").reindex(names)
-                look = (
-                    {"color": "black", "linewidth": 2} if group == "all" else {"color": PALETTE[place % len(PALETTE)]}
-                )
+            part = part[part["by"].isin(["all", metric.attribute.group_column])]
+            for group in (name for name in ("all", *names_of) if name in set(part["group"])):
+                own = part[part["group"] == group].set_index("amount").reindex(names)
+                look = {"color": "black", "linewidth": 2} if group == "all" else {"color": colours[group]}
                 axis.plot(names, own["value"], "o-", markersize=3, label=group, **look)
             axis.set(title=kind, xlabel=way.label)
-        row[0].set_ylabel(metric.title + ("" if metric.unit == SHARE else " (years)"))
+            axis.tick_params(axis="x", labelsize=8)
+        row[0].set_ylabel(fill(metric.title + ("" if metric.unit == SHARE else " (years)"), 20))
         row[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     title(figure, "Errors of the same faces by damage")
     return finish(figure)
