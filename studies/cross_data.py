@@ -273,10 +273,11 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def held(frame: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> pd.Series:
-    """Whether intervals hold the labelled age, or meet the labelled band; nan where no age is labelled."""
+    """Whether intervals hold the labelled age, or meet the labelled band; nan without a label or an interval."""
     first, last = (frame[column].to_numpy(float) for column in AGE.band_columns)
     ends = np.where(AGE.has_band(frame), (first, last), frame["age"].to_numpy(float))
-    return pd.Series((low <= ends[1]) & (high >= ends[0]), frame.index).where(np.isfinite(ends[0])).astype(float)
+    known = np.isfinite(ends[0]) & np.isfinite(np.asarray(low, float))
+    return pd.Series((low <= ends[1]) & (high >= ends[0]), frame.index).where(known).astype(float)
 
 
 def estimate(values: pd.Series, unit: str) -> Estimate:

@@ -43,6 +43,7 @@ def test_an_interval_holds_an_age_or_meets_a_band():
                   age_to=[np.nan, np.nan, 29, 29, np.nan])  # fmt: skip
     low, high = np.array([30.0, 41, 29, 30, 0]), np.array([50.0, 60, 40, 40, 99])
     assert held(frame, low, high).tolist()[:4] == [1, 0, 1, 0] and np.isnan(held(frame, low, high)[4])
+    assert held(frame, np.full(5, np.nan), np.full(5, np.nan)).isna().all()  # not calibrated yet
 
 
 def test_weights_give_a_data_set_the_mix_of_another():
