@@ -335,11 +335,12 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
     """
     measured, tested = split_measures(splits), (splits["split"] == "test").to_numpy()
     leaks, within, copied, recognised = measured.values()
-    text = (
+    crossing = (
         f"{leaks.text} pair{'s' * (leaks.value != 1)} of copies cross{'es' * (leaks.value == 1)} the split, "
-        f"{within.text} between training, validation and "
-        f"calibration. The test split holds {format_value(tested.mean(), 'share')} of the images."
+        f"{within.text} between training, validation and calibration."
     )
+    text = crossing if leaks.value else "No pair of detected copies crosses the split."
+    text += f" The test split holds {format_value(tested.mean(), 'share')} of the images."
     findings = [
         Finding("split.leaks", text, leaks),
         Finding(

@@ -153,7 +153,7 @@ def background_findings(
         for place, answer in (("face", "less"), ("background", "more"))
         if (rows := passed & (background["answer"] == answer)).any()
     ]
-    text = f"{'; '.join(parts) or f'{title} maps do not tell whether the networks use the face or the background'}."
+    text = f"{'; '.join(parts) or f'{title} maps do not tell whether networks use face or background'}."
     if not passed.all():
         text += f" Maps of {named(~passed)} fail a check: they do not beat every baseline, or may not depend on the"
         text += " network's weights."

@@ -356,6 +356,9 @@ def test_findings_count_what_crosses_and_name_the_lists_followed():
     assert (alone["split.persons"].estimate.value, alone["split.persons"].estimate.n) == (1, 3)
     assert "1 persons on several photographs, 2 in all" in alone["split.persons"].text
     assert alone["split.leaks"].estimate.value == 2 and alone["split.random"].estimate.value == 3.4
+    assert alone["split.leaks"].text.startswith("2 pairs of copies cross the split, ")
+    apart = split_findings(faces, splits.assign(group_id=range(5)), 3.4, {})[0]
+    assert apart.estimate.value == 0 and apart.text.startswith("No pair of detected copies crosses the split. The test")
     protocol = {"name": "lists", "digest": "ab12"}
     listed = split_findings(faces, splits, 3.4, protocol)[-1]
     assert (listed.key, listed.estimate.value, listed.estimate.n) == ("split.protocol", 2 / 3, 3)
