@@ -35,8 +35,7 @@ A session ends where {minutes} minutes pass until the next image (`facelib/data/
 *Left:* how often two images have the same labels of classes, and ages within five years, by the time between them.
 *Right:* age error of the median of the {k} images of *other* sessions nearest in time, by the gap that ends a session;
 the dashed line is the error of one constant. Where sessions end early, images of the next session still tell the age.
-{minutes} minutes is the shortest gap at which they tell the age no better than a constant does; some classes they still
-tell better.
+{minutes} minutes is the shortest gap at which they tell the age no better than a constant does.
 
 ## Gaps between consecutive images
 {gaps}
