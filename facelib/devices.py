@@ -1,9 +1,13 @@
 """Where networks run, and in which precision."""
 
+import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 
 import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
 
 
 def pick_device() -> torch.device:
@@ -21,6 +25,20 @@ def has_fast_bfloat16() -> bool:
     """Whether the device of trainings multiplies bfloat16 in hardware: the CUDA device, else the processor."""
     on_card = torch.cuda.is_available()
     return torch.cuda.is_bf16_supported(including_emulation=False) if on_card else processor_has_bfloat16()
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let the process reuse freed memory instead of returning it to the system, where the C library is glibc.
+
+    Every training step frees and allocates the same large tensors. Returned to the system, their pages have to be
+    mapped and zeroed anew: 6 to 20 % of a step at 150 px (`python -m benchmarks.training_step`).
+    """
+    with suppress(AttributeError, OSError, TypeError):  # other C libraries have no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        # Both are needed: either one alone switches off glibc's own adaption and makes steps slower.
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager

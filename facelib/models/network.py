@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from facelib.data.dlib_files import WeightsError
 from facelib.data.pixels import FaceImages
-from facelib.devices import pick_device
+from facelib.devices import keep_freed_memory, pick_device
 from facelib.embedding import network as face_network
 from facelib.errors import FacelibError
 from facelib.models.batches import as_tensor
@@ -245,6 +245,7 @@ def predict_outputs(network: nn.Module, images: FaceImages | np.ndarray, flip: b
     The network has `backbone`, `outputs` and `attributes`. Beside its outputs there are the `features` (n, width); ages
     are clipped to 0-116 years.
     """
+    keep_freed_memory()
     device = pick_device()
     network = network.to(device).eval().to(memory_format=torch.channels_last)
     collected: dict[str, list] = {}

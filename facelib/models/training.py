@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from facelib.config import Settings, TrainingSettings
 from facelib.data.pixels import FaceImages
-from facelib.devices import has_fast_bfloat16
+from facelib.devices import has_fast_bfloat16, keep_freed_memory
 from facelib.errors import FacelibError, UnknownSetting
 from facelib.formats import write_csv
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
@@ -99,6 +99,10 @@ class FaceModule(lightning.LightningModule):
                 error = (outputs[name][known] - batch[name][known]).abs().mean()
                 self.log(f"{stage}_{name}_mae", error, batch_size=int(known.sum()), **options)
 
+    def configure_gradient_clipping(self, *_, **__) -> None:
+        """Clip the norm at 1 here, because lightning refuses to clip for a fused optimizer."""
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+
     def configure_optimizers(self) -> dict:
         """No decay of biases and scales; smaller rates of earlier stages; warm-up, then cosine to zero, by step."""
         backwards, settings = reversed(self.network.backbone.stages()), self.settings
@@ -112,7 +116,7 @@ class FaceModule(lightning.LightningModule):
             for part, factor in [*parts, (self.network.heads, 1.0)]
             for decays in (True, False)
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, total * min(self.settings.warmup_epochs, self.epochs // 2) // self.epochs)
 
@@ -257,6 +261,7 @@ def _loader(batches: Batches, sampler: Sampler) -> DataLoader:
 
 def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightning.Trainer:
     """A trainer without lightning's messages; under torchrun one of several processes."""
+    keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Known and intended: batches are made whole, and scorers have no validation.
     intended = "num_workers|log_every_n_steps|litmodels|exists and is not empty|defined a `val|treespec"
@@ -278,7 +283,6 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
         plugins=[WholeCheckpoints()],
         enable_checkpointing=bool(callbacks),
         num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
         **dict.fromkeys(switched_off, False),
     )
 

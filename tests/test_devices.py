@@ -1,0 +1,44 @@
+"""Devices: memory that a process keeps for reuse."""
+
+import mmap
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from facelib import devices
+
+FAULTS = """
+import resource, sys, torch
+from facelib.devices import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def faults(megabytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(megabytes * 2**18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(64)
+print(faults(48))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other C libraries return memory by their own rules")
+def test_freed_memory_is_reused_without_new_pages():
+    def faults(way: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    pages = 48 * 2**20 // mmap.PAGESIZE  # more than glibc keeps by itself
+    assert faults("returned") >= pages
+    assert faults("kept") < pages / 10
+
+
+@pytest.mark.parametrize("problem", [TypeError, OSError, AttributeError])
+def test_a_c_library_without_mallopt_is_left_alone(problem, monkeypatch):
+    def refuse(_):
+        raise problem
+
+    monkeypatch.setattr(devices.ctypes, "CDLL", refuse)
+    devices.keep_freed_memory.__wrapped__()
+    assert torch.ones(1).item() == 1
