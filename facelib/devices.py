@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
     """Let the process reuse freed memory instead of returning it to the system, where the C library is glibc.
 
     Every training step frees and allocates the same large tensors. Returned to the system, their pages have to be
-    mapped and zeroed anew: 6 to 20 % of a step at 150 px (`python -m benchmarks.training_step`).
+    mapped and zeroed anew (`python -m benchmarks.step_memory`).
     """
     with suppress(AttributeError, OSError, TypeError):  # other C libraries have no mallopt
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,5 +1,7 @@
 """papermill over the notebooks: order, progress, resume."""
 
+import csv
+import hashlib
 import os
 import sys
 import tempfile
@@ -36,12 +38,14 @@ from facelib.schema import NOTEBOOKS
 from facelib.storage import PARTIAL, held, sweep, writing
 
 # A person's decisions and the log of test readings outlast a fresh start.
-LASTING = ("tables/decisions.csv", READINGS)
+DECISIONS = "tables/decisions.csv"
+LASTING = (DECISIONS, READINGS)
+CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
-# Run by a notebook's kernel before its first cell.
 # What a cell may need beside attributes, by the end of its tag, for a reader.
 NEEDS = {"years": "ages in years", "classes": "classes", "sources": "second data set", "protocol": "published split"}
+# Run by a notebook's kernel before its first cell.
 TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
 
 
@@ -55,12 +59,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """What is remembered of a finished notebook: its code, the parameters given, its cells and its time."""
+    """What is remembered of a finished notebook: its code, parameters, cells, time, and the decisions that it had."""
 
     package: str
     parameters: dict
     cells: int
     seconds: float
+    decided: str = ""
 
 
 def notebook_path(name: str) -> Path:
@@ -241,6 +246,8 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
         chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
         if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
             stale = "" if finished[name].package == package else f"; the package has changed since: --from {name[:2]}"
+            if name == CLEANING and finished[name].decided != decided_digest(run):
+                stale += "; decisions.csv has changed since: --from 02 applies it"
             say(f"{name}  finished earlier{stale}")
             continue
         # Later notebooks were made from what this one wrote.
@@ -253,6 +260,17 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
         say(f"{name}  {finished[name].cells} cells  {minutes}:{seconds:02d}")
         steps += timed_steps(run.path / "notebooks" / f"{name}.ipynb")
     return sorted(steps, key=lambda step: -step.seconds)[:LONGEST]
+
+
+def decided_digest(run: RunFolder) -> str:
+    """A digest of a person's decisions, in any order and without proposals; empty where nothing is decided."""
+    path = run.path / DECISIONS
+    if not path.exists():
+        return ""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
+        decided = [row for row in csv.DictReader(opened) if (row.get("action") or "").strip()]
+    lines = sorted(repr([row.get(name) for name in ("image_id", "issue", "action", "value")]) for row in decided)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else ""
 
 
 def timed_steps(path: Path) -> list[Step]:
@@ -314,7 +332,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
         with suppress(FileNotFoundError):
             os.replace(partial, output)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
-    return Finished(package, parameters, cells, round(time.perf_counter() - start, 2))
+    return Finished(package, parameters, cells, round(time.perf_counter() - start, 2), decided_digest(run))
 
 
 def _transport(folder: str) -> dict[str, str]:

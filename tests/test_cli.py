@@ -386,9 +386,15 @@ def test_an_audit_keeps_a_persons_decisions_and_refuses_impossible_ones(facelib,
     assert facelib(*call)[0] == 0
     table = pd.read_csv(out / "decisions.csv", keep_default_na=False)
     table.loc[0, "action"] = "drop"
+    other = table.loc[table["image_id"] != table.loc[0, "image_id"], "image_id"].iloc[0]
+    table.loc[len(table)] = {"image_id": other, "issue": "label:age", "action": "relabel", "value": "77", "reason": ""}
     table.to_csv(out / "decisions.csv", index=False)
+    assert not (out / "labels_corrected.csv").exists()
     code, said, _ = facelib(*call)
-    assert code == 0 and "decided by a person: 1 (stale: 0)" in said
+    assert code == 0 and "decided by a person: 2 (stale: 1)" in said
+    corrected = pd.read_csv(out / "labels_corrected.csv").set_index("image_id")
+    assert table.loc[0, "image_id"] not in corrected.index and corrected.loc[other, "age"] == 77
+    assert set(corrected["gender"]) == {"male", "female"}
     kept = pd.read_csv(out / "decisions.csv", keep_default_na=False).set_index("image_id")
     assert kept.loc[table.loc[0, "image_id"], "action"] == "drop" and len(kept) == len(table)
     table.assign(image_id="nobody.jpg")[:1].to_csv(out / "decisions.csv", index=False)

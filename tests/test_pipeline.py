@@ -136,6 +136,27 @@ def test_each_notebook_is_noted_with_the_package_that_ran_it(run, blank, monkeyp
     assert [facts.package for facts in pipeline._load_finished(run).values()] == ["before", "after"]
 
 
+def test_decisions_made_after_the_cleaning_are_pointed_out(run, blank):
+    def decide(*actions: str) -> None:
+        rows = [{"image_id": f"{k}.jpg", "issue": "age", "action": action} for k, action in enumerate(actions)]
+        run.save_table(pd.DataFrame(rows), "decisions.csv")
+
+    def said() -> list[str]:
+        lines = []
+        pipeline.execute(run, last="02", say=lines.append)
+        return [line for line in lines if "decisions.csv has changed since: --from 02" in line]
+
+    decide("", "")
+    assert said() == []
+    decide("")  # another proposal decides nothing
+    assert said() == []
+    decide("", "drop")
+    (line,) = said()
+    assert line.startswith("02_clean  finished earlier")
+    pipeline.execute(run, first="02", last="02", say=lambda line: None)
+    assert said() == []
+
+
 # --- the faces are read once, before the notebooks --------------------------------------------------------
 
 

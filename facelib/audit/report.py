@@ -28,6 +28,7 @@ from facelib.schema import labelled
 from facelib.statistics import Bootstrap, Estimate, count, rate
 from facelib.storage import check_writable
 
+CORRECTED = "labels_corrected.csv"
 AUDIT_PX = 64  # edge of the images that are hashed, compared and scored, pixels
 SEED = 0  # of folds
 
@@ -123,7 +124,7 @@ class Audit:
         See `ingest.read_data_sets`.
     out : Path
         Folder for audit.csv (the whole in one table), rejected, duplicates, label_noise, quality, decisions and, where
-        requested, persons, label_issues, flag_rates, leaks and unmatched .csv.
+        requested or decided, persons, label_issues, flag_rates, leaks, unmatched and labels_corrected .csv.
     split : Path, optional
         A folder with train.csv and test.csv.
     network, find_faces : bool
@@ -270,9 +271,15 @@ class Audit:
         decided = int((table["action"] != "").sum())
         counts = f"decided by a person: {decided:,} (stale: {len(stale):,}), proposals: {len(table) - decided:,}"
         yield f"{self.out / 'decisions.csv'}: {counts}"
+        if decided:
+            relabelled, used = decisions.apply(self.faces, table, self.attributes)
+            kept = relabelled[used].reset_index(drop=True)
+            labels = {attribute.name: attribute.label_names(kept) for attribute in self.attributes}
+            yield self._save(kept[["image_id"]].assign(**labels), CORRECTED)
 
     def _summary(self) -> Iterator[str]:
         absent = ["label_issues.csv", "flag_rates.csv"] * (self.issues is None)
+        absent += [CORRECTED] * (not self.decisions["action"].any())
         absent += ["leaks.csv", "unmatched.csv"] * (self.leaks is None) + ["persons.csv"] * (self.persons is None)
         for name in absent:
             if (self.out / name).exists():

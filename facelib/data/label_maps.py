@@ -437,9 +437,12 @@ def _which_is_which(name: str, each: Field, table: pd.DataFrame, what: str) -> s
     )
 
 
-def suggest(table: pd.DataFrame, path_column: str) -> str:
-    """The inline map that would read a table, as far as its columns show it; columns have lower-case names."""
-    parts = [] if path_column in ("", "path") else [f"path: {quote(path_column)}"]
+def suggest(table: pd.DataFrame, path_column: str) -> tuple[str, list[str]]:
+    """The inline map that would read a table, as far as its columns show it, and whose codes it had to guess.
+
+    Columns have lower-case names.
+    """
+    parts, guessed = [] if path_column in ("", "path") else [f"path: {quote(path_column)}"], []
     for name, alike in ALIKE.items():
         column = name if name in table else next((column for column in alike if column in table), "")
         if not column:
@@ -450,9 +453,11 @@ def suggest(table: pd.DataFrame, path_column: str) -> str:
             classes = list(known.classes)
             if column in known.classes or column.removeprefix("is_") in known.classes:  # a column named for one class
                 classes = [*(c for c in classes if c != column.removeprefix("is_")), column.removeprefix("is_")]
+            else:
+                guessed.append(name)
             order = sorted(values, key=float)[: len(classes)]
             pairs = [f"{value}: {cls}" for value, cls in zip(order, classes, strict=False)]
             parts.append(f"{name}: {{{', '.join([f'column: {quote(column)}', *pairs])}}}")
         elif column != name:
             parts.append(f"{name}: {quote(column)}")
-    return ", ".join(parts)
+    return ", ".join(parts), guessed

@@ -488,8 +488,9 @@ def _read_table(
     unlabelled = not any(set(each.columns) <= set(columns) for each in fields.values())
     if not path_column or unlabelled:
         guessed = path_column or guess_path_column(columns, table, IMAGE_SUFFIXES)
-        proposed = suggest(table, guessed)
+        proposed, coded = suggest(table, guessed)
         read_by = f'; --labels "{proposed}" would read it' if proposed else ""
+        read_by += f", if that is what the numbers of {' and '.join(coded)} mean" if coded else ""
         raise UnreadableData(
             f"{path} has the columns {', '.join(columns)}: it needs `path` and at least one of "
             f"{', '.join((*KNOWN, BAND_COLUMN))}{read_by}"

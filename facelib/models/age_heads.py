@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelib.data.pixels import FaceImages
-from facelib.devices import has_fast_bfloat16, pick_device
+from facelib.devices import has_fast_bfloat16, one_thread, pick_device
 from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
 from facelib.models.augmentation import BatchRandom, augment
 from facelib.models.heads import age_quantile
@@ -164,15 +164,17 @@ def _fit(
     rng = np.random.default_rng(seed)
     share = None if weights is None else weights / weights.sum()
     layer.train()
-    for step in range(steps):
-        view, at = divmod(step, per_pass)
-        if at == 0:
-            rows = rng.permutation(n) if share is None else rng.choice(n, n, p=share)
-        chosen = rows[at * batch : (at + 1) * batch]
-        optimizer.zero_grad()
-        loss(layer(standardise(features[view % views, chosen])), chosen).backward()
-        optimizer.step()
-        schedule.step()
+    # A step is too short to be shared out: threads save nothing, and beside another program they wait for each other.
+    with one_thread():
+        for step in range(steps):
+            view, at = divmod(step, per_pass)
+            if at == 0:
+                rows = rng.permutation(n) if share is None else rng.choice(n, n, p=share)
+            chosen = rows[at * batch : (at + 1) * batch]
+            optimizer.zero_grad()
+            loss(layer(standardise(features[view % views, chosen])), chosen).backward()
+            optimizer.step()
+            schedule.step()
     return layer.eval()
 
 

@@ -17,6 +17,7 @@ from facelib.data.label_maps import (
     read_labels,
     suggest,
 )
+from facelib.data.readers import read_faces
 from facelib.errors import UnreadableData
 from facelib.schema import AGE, ETHNICITY, GENDER, MONTHS, ClassAttribute, band_from_date, parse_age_band
 
@@ -212,7 +213,7 @@ def test_a_row_is_unusable_only_if_a_label_is_wrong_and_none_is_right(rows):
 )
 def test_the_suggested_map_reads_the_table(content):
     table = pd.read_csv(io.StringIO(content), dtype=str).rename(columns=str.lower)
-    found = parse_map(suggest(table, table.columns[0]))
+    found = parse_map(suggest(table, table.columns[0])[0])
     assert found.path == table.columns[0]
     read = read_labels(table, found.fields, "t.csv")
     assert read.unusable.empty and set(read.columns["gender"]) == {0, 1}
@@ -220,5 +221,11 @@ def test_the_suggested_map_reads_the_table(content):
 
 def test_a_column_named_for_a_class_is_that_class_where_it_is_larger():
     table = pd.DataFrame({"male": ["-1", "1"], "is_female": ["0", "1"]})
-    assert suggest(table[["male"]], "") == "gender: {column: male, -1: female, 1: male}"
-    assert suggest(table[["is_female"]], "") == "gender: {column: is_female, 0: male, 1: female}"
+    assert suggest(table[["male"]], "") == ("gender: {column: male, -1: female, 1: male}", [])
+    assert suggest(table[["is_female"]], "") == ("gender: {column: is_female, 0: male, 1: female}", [])
+
+
+def test_a_map_that_guesses_what_numbers_mean_says_so(tmp_path):
+    (tmp_path / "t.csv").write_text("photo,sex\na.png,0\nb.png,1\n")
+    with pytest.raises(UnreadableData, match="would read it, if that is what the numbers of gender mean$"):
+        read_faces(tmp_path / "t.csv")
