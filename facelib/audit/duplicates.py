@@ -266,7 +266,7 @@ def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarr
     text = (
         f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups hold byte-identical files, "
         f"{groups_of('near', pairs, group_id):,} a near copy, {groups_of('altered', pairs, group_id):,} one that is "
-        "cropped, turned or filtered."
+        "cropped, turned or filtered; a group can hold several kinds."
     )
     return Findings([Finding("copies.groups", text, groups)])
 

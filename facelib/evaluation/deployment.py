@@ -207,8 +207,7 @@ def ranked(frame: pd.DataFrame, attribute: Attribute) -> pd.DataFrame:
         spread = f"{attribute.name}_spread"
         known = known[known[spread].notna()] if spread in known else known[:0]
         sure = -known[spread].to_numpy() if len(known) else np.zeros(0)
-        predicted = f"{attribute.name}_unrounded" if attribute.exact else attribute.prediction
-        score = attribute.errors(known, known[predicted]).abs() if len(known) else 0.0
+        score = attribute.errors(known, known[attribute.prediction]).abs() if len(known) else 0.0
     return known.assign(score=score).iloc[np.argsort(-sure, kind="stable")]
 
 

@@ -479,8 +479,8 @@ def readings_finding(run: RunFolder) -> Finding:
     own = [reading for reading in log if reading["faces"] == log[-1]["faces"]]
     versions = len({reading["commit"] for reading in own})
     text = (
-        f"The log ({READINGS}) lists {len(own)} scoring{'s' * (len(own) > 1)} of these test faces since "
-        f"{own[0]['date'][:10]}, this one included, by {versions} state{'s' * (versions > 1)} of the code. "
+        f"When notebook 05 ran, the log ({READINGS}) listed {len(own)} scoring{'s' * (len(own) > 1)} of these test "
+        f"faces since {own[0]['date'][:10]}, its own included, by {versions} state{'s' * (versions > 1)} of the code. "
         "Notebook 02 reads all labels, to find copies and doubtful labels; no network learns tested ones."
     )
     return Finding("test.readings", text, n=int(own[-1]["n"]))

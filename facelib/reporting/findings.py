@@ -22,7 +22,7 @@ class Question:
     lead: str
     details: tuple[str, ...]  # `{attribute}` stands for each learned attribute
     notebook: str
-    short: str = ""  # the finding whose first words answer it beside the pictures; the lead's, unless said otherwise
+    scores: bool = False  # beside the pictures the headline scores answer it, in place of the lead's first words
 
 
 QUESTIONS = (
@@ -33,7 +33,7 @@ QUESTIONS = (
         "test.baselines",
         ("test.{attribute}", "test.by_time"),
         "05_evaluate",
-        "test.{attribute}",
+        scores=True,
     ),
     Question("For whom is it worse?", "groups.worst", ("groups.age_bias", "claims.answers"), "06_groups"),
     Question(
@@ -64,6 +64,7 @@ DATA_ROWS = {
 }
 
 
+BRIEF_WORDS = 20  # of a short answer, unless its first clause has more
 BY_TIME = "time of collection alone"  # the baseline that sees no face: see `evaluation.collection`
 
 
@@ -79,14 +80,17 @@ class Answer:
 
 
 def brief(text: str) -> str:
-    """The first words of a finding that are a sentence: up to a colon, a semicolon, a bracket or its full stop.
+    """The first words of a finding: its first sentence without brackets, up to a colon, of whole clauses.
 
     Examples
     --------
-    >>> brief("Age is off by 4.69 y (4.49 to 4.91) on average."), brief("0.5 % differ. More.")
-    ('Age is off by 4.69 y', '0.5 % differ')
+    >>> brief("Age is off by 4.69 y (4.49 to 4.91) on average."), brief("Worse for (a) men; boys. More.")
+    ('Age is off by 4.69 y on average', 'Worse for men; boys')
     """
-    return re.split(r"[:;.] | \(|\.$", text, maxsplit=1)[0]
+    clauses = re.split(r": |\. |\.$", re.sub(r" \([^()]*\)", "", text), maxsplit=1)[0].split("; ")
+    while len(clauses) > 1 and len(" ".join(clauses).split()) > BRIEF_WORDS:
+        clauses.pop()
+    return "; ".join(clauses)
 
 
 def chosen(findings: dict[str, Finding], keys: Iterable[str], attributes: Iterable[Attribute]) -> tuple[Finding, ...]:
@@ -102,8 +106,8 @@ def answers(run: RunFolder) -> list[Answer]:
     for row in QUESTIONS:
         if row.lead in findings:
             details = chosen(findings, row.details, attributes)
-            short = next(iter(chosen(findings, (row.short, row.lead), attributes)), findings[row.lead])
-            found.append(Answer(row.question, findings[row.lead], details, row.notebook, brief(short.text)))
+            short = scores_in_brief(run) if row.scores else brief(findings[row.lead].text)
+            found.append(Answer(row.question, findings[row.lead], details, row.notebook, short))
     return found
 
 
@@ -149,7 +153,7 @@ def sentence(text: str) -> str:
 
 
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
-    """Rows of the headline table, as text: name, of, value, interval, n, cleaned, and the baselines, baseline and
+    """Rows of the headline table, as text: name, key, of, value, interval, n, cleaned, and the baselines, baseline and
     by_time.
 
     `measures` are ends of keys, such as `mae`; by default all are shown. What was measured on several data sets has a
@@ -161,7 +165,7 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
         wanted = not measures or metric.key.partition(".")[2] in measures
         if wanted and (estimate := results.get(f"test.{metric.key}")):
             cleaned = results.get(f"test_cleaned.{metric.key}")
-            row = {"name": metric.title, "of": metric.key.partition(".")[0], "value": estimate.text}
+            row = {"name": metric.title, "key": metric.key, "of": metric.key.partition(".")[0], "value": estimate.text}
             row |= {
                 "n": f"{estimate.n:,}",
                 "interval": estimate.interval_text,
@@ -181,6 +185,14 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
                 pooled["by_time"] = "" if timed else pooled["by_time"]
                 rows.append(row | {"n": f"{own.n:,}", "cleaned": "", "baseline": "", "by_time": timed})
     return rows
+
+
+def scores_in_brief(run: RunFolder) -> str:
+    """The first headline score of each attribute, of each data set where there are several."""
+    leads = [metrics_of(attribute)[0].key for attribute in run.learned]
+    rows = [[row for row in headline_rows(run) if row["key"] == key] for key in leads]
+    shown = [row for own in rows for row in (own[1:] or own)]
+    return "; ".join(f"{row['name']} {row['value']}" for row in shown)
 
 
 def data_rows(run: RunFolder) -> list[dict]:

@@ -14,6 +14,7 @@ from studies.cross_data import (
     findings,
     five_of,
     held,
+    in_bands,
     joined,
     mean_shift,
     mix_weights,
@@ -77,7 +78,15 @@ def test_a_name_stands_for_its_settings(recipe):
 def test_the_page_says_first_what_learning_from_both_changes():
     change = {"value": 0.031, "low": 0.01, "high": 0.05, "n": 9}
     found = {
-        "shift": {"own; both": {"gender.accuracy": {"learning from both": change}}},
+        "shift": {
+            "utkface from face; both": {
+                "gender.accuracy": {
+                    "on UTKFace": change | {"value": 0.93},
+                    "on FairFace": change | {"value": 0.86},
+                    "learning from both": change,
+                }
+            }
+        },
         "gains": {"both minus own": {"all": dict.fromkeys(GAINS, change)}},
         "calibration": {"both": {"utkface": {FAIRFACE: {"coverage": change}}}},
     }
@@ -85,9 +94,18 @@ def test_the_page_says_first_what_learning_from_both_changes():
     published, on_fairface, on_utkface, intervals = findings(found | tested).splitlines()
     assert published == "- Test faces, network of both minus reference network: gender +3.1 points (+1.0 to +5.0)."
     assert findings(found).splitlines() == [on_fairface, on_utkface, intervals]
-    assert on_fairface.endswith("both minus own: gender +3.1 points (+1.0 to +5.0).")
+    assert on_fairface.startswith(
+        "- Network of UTKFace (face weights), gender: -7.0 points on FairFace against UTKFace"
+    )
+    assert "predicted by the network of both +3.1 points (+1.0 to +5.0). These overlap" in on_fairface
     assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
     assert intervals.endswith("hold on FairFace for 3.1 % (1.0 to 5.0) fitted on UTKFace.")
+
+
+def test_ages_are_judged_by_the_bands_of_another_data_set():
+    like = pd.DataFrame({"age": np.nan, "age_from": [10, 0, 3, 10], "age_to": [19, 2, 9, 19]})
+    frame = pd.DataFrame({"age": [2, 2, 9, 90, np.nan], "age_pred": [2.4, 2.6, 3.0, 10.0, 5.0]})
+    assert in_bands(frame, like).fillna(-1).tolist() == [1, 0, 1, 1, -1]
 
 
 def test_results_stand_beside_those_of_networks_that_were_trained_elsewhere():

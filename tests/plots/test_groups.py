@@ -66,8 +66,10 @@ def test_the_map_of_who_is_worse_has_a_row_a_class_and_masks_small_groups(texts)
     assert [label.get_text() for label in axis.get_yticklabels()] == ["all\nn = 50", "female\nn = 50", "male\nn = 43"]
     shown = [text.get_text() for text in axis.texts]
     assert shown == ["3.0", "2.0 to 4.0", "8.0", "7.0 to 9.0"] * 2 + ["4.0", "3.0 to 5.0", "n = 3"]
-    better = figures["worse_gender_accuracy"].axes[0].images[0].get_cmap().name
-    assert better == "YlOrBr_r" and axis.images[0].get_cmap().name == "YlOrBr"  # darker is worse
+    for name, darkest in (("worse_age_mae", 1.0), ("worse_gender_accuracy", 0.0)):  # darker is worse
+        shades = figures[name].axes[0].images[0].get_cmap()
+        light = [sum(shades(value)[:3]) for value in (darkest, 1 - darkest)]
+        assert 1.3 < light[0] < light[1]  # and light enough for dark text
 
 
 def directions() -> pd.DataFrame:

@@ -50,12 +50,14 @@ def test_headline_rows_carry_interval_n_baseline_and_the_cleaned_value(filled):
     age, gender, _ = findings.headline_rows(filled)
     expected = {"name": "Age: mean absolute error", "value": "4.86 y", "interval": "4.50 to 5.20"}
     assert age == expected | {
+        "key": "age.mae",
         "of": "age",
         "n": "1,234",
         "cleaned": "4.70 y",
         "baseline": "15.20 y",
         "by_time": "6.50 y",
     }
+    assert findings.scores_in_brief(filled).startswith("Age: mean absolute error 4.86 y; Gender: accuracy 91.2 %")
     assert gender["by_time"] == "" and "| 6.50 y |" in findings.markdown_summary([age])
     assert "time" not in findings.markdown_summary([gender])
     assert (gender["value"], gender["interval"], gender["cleaned"]) == ("91.2 %", "90.0 to 93.0", "")
