@@ -150,7 +150,7 @@ def test_a_name_that_does_not_exist_is_found():
 def test_the_readme_is_short_and_lists_every_notebook():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150 and len(text.split()) <= 1300
-    assert re.findall(r"(?m)^\| \[(\d\d_\w+)\]", text) == list(NOTEBOOKS)
+    assert re.findall(r"(?m)^- \[(\d\d_\w+)\]", text) == list(NOTEBOOKS)
 
 
 def test_the_profiles_and_recipes_are_those_of_the_settings():

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from facelib.data.ingest import load_images
 from facelib.errors import FacelibError
-from facelib.evaluation.headline import MONDRIAN, expected_keys, metrics_of
+from facelib.evaluation.headline import expected_keys, metrics_of
 from facelib.finding import Finding, Findings, listed
 from facelib.formats import read_json, write_json
 from facelib.prediction.predictor import AGE_METHODS, Predictor
@@ -47,7 +47,7 @@ from facelib.runs import (
     write_readings,
 )
 from facelib.schema import AGE, NOTEBOOKS
-from facelib.statistics import SHARE, Estimate, format_value
+from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
 # Parameters of notebooks that make them show single faces or name a reader's own photographs, and what they have to be.
@@ -242,13 +242,11 @@ def is_utkface(run: RunFolder) -> bool:
     return "utkface" in data_name(run).lower()
 
 
-def summary(run: RunFolder, scored: int = 1) -> tuple[Findings, Findings]:
-    """For whom a run is worse, and what its numbers cannot say.
+def limits_of(run: RunFolder, scored: int = 1) -> Findings:
+    """What a run's numbers cannot say.
 
     `scored` models were scored on these test faces so far, this one among them.
     """
-    measured, results = run.findings(), run.results()
-    worse = Findings(findings.chosen(measured, ("groups.worst",), run.learned))
     clauses = [f"One model, one seed and {findings.data_sets_text(run)}"]
     clauses += ["labels partly made by an algorithm"] * is_utkface(run)
     clauses += [persons] if (persons := findings.persons_limit(run)) else []
@@ -257,24 +255,16 @@ def summary(run: RunFolder, scored: int = 1) -> tuple[Findings, Findings]:
             f"{scored - 1} earlier version{'s were' if scored > 2 else ' was'} scored on the same test faces"
         )
     limits = Findings([Finding("summary.limits", f"{'; '.join(clauses)}.")])
-    limits += findings.chosen(measured, ("split.sessions",), run.learned)
-    if held := results.get(f"test.{AGE.name}.interval_coverage"):
-        bands = [row for row in run.details("05_evaluate")["coverage_by_age"]
-                 if row["kind"] == MONDRIAN and row["n"] >= run.settings.evaluation.min_group]  # fmt: skip
-        least = min(bands, key=lambda row: row["value"], default=None)
-        where = f", least at {least['group']} years ({format_value(least['value'], SHARE)})" if least else ""
-        limits.append(Finding("summary.coverage", f"The 90 % age intervals hold {held} of the labels{where}."))
-    return worse, limits
+    limits += findings.chosen(run.findings(), ("split.sessions",), run.learned)
+    return limits
 
 
 def blocks(run: RunFolder, target: Path) -> list[tuple[str, str, str]]:
     """What publication writes between marks: the page below the project's root, the name of the marks, the text."""
     scored = len(versions(target, digest_of_test_faces(run)))
-    worse, limits = summary(run, scored)
     rows = findings.headline_rows(run, README_MEASURES)[:6]
     return [
-        ("README.md", "worse", _bullets(worse)),
-        ("README.md", "limits", _bullets(limits)),
+        ("README.md", "limits", _bullets(limits_of(run, scored))),
         ("README.md", "results", findings.markdown_summary(rows)),
         ("docs/method.md", "comparison", comparison_table(run)),
     ]

@@ -227,5 +227,5 @@ def test_a_column_named_for_a_class_is_that_class_where_it_is_larger():
 
 def test_a_map_that_guesses_what_numbers_mean_says_so(tmp_path):
     (tmp_path / "t.csv").write_text("photo,sex\na.png,0\nb.png,1\n")
-    with pytest.raises(UnreadableData, match="would read it, if that is what the numbers of gender mean$"):
+    with pytest.raises(UnreadableData, match=r"would read it, if that is what the numbers of gender mean$"):
         read_faces(tmp_path / "t.csv")

@@ -31,10 +31,10 @@ from facelib.publication.publish import (
     course,
     digest_of_test_faces,
     halve,
+    limits_of,
     main,
     publish,
     publish_notebook,
-    summary,
     update_page,
     versions,
 )
@@ -220,26 +220,22 @@ def test_each_version_of_the_model_that_was_tested_is_listed_once(tested, tmp_pa
     assert versions(tmp_path, digest_of_test_faces(tested)) == [] and digest_of_test_faces(tested) != digest
 
 
-def test_the_summary_quotes_findings_and_limits(tested):
-    worst = Finding("groups.worst", "Worse for ages 75+.", n=200)
-    tested.notebook("06_groups").save({}, [Finding("groups.age", "Elsewhere.", n=9), worst])
-    held = {"test.age.interval_coverage": Estimate(0.893, 0.88, 0.905, 200, "share")}
-    measure(tested, 4.8, "2026-02-02", held)
-    worse, trust = summary(tested, scored=3)
-    assert worse == [worst]
-    limits, coverage = map(str, trust)
-    assert "algorithm" in limits and "one person" in limits and "2 earlier versions were" in limits
-    assert "89.3 % (88.0 to 90.5)" in coverage and "75+" in coverage and "78.0 %" in coverage  # 60-74: two faces
-    assert "1 earlier version was" in summary(tested, scored=2)[1][0].text
-    assert "earlier" not in summary(tested)[1][0].text
+def test_the_limits_name_who_made_the_labels_who_may_repeat_and_what_was_scored_before(tested):
+    (limits,) = limits_of(tested, scored=3)
+    assert "algorithm" in limits.text and "one person" in limits.text and "2 earlier versions were" in limits.text
+    assert "1 earlier version was" in limits_of(tested, scored=2)[0].text
+    assert "earlier" not in limits_of(tested)[0].text
+    sessions = Finding("split.sessions", "Of known sessions: all.", n=200)
+    tested.notebook("02_clean").save({}, [Finding("split.other", "Elsewhere.", n=9), sessions])
+    assert limits_of(tested)[1:] == [sessions]
 
 
-def test_the_summary_of_synthetic_faces_names_no_people(empty_runs):
+def test_the_limits_of_synthetic_faces_name_no_people(empty_runs):
     run = start_run("drawn", "smoke")
     run.set_attributes((SMILE,), (SMILE,))
     run.notebook("05_evaluate").save({"test.smile.accuracy": Estimate(0.94, 0.93, 0.95, 190, "share")})
-    worse, (limits,) = summary(run)
-    assert worse == [] and limits.text == "One model, one seed and one data set."
+    (limits,) = limits_of(run)
+    assert limits.text == "One model, one seed and one data set."
 
 
 def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
@@ -248,7 +244,7 @@ def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
     measure(tested, 4.8, "2026-02-02", stages)
     add_version(tested, tmp_path)
     written = {(page, name): text for page, name, text in blocks(tested, tmp_path)}
-    blocks_of_readme = [("README.md", name) for name in ("worse", "limits", "results")]
+    blocks_of_readme = [("README.md", name) for name in ("limits", "results")]
     assert list(written) == [*blocks_of_readme, ("docs/method.md", "comparison")]
     rows = written["README.md", "results"].splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["4.80 y", "50.0 %", "50.0 %", "50.0 %", "94.0 %"]
