@@ -461,8 +461,8 @@ Networks learned from UTKFace and from both, each judged on held-out faces of bo
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
 data sets. The published networks keep the split of the reference run; few of its test faces show a person who is also
 elsewhere (0.2 % in the [data card](../faces/data_card.md)). The face network whose weights are the start may have seen
-some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces; they
-are not widened for the number of groups.
+some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces. They
+are not widened for the number of groups; those of age intervals leave out another draw of the calibration faces.
 
 FairFace here is a part of its training photographs, split by this project. A network that learned from others of them
 knows how they were collected: for it this is no test on other people's photographs.
