@@ -43,8 +43,8 @@ LASTING = (DECISIONS, READINGS)
 CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
-# What a cell may need beside attributes, by the end of its tag, for a reader.
-NEEDS = {"years": "ages in years", "classes": "classes", "sources": "second data set", "protocol": "published split"}
+# What a cell may need beside attributes, by the end of its tag, for a reader; empty where its absence is no news.
+NEEDS = {"years": "ages in years", "classes": "classes", "sources": "", "protocol": ""}
 # Run by a notebook's kernel before its first cell.
 TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
 
@@ -355,9 +355,9 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
         if not missing:
             cells.append(cell)
         elif not missing <= before:
-            absent = " or ".join(NEEDS.get(name, f"labels of {name}") for name in sorted(missing))
-            text = f"*Skipped: this run has no {absent}.*"
-            cells.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
+            absent = [text for name in sorted(missing) if (text := NEEDS.get(name, f"labels of {name}"))]
+            text = f"*Skipped: this run has no {' or '.join(absent)}.*"
+            cells += [nbformat.v4.new_markdown_cell(text, id=cell.id)] if absent else []
         before = missing
     return nbformat.from_dict({**notebook, "cells": cells})
 

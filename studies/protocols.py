@@ -52,8 +52,8 @@ def facts_of(run: RunFolder) -> dict:
 def options(found: dict) -> str:
     """The options of `facelib run` that repeat a run: its profile, and the settings that differ from it."""
     profile = found["settings"]["profile"]
-    recipe = {name: found["settings"][name] for name in ("recipe",) if name in found["settings"]}
-    usual = resolve(profile, recipe).flat() | {"profile": profile} | dict.fromkeys(recipe)
+    recipe = found["settings"].get("recipe")
+    usual = resolve(profile, {"recipe": recipe} if recipe else {}).flat() | {"profile": profile, "recipe": None}
     changed = {key: value for key, value in found["settings"].items() if value != usual.get(key, value)}
     texts = {key: " ".join(value) if key == "attributes" else str(value) for key, value in changed.items()}
     given = "".join(f" -p {key} {shlex.quote(text)}" for key, text in (texts | found["parameters"]).items())

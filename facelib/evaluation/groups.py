@@ -194,9 +194,15 @@ def by_source(frame: pd.DataFrame, attributes: Iterable[Attribute]) -> dict[str,
 
 
 def numbers(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The tables of single groupings below each other, without intervals."""
-    single = {name: table for name, table in tables.items() if " x " not in name}
-    return stacked(single).filter(regex=r"(?<!_low)(?<!_high)$")
+    """The tables of single groupings below each other: by, group, n, and the metrics without intervals."""
+    rows = [
+        table.rename(columns={name: "group"}).assign(by=grouping_name([name]))
+        for name, table in tables.items()
+        if " x " not in name
+    ]
+    joined = pd.concat(rows or [pd.DataFrame(columns=["by", "group", "n"])], ignore_index=True)
+    first = ["by", "group", "n"]
+    return joined[[*first, *joined.columns.difference(first, sort=False)]].filter(regex=r"(?<!_low)(?<!_high)$")
 
 
 def stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -19,7 +19,6 @@ from facelib.evaluation.groups import (
     by_source,
     compared_rows,
     comparisons,
-    group_tables,
     grouping_name,
     groupings,
     large_groups,
@@ -94,15 +93,16 @@ def resample(
 
 
 def source_comparisons(
-    frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap: Bootstrap, min_group: int
-) -> pd.DataFrame:
-    """`groups.comparisons` of each data set by itself, in its own age bands, below each other."""
+    frame: pd.DataFrame, attributes: Iterable[Attribute], parts: dict[str, dict[str, pd.DataFrame]],
+    bootstrap: Bootstrap, min_group: int,
+) -> pd.DataFrame:  # fmt: skip
+    """`groups.comparisons` of the `groups.source_tables` of a frame, below each other."""
     found = []
     for source, (part, own) in by_source(frame, attributes).items():
-        tables, explained = group_tables(part, own, bootstrap, min_group), None
+        explained = None
         if AGE.name in (attribute.name for attribute in own):
             explained = standardise(part, groupings(part, own), own, bootstrap, min_group)[1]
-        found.append(comparisons(tables, own, explained, source))
+        found.append(comparisons(parts[source], own, explained, source))
     return pd.concat(found, ignore_index=True)
 
 

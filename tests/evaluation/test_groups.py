@@ -347,12 +347,15 @@ def test_numbers_of_all_are_those_that_every_data_set_allows_and_each_has_its_ow
     assert each["utkface"]["gender_name"]["age_mae"].tolist() == [3.0, 1.0]
     assert each["fairface"]["gender_name"]["age_band_mae_least"].tolist() == [1.5, 9.0]
     assert "smile_name" in each["utkface"] and "smile_name" not in each["fairface"]
-    assert set(numbers(each["fairface"])["grouping"]) == {"age_band", "gender_name"}
+    shown = numbers(each["fairface"])
+    assert list(shown)[:3] == ["by", "group", "n"] and set(shown["by"]) == {"age band", "gender"}
+    assert shown["group"].notna().all() and not any(name.endswith(("_low", "_high")) for name in shown)
 
 
 def test_each_data_set_is_compared_by_itself_and_at_equal_ages(both):
     many = pd.concat([both] * 20, ignore_index=True).assign(group_id=range(100))
-    found = source_comparisons(many, (AGE, GENDER, SMILE), FEW, min_group=1)
+    parts = source_tables(many, (AGE, GENDER, SMILE), FEW, min_group=1)
+    found = source_comparisons(many, (AGE, GENDER, SMILE), parts, FEW, min_group=1)
     found = found.set_index(["attribute", "by", "best"]).sort_index()
     age = found.loc[("age", "gender", "faces labelled female of utkface")]
     assert (age["what"], age["worst"], age["worst_value"].value) == ("Age error", "faces labelled male of utkface", 3)

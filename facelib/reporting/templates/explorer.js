@@ -25,7 +25,7 @@ function chooser(parent, title, names, onChange) {
 function errorExplorer(points) {
   const controls = byId("point-controls"), canvas = byId("points"), tip = byId("tip"), status = byId("point-status");
   const context = canvas.getContext("2d"), factors = points.factors;
-  const top = 110, margin = { left: 44, right: 10, top: 10, bottom: 38 };
+  const top = 120, margin = { left: 44, right: 10, top: 10, bottom: 38 };
   let shown = [], marked = -1;
   const colour = chooser(controls, "Colour by", factors.map((factor) => factor.title), draw);
   colour.value = Math.min(1, factors.length - 1);
@@ -45,7 +45,7 @@ function errorExplorer(points) {
     context.clearRect(0, 0, width, height);
     context.font = "12px system-ui, sans-serif";
     context.lineWidth = 1;
-    for (let age = 0; age <= 100; age += 20) {
+    for (let age = 0; age <= top; age += 20) {
       context.globalAlpha = 0.2;
       context.strokeStyle = soft;
       context.strokeRect(across(age), up(top), 0, up(0) - up(top));
