@@ -8,8 +8,8 @@ import pandas as pd
 from benchmarks import EXPLAIN_RESULTS, EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
 from facelib.evaluation.groups import group_metrics
 from facelib.formats import read_json
-from facelib.publication.publish import training_seconds, update_page
-from facelib.runs import RunFolder, project_root, published_run
+from facelib.publication.publish import update_page
+from facelib.runs import project_root, published_run
 from facelib.schema import UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate, format_value
 from studies import AUDIT_RESULTS, CROSS_DATA_RESULTS, CROSSFIT_RESULTS, PROTOCOL_RESULTS
@@ -58,18 +58,21 @@ def reliability() -> str:
 
 def speed() -> str:
     """Time and memory of the reference run, of predicting a folder and of LIME."""
-    reference = RunFolder(published_run())
-    seconds = sum(facts["seconds"] for facts in read_json(reference.path / "progress.json").values())
+    parts = [read_json(ROOT / ROBUSTNESS_RESULTS / f"cost_full_{notebooks}.json") for notebooks in ("01_04", "05_09")]
     folder, lime = (
         read_json(ROOT / EXTERNAL_RESULTS / "predict_folder.json"),
         read_json(ROOT / EXPLAIN_RESULTS / "lime_speed.json"),
     )
-    time = f"{seconds / 60:.0f} min; training, in these or earlier calls, {training_seconds(reference) / 60:.0f} min"
+    time = "; ".join(f"{part['seconds'] / 60:.0f} min, {part['peak_gb']:.1f} GB" for part in parts)
     call, cores = folder["calls"][-1], lime["measured"][0]
     ours, plain = (sorted(cores["images per minute"][name]) for name in ("facelib", "plain explain_instance"))
     minutes, rest = divmod(round(call["seconds"]), 60)
     rows = [
-        ["notebooks of the reference run (`full`, UTKFace)", time, "`make reference`"],
+        [
+            "the profile `full` on UTKFace, one thread beside other work: notebooks 01 to 04, from nothing; 05 to 09",
+            time,
+            "`python -m benchmarks.run_cost --into FILE facelib run ...`",
+        ],
         [
             f"predicting {call['photographs']:,} photographs of {folder['px'][0]} x {folder['px'][1]} px",
             f"{minutes}:{rest:02d} min, {call['peak memory (MB)'] / 1000:.1f} GB",
