@@ -1,4 +1,4 @@
-"""What one kernel for the whole update, and freed memory that the process keeps, save of a training step.
+"""Time of a training step that a fused optimizer and memory kept for reuse save.
 
 The step of the recipe `face_top` at its size, its first stages frozen, on images in memory and from random weights,
 which cost the same. Every round measures each way in a new process, since memory that is kept is kept for good. Writes

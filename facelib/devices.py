@@ -36,14 +36,16 @@ def keep_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):  # other C libraries have no mallopt
         mallopt = ctypes.CDLL(None).mallopt
-        # Both are needed: either one alone switches off glibc's own adaption and makes steps slower.
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        # Either one alone switches off glibc's own adaptation and makes steps slower; older versions refuse the first.
+        if mallopt(M_MMAP_THRESHOLD, 2**30):
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager
 def one_thread() -> Iterator[int]:
-    """Networks run on one thread each, for work that is shared out by images; gives the number of threads before.
+    """Torch computes on one thread: for work that is shared out by images, or too short to be shared out.
+
+    Gives the number of threads before.
 
     Worker threads that first run a network meanwhile inherit it.
     """

@@ -35,6 +35,7 @@ from facelib.runs import (
     start_run,
 )
 from facelib.schema import NOTEBOOKS
+from facelib.spreadsheets import unguard
 from facelib.storage import PARTIAL, held, sweep, writing
 
 # A person's decisions and the log of test readings outlast a fresh start.
@@ -43,7 +44,7 @@ LASTING = (DECISIONS, READINGS)
 CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
-# What a cell may need beside attributes, by the end of its tag, for a reader; empty where its absence is no news.
+# What a cell may need beside attributes, by the end of its tag, for a reader; empty where cells are left out unsaid.
 NEEDS = {"years": "ages in years", "classes": "classes", "sources": "", "protocol": ""}
 # Run by a notebook's kernel before its first cell.
 TIE_TO_PARENT = "__import__('facelib.storage', fromlist=['storage']).end_with_parent()"
@@ -59,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """What is remembered of a finished notebook: its code, parameters, cells, time, and the decisions that it had."""
+    """What is remembered of a finished notebook: its code, parameters, cells, time, and a digest of the decisions."""
 
     package: str
     parameters: dict
@@ -263,14 +264,17 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
 
 
 def decided_digest(run: RunFolder) -> str:
-    """A digest of a person's decisions, in any order and without proposals; empty where nothing is decided."""
+    """A digest of a person's decisions, in any order and without proposals.
+
+    Empty where nothing is decided, or where the file cannot be read, which notebook 02 reports.
+    """
+    names, decided = ("image_id", "issue", "action", "value"), []
     path = run.path / DECISIONS
-    if not path.exists():
-        return ""
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
-        decided = [row for row in csv.DictReader(opened) if (row.get("action") or "").strip()]
-    lines = sorted(repr([row.get(name) for name in ("image_id", "issue", "action", "value")]) for row in decided)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else ""
+    with suppress(OSError, csv.Error), path.open(newline="", encoding="utf-8-sig", errors="replace") as opened:
+        for row in csv.DictReader(opened):
+            image, issue, action, value = (unguard((row.get(name) or "").strip()) for name in names)
+            decided += [repr((image, issue, action.lower(), value))] if action else []
+    return hashlib.sha256("\n".join(sorted(decided)).encode()).hexdigest()[:16] if decided else ""
 
 
 def timed_steps(path: Path) -> list[Step]:
@@ -285,6 +289,7 @@ def timed_steps(path: Path) -> list[Step]:
 
 
 def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> Finished:
+    decided = decided_digest(run) if name == CLEANING else ""  # before it runs: later decisions are not applied
     output = run.path / "notebooks" / f"{name}.ipynb"
     partial = output.with_name(f"{PARTIAL}{output.name}")
     start = time.perf_counter()
@@ -332,7 +337,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
         with suppress(FileNotFoundError):
             os.replace(partial, output)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(output, as_version=4).cells)
-    return Finished(package, parameters, cells, round(time.perf_counter() - start, 2), decided_digest(run))
+    return Finished(package, parameters, cells, round(time.perf_counter() - start, 2), decided)
 
 
 def _transport(folder: str) -> dict[str, str]:
@@ -342,6 +347,8 @@ def _transport(folder: str) -> dict[str, str]:
 
 def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.NotebookNode:
     """A notebook without the cells for attributes that a run does not learn, and a sentence in their place.
+
+    Cells for several data sets or a published split are left out without one.
 
     A cell's tags name what it needs: `needs-age` an attribute, or one of `NEEDS`.
     """

@@ -15,10 +15,10 @@ from studies.pages import interval, table
 FOLDER = project_root() / AUDIT_RESULTS
 OPENING = """# How good is the audit?
 
-Measured on UTKFace by the commands below, which write their results into this folder. `python -m studies.audit_summary`
-makes this page from them. Intervals are 95 %. The numbers differ a little from those of the reference run: three
-photographs whose names lack a label were rejected when these were measured, and stay in a run with that label unknown;
-and the audit at the end leaves out the face network, which finds more copies.
+Measured on UTKFace (23,704 photographs) by the commands below, which write their results into this folder.
+`python -m studies.audit_summary` makes this page from them. Intervals are 95 %. The numbers differ a little from those
+of the reference run: three photographs whose names lack a label were rejected when these were measured, and stay in a
+run with that label unknown; and the audit at the end leaves out the face network, which finds more copies.
 """
 COPIES = """
 ## Copies planted among 3,000 photographs
@@ -52,9 +52,9 @@ networks of that run, which took 23 minutes where the models take half a minute.
 that a copy contradicts (ages by 20 years or more); about half of them are wrong.
 """
 FLAGS = """
-Share of planted errors that are flagged (recall), and of all other labels (false flags), by given age. The models have
-learned from the planted labels, as they would from real errors. Notebook 02 plants after they have learned, and so
-finds more.
+Share of planted errors that are flagged (recall), and of all other labels (false flags), by given age. The models
+learned from the planted labels, as they would from real errors. Notebook 02 and `facelib audit` plant after the models
+have learned: they find more errors of gender and ethnicity, about as many of age, and flag more other labels.
 """
 PERSONS = """
 ## Recognised persons

@@ -29,6 +29,7 @@ from facelib.data.pixels import FaceImages, resize
 from facelib.data.published import FIVE_CLASSES
 from facelib.devices import has_fast_bfloat16
 from facelib.formats import plain, read_json, write_json
+from facelib.models.checkpoints import load_result
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs
 from facelib.models.training import train_multitask
@@ -62,7 +63,7 @@ RECIPES = {
 # How the page calls networks and interventions.
 STARTS = {
     "face": "face weights",
-    "face, equal": "face weights, as many faces of each",
+    "face, equal": "face weights, equal shares",
     "random": "random weights",
 }
 TITLES = {UTKFACE: "UTKFace", FAIRFACE: "FairFace", "both": "both"}
@@ -102,7 +103,7 @@ def name_of(sources: str, start: str, seed: int = 0) -> str:
 
 
 def network_names() -> list[str]:
-    """The names of all networks of the matrix; one data set cannot be drawn as often as another."""
+    """The names of all networks; those of one data set have no recipe that balances data sets."""
     return [name_of(s, r) for r in RECIPES for s in FROM if s == "both" or r != "face, equal"]
 
 
@@ -160,6 +161,8 @@ def train(run: RunFolder, name: str) -> None:
     wall, processor = time.perf_counter(), time.process_time()
     network, history, images, rows = trained(run, name)
     seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+    # Epochs that an earlier call learned count in the training's own time alone.
+    seconds["training"] = load_result(folder / name).seconds
     held_out = np.concatenate([rows["validation"], rows["calibration"]])
     keep(network, images.take(held_out), held_out, faces, folder / f"{name}.parquet")
     if UTKFACE in name:
@@ -350,8 +353,16 @@ def mean_shift(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(values, weights=weights) - values.mean()) if weights.any() else float("nan")
 
 
+def difference(values: np.ndarray, second: np.ndarray) -> float:
+    """The mean of the values of a second group, marked by 1, minus that of the others; nan where either is empty."""
+    return float(values[second == 1].mean() - values[second == 0].mean()) if 0 < second.mean() < 1 else float("nan")
+
+
 def in_bands(frame: pd.DataFrame, like: pd.DataFrame) -> pd.Series:
-    """Whether predicted ages lie in the band of another data set that holds the labelled age: float (n,)."""
+    """Whether predicted ages lie in the band of another data set that holds the labelled age: float (n,).
+
+    Its bands must neither overlap nor leave a gap.
+    """
     bands = like.loc[AGE.has_band(like), list(AGE.band_columns)].drop_duplicates().sort_values(AGE.band_columns[0])
     starts = bands[AGE.band_columns[0]].to_numpy(float)
     labelled_band, predicted_band = (
@@ -361,7 +372,7 @@ def in_bands(frame: pd.DataFrame, like: pd.DataFrame) -> pd.Series:
 
 
 def shift(run: RunFolder, frames: dict[str, pd.DataFrame], own: str, both: str) -> dict:
-    """What each intervention moves the accuracy of a network of UTKFace on FairFace's faces by."""
+    """Accuracy of a network of UTKFace on both data sets, and its change on FairFace's faces by each intervention."""
     frame = frames[own]
     ours, other = (frame[frame["source"] == source].reset_index(drop=True) for source in (UTKFACE, FAIRFACE))
     recut = judged(run, own, "validation", ", reframed")
@@ -374,6 +385,9 @@ def shift(run: RunFolder, frames: dict[str, pd.DataFrame], own: str, both: str) 
         if measure == "age.band_accuracy":
             home = in_bands(ours, other)
         rows = {"on UTKFace": estimate(home, SHARE), "on FairFace": estimate(base, SHARE)}
+        joined_scores = pd.concat([home, base], keys=[UTKFACE, FAIRFACE]).dropna()
+        of_fairface = (joined_scores.index.get_level_values(0) == FAIRFACE).astype(float)
+        rows["FairFace minus UTKFace"] = Bootstrap()(difference, joined_scores.to_numpy(), of_fairface, unit=SHARE)
         rows["the same frame"] = estimate(scores(recut)[measure] - base, SHARE)
         if measure == "five.accuracy":
             white = other.assign(five=five_of(other["race"], race.classes, "White"))
@@ -462,7 +476,8 @@ The short trainings have a split of their own, with copies and recognised person
 data sets. The published networks keep the split of the reference run; few of its test faces show a person who is also
 elsewhere (0.2 % in the [data card](../faces/data_card.md)). The face network whose weights are the start may have seen
 some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces. They
-are not widened for the number of groups; those of age intervals leave out another draw of the calibration faces.
+are not widened for the number of groups. Those of the coverage of age intervals do not include what another draw of
+calibration faces would change.
 
 FairFace here is a part of its training photographs, split by this project. A network that learned from others of them
 knows how they were collected: for it this is no test on other people's photographs.
@@ -476,8 +491,8 @@ holds the true age less often. These are labels that people gave to photographs,
 def summarise(run: RunFolder) -> dict:
     """All results of the networks that are trained so far in this folder of runs."""
     folder = folder_of(run)
-    names = [path.stem for name in network_names() for path in sorted(folder.glob(f"{name}*.json"))]
-    names = list(dict.fromkeys(names))
+    of_name = ((folder / f"{name}.json", *sorted(folder.glob(f"{name}, seed *.json"))) for name in network_names())
+    names = [path.stem for paths in of_name for path in paths if path.exists()]
     frames = {name: judged(run, name, "validation") for name in names}
     found: dict = {
         "networks": {name: read_json(folder / f"{name}.json") for name in names},
@@ -487,8 +502,8 @@ def summarise(run: RunFolder) -> dict:
         found["judged_on"] = digest_of_faces(frame["image_id"])
         found["groups"][name] = {source: by_group(scores(part), part) for source, part in frame.groupby("source")}
     for recipe in RECIPES:
-        own, both = name_of("utkface", recipe), name_of("both", recipe)
-        own = own if own in frames else name_of("utkface", "face")
+        own = name_of("utkface", "face" if recipe == "face, equal" else recipe)
+        both = name_of("both", recipe)
         if both in frames and own in frames:
             ours = [frames[n][frames[n]["source"] == UTKFACE].reset_index(drop=True) for n in (own, both)]
             found["gains"][f"{both} minus {own}"] = paired(*ours)
@@ -501,7 +516,9 @@ def summarise(run: RunFolder) -> dict:
 def joined(known: dict, found: dict) -> dict:
     """Results of `summarise` beside those of networks that were trained elsewhere and judged on the same faces."""
     if known.get("networks") and found["networks"] and known.get("judged_on") != found["judged_on"]:
-        raise SystemExit("the page's other networks were judged on other faces: remove its results.json first")
+        raise SystemExit(
+            "the page's other networks were judged on other faces: remove all but `test` from its results.json first"
+        )
     return known | {key: known.get(key, {}) | part if isinstance(part, dict) else part for key, part in found.items()}
 
 
@@ -519,9 +536,10 @@ def matrix_table(found: dict, networks: dict) -> str:
 
 
 def minutes_of(facts: dict) -> str:
-    """Time of a training, and in which precision the machine did it."""
+    """Processor time of a training, `-` where an earlier call did a part, and in which precision the machine did it."""
     precision = {True: ", bfloat16", False: ", float32"}.get(facts.get("bfloat16"), "")
-    return f"{facts['seconds']['processor'] / 60:.0f}{precision}"
+    seconds = facts["seconds"]
+    return f"{seconds['processor'] / 60:.0f}{precision}" if seconds["wall"] >= seconds["training"] else f"-{precision}"
 
 
 def gains_table(groups: dict) -> str:
@@ -543,12 +561,11 @@ def findings(found: dict) -> str:
     for title, measured in found["shift"].items():
         own, _ = title.split("; ")
         for measure, rows in measured.items():
-            gap = rows["on FairFace"]["value"] - rows["on UTKFace"]["value"]
             moved = [f"{INTERVENTIONS[key]} {interval(rows[key], '+.1%')}" for key in INTERVENTIONS if key in rows]
             lines.append(
-                f"Network of {titled(own)}, {MEASURES[measure][0]}: {100 * gap:+.1f} points on FairFace against "
-                f"UTKFace. One intervention at a time on the same FairFace faces: {'; '.join(moved)}. These overlap "
-                "and do not add up."
+                f"Network of {titled(own)}, {MEASURES[measure][0]}: FairFace minus UTKFace "
+                f"{interval(rows['FairFace minus UTKFace'], '+.1%')}. On the same FairFace faces, one change at a "
+                f"time: {'; '.join(moved)}. The changes overlap, so they cannot be added."
             )
     for title, groups in found["gains"].items():
         lines.append(f"UTKFace's validation faces, {titled(title)}: {changes_of(groups['all'])}.")

@@ -381,11 +381,7 @@ def points(difference: Estimate, unit: str) -> str:
 
 def front(run: RunFolder, stored: dict) -> str:
     """What the README says of it: held-out sessions, and what another seed and split change. Empty before that."""
-    metrics = [
-        metric
-        for metric in groups.group_metrics(run.learned)
-        if metric.more_is_better is not None and not metric.title.endswith(groups.WITHIN_INTERVALS)
-    ]
+    metrics = [metric for metric in groups.group_metrics(run.learned) if metric.more_is_better is not None]
     texts = []
     held = [name for name in stored.get("trainings", ()) if name.startswith("sessions")]
     if len(held) == FOLDS and (measured := stored.get("sessions")):
@@ -404,6 +400,7 @@ def front(run: RunFolder, stored: dict) -> str:
         phrases = [
             f"{metric.title.lower()} by {points_of(measured[metric.key]['one training'], metric.unit)}"
             for metric in metrics
+            if not metric.title.endswith(groups.WITHIN_INTERVALS)
         ]
         texts.append(f"Another seed, split and set of test faces moves {listed(phrases)} (standard deviations).")
     return f"{' '.join(texts)}\n" if texts else ""

@@ -18,63 +18,30 @@ from studies import TRAINING_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / TRAINING_RESULTS
-# Settings that a training read in earlier versions of the package, by the value that trains as the package does now.
-EARLIER = {"learned": "age gender ethnicity", "optimizer": "adamw", "low_px_share": 0.0, "opinion_share": 0.0}
-READ = (*TrainingSettings.model_fields, "image_px", "seed", "recipe", *EARLIER)
+READ = (*TrainingSettings.model_fields, "image_px", "seed", "recipe")
 OPENING = """# How do the recipes compare, and what does a training step cost?
 
 Measured on UTKFace by the commands named below, each of which writes its results into this folder. This page is made
 from them by `python -m studies.training_summary`. Intervals are 95 %; differences are paired, over the same faces.
 """
 RECIPE_NOTE = """
-{how}, then
-`python -m studies.recipes --compare {names} --into {file}`.
-All were trained from {start} weights at {px} px on the same training faces (75 % of the data, copies reduced to one)
-and scored on the same {n:,} validation faces; the test split took no part.
+## Recipes
 
-![{alt}]({figure})
+Source A's recipe as it was published, but from the face network's weights in place of ImageNet's: the output layers
+first, then all layers. Source B's from random weights at 48 px, grey, in few epochs, which is not as published. The
+recipe of the reference run, with which both are compared. All learn the same three attributes, although source A
+learned no ethnicity. Time is that of one processor core, the mean over seeds.
 
-Settings that differ from the profile `full` at {px} px, for `{first}`, and from those of `{first}` for all others:
+`python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each training, with the settings below and a seed of its
+own, then `python -m studies.recipes --compare {names}`. All learned from the same training faces (copies reduced to
+one) and were scored on the same {n:,} validation faces; the test split took no part. Recipes were chosen on such
+faces for `{first}` alone.
+
+![Recipes, on validation](recipes.svg)
+
+Settings that differ from the profile `full`, for `{first}`, and from those of `{first}` for the others:
 
 """
-TRAINED = "`python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each, with the settings below"
-REMOVED = (
-    "An earlier version of the package mixed the out-of-fold predictions of notebook 02's label networks into the "
-    "labels, by the share `opinion_share` (soft targets). It is removed, so that these trainings can be repeated with "
-    "that version only."
-)
-# Comparisons by file: title, what is to be known of them, and how they were made.
-COMPARISONS = {
-    "recipes.json": (
-        "Recipes",
-        "About the same processor time for each. From scratch and within minutes, a source's recipe is *not as "
-        "published*. Source A found ResNet-34 no better than ResNet-18; here it gets the same time, thus fewer epochs. "
-        "`reference` and `resnet34` learned with soft targets, which are removed since (below); the time of the label "
-        "networks that made them is not counted.",
-        TRAINED,
-    ),
-    "opinions.json": (
-        "Soft targets, since removed: a short training",
-        f"{REMOVED} The time of the label networks is not counted.",
-        TRAINED,
-    ),
-    "opinions_full.json": (
-        "Soft targets, since removed: the profile `full`",
-        "Three networks that were published one after the other: the same faces and split, and settings that differ by "
-        "the soft targets alone. They improve ethnicity in `full_earlier`, not clearly in `full`: training again, with "
-        "small changes of the code and of the label networks, moved it about as far as soft targets did. Their effect "
-        "cannot be told from these three.",
-        "With the package of commit 9aebf21, whose studies are benchmarks: `git archive COMMIT reports/utkface`\n"
-        "for `full` (b8f1f32), `full_earlier` (06b0d79) and `full_without_opinions` (05c8b05), unpacked into FOLDER, "
-        "and\n`python -m studies.recipes --finished FOLDER NAME` for each",
-    ),
-    "ablation.json": (
-        "What else was tried for `reference`",
-        "On another split of the same faces and without soft targets: compare these rows with each other, not with the "
-        "comparisons above.",
-        TRAINED,
-    ),
-}
 GREY_NOTE = """
 ## The 48 x 48 grey CSV
 
@@ -97,6 +64,13 @@ STEP_NOTE = """
 of the whole batch come on top of it in ours; the plain DataLoader decodes the files again in every epoch and changes
 them one by one, in {workers} processes.
 """
+MEMORY_NOTE = """
+## Memory and update of a step
+
+`python -m benchmarks.step_memory`, on {device}, {rounds} rounds side by side: seconds of a step of `face_top`, and
+their ratio to those of the first row in the same round. glibc returns freed memory to the system, whose pages have to
+be mapped and zeroed again in every step; a training keeps it.
+"""
 MEASURES = {
     "age.mae": ("age MAE (years)", ".2f"),
     "age.mae_gt45": ("over 45 (years)", ".2f"),
@@ -109,16 +83,9 @@ MEASURES = {
 }
 
 
-def learned(facts: dict, key: str) -> bool:
-    """Whether a variant learned what a measure is about."""
-    settings = facts["settings"]
-    names = settings["learned"].split() if "learned" in settings else settings["attributes"]
-    return not names or key.partition(".")[0] in names
-
-
 def usual_at(settings: dict) -> dict:
     """The profile `full`, on which --set is read, at the edge of some settings."""
-    return EARLIER | resolve("full").flat() | {"image_px": settings["image_px"]}
+    return resolve("full").flat() | {"image_px": settings["image_px"]}
 
 
 def set_of(settings: dict, usual: dict) -> list[str]:
@@ -146,10 +113,7 @@ def variant_table(found: dict[str, dict]) -> str:
     """What each variant is, its time and its measures."""
     rows = []
     for name, facts in found.items():
-        values = [
-            interval(facts["measures"][key], form) if learned(facts, key) else "not learned"
-            for key, (_, form) in measured(found).items()
-        ]
+        values = [interval(facts["measures"][key], form) for key, (_, form) in measured(found).items()]
         minutes = f"{facts['seconds']['processor'] / 60:.0f}" if facts["seconds"] else "not known"
         rows.append([name, f"{facts['epochs']:g}", f"{facts.get('seeds', 1)}", minutes, *values])
     return table(["", "epochs", "seeds", "processor (min)", *(name for name, _ in measured(found).values())], rows)
@@ -165,7 +129,7 @@ def difference_table(found: dict[str, dict]) -> str:
         for key, (_, form) in measured(found).items():
             value = facts[f"minus {first}"][key]
             clear = "**" if value["low"] > 0 or value["high"] < 0 else ""
-            row.append(f"{clear}{interval(value, '+' + form)}{clear}" if learned(facts, key) else "not learned")
+            row.append(f"{clear}{interval(value, '+' + form)}{clear}")
         rows.append([name, *row])
     several = all(facts.get("seeds", 1) > 1 for facts in found.values())
     note = DIFFERENCE_NOTE.format(first=first, seeds=SEVERAL_SEEDS if several else ONE_SEED)
@@ -198,9 +162,9 @@ def argument(name: str, facts: dict) -> str:
     return name if trainings == [name] else f"{name}={','.join(trainings)}"
 
 
-def comparison(file: str) -> str:
-    """One comparison of variants, and its figure."""
-    path, (heading, note, how) = FOLDER / file, COMPARISONS[file]
+def comparison() -> str:
+    """The comparison of recipes, and its figure."""
+    path = FOLDER / "recipes.json"
     if not path.exists():
         return ""
     found = json.loads(path.read_text())
@@ -208,25 +172,14 @@ def comparison(file: str) -> str:
         {"variant": name, "measure": key, **facts["measures"][key]}
         for name, facts in found.items()
         for key in ("age.mae", "gender.accuracy", "ethnicity.accuracy")
-        if learned(facts, key)
     ]
     use_style()
     figure = recipe_comparison(pd.DataFrame(rows))
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
     first, facts = next(iter(found.items()))
-    opening = RECIPE_NOTE.format(
-        how=how,
-        names=" ".join(map(argument, found, found.values())),
-        file=file,
-        start={"none": "random"}.get(facts["settings"]["start_weights"], facts["settings"]["start_weights"]),
-        px=facts["settings"]["image_px"],
-        n=facts["measures"]["age.mae"]["n"],
-        alt=f"{heading}, on validation",
-        figure=path.with_suffix(".svg").name,
-        first=first,
-    )
-    tables = settings_list(found) + variant_table(found) + difference_table(found)
-    return f"\n## {heading}\n\n{note}\n{opening}{tables}"
+    names = " ".join(map(argument, found, found.values()))
+    opening = RECIPE_NOTE.format(names=names, n=facts["measures"]["age.mae"]["n"], first=first)
+    return opening + settings_list(found) + variant_table(found) + difference_table(found)
 
 
 def grey() -> str:
@@ -264,5 +217,19 @@ def training_step() -> str:
     return STEP_NOTE.format(**facts, rounds=rounds) + table(["", "", "by round", "median"], rows)
 
 
+def step_memory() -> str:
+    """What kept memory and one kernel for all updates save."""
+    path = FOLDER / "step_memory.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    rows = [
+        [way, f"{np.median(seconds):.3f}", ", ".join(f"{share:.2f}" for share in facts["shares"].get(way, ())) or "1"]
+        for way, seconds in facts["seconds"].items()
+    ]
+    note = MEMORY_NOTE.format(device=facts["device"], rounds=len(next(iter(facts["seconds"].values()))))
+    return note + table(["", "seconds, median", "ratio by round"], rows)
+
+
 if __name__ == "__main__":
-    write_text(FOLDER / "README.md", OPENING + "".join(map(comparison, COMPARISONS)) + grey() + training_step())
+    write_text(FOLDER / "README.md", OPENING + comparison() + grey() + training_step() + step_memory())

@@ -155,6 +155,8 @@ def test_decisions_made_after_the_cleaning_are_pointed_out(run, blank):
     assert line.startswith("02_clean  finished earlier")
     pipeline.execute(run, first="02", last="02", say=lambda line: None)
     assert said() == []
+    run.table_path("decisions.csv").write_text('image_id,issue,action\n"' + "x" * 200_000, encoding="utf-8")
+    assert len(said()) == 1  # a damaged file is for the notebook to report
 
 
 # --- the faces are read once, before the notebooks --------------------------------------------------------

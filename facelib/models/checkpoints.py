@@ -14,8 +14,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from facelib.errors import DamagedRun
 from facelib.storage import atomic_path, write_text
 
-# Raise it with every change of code after which the same settings, seed and data train to other weights, by more than
-# the rounding in which machines differ, too: finished and interrupted trainings of earlier versions are then repeated.
+# Raise it with every change of code after which the same settings, seed and data train to weights that differ by more
+# than machines do in rounding: finished and interrupted trainings of earlier versions are then repeated.
 TRAINING_VERSION = 1
 
 

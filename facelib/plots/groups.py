@@ -94,15 +94,15 @@ def worse_map(tables: dict[str, pd.DataFrame], metric: GroupMetric, heading: str
     parts = [(name, part.set_index(AGE.group_column).reindex(bands)) for name, part in parts]
     values = np.array([part[metric.key] for _, part in parts], float)
     figure, ((axis,),) = new_figure(width=7.5, height=1.1 + 0.5 * len(parts))
-    # Light enough everywhere for dark text, also where a page by night inverts it.
-    shades = mpl.colormaps["YlOrBr"](np.linspace(0, 0.55, 256))[:: -1 if metric.more_is_better else 1]
+    # Light enough for dark text, also in dark mode, where the page inverts the picture.
+    shades = mpl.colormaps["YlOrBr"](np.linspace(0, 0.4, 256))[:: -1 if metric.more_is_better else 1]
     colours = mpl.colors.ListedColormap(shades).with_extremes(bad="#f2f2f2")
     axis.imshow(np.ma.masked_invalid(values), cmap=colours, aspect="auto")
     scale, digits = (100, 0) if metric.unit == SHARE else (1, 1)
     for row, (_, part) in enumerate(parts):
         for column, cell in enumerate(part.itertuples()):
             value, low, high = (getattr(cell, f"{metric.key}{end}") for end in ("", "_low", "_high"))
-            look = {"ha": "center", "color": INK}
+            look = {"ha": "center", "color": "#222222"}
             if np.isfinite(value):
                 axis.text(column, row, f"{scale * value:.{digits}f}", va="bottom", weight="bold", **look)
             elif np.isfinite(cell.n):

@@ -82,6 +82,7 @@ def test_withholding_the_least_sure_answers_by_hand():
         gender=np.zeros(10), gender_pred=1.0 - right, age=[30.0] * 8 + [2, 2], age_pred=[30.0] * 8 + [4, 8],
         p_gender_male=sure, p_gender_female=1 - sure, age_spread=np.arange(10.0),
     )  # fmt: skip
+    frame = frame.assign(age_unrounded=frame["age_pred"] + 0.4)  # errors are of ages in whole years
     shares, groups = deployment.selective(frame, (AGE, GENDER), min_group=1)
     gender = shares[shares["attribute"] == "gender"].set_index("answered")["value"]
     assert gender.to_dict() == pytest.approx({1.0: 0.8, 0.9: 7 / 9, 0.8: 7 / 8, 0.5: 1.0})

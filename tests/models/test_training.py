@@ -189,6 +189,28 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_step(step, s
         fit(module, Batches(images, faces[COLUMNS], [f"face_{row}" for row in range(len(faces))]), ROWS)
 
 
+def test_gradients_are_clipped_to_a_norm_of_one(settings, small_faces):
+    """Adam's steps hardly show the size of gradients: they are measured before and after the clipping."""
+    images, faces = small_faces
+    before, after = [], []
+
+    class Watched(FaceModule):
+        def norms(self) -> list[float]:
+            gradients = [p.grad.norm() for p in self.network.parameters() if p.grad is not None]
+            return [float(torch.stack(gradients).norm())] if gradients else []
+
+        def on_before_optimizer_step(self, _) -> None:
+            before.extend(self.norms())
+
+        def on_before_zero_grad(self, _) -> None:
+            after.extend(self.norms())
+
+    steep = watched_module(settings, lambda module, _: 1e3, epochs=1)
+    module = Watched(steep.network, steep.losses, settings, 0, 1, settings.learning_rate)
+    fit(module, Batches(images, faces[COLUMNS]), ROWS)
+    assert min(before) > 1000 and after == pytest.approx([1.0] * len(after)) and after
+
+
 # --- resuming ---------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Figures of groups: drawn the same twice, and with the numbers they were given."""
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,8 +69,21 @@ def test_the_map_of_who_is_worse_has_a_row_a_class_and_masks_small_groups(texts)
     assert shown == ["3.0", "2.0 to 4.0", "8.0", "7.0 to 9.0"] * 2 + ["4.0", "3.0 to 5.0", "n = 3"]
     for name, darkest in (("worse_age_mae", 1.0), ("worse_gender_accuracy", 0.0)):  # darker is worse
         shades = figures[name].axes[0].images[0].get_cmap()
-        light = [sum(shades(value)[:3]) for value in (darkest, 1 - darkest)]
-        assert 1.3 < light[0] < light[1]  # and light enough for dark text
+        dark, light = (contrast(shades(value), "#222222") for value in (darkest, 1 - darkest))
+        assert 4.5 < dark < light  # and light enough for dark text
+
+
+def contrast(one, other) -> float:
+    """The contrast of two colours by WCAG 2."""
+
+    def luminance(colour) -> float:
+        parts = np.asarray(mpl.colors.to_rgb(colour))
+        return float(
+            np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
 
 
 def directions() -> pd.DataFrame:
