@@ -270,7 +270,7 @@ def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
     for row in told[told["stands"]].to_dict("records"):
         values = f"{row['what'].lower()} {row['worst_value'].text} against {row['best_value'].text} for {row['best']}"
         worse.setdefault(row["worst"], []).append(values)
-    text = f"The predictor is worse for {'; '.join(f'{group} ({listed(values)})' for group, values in worse.items())}."
+    text = f"The predictor is worse for {listed(f'{group} ({listed(values)})' for group, values in worse.items())}."
     if not worse:
         text = f"No group is shown to be worse{': ages may explain the gaps' if told['apart'].any() else ''}."
     findings = Findings([Finding("groups.worst", text, n=n)])
