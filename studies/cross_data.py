@@ -469,7 +469,7 @@ def calibration(run: RunFolder, name: str) -> dict:
 
 OPENING = """# What holds on other people's photographs?
 
-Networks learned from UTKFace and from both, each judged on held-out faces of both. Made by
+Networks learned from UTKFace, FairFace and both, each judged on held-out faces of both. Made by
 `python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face_top`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
