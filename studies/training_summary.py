@@ -27,10 +27,10 @@ from them by `python -m studies.training_summary`. Intervals are 95 %; differenc
 RECIPE_NOTE = """
 ## Recipes
 
-Source A's recipe as it was published, but from the face network's weights in place of ImageNet's: the output layers
-first, then all layers. Source B's from random weights at 48 px, grey, in few epochs, which is not as published. The
-recipe of the reference run, with which both are compared. All learn the same three attributes, although source A
-learned no ethnicity. Time is that of one processor core, the mean over seeds.
+Source A's recipe, with the face network, its weights and its learning rates in place of a ResNet with ImageNet's
+weights: the output layers first, then all layers. Source B's from random weights at 48 px, grey, in few epochs, which
+is not as published. The recipe of the reference run, with which both are compared. All learn the same three attributes,
+although source A learned no ethnicity. Time is that of one processor core, the mean over seeds.
 
 `python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each training, with the settings below and a seed of its
 own, then `python -m studies.recipes --compare {names}`. All learned from the same training faces (copies reduced to
@@ -54,7 +54,7 @@ for it, each by a test split of its own: gender 89 to 92 %, ethnicity 76 to 82 %
 DIFFERENCE_NOTE = """
 Differences from `{first}` on the same faces; an interval that excludes zero is marked. {seeds}
 """
-ONE_SEED = "One seed each: what another start would have changed is not in the intervals."
+ONE_SEED = "For a recipe of one seed, what another start would have changed is not in the intervals."
 SEVERAL_SEEDS = "Intervals are over seeds and faces."
 STEP_NOTE = """
 ## A training step
