@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from facelib.evaluation.headline import metrics_of
 from facelib.finding import Finding, listed
 from facelib.runs import RunFolder
-from facelib.schema import Attribute
+from facelib.schema import Attribute, ClassAttribute
 from facelib.statistics import Estimate
 
 
@@ -64,7 +64,7 @@ DATA_ROWS = {
 }
 
 
-BRIEF_WORDS = 20  # of a short answer, unless its first clause has more
+BRIEF_WORDS = 12  # of a short answer, unless its first clause has more
 BY_TIME = "time of collection alone"  # the baseline that sees no face: see `evaluation.collection`
 
 
@@ -82,15 +82,20 @@ class Answer:
 def brief(text: str) -> str:
     """The first words of a finding: its first sentence without brackets, up to a colon, of whole clauses.
 
+    Of a gain that has a price, the price is kept.
+
     Examples
     --------
     >>> brief("Age is off by 4.69 y (4.49 to 4.91) on average."), brief("Worse for (a) men; boys. More.")
     ('Age is off by 4.69 y on average', 'Worse for men; boys')
+    >>> brief("With the surest 80 % answered, age is off by 3 y, not 4 y, but only 30 % of men are answered.")
+    'With the surest 80 % answered, only 30 % of men are answered'
     """
     clauses = re.split(r": |\. |\.$", re.sub(r" \([^()]*\)", "", text), maxsplit=1)[0].split("; ")
     while len(clauses) > 1 and len(" ".join(clauses).split()) > BRIEF_WORDS:
         clauses.pop()
-    return "; ".join(clauses)
+    short, but, price = "; ".join(clauses).partition(", but ")
+    return f"{short.partition(',')[0]}, {price}" if but else short
 
 
 def chosen(findings: dict[str, Finding], keys: Iterable[str], attributes: Iterable[Attribute]) -> tuple[Finding, ...]:
@@ -107,6 +112,8 @@ def answers(run: RunFolder) -> list[Answer]:
         if row.lead in findings:
             details = chosen(findings, row.details, attributes)
             short = scores_in_brief(run) if row.scores else brief(findings[row.lead].text)
+            short = short.removeprefix("The predictor is worse for ")  # as the question says
+            short = short[:1].upper() + short[1:]
             found.append(Answer(row.question, findings[row.lead], details, row.notebook, short))
     return found
 
@@ -189,10 +196,13 @@ def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
 
 def scores_in_brief(run: RunFolder) -> str:
     """The first headline score of each attribute, of each data set where there are several."""
-    leads = [metrics_of(attribute)[0].key for attribute in run.learned]
-    rows = [[row for row in headline_rows(run) if row["key"] == key] for key in leads]
-    shown = [row for own in rows for row in (own[1:] or own)]
-    return "; ".join(f"{row['name']} {row['value']}" for row in shown)
+    rows, texts = headline_rows(run), []
+    for attribute in run.learned:
+        key = metrics_of(attribute)[0].key
+        own = [row for row in rows if row["key"] == key]
+        name = attribute.title if isinstance(attribute, ClassAttribute) else f"{attribute.title} error"
+        texts += [f"{name}{row['name'].removeprefix(own[0]['name'])} {row['value']}" for row in own[1:] or own]
+    return "; ".join(texts)
 
 
 def data_rows(run: RunFolder) -> list[dict]:

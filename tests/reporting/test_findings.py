@@ -57,7 +57,7 @@ def test_headline_rows_carry_interval_n_baseline_and_the_cleaned_value(filled):
         "baseline": "15.20 y",
         "by_time": "6.50 y",
     }
-    assert findings.scores_in_brief(filled).startswith("Age: mean absolute error 4.86 y; Gender: accuracy 91.2 %")
+    assert findings.scores_in_brief(filled).startswith("Age error 4.86 y; Gender 91.2 %")
     assert gender["by_time"] == "" and "| 6.50 y |" in findings.markdown_summary([age])
     assert "time" not in findings.markdown_summary([gender])
     assert (gender["value"], gender["interval"], gender["cleaned"]) == ("91.2 %", "90.0 to 93.0", "")
