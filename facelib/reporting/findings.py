@@ -112,7 +112,8 @@ def answers(run: RunFolder) -> list[Answer]:
         if row.lead in findings:
             details = chosen(findings, row.details, attributes)
             short = scores_in_brief(run) if row.scores else brief(findings[row.lead].text)
-            short = short.removeprefix("The predictor is worse for ")  # as the question says
+            # The question says the first of these, the caption beside it the second.
+            short = short.removeprefix("The predictor is worse for ").partition(", labelled with")[0]
             short = short[:1].upper() + short[1:]
             found.append(Answer(row.question, findings[row.lead], details, row.notebook, short))
     return found
