@@ -1,4 +1,4 @@
-"""Where networks run, and in which precision."""
+"""Where networks run: device, precision, threads and memory."""
 
 import ctypes
 from collections.abc import Iterator

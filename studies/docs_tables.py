@@ -6,7 +6,7 @@ usage: python -m studies.docs_tables, which updates the tables between their mar
 import pandas as pd
 
 from benchmarks import EXPLAIN_RESULTS, EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
-from facelib.evaluation.groups import COVERAGE, WITHIN_INTERVALS, group_metrics
+from facelib.evaluation.groups import group_metrics, keeps_promise
 from facelib.formats import read_json
 from facelib.publication.publish import update_page
 from facelib.runs import project_root, published_run
@@ -162,8 +162,7 @@ def worse() -> str:
     titles = {metric.title: metric for metric in group_metrics(UTKFACE_ATTRIBUTES)}
     rows = []
     for row in compared:
-        kept = row["what"].endswith(WITHIN_INTERVALS) and row["worst_value"]["high"] >= COVERAGE
-        if kept or not row["stands"]:
+        if not row["stands"] or keeps_promise(row["what"], Estimate.from_dict(row["worst_value"])):
             continue
         metric = titles[row["what"]]
         (gap,) = (each for each in gaps if (each["by"], each["metric"]) == (row["by"], metric.key))

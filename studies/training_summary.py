@@ -3,14 +3,13 @@
 usage: python -m studies.training_summary
 """
 
-import json
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from facelib.config import TrainingSettings, resolve
+from facelib.formats import read_json
 from facelib.plots.style import error_bars, finish, new_figure, title, use_style
 from facelib.runs import project_root
 from facelib.storage import write_text
@@ -128,7 +127,7 @@ def difference_table(found: dict[str, dict]) -> str:
         row = []
         for key, (_, form) in measured(found).items():
             value = facts[f"minus {first}"][key]
-            clear = "**" if value["low"] > 0 or value["high"] < 0 else ""
+            clear = "**" if value["low"] is not None and (value["low"] > 0 or value["high"] < 0) else ""
             row.append(f"{clear}{interval(value, '+' + form)}{clear}")
         rows.append([name, *row])
     several = all(facts.get("seeds", 1) > 1 for facts in found.values())
@@ -164,10 +163,7 @@ def argument(name: str, facts: dict) -> str:
 
 def comparison() -> str:
     """The comparison of recipes, and its figure."""
-    path = FOLDER / "recipes.json"
-    if not path.exists():
-        return ""
-    found = json.loads(path.read_text())
+    found = read_json(FOLDER / "recipes.json")
     rows = [
         {"variant": name, "measure": key, **facts["measures"][key]}
         for name, facts in found.items()
@@ -175,7 +171,7 @@ def comparison() -> str:
     ]
     use_style()
     figure = recipe_comparison(pd.DataFrame(rows))
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(FOLDER / "recipes.svg", metadata={"Date": None}, bbox_inches="tight")
     first, facts = next(iter(found.items()))
     names = " ".join(map(argument, found, found.values()))
     opening = RECIPE_NOTE.format(names=names, n=facts["measures"]["age.mae"]["n"], first=first)
@@ -184,10 +180,7 @@ def comparison() -> str:
 
 def grey() -> str:
     """What is reached on the CSV form of the data."""
-    path = FOLDER / "grey48.json"
-    if not path.exists():
-        return ""
-    found = json.loads(path.read_text())
+    found = read_json(FOLDER / "grey48.json")
     (facts,) = found.values()
     taken = facts["seconds"]
     minutes = f"{taken['processor'] / 60:.0f} minutes of processor time" if taken else "in time that is not known"
@@ -203,10 +196,7 @@ def grey() -> str:
 
 def training_step() -> str:
     """What a step costs."""
-    path = FOLDER / "training_step.json"
-    if not path.exists():
-        return ""
-    facts = json.loads(path.read_text())
+    facts = read_json(FOLDER / "training_step.json")
     rows = []
     for found in facts["measured"]:
         for name, values in (found.pop("seconds per step") | found).items():
@@ -219,10 +209,7 @@ def training_step() -> str:
 
 def step_memory() -> str:
     """What kept memory and one kernel for all updates save."""
-    path = FOLDER / "step_memory.json"
-    if not path.exists():
-        return ""
-    facts = json.loads(path.read_text())
+    facts = read_json(FOLDER / "step_memory.json")
     rows = [
         [way, f"{np.median(seconds):.3f}", ", ".join(f"{share:.2f}" for share in facts["shares"].get(way, ())) or "1"]
         for way, seconds in facts["seconds"].items()

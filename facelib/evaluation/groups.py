@@ -259,14 +259,18 @@ def _at_equal_ages(explained: pd.DataFrame | None, by: str, key: str, groups: se
     return ""
 
 
+def keeps_promise(what: str, worst: Estimate) -> bool:
+    """Whether a measure is the coverage of intervals, not shown to be below its promise even where it is worst."""
+    return what.endswith(WITHIN_INTERVALS) and worst.high >= COVERAGE
+
+
 def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
     """The lead finding, for whom the predictor is shown to be worse, and one finding for each attribute, of n faces.
 
     The lead leaves out intervals that are not shown to break their promise for the group where they hold least.
     """
-    promised = compared["what"].str.endswith(WITHIN_INTERVALS)
-    kept = promised & np.array([estimate.high >= COVERAGE for estimate in compared["worst_value"]], dtype=bool)
-    told, worse = compared[~kept], {}
+    kept = [keeps_promise(*pair) for pair in zip(compared["what"], compared["worst_value"], strict=True)]
+    told, worse = compared[~np.array(kept, dtype=bool)], {}
     for row in told[told["stands"]].to_dict("records"):
         values = f"{row['what'].lower()} {row['worst_value'].text} against {row['best_value'].text} for {row['best']}"
         worse.setdefault(row["worst"], []).append(values)

@@ -22,11 +22,12 @@ class Question:
     lead: str
     details: tuple[str, ...]  # `{attribute}` stands for each learned attribute
     notebook: str
+    said: str = ""  # a pattern of what the question, or the caption of the picture, says already
     scores: bool = False  # beside the pictures the headline scores answer it, in place of the lead's first words
 
 
 QUESTIONS = (
-    Question("What data?", "data.faces", ("data.ages", "data.imbalance"), "01_explore"),
+    Question("What data?", "data.faces", ("data.ages", "data.imbalance"), "01_explore", said=", labelled with.*"),
     Question("What was wrong with it?", "copies.groups", ("copies.labels_differ", "labels.doubted"), "02_clean"),
     Question(
         "How good is the model?",
@@ -35,7 +36,13 @@ QUESTIONS = (
         "05_evaluate",
         scores=True,
     ),
-    Question("For whom is it worse?", "groups.worst", ("groups.age_bias", "claims.answers"), "06_groups"),
+    Question(
+        "For whom is it worse?",
+        "groups.worst",
+        ("groups.age_bias", "claims.answers"),
+        "06_groups",
+        said="^The predictor is worse for ",
+    ),
     Question(
         "What decides in use?",
         "deployment.selective",
@@ -79,6 +86,11 @@ class Answer:
     short: str
 
 
+def without_brackets(text: str) -> str:
+    """A text without what stands in brackets, such as intervals."""
+    return re.sub(r" \([^()]*\)", "", text)
+
+
 def brief(text: str) -> str:
     """The first words of a finding: its first sentence without brackets, up to a colon, of whole clauses.
 
@@ -91,7 +103,7 @@ def brief(text: str) -> str:
     >>> brief("With the surest 80 % answered, age is off by 3 y, not 4 y, but only 30 % of men are answered.")
     'With the surest 80 % answered, only 30 % of men are answered'
     """
-    clauses = re.split(r": |\. |\.$", re.sub(r" \([^()]*\)", "", text), maxsplit=1)[0].split("; ")
+    clauses = re.split(r": |\. |\.$", without_brackets(text), maxsplit=1)[0].split("; ")
     while len(clauses) > 1 and len(" ".join(clauses).split()) > BRIEF_WORDS:
         clauses.pop()
     short, but, price = "; ".join(clauses).partition(", but ")
@@ -112,8 +124,7 @@ def answers(run: RunFolder) -> list[Answer]:
         if row.lead in findings:
             details = chosen(findings, row.details, attributes)
             short = scores_in_brief(run) if row.scores else brief(findings[row.lead].text)
-            # The question says the first of these, the caption beside it the second.
-            short = short.removeprefix("The predictor is worse for ").partition(", labelled with")[0]
+            short = re.sub(row.said, "", short) if row.said else short
             short = short[:1].upper() + short[1:]
             found.append(Answer(row.question, findings[row.lead], details, row.notebook, short))
     return found
@@ -156,8 +167,7 @@ def sentence(text: str) -> str:
     >>> sentence("Age error: 4.5 y (4 to 5) for men; 5 y else. More."), sentence("One `way`.")
     ('Age error: 4.5 y for men', 'One way')
     """
-    text = re.sub(r" \([^()]*\)", "", text).replace("`", "")
-    return re.split(r"[;.] |\.$", text, maxsplit=1)[0]
+    return re.split(r"[;.] |\.$", without_brackets(text).replace("`", ""), maxsplit=1)[0]
 
 
 def headline_rows(run: RunFolder, measures: tuple[str, ...] = ()) -> list[dict]:
