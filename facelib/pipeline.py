@@ -2,15 +2,18 @@
 
 import csv
 import hashlib
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import joblib
 import nbformat
 import papermill
 import yaml
@@ -34,9 +37,9 @@ from facelib.runs import (
     runs_root,
     start_run,
 )
-from facelib.schema import NOTEBOOKS
+from facelib.schema import INDEPENDENT, NOTEBOOKS
 from facelib.spreadsheets import unguard
-from facelib.storage import PARTIAL, held, sweep, writing
+from facelib.storage import PARTIAL, end_with_parent, held, sweep, writing
 
 # A person's decisions and the log of test readings outlast a fresh start.
 DECISIONS = "tables/decisions.csv"
@@ -44,6 +47,8 @@ LASTING = (DECISIONS, READINGS)
 CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
+CORES = joblib.cpu_count()  # that this process may use
+AT_ONCE = min(2, CORES)  # of the notebooks that are independent; each takes a few GB at `full`
 # What a cell may need beside attributes, by the end of its tag, for a reader; empty where cells are left out unsaid.
 NEEDS = {"years": "ages in years", "classes": "classes", "sources": "", "protocol": ""}
 # Run by a notebook's kernel before its first cell.
@@ -242,25 +247,76 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     if first:
         finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
     accepted = notebook_parameters()
+    independent: dict[str, dict] = {}  # unfinished notebooks that can run at once, with their parameters
+
+    def done(name: str, facts: Finished) -> None:
+        finished[name] = facts
+        _save_finished(run, {known: finished[known] for known in names if known in finished})
+        minutes, seconds = divmod(round(facts.seconds), 60)
+        say(f"{name}  {facts.cells} cells  {minutes}:{seconds:02d}")
+        steps.extend(timed_steps(run.path / "notebooks" / f"{name}.ipynb"))
+
     for number, name in enumerate(names[: stop + 1]):
-        package = package_fingerprint()  # for each notebook: the package may change during a long run
         chosen = {key: value for key, value in (parameters or {}).items() if key in accepted[name]}
         if name in finished and chosen == {key: finished[name].parameters.get(key) for key in chosen}:
-            stale = "" if finished[name].package == package else f"; the package has changed since: --from {name[:2]}"
+            stale = ""
+            if finished[name].package != package_fingerprint():
+                stale += f"; the package has changed since: --from {name[:2]}"
             if name == CLEANING and finished[name].decided != decided_digest(run):
                 stale += "; decisions.csv has changed since: --from 02 applies it"
             say(f"{name}  finished earlier{stale}")
             continue
-        # Later notebooks were made from what this one wrote.
-        finished = {done: finished[done] for done in names[:number]}
+        # What follows was made from what this one wrote.
+        outdated = [name] if name in INDEPENDENT else names[number:]
+        finished = {known: facts for known, facts in finished.items() if known not in outdated}
         _save_finished(run, finished)
-        run.forget(names[number:])
-        finished[name] = _execute_one(run, name, chosen, package)
-        _save_finished(run, finished)
-        minutes, seconds = divmod(round(finished[name].seconds), 60)
-        say(f"{name}  {finished[name].cells} cells  {minutes}:{seconds:02d}")
-        steps += timed_steps(run.path / "notebooks" / f"{name}.ipynb")
+        run.forget(outdated)
+        if name in INDEPENDENT:
+            independent[name] = chosen
+        else:
+            done(name, _execute_one(run, name, chosen))
+    if AT_ONCE > 1 and independent:
+        _execute_at_once(run, independent, done)
+    else:
+        for name, chosen in independent.items():
+            done(name, _execute_one(run, name, chosen))
     return sorted(steps, key=lambda step: -step.seconds)[:LONGEST]
+
+
+def _execute_at_once(run: RunFolder, parameters: dict[str, dict], done: Callable[[str, Finished], None]) -> None:
+    """Run notebooks that do not read each other, `AT_ONCE` at a time, and hand each to `done` as it finishes.
+
+    Each has its share of the cores: threads of one computation that wait for each other are slow where another program
+    takes a core. After a failure those that run are awaited, and no other is begun.
+    """
+    waiting = sorted(parameters, key=INDEPENDENT.index)
+    lines, running, failed = list(range(AT_ONCE)), {}, None
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(AT_ONCE, mp_context=spawn, initializer=_share, initargs=(CORES // AT_ONCE,)) as pool:
+        try:
+            while running or (waiting and not failed):
+                while waiting and lines and not failed:
+                    name, line = waiting.pop(0), lines.pop(0)
+                    running[pool.submit(_execute_one, run, name, parameters[name], line)] = name, line
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name, line = running.pop(future)
+                    lines.append(line)
+                    if error := future.exception():
+                        failed = failed or error
+                    else:
+                        done(name, future.result())
+        except BaseException:  # interrupted: nobody waits for the rest
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    if failed:
+        raise failed
+
+
+def _share(threads: int) -> None:
+    """Begin a process that executes notebooks on some threads, unless the caller chose how many."""
+    end_with_parent()
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def decided_digest(run: RunFolder) -> str:
@@ -288,7 +344,9 @@ def timed_steps(path: Path) -> list[Step]:
     return steps
 
 
-def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> Finished:
+def _execute_one(run: RunFolder, name: str, parameters: dict, line: int = 0) -> Finished:
+    """Run one notebook; its bar of progress stands on a line of the terminal."""
+    package = package_fingerprint()  # it may change during a long run
     decided = decided_digest(run) if name == CLEANING else ""  # before it runs: later decisions are not applied
     output = run.path / "notebooks" / f"{name}.ipynb"
     partial = output.with_name(f"{PARTIAL}{output.name}")
@@ -312,7 +370,7 @@ def _execute_one(run: RunFolder, name: str, parameters: dict, package: str) -> F
                 str(fitting),
                 str(partial),
                 parameters={"run": run.name, **parameters},
-                progress_bar={"desc": name, "leave": False} if sys.stderr.isatty() else False,
+                progress_bar={"desc": name, "leave": False, "position": line} if sys.stderr.isatty() else False,
                 kernel_name="python3",
                 cwd=str(Path.cwd()),  # where a caller's relative paths begin
                 store_widget_state=False,  # the state of a panel would hold its pictures

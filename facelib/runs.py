@@ -24,7 +24,7 @@ from facelib.finding import Finding, Findings
 from facelib.formats import as_written, plain, read_csv, read_json, write_csv, write_json
 from facelib.schema import Attribute
 from facelib.statistics import Bootstrap, Estimate
-from facelib.storage import atomic_path, write_text
+from facelib.storage import PARTIAL, atomic_path, held, write_text
 
 # `restored` in params.yaml, of a run that was made from a published one.
 WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs"
@@ -282,11 +282,16 @@ class RunFolder:
 
     def gather_results(self) -> None:
         """Write results.json anew from all notebooks' metrics."""
-        results = {}
-        for path in sorted((self.path / "metrics").glob("*.json")):
-            with as_written(path):
-                results |= read_json(path)["headline"]
-        write_json(self.path / "results.json", results)
+        with self._alone():
+            results = {}
+            for path in sorted((self.path / "metrics").glob("*.json")):
+                with as_written(path):
+                    results |= read_json(path)["headline"]
+            write_json(self.path / "results.json", results)
+
+    def _alone(self) -> contextlib.AbstractContextManager:
+        """Hold the files that several notebooks add to, which may run at once."""
+        return held(self.path / f"{PARTIAL}shared.lock")
 
     def forget(self, notebooks: Iterable[str]) -> None:
         """Remove the metrics, figures and outputs of notebooks, which then count as unfinished."""
@@ -339,18 +344,19 @@ class RunFolder:
     def record_time(self, key: str, seconds: float, images: int | None = None) -> None:
         """Record seconds that were measured elsewhere; see `timed`."""
         path = self.path / "timings.json"
-        timings = read_json(path) if path.exists() else {}
-        timings[key] = {"seconds": round(seconds, 2), "device": self.params.get("device")}
+        timing = {"seconds": round(seconds, 2), "device": self.params.get("device")}
         if images:
-            timings[key]["images_per_second"] = round(images / seconds, 1)
-        write_json(path, timings)
+            timing["images_per_second"] = round(images / seconds, 1)
+        with self._alone():
+            write_json(path, (read_json(path) if path.exists() else {}) | {key: timing})
 
     def log_test_read(self, notebook: str, image_ids: Iterable[str]) -> None:
         """Log in `READINGS` that a notebook scores these test faces: when, by which commit, on which faces."""
         path, image_ids = self.path / READINGS, list(image_ids)
         row = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "notebook": notebook, "commit": git_commit()}
         row |= {"profile": self.settings.profile, "faces": digest_of_faces(image_ids), "n": len(image_ids)}
-        write_readings(path, [*read_readings(path), row])
+        with self._alone():
+            write_readings(path, [*read_readings(path), row])
 
 
 class NotebookResults:

@@ -2,19 +2,22 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Event
 
 import nbformat
 import pandas as pd
 import pytest
+from nbclient.exceptions import DeadKernelError
 from nbformat import v4
 
 from facelib import pipeline
 from facelib.errors import FacelibError, NotebookFailed, RunConflict, UnknownSetting
 from facelib.pipeline import discard, executed_notebooks, locked, notebook_parameters, numbered, split_parameters
 from facelib.runs import RunFolder, project_root, start_run
-from facelib.schema import AGE, NOTEBOOKS, UTKFACE_ATTRIBUTES, named
+from facelib.schema import AGE, INDEPENDENT, NOTEBOOKS, UTKFACE_ATTRIBUTES, named
 
 PARAMETERS = 'run = ""  # name of the run folder'
 
@@ -116,6 +119,7 @@ def blank(monkeypatch) -> list[str]:
         nbformat.write(v4.new_notebook(), out)
 
     monkeypatch.setattr(pipeline.papermill, "execute_notebook", write)
+    monkeypatch.setattr(pipeline, "AT_ONCE", 1)  # in this process
     return made
 
 
@@ -384,6 +388,66 @@ def test_a_changed_package_is_reported_and_parameters_reach_the_notebooks_that_h
         f"{name}  finished earlier; the package has changed since: --from {name[:2]}"
         for name in ("01_first", "02_second")
     ]
+
+
+@pytest.fixture
+def threads(monkeypatch) -> None:
+    """Threads take the place of processes, so that tests can replace what these execute."""
+    monkeypatch.setattr(pipeline, "ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(pipeline, "AT_ONCE", 2)
+
+
+def test_independent_notebooks_run_two_at_once_and_the_others_one_after_the_other(run, blank, threads, monkeypatch):
+    write, both = pipeline.papermill.execute_notebook, Barrier(2)
+
+    def meet(source: str, out: str, **kwargs) -> None:
+        if Path(source).stem in INDEPENDENT[:2]:
+            both.wait(timeout=30)  # passes where a second one runs meanwhile
+        write(source, out, **kwargs)
+
+    monkeypatch.setattr(pipeline.papermill, "execute_notebook", meet)
+    said = []
+    pipeline.execute(run, say=said.append)
+    assert [line.split()[0] for line in said[:4]] == blank[:4] == list(NOTEBOOKS[:4])
+    assert sorted(blank[4:]) == sorted(INDEPENDENT) == list(NOTEBOOKS[4:])
+    assert list(pipeline._load_finished(run)) == list(NOTEBOOKS)  # in order, whichever finished first
+
+    monkeypatch.setattr(pipeline.papermill, "execute_notebook", write)
+    blank.clear()
+    pipeline.execute(run, first="09", say=said.append)
+    assert blank == ["09_external_photos"]
+    blank.clear()
+    run.forget(["06_groups"])
+    pipeline.execute(run, say=said.append)
+    assert blank == ["06_groups"]  # the others do not read it
+
+
+def test_after_a_failure_what_runs_is_finished_and_nothing_else_is_begun(run, blank, threads, monkeypatch):
+    write, failed = pipeline.papermill.execute_notebook, Event()
+
+    def fail(source: str, out: str, **kwargs) -> None:
+        write(source, out, **kwargs)
+        if Path(source).stem == "08_explain":
+            failed.set()
+            raise DeadKernelError
+        if Path(source).stem == "09_external_photos":
+            assert failed.wait(timeout=30)
+
+    monkeypatch.setattr(pipeline.papermill, "execute_notebook", fail)
+    with pytest.raises(NotebookFailed, match="08_explain: the kernel died"):
+        pipeline.execute(run, say=lambda line: None)
+    finished = pipeline._load_finished(run)
+    assert "08_explain" not in finished and not {"06_groups", "07_error_clusters"} & set(finished)
+    assert set(blank[4:]) - {"05_evaluate"} == {"08_explain", "09_external_photos"} and "09_external_photos" in finished
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(pipeline.CORES < 2, reason="one core runs one notebook at a time")
+def test_failures_of_notebooks_in_processes_of_their_own_are_told(run):
+    said = []
+    with pytest.raises(NotebookFailed, match=r"(?s)^0[89]_e.*, cell \d.*MissingFromRun"):
+        pipeline._execute_at_once(run, {name: {} for name in INDEPENDENT}, said.append)
+    assert {path.name[:2] for path in (run.path / "notebooks").iterdir()} == {"08", "09"} and said == []
 
 
 def test_a_step_is_named_by_its_notebook_and_heading(tmp_path):

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.figure
 import numpy as np
@@ -148,6 +149,26 @@ def test_results_hold_no_time_so_that_they_repeat_bit_for_bit():
     assert (run.path / "results.json").read_bytes() == before
     timing = json.loads((run.path / "timings.json").read_text())["training"]
     assert timing["seconds"] >= 0 and timing["images_per_second"] > 100
+
+
+def test_notebooks_that_run_at_once_lose_nothing_that_another_wrote():
+    name = start_run("small", "smoke").name
+    keys = [f"{notebook}.{part}" for notebook in schema.INDEPENDENT for part in range(5)]
+
+    def note(notebook: str) -> None:
+        run = open_run(name)
+        for part in range(5):
+            run.record_time(f"{notebook}.{part}", 1.0)
+            run.log_test_read(notebook, [f"{notebook}{part}.jpg"])
+        run.notebook(notebook).save({f"{notebook}.half": HALF})
+
+    with ThreadPoolExecutor(len(schema.INDEPENDENT)) as pool:
+        list(pool.map(note, schema.INDEPENDENT))
+    run = open_run(name)
+    assert sorted(json.loads((run.path / "timings.json").read_text())) == sorted(keys)
+    assert len(runs.read_readings(run.path / runs.READINGS)) == len(keys)
+    assert run.results() == {f"{notebook}.half": HALF for notebook in sorted(schema.INDEPENDENT)}
+    assert not list(run.path.glob(".*"))
 
 
 def test_each_reading_of_the_test_split_is_logged():

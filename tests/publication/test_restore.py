@@ -154,6 +154,7 @@ def test_a_run_resumes_with_notebook_05(call, photographs, facelib, monkeypatch)
     monkeypatch.setattr(
         pipeline, "_execute_one", lambda run, name, *_: executed.append(name) or pipeline.Finished("", {}, 1, 1.0)
     )
+    monkeypatch.setattr(pipeline, "AT_ONCE", 1)
     monkeypatch.setattr(pipeline, "timed_steps", lambda path: [])  # nothing is executed
     monkeypatch.setattr(site, "build_report", lambda *_: "report")
     assert call("--data", photographs, "--run", "mine")[0] == 0
