@@ -42,16 +42,14 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[int]:
+def one_thread() -> Iterator[None]:
     """Torch computes on one thread: for work that is shared out by images, or too short to be shared out.
-
-    Gives the number of threads before.
 
     Worker threads that first run a network meanwhile inherit it.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield threads
+        yield
     finally:
         torch.set_num_threads(threads)

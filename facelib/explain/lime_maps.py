@@ -65,8 +65,8 @@ def lime_map(explained: list[Explained], image: np.ndarray, samples: int, seed: 
 def lime_maps(explained: list[Explained], images: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`lime_map` of several images, each by one core: maps (outputs, n, px, px) and R2 (outputs, n)."""
     networks = folded(explained)
-    with one_thread() as threads:
-        pairs = joblib.Parallel(n_jobs=threads, prefer="threads")(
+    with one_thread():
+        pairs = joblib.Parallel(n_jobs=-1, prefer="threads")(
             joblib.delayed(lime_map)([output.at([row]) for output in networks], image, samples, seed + row)
             for row, image in enumerate(images)
         )
