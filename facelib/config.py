@@ -76,10 +76,11 @@ class TrainingSettings(Section):
 
     epochs: Count = 30
     batch_size: Count = 64
-    # none, imagenet (torchvision's download), face (the face-recognition network), a file, or a run's name
+    # none, imagenet (of a ResNet torchvision's download, of the EfficientNet a package's), face (the face-recognition
+    # network), a file, or a run's name
     start_weights: str = "none"
     head_epochs: int = 2  # with start weights: epochs of the output layers alone, before all layers
-    architecture: Literal["resnet18", "resnet34", "face_resnet"] = "resnet18"
+    architecture: Literal["resnet18", "resnet34", "face_resnet", "efficientnet_lite0"] = "resnet18"
     # of a torchvision ResNet: its 7 x 7 convolution and pooling; or 3 x 3, stride 2, no pooling
     stem: Literal["pooled", "small"] = "pooled"
     # larger images are scaled to this edge; 0: as they are

@@ -59,12 +59,18 @@ RECIPES = {
     "face": SHORT,
     "face, equal": SHORT | {"sampler": "sources"},
     "random": {"image_px": 64, "epochs": 8, "augmentation": "photographs"},
-}
+    "ImageNet": {
+        "architecture": "efficientnet_lite0", "start_weights": "imagenet", "image_px": 112, "epochs": 5,
+        "head_epochs": 1, "warmup_epochs": 1, "backbone_rate": 0.3, "frozen_stages": 3,
+        "augmentation": "photographs", "augmented_epochs": 14,
+    },
+}  # fmt: skip
 # How the page calls networks and interventions.
 STARTS = {
     "face": "face weights",
     "face, equal": "face weights, equal shares",
     "random": "random weights",
+    "ImageNet": "ImageNet weights",
 }
 TITLES = {UTKFACE: "UTKFace", FAIRFACE: "FairFace", "both": "both"}
 INTERVENTIONS = {
@@ -169,7 +175,7 @@ def train(run: RunFolder, name: str) -> None:
         others = rows["validation"][(faces["source"] == FAIRFACE).to_numpy()[rows["validation"]]]
         keep(network, reframed(images, others), others, faces, folder / f"{name}, reframed.parquet")
     facts = {"settings": settings_of(name).flat(), "seconds": seconds, "epochs": len(history)}
-    facts["bfloat16"] = has_fast_bfloat16()
+    facts["bfloat16"] = has_fast_bfloat16() and network.backbone.bfloat16
     write_json(folder / f"{name}.json", facts | {"attributes": [attribute.name for attribute in network.attributes]})
 
 

@@ -274,7 +274,7 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     return lightning.Trainer(
         max_epochs=module.epochs,
         # bfloat16 products for speed; losses and weights stay in float32.
-        precision="bf16-mixed" if has_fast_bfloat16() else "32-true",
+        precision="bf16-mixed" if has_fast_bfloat16() and module.network.backbone.bfloat16 else "32-true",
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=local,
         num_nodes=world // local,
