@@ -71,7 +71,7 @@ def test_the_nearest_age_of_a_band_stands_for_it():
 def test_a_name_stands_for_its_settings(recipe):
     settings = settings_of(name_of("utkface", recipe, seed=2))
     assert settings.seed == 2 and RECIPES[recipe].items() <= settings.flat().items()
-    assert settings.data.image_px == (64 if recipe == "random" else 150)
+    assert settings.data.image_px == RECIPES[recipe].get("image_px", 150)
     assert settings.training.frozen_stages == (0 if recipe == "random" else 3)
     assert settings_of(name_of("utkface", recipe)).seed == 0
 
