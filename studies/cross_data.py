@@ -606,8 +606,9 @@ def page(found: dict) -> str:
             parts += [f"\n### {titled(title)}, on the same faces\n", gains_table(groups)]
     parts.append(
         "\n## Short trainings, on validation faces\n\nNetworks are named by what they learned from. Five epochs from "
-        "face weights at 150 px, eight from random ones at 64 px, five of EfficientNet-Lite0 from "
-        "ImageNet's at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a processor core.\n"
+        "face weights at 150 px, eight from random ones at 64 px, five of EfficientNet-Lite0 from ImageNet's "
+        "at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a processor "
+        "core.\n"
     )
     parts.append(matrix_table(found["validation"], found["networks"]))
     if found["gains"]:
