@@ -5,8 +5,6 @@ import importlib
 import os
 import pkgutil
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -243,14 +241,11 @@ def test_every_error_of_the_package_is_caused_somewhere_in_the_tests():
 
 
 @pytest.mark.slow
-def test_debug_shows_the_traceback_and_otherwise_there_is_none(tmp_path):
-    command = [sys.executable, "-m", "facelib.cli"]
-    environment = os.environ | {"PYTHONPATH": str(project_root())}
-    for debug in ((), ("--debug",)):
-        done = subprocess.run(
-            [*command, *debug, "report", "--run", "nowhere"], env=environment, capture_output=True, text=True
-        )
-        assert ("Traceback" in done.stderr) == bool(debug) and "no run 'nowhere' yet" in done.stderr
+def test_debug_raises_the_error_and_otherwise_there_is_one_sentence(facelib):
+    code, _, err = facelib("report", "--run", "nowhere")
+    assert code == 2 and "no run 'nowhere' yet" in err and "Traceback" not in err
+    with pytest.raises(errors.MissingFromRun, match="no run 'nowhere' yet"):
+        facelib("--debug", "report", "--run", "nowhere")
 
 
 # --- the disk ---------------------------------------------------------------------------------------------
