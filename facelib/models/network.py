@@ -36,7 +36,7 @@ PREDICT_BATCH = 256
 class Architecture:
     """A way to make a backbone, and its published weights.
 
-    `make()` returns a network whose layer `output` is left out, with stages `layer1` to `layer4`, and others. It expects
+    `make()` returns a network whose layer `output` is left out; `layer1` to `layer4` are among its stages. It expects
     (image - mean) / std of images 0 to 1. `starts` are functions to state dicts by name. `bfloat16` says whether it
     learns faster with such products where a processor has them.
     """
