@@ -174,7 +174,9 @@ def compare(recipes: dict[str, list[str]], costs: dict[str, float] | None = None
         for key, part in values.items():
             rows = np.isfinite(part).all(axis=0)
             draws, n = over_seeds(part[:, rows], bootstrap, stream), int(rows.sum())
-            known["measures"][key] = bootstrap.of_draws(draws, n, "years" if "mae" in key else "share").to_dict()
+            unit = "years" if "mae" in key else "share"
+            possible = draws.clip(0, 1 if unit == "share" else None)  # widened draws may lie beyond
+            known["measures"][key] = bootstrap.of_draws(possible, n, unit).to_dict()
             first["draws"].setdefault(key, draws)
             minus[key] = bootstrap.of_draws(draws - first["draws"][key], n).to_dict()
         found[name] = known | ({} if name == first["name"] else {f"minus {first['name']}": minus})

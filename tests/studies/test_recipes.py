@@ -58,6 +58,13 @@ def test_a_recipe_of_several_seeds_is_compared_with_all_its_costs(keep):
     assert alone["fast_0"]["minus slow_0"]["age.mae"]["value"] == -2 and alone["fast_0"]["seeds"] == 1
 
 
+def test_an_interval_of_a_share_lies_between_none_and_all(keep):
+    for seed, off in enumerate((3.0, 4.0, 6.0)):  # within 5 years: all, all, none
+        keep(f"a_{seed}", off, seed)
+    share = recipes.compare({"a": ["a_0", "a_1", "a_2"]})["a"]["measures"]["age.cs5"]
+    assert share["value"] == pytest.approx(2 / 3) and share["low"] == 0 and share["high"] == 1
+
+
 def test_trainings_that_cannot_be_one_recipe_are_refused(keep):
     keep("a", 1.0, 0)
     keep("same", 1.0, 0)
