@@ -213,7 +213,7 @@ PROFILES = {
         "explained_images": 16, "lime_images": 4, "lime_samples": 60,
     },
     "demo": {
-        "images": 1600, "epochs": 8, "batch_size": 32, "stage_epochs": 3, "explained_images": 60, "lime_samples": 250,
+        "images": 1600, "epochs": 8, "batch_size": 32, "stage_epochs": 2, "explained_images": 60, "lime_samples": 250,
     },
     "quick": {"images": 4000, "epochs": 30},
     "full": {
