@@ -37,7 +37,7 @@ from facelib.runs import (
     runs_root,
     start_run,
 )
-from facelib.schema import INDEPENDENT, NOTEBOOKS
+from facelib.schema import BRANCHES, NOTEBOOKS
 from facelib.spreadsheets import unguard
 from facelib.storage import PARTIAL, end_with_parent, held, sweep, writing
 
@@ -48,7 +48,7 @@ CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
 CORES = joblib.cpu_count()  # that this process may use
-AT_ONCE = min(2, CORES)  # of the notebooks that are independent; each takes a few GB at `full`
+AT_ONCE = min(2, CORES)  # of `BRANCHES`; each takes a few GB at `full`
 # What a cell may need beside attributes, by the end of its tag, for a reader; empty where cells are left out unsaid.
 NEEDS = {"years": "ages in years", "classes": "classes", "sources": "", "protocol": ""}
 # Run by a notebook's kernel before its first cell.
@@ -247,7 +247,7 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     if first:
         finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
     accepted = notebook_parameters()
-    independent: dict[str, dict] = {}  # unfinished notebooks that can run at once, with their parameters
+    branches: dict[str, dict] = {}  # the unfinished ones, with their parameters
 
     def done(name: str, facts: Finished) -> None:
         finished[name] = facts
@@ -267,36 +267,40 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
             say(f"{name}  finished earlier{stale}")
             continue
         # What follows was made from what this one wrote.
-        outdated = [name] if name in INDEPENDENT else names[number:]
+        outdated = [name, *(other for other in BRANCHES if name in BRANCHES[other])]
+        outdated = outdated if name in BRANCHES else names[number:]
         finished = {known: facts for known, facts in finished.items() if known not in outdated}
         _save_finished(run, finished)
         run.forget(outdated)
-        if name in INDEPENDENT:
-            independent[name] = chosen
+        if name in BRANCHES:
+            branches[name] = chosen
         else:
             done(name, _execute_one(run, name, chosen))
-    if AT_ONCE > 1 and independent:
-        _execute_at_once(run, independent, done)
+    if AT_ONCE > 1 and branches:
+        _execute_at_once(run, branches, done)
     else:
-        for name, chosen in independent.items():
+        for name, chosen in branches.items():
             done(name, _execute_one(run, name, chosen))
     return sorted(steps, key=lambda step: -step.seconds)[:LONGEST]
 
 
 def _execute_at_once(run: RunFolder, parameters: dict[str, dict], done: Callable[[str, Finished], None]) -> None:
-    """Run notebooks that do not read each other, `AT_ONCE` at a time, and hand each to `done` as it finishes.
+    """Run some of `BRANCHES`, `AT_ONCE` at a time, and hand each to `done` as it finishes.
 
     Each has its share of the cores: threads of one computation that wait for each other are slow where another program
     takes a core. After a failure those that run are awaited, and no other is begun.
     """
-    waiting = sorted(parameters, key=INDEPENDENT.index)
+    waiting = [name for name in BRANCHES if name in parameters]
     lines, running, failed = list(range(AT_ONCE)), {}, None
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(AT_ONCE, mp_context=spawn, initializer=_share, initargs=(CORES // AT_ONCE,)) as pool:
         try:
             while running or (waiting and not failed):
-                while waiting and lines and not failed:
-                    name, line = waiting.pop(0), lines.pop(0)
+                unfinished = {*waiting, *(name for name, _ in running.values())}
+                ready = [name for name in waiting if not unfinished & set(BRANCHES[name])]
+                for name, line in [] if failed else list(zip(ready, lines, strict=False)):
+                    waiting.remove(name)
+                    lines.remove(line)
                     running[pool.submit(_execute_one, run, name, parameters[name], line)] = name, line
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     name, line = running.pop(future)

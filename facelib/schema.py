@@ -705,5 +705,11 @@ WRITES = {
 # fmt: on
 NOTEBOOKS = tuple(WRITES)
 MADE_BY = {file: notebook for notebook, files in WRITES.items() for file in files}
-# These read what the others write and nothing of each other, so that several can run at once; the longest first.
-INDEPENDENT = ("08_explain", "09_external_photos", "05_evaluate", "06_groups", "07_error_clusters")
+# After the first four these can run at once, begun in this order; each needs those that are named beside it.
+BRANCHES: dict[str, tuple[str, ...]] = {
+    "08_explain": (),
+    "05_evaluate": (),
+    "06_groups": (),
+    "09_external_photos": ("05_evaluate", "06_groups"),
+    "07_error_clusters": (),
+}

@@ -153,7 +153,7 @@ def test_results_hold_no_time_so_that_they_repeat_bit_for_bit():
 
 def test_notebooks_that_run_at_once_lose_nothing_that_another_wrote():
     name = start_run("small", "smoke").name
-    keys = [f"{notebook}.{part}" for notebook in schema.INDEPENDENT for part in range(5)]
+    keys = [f"{notebook}.{part}" for notebook in schema.BRANCHES for part in range(5)]
 
     def note(notebook: str) -> None:
         run = open_run(name)
@@ -162,12 +162,12 @@ def test_notebooks_that_run_at_once_lose_nothing_that_another_wrote():
             run.log_test_read(notebook, [f"{notebook}{part}.jpg"])
         run.notebook(notebook).save({f"{notebook}.half": HALF})
 
-    with ThreadPoolExecutor(len(schema.INDEPENDENT)) as pool:
-        list(pool.map(note, schema.INDEPENDENT))
+    with ThreadPoolExecutor(len(schema.BRANCHES)) as pool:
+        list(pool.map(note, schema.BRANCHES))
     run = open_run(name)
     assert sorted(json.loads((run.path / "timings.json").read_text())) == sorted(keys)
     assert len(runs.read_readings(run.path / runs.READINGS)) == len(keys)
-    assert run.results() == {f"{notebook}.half": HALF for notebook in sorted(schema.INDEPENDENT)}
+    assert run.results() == {f"{notebook}.half": HALF for notebook in sorted(schema.BRANCHES)}
     assert not list(run.path.glob(".*"))
 
 
