@@ -76,8 +76,8 @@ class TrainingSettings(Section):
 
     epochs: Count = 30
     batch_size: Count = 64
-    # none, imagenet (of a ResNet torchvision's download, of the EfficientNet a package's), face (the face-recognition
-    # network), a file, or a run's name
+    # none, imagenet (torchvision's download for a ResNet, a package's file for EfficientNet-Lite0), face (the
+    # face-recognition network), a file, or a run's name
     start_weights: str = "none"
     head_epochs: int = 2  # with start weights: epochs of the output layers alone, before all layers
     architecture: Literal["resnet18", "resnet34", "face_resnet", "efficientnet_lite0"] = "resnet18"

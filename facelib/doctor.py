@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from facelib.data.dlib_files import INSTALL
 from facelib.runs import runs_root
-from facelib.storage import standing
+from facelib.storage import MEMORY_GB, memory_gb, standing
 
-MEMORY_GB = 8  # twice the peak of `full` on 24,000 faces (docs/reliability.md)
 FREE_GB = 10  # the environment, a pixel cache and a run
 OPTIONAL = {  # packages: what is missing without them
     "dlib": f"photographs are not searched for faces: {INSTALL}",
@@ -17,14 +16,6 @@ OPTIONAL = {  # packages: what is missing without them
     "pillow_heif": "HEIC photographs are not read: pip install pillow-heif",
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-def memory_gb() -> float | None:
-    """The machine's memory, in GB; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None
 
 
 def chromium() -> str | None:

@@ -9,9 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Thread
 
 import joblib
 import nbformat
@@ -39,7 +41,7 @@ from facelib.runs import (
 )
 from facelib.schema import BRANCHES, NOTEBOOKS
 from facelib.spreadsheets import unguard
-from facelib.storage import PARTIAL, end_with_parent, held, sweep, writing
+from facelib.storage import MEMORY_GB, PARTIAL, end_with_parent, held, memory_gb, sweep, writing
 
 # A person's decisions and the log of test readings outlast a fresh start.
 DECISIONS = "tables/decisions.csv"
@@ -48,7 +50,8 @@ CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
 CORES = joblib.cpu_count()  # that this process may use
-AT_ONCE = min(2, CORES)  # of `BRANCHES`; each takes a few GB at `full`
+# How many of `BRANCHES` run at once: each takes up to 4 GB at `full`.
+AT_ONCE = min(2, CORES) if (memory_gb() or MEMORY_GB) >= MEMORY_GB else 1
 # What a cell may need beside attributes, by the end of its tag, for a reader; empty where cells are left out unsaid.
 NEEDS = {"years": "ages in years", "classes": "classes", "sources": "", "protocol": ""}
 # Run by a notebook's kernel before its first cell.
@@ -220,7 +223,7 @@ def _save_finished(run: RunFolder, finished: dict[str, Finished]) -> None:
 
 
 def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | None = None, say=print) -> list[Step]:
-    """Run the notebooks that are not finished yet, in order, into the run folder, which the caller holds (`locked`).
+    """Run the notebooks that are not finished yet into the run folder, which the caller holds (`locked`).
 
     Parameters
     ----------
@@ -239,12 +242,13 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     Raises
     ------
     NotebookFailed
-        At the first cell that raises.
+        At the first cell that raises; a notebook that runs at the same time is finished before.
     """
     names, steps = list(NOTEBOOKS), []
     stop = names.index(numbered(last)) if last else len(names) - 1
     finished = _load_finished(run)
     if first:
+        run.forget(names[names.index(numbered(first)) :])
         finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
     accepted = notebook_parameters()
     branches: dict[str, dict] = {}  # the unfinished ones, with their parameters
@@ -277,22 +281,23 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
         else:
             done(name, _execute_one(run, name, chosen))
     if AT_ONCE > 1 and branches:
-        _execute_at_once(run, branches, done)
+        _execute_at_once(run, branches, done, say)
     else:
         for name, chosen in branches.items():
             done(name, _execute_one(run, name, chosen))
     return sorted(steps, key=lambda step: -step.seconds)[:LONGEST]
 
 
-def _execute_at_once(run: RunFolder, parameters: dict[str, dict], done: Callable[[str, Finished], None]) -> None:
+def _execute_at_once(run: RunFolder, parameters: dict[str, dict], done: Callable[[str, Finished], None], say) -> None:
     """Run some of `BRANCHES`, `AT_ONCE` at a time, and hand each to `done` as it finishes.
 
-    Each has its share of the cores: threads of one computation that wait for each other are slow where another program
-    takes a core. After a failure those that run are awaited, and no other is begun.
+    Each has its share of the cores, also where one is left, so that results repeat: threads of one computation that
+    wait for each other are slow where another program takes a core. After a failure what runs is awaited, and nothing
+    else is begun.
     """
     waiting = [name for name in BRANCHES if name in parameters]
     lines, running, failed = list(range(AT_ONCE)), {}, None
-    spawn = multiprocessing.get_context("spawn")
+    spawn, others = multiprocessing.get_context("spawn"), multiprocessing.active_children()
     with ProcessPoolExecutor(AT_ONCE, mp_context=spawn, initializer=_share, initargs=(CORES // AT_ONCE,)) as pool:
         try:
             while running or (waiting and not failed):
@@ -306,13 +311,16 @@ def _execute_at_once(run: RunFolder, parameters: dict[str, dict], done: Callable
                     name, line = running.pop(future)
                     lines.append(line)
                     if error := future.exception():
+                        say(f"{name}  failed" + "; what runs beside it is finished first" * bool(running))
                         failed = failed or error
                     else:
                         done(name, future.result())
         except BaseException:  # interrupted: nobody waits for the rest
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - set(others):
                 process.terminate()
             raise
+    if isinstance(failed, BrokenProcessPool):
+        raise NotebookFailed("a notebook's process died (out of memory, or killed): repeat the command") from failed
     if failed:
         raise failed
 
@@ -320,7 +328,16 @@ def _execute_at_once(run: RunFolder, parameters: dict[str, dict], done: Callable
 def _share(threads: int) -> None:
     """Begin a process that executes notebooks on some threads, unless the caller chose how many."""
     end_with_parent()
+    Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # Ctrl-C interrupts the command, which ends this process
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+
+def _follow(parent: multiprocessing.process.BaseProcess) -> None:
+    """End this process with its parent where the system does not."""
+    parent.join()
+    os._exit(1)
 
 
 def decided_digest(run: RunFolder) -> str:

@@ -700,7 +700,7 @@ WRITES = {
     "06_groups": (),
     "07_error_clusters": ("tables/error_clusters.parquet",),
     "08_explain": ("tables/attributions.parquet",),
-    "09_external_photos": (),
+    "09_external_photos": ("tables/external_photos.parquet",),
 }
 # fmt: on
 NOTEBOOKS = tuple(WRITES)
@@ -709,7 +709,7 @@ MADE_BY = {file: notebook for notebook, files in WRITES.items() for file in file
 BRANCHES: dict[str, tuple[str, ...]] = {
     "08_explain": (),
     "05_evaluate": (),
-    "06_groups": (),
+    "06_groups": ("05_evaluate",),  # which counts the readings of the test split
     "09_external_photos": ("05_evaluate", "06_groups"),
     "07_error_clusters": (),
 }

@@ -28,6 +28,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "check the disk",
 }
+MEMORY_GB = 10  # of two notebooks of `full` at once on 24,000 faces, and the rest (docs/reliability.md)
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 
@@ -114,6 +115,14 @@ def sweep(leftovers: Iterable[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def memory_gb() -> float | None:
+    """The machine's memory, in GB; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
 
 
 def end_with_parent() -> None:

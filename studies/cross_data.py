@@ -27,12 +27,11 @@ from facelib.data.ingest import load_images
 from facelib.data.label_maps import parse_map
 from facelib.data.pixels import FaceImages, resize
 from facelib.data.published import FIVE_CLASSES
-from facelib.devices import has_fast_bfloat16
 from facelib.formats import plain, read_json, write_json
 from facelib.models.checkpoints import load_result
 from facelib.models.heads import predictions_table
 from facelib.models.network import FaceNet, predict_outputs
-from facelib.models.training import train_multitask
+from facelib.models.training import learns_in_bfloat16, train_multitask
 from facelib.prediction import Predictor
 from facelib.prediction.calibration import fit_age_intervals, fit_temperature
 from facelib.runs import RunFolder, digest_of_faces, git_commit, open_run, project_root, runs_root
@@ -175,7 +174,7 @@ def train(run: RunFolder, name: str) -> None:
         others = rows["validation"][(faces["source"] == FAIRFACE).to_numpy()[rows["validation"]]]
         keep(network, reframed(images, others), others, faces, folder / f"{name}, reframed.parquet")
     facts = {"settings": settings_of(name).flat(), "seconds": seconds, "epochs": len(history)}
-    facts["bfloat16"] = has_fast_bfloat16() and network.backbone.bfloat16
+    facts["bfloat16"] = learns_in_bfloat16(network)
     write_json(folder / f"{name}.json", facts | {"attributes": [attribute.name for attribute in network.attributes]})
 
 

@@ -1,8 +1,11 @@
 """The pipeline: notebooks in order, stopped at the first failure, resumed once it is fixed."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event
@@ -436,12 +439,14 @@ def test_a_notebook_that_reads_another_ones_results_waits_for_it(name):
     """What a branch leaves is named by no other, but for the errors that are told beside predicted photographs."""
     rooms = [path for room in ("audit", "evaluation", "explain", "models", "plots", "prediction")
              for path in (project_root() / "facelib" / room).glob("*.py")]  # fmt: skip
-    left = [f'"{name}"', *(f'load_table("{Path(file).stem}' for file in WRITES[name])]
+    left = [f'"{name}"', ".results()", ".findings()", *(f'load_table("{Path(file).stem}' for file in WRITES[name])]
     texts = {path: path.read_text("utf-8").replace('\\"', '"') for path in rooms + list(map(notebook_path, BRANCHES))}
     readers = {path.stem for path, text in texts.items() if any(each in text for each in left)} - {name}
-    waiting = {other for other in BRANCHES if name in BRANCHES[other]}
-    assert readers == ({"photos"} if waiting else set())
-    assert waiting <= {path.stem for path, text in texts.items() if "facelib.prediction import photos" in text}
+    readers -= {"external_validation"}  # of `facelib evaluate`
+    assert readers == ({"photos"} if name in BRANCHES["09_external_photos"] else set())
+    assert {path.stem for path, text in texts.items() if "facelib.prediction import photos" in text} == {
+        "09_external_photos"
+    }
 
 
 def test_after_a_failure_what_runs_is_finished_and_nothing_else_is_begun(run, blank, threads, monkeypatch):
@@ -465,10 +470,42 @@ def test_after_a_failure_what_runs_is_finished_and_nothing_else_is_begun(run, bl
 @pytest.mark.slow
 @pytest.mark.skipif(pipeline.CORES < 2, reason="one core runs one notebook at a time")
 def test_failures_of_notebooks_in_processes_of_their_own_are_told(run):
-    said = []
+    said, done = [], []
     with pytest.raises(NotebookFailed, match=r"(?s)^0[58]_e.*, cell \d.*MissingFromRun"):
-        pipeline._execute_at_once(run, {name: {} for name in BRANCHES}, said.append)
-    assert {path.name[:2] for path in (run.path / "notebooks").iterdir()} == {"05", "08"} and said == []
+        pipeline._execute_at_once(run, {name: {} for name in BRANCHES}, lambda *one: done.append(one), said.append)
+    assert {path.name[:2] for path in (run.path / "notebooks").iterdir()} == {"05", "08"} and done == []
+    assert sorted(line[:2] for line in said) == ["05", "08"] and all("failed" in line for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "threads"), [("", "3"), ("7", "7")])
+def test_a_process_has_its_threads_unless_the_caller_chose_how_many(chosen, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    if not chosen:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=pipeline._share, initargs=(3,)) as pool:
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == threads
+        if os.name == "posix":  # Ctrl-C goes to the command alone
+            assert pool.submit(os.getpgrp).result() != os.getpgrp()
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_a_failed_notebook(run, monkeypatch):
+    monkeypatch.setattr(pipeline, "_execute_one", signal.raise_signal)  # of a RunFolder: it cannot even be sent
+    monkeypatch.setattr(pipeline, "_share", os._exit)
+    with pytest.raises(NotebookFailed, match="process died"):
+        pipeline._execute_at_once(run, {"05_evaluate": {}}, print, lambda line: None)
+
+
+def test_running_from_a_notebook_on_forgets_all_that_follow(run, blank):
+    pipeline.execute(run, say=lambda line: None)
+    for name in NOTEBOOKS:
+        run.notebook(name).save({})
+    pipeline.execute(run, first="07", last="07", say=lambda line: None)
+    finished, left = pipeline._load_finished(run), [path.stem for path in executed_notebooks(run)]
+    assert list(finished) == left == list(NOTEBOOKS[:7])
+    assert sorted(path.stem for path in (run.path / "metrics").iterdir()) == list(NOTEBOOKS[:6])
 
 
 def test_a_step_is_named_by_its_notebook_and_heading(tmp_path):

@@ -21,7 +21,7 @@ STAGES = {
     "layer3": [(6, 80, 3, 2, 3), (6, 112, 3, 1, 5)],
     "layer4": [(6, 192, 4, 2, 5), (6, 320, 1, 1, 3)],
 }
-# Its images 0 to 255 less 127, in units of 128.
+# It expects (pixel - 127) / 128, of pixels 0 to 255.
 COLOUR_MEAN, COLOUR_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
@@ -29,7 +29,8 @@ COLOUR_MEAN, COLOUR_STD = (127 / 255,) * 3, (128 / 255,) * 3
 def pad_as_tensorflow(images: torch.Tensor, edge: int, stride: int) -> torch.Tensor:
     """Images (n, channels, H, W) with zeros around them: a convolution then gives H / stride, W / stride, rounded up.
 
-    An odd one goes to the right and below, where torch's own padding would move what a filter sees by a pixel.
+    If their number is odd, the extra column is on the right and the extra row at the bottom. With torch's own padding,
+    filters would stand a pixel from where they were trained.
     """
     totals = [max((-(-size // stride) - 1) * stride + edge - size, 0) for size in images.shape[:1:-1]]
     return F.pad(images, [part for total in totals for part in (total // 2, total - total // 2)])

@@ -37,8 +37,8 @@ class Architecture:
     """A way to make a backbone, and its published weights.
 
     `make()` returns a network whose layer `output` is left out; `layer1` to `layer4` are among its stages. It expects
-    (image - mean) / std of images 0 to 1. `starts` are functions to state dicts by name. `bfloat16` says whether it
-    learns faster with such products where a processor has them.
+    (image - mean) / std of images 0 to 1. `starts` are functions to state dicts by name. `bfloat16` says whether
+    products in it make a training faster on processors that have them.
     """
 
     make: Callable[[], nn.Module]
@@ -66,7 +66,7 @@ ARCHITECTURES = {
         face_network.FaceRecognitionNet, "projection", (0.0, 0.0, 0.0), (1 / 255,) * 3,
         {"face": lambda: face_network.load_face_network().state_dict()},
     ),
-    # With filters of single channels, steps take 1.3 to 1.7 times as long in bfloat16.
+    # Filters of single channels are slower in bfloat16 on a processor.
     "efficientnet_lite0": Architecture(
         efficientnet.EfficientNetLite0, mean=efficientnet.COLOUR_MEAN, std=efficientnet.COLOUR_STD,
         starts={"imagenet": efficientnet.imagenet_weights}, bfloat16=False,

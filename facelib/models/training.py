@@ -259,6 +259,11 @@ def _loader(batches: Batches, sampler: Sampler) -> DataLoader:
     return DataLoader(batches, sampler=sampler, batch_size=None, **(workers if torch.cuda.is_available() else {}))
 
 
+def learns_in_bfloat16(network: torch.nn.Module) -> bool:
+    """Whether a network with a `Backbone` is trained with bfloat16 products on this machine."""
+    return has_fast_bfloat16() and (network.backbone.bfloat16 or torch.cuda.is_available())
+
+
 def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightning.Trainer:
     """A trainer without lightning's messages; under torchrun one of several processes."""
     keep_freed_memory()
@@ -274,7 +279,7 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     return lightning.Trainer(
         max_epochs=module.epochs,
         # bfloat16 products for speed; losses and weights stay in float32.
-        precision="bf16-mixed" if has_fast_bfloat16() and module.network.backbone.bfloat16 else "32-true",
+        precision="bf16-mixed" if learns_in_bfloat16(module.network) else "32-true",
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=local,
         num_nodes=world // local,

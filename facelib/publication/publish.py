@@ -335,11 +335,11 @@ def course(run: RunFolder) -> dict[str, str]:
     done = read_json(run.require(PROGRESS))
     states = dict.fromkeys(facts["package"] for facts in done.values())
     by_state = (f"{state}: {listed(name[:2] for name in done if done[name]['package'] == state)}" for state in states)
-    last = max(done)[:2]
-    code = "; ".join(by_state) if len(states) > 1 else f"one state of the package ran notebooks 01 to {last}"
+    numbers = listed(name[:2] for name in done)
+    code = "; ".join(by_state) if len(states) > 1 else f"one state of the package ran notebooks {numbers}"
     seconds = sum(facts["seconds"] for facts in done.values())
     return {
-        "Time": f"{seconds / 60:.0f} min for the notebooks; "
+        "Time": f"{seconds / 60:.0f} min for the notebooks, of which two may have run at once; "
         f"{training_seconds(run) / 60:.0f} min of training, in these or earlier calls",
         "Code": code,
     }

@@ -5,6 +5,8 @@ import importlib
 import os
 import pkgutil
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -241,11 +243,11 @@ def test_every_error_of_the_package_is_caused_somewhere_in_the_tests():
 
 
 @pytest.mark.slow
-def test_debug_raises_the_error_and_otherwise_there_is_one_sentence(facelib):
-    code, _, err = facelib("report", "--run", "nowhere")
-    assert code == 2 and "no run 'nowhere' yet" in err and "Traceback" not in err
-    with pytest.raises(errors.MissingFromRun, match="no run 'nowhere' yet"):
-        facelib("--debug", "report", "--run", "nowhere")
+def test_the_command_ends_with_one_sentence_and_no_traceback():
+    environment = os.environ | {"PYTHONPATH": str(project_root())}
+    command = [sys.executable, "-m", "facelib.cli", "report", "--run", "nowhere"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "no run 'nowhere' yet" in done.stderr and "Traceback" not in done.stderr
 
 
 # --- the disk ---------------------------------------------------------------------------------------------
