@@ -50,7 +50,7 @@ CLEANING = "02_clean"  # the notebook that takes up the decisions
 LOCK = ".lock"
 LONGEST = 5  # steps that a run names
 CORES = joblib.cpu_count()  # that this process may use
-# How many of `BRANCHES` run at once: each takes up to 4 GB at `full`.
+# How many of `BRANCHES` run at once; two take 4 GB at `full`.
 AT_ONCE = min(2, CORES) if (memory_gb() or MEMORY_GB) >= MEMORY_GB else 1
 # What a cell may need beside attributes, by the end of its tag, for a reader; empty where cells are left out unsaid.
 NEEDS = {"years": "ages in years", "classes": "classes", "sources": "", "protocol": ""}

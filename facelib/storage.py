@@ -28,7 +28,7 @@ REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "check the disk",
 }
-MEMORY_GB = 10  # of two notebooks of `full` at once on 24,000 faces, and the rest (docs/reliability.md)
+MEMORY_GB = 8  # about twice the peak of `full` on 24,000 faces (docs/reliability.md)
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 

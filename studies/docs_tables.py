@@ -69,7 +69,8 @@ def speed() -> str:
     minutes, rest = divmod(round(call["seconds"]), 60)
     rows = [
         [
-            "the profile `full` on UTKFace, on one thread beside another training: notebooks 01 to 04; 05 to 09",
+            "the profile `full` on UTKFace: notebooks 01 to 04, on one thread beside another training; 05 to 09, two "
+            "at a time, at another time on a machine whose speed changes",
             "; ".join(last),
             "`python -m benchmarks.run_cost facelib run ...`",
         ],
