@@ -160,7 +160,8 @@ def test_the_course_of_a_run_names_its_time_and_its_last_notebook(empty_runs):
     seconds = {"03.training": 150.0, "03.prediction": 900.0, "04.training": 90.0}
     write_json(run.path / "timings.json", {name: {"seconds": s} for name, s in seconds.items()})
     assert course(run) == {
-        "Time": "9 min for the notebooks, of which two may have run at once; 4 min of training, in these or earlier calls",
+        "Time": "9 min for the notebooks, of which two may have run at once; "
+        "4 min of training, in these or earlier calls",
         "Code": "one state of the package ran notebooks 01, 02, 03, 04, 05 and 06",
     }
     write_json(run.path / "progress.json", {NOTEBOOKS[0]: done, NOTEBOOKS[1]: {**done, "package": "1" * 16}})
