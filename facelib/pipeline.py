@@ -248,8 +248,9 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
     stop = names.index(numbered(last)) if last else len(names) - 1
     finished = _load_finished(run)
     if first:
-        run.forget(names[names.index(numbered(first)) :])
-        finished = {name: finished[name] for name in names[: names.index(numbered(first))] if name in finished}
+        begun = names.index(numbered(first))
+        run.forget(names[begun:])
+        finished = {name: finished[name] for name in names[:begun] if name in finished}
     accepted = notebook_parameters()
     branches: dict[str, dict] = {}  # the unfinished ones, with their parameters
 
@@ -271,8 +272,9 @@ def execute(run: RunFolder, first: str = "", last: str = "", parameters: dict | 
             say(f"{name}  finished earlier{stale}")
             continue
         # What follows was made from what this one wrote.
-        outdated = [name, *(other for other in BRANCHES if name in BRANCHES[other])]
-        outdated = outdated if name in BRANCHES else names[number:]
+        outdated = names[number:]
+        if name in BRANCHES:
+            outdated = [name, *(other for other in BRANCHES if name in BRANCHES[other])]
         finished = {known: facts for known, facts in finished.items() if known not in outdated}
         _save_finished(run, finished)
         run.forget(outdated)

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -495,8 +494,7 @@ def test_a_process_has_its_threads_unless_the_caller_chose_how_many(chosen, thre
 
 @pytest.mark.slow
 def test_a_killed_process_is_a_failed_notebook(run, monkeypatch):
-    monkeypatch.setattr(pipeline, "_execute_one", signal.raise_signal)  # of a RunFolder: it cannot even be sent
-    monkeypatch.setattr(pipeline, "_share", os._exit)
+    monkeypatch.setattr(pipeline, "_share", os._exit)  # its processes end as they begin
     with pytest.raises(NotebookFailed, match="process died"):
         pipeline._execute_at_once(run, {"05_evaluate": {}}, print, lambda line: None)
 

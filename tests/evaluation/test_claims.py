@@ -128,7 +128,7 @@ def test_an_effect_the_other_way_round_is_not_found():
 
 @pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised():
-    tables = [assess(simulate(1200, seed), Bootstrap(200, seed)) for seed in range(200)]
+    tables = [assess(simulate(1200, seed), Bootstrap(300, seed)) for seed in range(200)]
     alarms = sum((table["answer"] == "found").any() for table in tables)
     # At most 5 % of families are promised: 19 or more of 200 come up once in 170 tries; a true 15 % shows 18 or fewer
     # once in 120.

@@ -243,11 +243,14 @@ def test_every_error_of_the_package_is_caused_somewhere_in_the_tests():
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_one_sentence_and_no_traceback():
+def test_debug_shows_the_traceback_and_otherwise_there_is_none(tmp_path):
+    command = [sys.executable, "-m", "facelib.cli"]
     environment = os.environ | {"PYTHONPATH": str(project_root())}
-    command = [sys.executable, "-m", "facelib.cli", "report", "--run", "nowhere"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "no run 'nowhere' yet" in done.stderr and "Traceback" not in done.stderr
+    for debug in ((), ("--debug",)):
+        done = subprocess.run(
+            [*command, *debug, "report", "--run", "nowhere"], env=environment, capture_output=True, text=True
+        )
+        assert ("Traceback" in done.stderr) == bool(debug) and "no run 'nowhere' yet" in done.stderr
 
 
 # --- the disk ---------------------------------------------------------------------------------------------

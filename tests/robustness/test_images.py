@@ -17,7 +17,7 @@ from facelib.runs import project_root
 
 pytestmark = pytest.mark.slow
 
-SAMPLE = 60  # damaged files here; benchmarks/fuzz_images.py takes thousands
+SAMPLE = 120  # damaged files here; benchmarks/fuzz_images.py takes thousands
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def found(tmp_path_factory) -> dict:
 
 def test_every_file_is_used_or_rejected_with_a_reason(found):
     assert found["lost"] == [] and found["used"] + found["rejected"] == found["files"] > SAMPLE + 60
-    assert found["used"] > 30 and found["rejected"] > 60
+    assert found["used"] > 40 and found["rejected"] > 60
 
 
 def test_every_odd_file_is_judged_as_it_should_be(found):
