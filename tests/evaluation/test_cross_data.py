@@ -9,6 +9,7 @@ from facelib.schema import ETHNICITY
 from studies.cross_data import (
     FAIRFACE,
     GAINS,
+    MARK,
     RECIPES,
     check_settings,
     difference,
@@ -17,6 +18,7 @@ from studies.cross_data import (
     held,
     in_bands,
     joined,
+    matrix_table,
     mean_shift,
     mix_weights,
     name_of,
@@ -111,13 +113,17 @@ def test_ages_are_judged_by_the_bands_of_another_data_set():
 
 
 def test_results_stand_beside_those_of_networks_that_were_trained_elsewhere():
-    known = {"networks": {"a": 1}, "judged_on": "these", "test": {"scored": "once"}}
-    both = joined(known, {"networks": {"b": 2}, "judged_on": "these"})
-    assert both == {"networks": {"a": 1, "b": 2}, "judged_on": "these", "test": {"scored": "once"}}
+    known = {"networks": {"a": 1}, "judged_on": {"a": "these"}, "test": {"scored": "once"}}
+    both = joined(known, {"networks": {"b": 2}, "judged_on": {"b": "others"}})
+    assert both == known | {"networks": {"a": 1, "b": 2}, "judged_on": {"a": "these", "b": "others"}}
     assert joined(known, {"networks": {}}) == known and joined({}, known) == known
-    for before in (known, {"networks": {"a": 1}}):
-        with pytest.raises(SystemExit, match="other faces"):
-            joined(before, {"networks": {"b": 2}, "judged_on": "others"})
+
+
+def test_networks_that_were_judged_on_other_faces_are_marked():
+    measured = {"gender.accuracy": {"value": 0.9, "low": 0.8, "high": 1.0, "n": 10}}
+    found = {name_of(sources, "face"): {FAIRFACE: measured} for sources in ("utkface", "fairface")}
+    rows = matrix_table(found, {}, [name_of("fairface", "face")]).splitlines()
+    assert [MARK in row for row in rows[-2:]] == [False, True]
 
 
 def test_draws_are_summed_up_by_their_mean_and_range():
