@@ -21,7 +21,7 @@ from facelib.embedding.spoiled import sampled, spoil
 from facelib.embedding.weights import DESCRIPTOR, FEATURES, INPUT_PX, SHA256, weights_file
 from facelib.runs import RunFolder, cache_root
 
-EMBEDDING_VERSION = 2  # a change of how features are made changes the key
+EMBEDDING_VERSION = 3  # a change of how features are made changes the key
 CHUNK = 128  # faces a task
 CACHE_FILES = ("index.parquet", "features.npy", "descriptors.npy", "spoiled.npy")
 

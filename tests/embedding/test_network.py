@@ -19,12 +19,7 @@ def chips() -> np.ndarray:
     return np.stack([*faces, np.random.default_rng(0).integers(0, 256, (150, 150, 3), np.uint8)])
 
 
-@pytest.fixture
-def single_precision(monkeypatch):
-    monkeypatch.setattr(network, "has_fast_bfloat16", lambda: False)
-
-
-def test_descriptors_are_those_of_dlib(installed, chips, single_precision):
+def test_descriptors_are_those_of_dlib(installed, chips):
     dlib = pytest.importorskip("dlib", reason="dlib-bin is not installed")
     recogniser = dlib.face_recognition_model_v1(str(installed))
     expected = np.stack([np.array(recogniser.compute_face_descriptor(chip)) for chip in chips])
@@ -39,7 +34,7 @@ def test_features_and_descriptors_have_the_promised_form(installed, chips):
     assert [part.shape for part in none] == [(0, 256), (0, 128)]
 
 
-def test_a_face_does_not_depend_on_its_batch(installed, chips, single_precision, monkeypatch):
+def test_a_face_does_not_depend_on_its_batch(installed, chips, monkeypatch):
     together = embed_pixels(chips)[1]
     monkeypatch.setitem(network.BATCH, "cpu", 5)
     np.testing.assert_allclose(embed_pixels(chips)[1], together, atol=1e-5)
@@ -52,12 +47,6 @@ def test_other_sizes_are_scaled(installed, chips, px):
     descriptors = embed_pixels(scaled)[1]
     distances = np.linalg.norm(descriptors[:, None] - embed_pixels(chips[:12])[1][None], axis=2)
     assert (distances.argmin(axis=1) == np.arange(12)).all() and np.diag(distances).max() < 0.2
-
-
-def test_bfloat16_stays_near(installed, chips, single_precision, monkeypatch):
-    exact = embed_pixels(chips[:4])[1]
-    monkeypatch.setattr(network, "has_fast_bfloat16", lambda: True)
-    assert np.linalg.norm(embed_pixels(chips[:4])[1] - exact, axis=1).max() < 0.05
 
 
 def test_a_network_that_is_trained_does_not_change_the_shared_one(installed, chips):
