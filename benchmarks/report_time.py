@@ -1,0 +1,63 @@
+"""How long `facelib run` takes: alone, with notebooks 05 to 09 one after the other, and beside a busy process.
+
+Every round takes each way once, in a run folder of its own, with nothing cached.
+
+usage: python -m benchmarks.report_time [--profile demo] [--rounds 1], which writes reports/robustness/report_time.json
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import ROBUSTNESS_RESULTS
+from facelib.formats import write_json
+from facelib.runs import processor, project_root
+
+ALONE = "alone"
+# What is set before the command, and how many other processes never pause.
+WAYS = {ALONE: ("", 0), "one notebook at a time": ("pipeline.AT_ONCE = 1", 0), "beside a busy process": ("", 1)}
+COMMAND = "from facelib import cli, pipeline; {0}; raise SystemExit(cli.main(['run', '--profile', '{1}']))"
+
+
+def measure(way: str, profile: str) -> float:
+    """Seconds of a run in a new process."""
+    setting, busy = WAYS[way]
+    with tempfile.TemporaryDirectory() as folder:
+        folders = {"FACELIB_RUNS": folder, "FACELIB_CACHE": str(Path(folder) / "cache")}
+        environment = os.environ | folders | {"PYTHONPATH": str(project_root())}
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        start = time.perf_counter()
+        try:
+            command = [sys.executable, "-c", COMMAND.format(setting or "pass", profile)]
+            subprocess.run(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        finally:
+            for other in others:
+                other.kill()
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure, print and save after each round."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--profile", default="demo")
+    parser.add_argument("--rounds", type=int, default=1)
+    options = parser.parse_args()
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(options.rounds):
+        for way in WAYS:
+            seconds[way].append(round(measure(way, options.profile), 1))
+            print(f"{way}: {seconds[way][-1]:.0f} s", flush=True)
+        ratios = {
+            way: [round(a / b, 2) for a, b in zip(values, seconds[ALONE], strict=True)]
+            for way, values in seconds.items()
+        }
+        found = {"profile": options.profile, "device": processor(), "seconds": seconds, "ratio to alone": ratios}
+        write_json(ROBUSTNESS_RESULTS / "report_time.json", found)
+
+
+if __name__ == "__main__":
+    main()
