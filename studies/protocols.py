@@ -25,9 +25,9 @@ PAGE = """# Numbers that others can compare
 
 The lists of `{name}`: trained and tested by the published file names, ages 21 to 60; validation and calibration
 were carved out of the training list. *As published* counts every test image; {copied} of the {n_test:,} have a
-copy in the training list, as each run detected them, and the second row of each network leaves them out. The age error is of ages in
-whole years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in other work; in
-whole years it is {whole}. Intervals are 95 %, by bootstrap over groups of copies.
+copy in the training list, as each run detected them, and the second row of each network leaves them out. The age error
+is of ages in whole years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in other
+work; in whole years it is {whole}. Intervals are 95 %, by bootstrap over groups of copies.
 
 {rows}
 Made by these commands, each with `--data path/to/UTKFace --run NAME --protocol path/to/{name}`, then
