@@ -528,6 +528,8 @@ def joined(known: dict, found: dict) -> dict:
 
 def matrix_table(found: dict, networks: dict, elsewhere: Collection[str] = ()) -> str:
     """A row per network and data set judged; of `networks` with their processor time, `elsewhere` with a mark."""
+    order = network_names()
+    found = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
     rows, shown = [], [m for m in MEASURES if any(m in part for sources in found.values() for part in sources.values())]
     for name, sources in found.items():
         for source, measured in sources.items():
@@ -606,7 +608,7 @@ def page(found: dict) -> str:
         "\n## Short trainings, on validation faces\n\nNetworks are named by what they learned from. Five epochs from "
         "face weights at 150 px, eight from random ones at 64 px, five of EfficientNet-Lite0 from ImageNet's "
         "at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a processor "
-        "core.\n"
+        "core, of more than one machine.\n"
     )
     most = statistics.mode(found["judged_on"].values())
     elsewhere = [name for name, faces in found["judged_on"].items() if faces != most]
