@@ -148,10 +148,10 @@ FOUND = """The reference network is worse on FairFace, which it has never seen. 
 ([card](reports/faces/model_card.md)) learned from both and is better on other photographs of FairFace;
 on an unknown source, test it with `facelib evaluate`. On UTKFace its age error differs from the reference's
 by {age} years, its age bias by {bias} years, its gender accuracy by {gender}
-([by group](reports/cross_data/README.md)); single trainings. FairFace labels age bands; an interval holds if
-it meets the band.
+([by group](reports/cross_data/README.md)); single trainings.
 """
-NETWORKS = {"utkface": "the reference network", "faces": "learned from both"}  # by the names of their runs
+TITLES = {"age.held": "90 % age intervals meet the band"}  # FairFace labels ages by bands
+NETWORKS = {"utkface": "reference network", "faces": "learned from both"}  # by the names of their runs
 
 
 def photographs() -> str:
@@ -165,7 +165,7 @@ def photographs() -> str:
         found = [sources.get(FAIRFACE, {}).get(measure) for sources in judged.values()]
         if any(found) and measure not in LEFT_OUT:
             counts |= {estimate["n"] for estimate in found if estimate}
-            rows.append([name, *(interval(estimate, form) if estimate else "-" for estimate in found)])
+            rows.append([TITLES.get(measure, name), *(interval(estimate, form) if estimate else "-" for estimate in found)])
     (n,) = counts  # every face counts for every measure
     age, bias = (interval(own[key], "+.2f") for key in ("age.mae", "age.bias"))
     found = FOUND.format(age=age, bias=bias, gender=interval(own["gender.accuracy"], "+.1%"))
