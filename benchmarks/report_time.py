@@ -1,7 +1,6 @@
 """How long `facelib run` takes: alone, with notebooks 05 to 09 one at a time, and beside a busy process.
 
-Every round takes each way once, in a run folder of its own, with nothing cached. A run of `smoke` that is not counted
-goes first, which reads what the system caches.
+Every round takes each way once, in a run folder of its own, with nothing cached.
 
 usage: python -m benchmarks.report_time [--profile demo] [--rounds 1], which writes reports/robustness/report_time.json
 """
@@ -56,7 +55,6 @@ def main() -> None:
     if pipeline.AT_ONCE == 1:
         raise SystemExit("this machine has one core or little memory: notebooks run one at a time there anyway")
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    measure(ALONE, "smoke")
     for _ in range(options.rounds):
         for way in WAYS:
             seconds[way].append(round(measure(way, options.profile), 1))

@@ -1,5 +1,6 @@
 """How fast a network learns beside other programs, by the number of threads and by how they wait for each other.
 
+Products are in bfloat16 where trainings use it.
 Threads of one product wait for the slowest, which another program may have pushed off its core: they look again and
 again (the library's default), or sleep. Every round measures each way alone, and beside one and two programs that never
 pause, in new processes. The loss after the steps says whether the ways give the same results.
@@ -28,13 +29,15 @@ BUSY = (0, 1, 2)
 # torch comes before facelib, which would set how threads wait.
 STEPS = """
 import json, time, torch
+from facelib.devices import has_fast_bfloat16
 from facelib.models.resnet import ResNet
 torch.manual_seed(0)
 network, images = ResNet((2, 2, 2, 2)).to(memory_format=torch.channels_last), torch.rand(64, 3, 64, 64)
 images, classes = images.contiguous(memory_format=torch.channels_last), torch.arange(64)
 optimizer, done = torch.optim.AdamW(network.parameters(), 1e-3), []
 while len(done) < 3 or (done[-1] - done[1] < 6 and len(done) < 60):
-    loss = torch.nn.functional.cross_entropy(network(images), classes)
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
+        loss = torch.nn.functional.cross_entropy(network(images), classes)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+import psutil
 import torch
 
+LOOK, LOOKS = 0.1, 3  # seconds of a look at what other programs use, and how many
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
 
 
@@ -39,6 +41,15 @@ def keep_freed_memory() -> None:
         # Either one alone switches off glibc's own adaptation and makes steps slower; older versions refuse the first.
         if mallopt(M_MMAP_THRESHOLD, 2**30):
             mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def threads_beside_others() -> int:
+    """Threads for which others leave cores, 1 to as many as torch uses now, while this process has nothing to do.
+
+    What others use is the least of some short looks, so that only what goes on for a while counts.
+    """
+    looks = [sum(psutil.cpu_percent(LOOK, percpu=True)) / 100 for _ in range(LOOKS)]
+    return max(1, min(torch.get_num_threads(), (psutil.cpu_count() or 1) - round(min(looks))))
 
 
 @contextmanager

@@ -526,10 +526,22 @@ def joined(known: dict, found: dict) -> dict:
     return known | {key: known.get(key, {}) | part for key, part in found.items()}
 
 
+def judged_elsewhere(judged_on: dict[str, str]) -> list[str]:
+    """Networks that were judged on other faces than most, by the digest of the faces of each.
+
+    Examples
+    --------
+    >>> judged_elsewhere({"a": "these", "b": "others", "c": "these"})
+    ['b']
+    """
+    most = statistics.mode(judged_on.values())
+    return [name for name, faces in judged_on.items() if faces != most]
+
+
 def matrix_table(found: dict, networks: dict, elsewhere: Collection[str] = ()) -> str:
     """A row per network and data set judged; of `networks` with their processor time, `elsewhere` with a mark."""
-    order = network_names()
-    found = dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+    place = {name: number for number, name in enumerate(network_names())}
+    found = dict(sorted(found.items(), key=lambda item: place.get(item[0].partition(", seed ")[0], len(place))))
     rows, shown = [], [m for m in MEASURES if any(m in part for sources in found.values() for part in sources.values())]
     for name, sources in found.items():
         for source, measured in sources.items():
@@ -607,16 +619,14 @@ def page(found: dict) -> str:
     parts.append(
         "\n## Short trainings, on validation faces\n\nNetworks are named by what they learned from. Five epochs from "
         "face weights at 150 px, eight from random ones at 64 px, five of EfficientNet-Lite0 from ImageNet's "
-        "at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a processor "
-        "core, of more than one machine.\n"
+        "at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a core of the "
+        "machine that trained the network: machines differ.\n"
     )
-    most = statistics.mode(found["judged_on"].values())
-    elsewhere = [name for name, faces in found["judged_on"].items() if faces != most]
+    elsewhere = judged_elsewhere(found["judged_on"])
     if elsewhere:
         parts.append(
-            f"\n{MARK} Trained and judged on another draw of the split: it keeps recognised persons together, and "
-            "another processor rounds the descriptors by which they are recognised otherwise. Compare these rows "
-            "with the others by their intervals; a paired comparison is not possible.\n"
+            f"\n{MARK} Trained and judged on another draw of the split than most. A paired comparison with the other "
+            "rows is not possible, and the intervals leave out what another split or training changes.\n"
         )
     parts.append(matrix_table(found["validation"], found["networks"], elsewhere))
     if found["gains"]:

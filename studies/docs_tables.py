@@ -3,6 +3,8 @@
 usage: python -m studies.docs_tables, which updates the tables between their marks
 """
 
+import statistics
+
 import pandas as pd
 
 from benchmarks import EXPLAIN_RESULTS, EXTERNAL_RESULTS, ROBUSTNESS_RESULTS
@@ -83,8 +85,8 @@ def speed() -> str:
     slower = [f"{way} {', '.join(f'{ratio:.1f}' for ratio in report['ratio to alone'][way])} times" for way in others]
     rows = [
         [
-            f"a run of `{report['profile']}` on synthetic faces, with the report",
-            f"{clock(report['seconds'][alone][0])} min; {'; '.join(slower)} that",
+            f"a run of `{report['profile']}` on synthetic faces, with the report ({report['cores']} cores)",
+            f"{clock(statistics.median(report['seconds'][alone]))} min; {'; '.join(slower)} that",
             "`python -m benchmarks.report_time`",
         ],
         [
@@ -165,8 +167,10 @@ def photographs() -> str:
         found = [sources.get(FAIRFACE, {}).get(measure) for sources in judged.values()]
         if any(found) and measure not in LEFT_OUT:
             counts |= {estimate["n"] for estimate in found if estimate}
-            rows.append([TITLES.get(measure, name), *(interval(estimate, form) if estimate else "-" for estimate in found)])
-    (n,) = counts  # every face counts for every measure
+            rows.append(
+                [TITLES.get(measure, name), *(interval(estimate, form) if estimate else "-" for estimate in found)]
+            )
+    (n,) = counts  # every test face of FairFace has all labels
     age, bias = (interval(own[key], "+.2f") for key in ("age.mae", "age.bias"))
     found = FOUND.format(age=age, bias=bias, gender=interval(own["gender.accuracy"], "+.1%"))
     return HEADING + found + table([f"FairFace, {n:,} test faces", *judged], rows)

@@ -25,7 +25,7 @@ PAGE = """# Numbers that others can compare
 
 The lists of `{name}`: trained and tested by the published file names, ages 21 to 60; validation and calibration
 were carved out of the training list. *As published* counts every test image; {copied} of the {n_test:,} have a
-copy in the training list, as each run detected them, and the second row of each network leaves them out. The age error
+copy in the training list, as each run detected them; the second row of each network leaves them out. The age error
 is of ages in whole years, as everywhere in this project. Within 5 years is counted before ages are rounded, as in other
 work; in whole years it is {whole}. Intervals are 95 %, by bootstrap over groups of copies.
 
@@ -88,10 +88,15 @@ def page(found: dict[str, dict]) -> str:
     """The whole page."""
     *_, last = found.values()
     tested = last["results"]["test.age.mae"]["n"]
-    copied = sorted({tested - run["results"]["test_unseen.age.mae"]["n"] for run in found.values()})
+    copied = [tested - run["results"]["test_unseen.age.mae"]["n"] for run in found.values()]
     whole = " and ".join(f"{100 * run['results']['test.age.cs5_whole_years']['value']:.1f} %" for run in found.values())
     commands = "".join(f"- from {start}: `facelib run {options(run)}`. {made(run)}\n" for start, run in found.items())
-    facts = {"name": last["protocol"], "n_test": tested, "copied": " or ".join(map(str, copied)), "whole": whole}
+    facts = {
+        "name": last["protocol"],
+        "n_test": tested,
+        "copied": " and ".join(f"{n:,}" for n in copied),
+        "whole": whole,
+    }
     return PAGE.format(rows=published_table(found), commands=commands, **facts)
 
 

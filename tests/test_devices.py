@@ -55,3 +55,21 @@ def test_a_refused_threshold_leaves_the_other_as_it_is(monkeypatch):
     monkeypatch.setattr(devices.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=refuse))
     devices.keep_freed_memory.__wrapped__()
     assert asked == [devices.M_MMAP_THRESHOLD]
+
+
+@pytest.mark.parametrize(
+    ("looks", "threads"),
+    [
+        ([[3, 0, 9, 2]] * 3, 4),
+        ([[100, 0, 5, 0]] * 3, 3),
+        ([[100, 100, 0, 0], [0, 0, 0, 0], [100, 100, 0, 0]], 4),  # nothing that goes on
+        ([[100] * 4] * 3, 1),
+        ([[60, 60, 60, 60]] * 3, 2),
+    ],
+)
+def test_threads_are_spared_for_what_others_use_for_a_while(monkeypatch, looks, threads):
+    seen = iter(looks)
+    fake = SimpleNamespace(cpu_percent=lambda interval, percpu: next(seen), cpu_count=lambda: 4)
+    monkeypatch.setattr(devices, "psutil", fake)
+    monkeypatch.setattr(devices.torch, "get_num_threads", lambda: 4)
+    assert devices.threads_beside_others() == threads

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from facelib.config import Settings, TrainingSettings
 from facelib.data.pixels import FaceImages
-from facelib.devices import has_fast_bfloat16, keep_freed_memory
+from facelib.devices import has_fast_bfloat16, keep_freed_memory, threads_beside_others
 from facelib.errors import FacelibError, UnknownSetting
 from facelib.formats import write_csv
 from facelib.models.augmentation import AUGMENTATIONS, BatchRandom, augment
@@ -175,7 +175,7 @@ class Epochs(lightning.Callback):
     def on_train_epoch_end(self, trainer, module) -> None:
         self.seconds += time.perf_counter() - self.started
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.rows = [*self.rows, {"epoch": trainer.current_epoch, **losses}]
+        self.rows = [*self.rows, {"epoch": trainer.current_epoch, "threads": torch.get_num_threads(), **losses}]
         if trainer.is_global_zero:
             write_csv(pd.DataFrame(self.rows), self.log_path)
         self.bar.set_postfix({name: f"{losses[name]:.3f}" for name in losses if name.endswith("_loss")})
@@ -183,6 +183,24 @@ class Epochs(lightning.Callback):
 
     def on_train_end(self, trainer, module) -> None:
         self.bar.close()
+
+
+class SparingThreads(lightning.Callback):
+    """Fewer threads for an epoch beside programs that use a core, unless OMP_NUM_THREADS says how many.
+
+    The gradients of bfloat16 convolutions are added up by threads that wait for each other without sleeping: where one
+    of them has lost its core, an epoch on two threads takes many times as long as on one.
+    """
+
+    def on_fit_start(self, trainer, module) -> None:
+        self.threads = torch.get_num_threads()
+
+    def on_train_epoch_start(self, trainer, module) -> None:
+        torch.set_num_threads(self.threads)
+        torch.set_num_threads(threads_beside_others())
+
+    def teardown(self, trainer, module, stage) -> None:
+        torch.set_num_threads(self.threads)
 
 
 def training_key(module: FaceModule, batches: Batches, *rows: np.ndarray | None) -> str:
@@ -275,6 +293,8 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
     averages = [weight_average(module.settings.average_decay)] if module.settings.average_decay else []
     if module.settings.batch_size % world:
         raise UnknownSetting(f"batch_size {module.settings.batch_size} cannot be divided among {world} processes")
+    chosen = "OMP_NUM_THREADS" in os.environ or world > 1 or torch.cuda.is_available()
+    sparing = [] if chosen else [SparingThreads()]
     switched_off = ("logger", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
     return lightning.Trainer(
         max_epochs=module.epochs,
@@ -284,7 +304,7 @@ def _trainer(module: FaceModule, callbacks: list[lightning.Callback]) -> lightni
         devices=local,
         num_nodes=world // local,
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
-        callbacks=[*averages, *callbacks],
+        callbacks=[*averages, *sparing, *callbacks],
         plugins=[WholeCheckpoints()],
         enable_checkpointing=bool(callbacks),
         num_sanity_val_steps=0,

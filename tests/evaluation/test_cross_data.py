@@ -18,6 +18,7 @@ from studies.cross_data import (
     held,
     in_bands,
     joined,
+    judged_elsewhere,
     matrix_table,
     mean_shift,
     mix_weights,
@@ -121,9 +122,11 @@ def test_results_stand_beside_those_of_networks_that_were_trained_elsewhere():
 
 def test_networks_that_were_judged_on_other_faces_are_marked():
     measured = {"gender.accuracy": {"value": 0.9, "low": 0.8, "high": 1.0, "n": 10}}
-    found = {name_of(sources, "face"): {FAIRFACE: measured} for sources in ("utkface", "fairface")}
-    rows = matrix_table(found, {}, [name_of("fairface", "face")]).splitlines()
-    assert [MARK in row for row in rows[-2:]] == [False, True]
+    names = name_of("both", "face"), name_of("both", "face", 1), name_of("utkface", "face")
+    elsewhere = judged_elsewhere(dict(zip(names, ("these", "others", "these"), strict=True)))
+    rows = matrix_table({name: {FAIRFACE: measured} for name in names}, {}, elsewhere).splitlines()[-3:]
+    assert [MARK in row for row in rows] == [False, False, True]
+    assert rows[0].startswith("| UTKFace (") and "seed 1" in rows[2]  # another seed stands below the first
 
 
 def test_draws_are_summed_up_by_their_mean_and_range():

@@ -86,6 +86,27 @@ def changed(before: dict, after: dict) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
+# --- threads ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("chosen", "used"), [("", [1, 2, 1, 2]), ("2", [2, 2, 2, 2])])
+def test_a_training_leaves_cores_to_others_unless_the_caller_chose_its_threads(
+    small_faces, settings, monkeypatch, tmp_path, chosen, used
+):
+    images, faces = small_faces
+    free, before = iter([1, 2, 1, 2]), torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    monkeypatch.setattr(training, "threads_beside_others", lambda: next(free))
+    torch.set_num_threads(2)
+    try:
+        history = fit_in_folder(module_of(settings), Batches(images, faces[COLUMNS]), ROWS, ROWS, tmp_path / "network")
+        assert history["threads"].tolist() == used and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 # --- learning ---------------------------------------------------------------------------------------------
 
 
@@ -457,6 +478,7 @@ def test_a_training_reads_the_labels_of_its_attributes_alone(whole_settings, sma
         for name, labels in {"given": faces, "ruined": ruined}.items()
     ]
     assert set(results[0][1]) == {
+        "threads",
         f"{stage}_{n}" for stage in ("train", "validation") for n in ("loss", "ethnicity")
     } | {"epoch"}
     pd.testing.assert_frame_equal(results[0][1], results[1][1])

@@ -38,6 +38,8 @@ def test_every_face_outside_the_test_split_is_predicted_once_by_a_network_that_s
             scored += ((table["split"] == "test") & table["representative"]).to_numpy()
             assert table["split"].groupby(table["person_id"]).nunique().max() == 1
         assert (scored == 1).all()
+    drawn = [(trainings[f"folds-{k}"].splits["split"] == "calibration").to_numpy() for k in range(crossfit.FOLDS)]
+    assert (drawn[0] & drawn[1]).sum() < 0.5 * min(drawn[0].sum(), drawn[1].sum())  # each fold draws its own
     for number in range(crossfit.FOLDS):
         table = trainings[f"sessions-{number}"].splits
         scored = ((table["split"] == "test") & table["representative"]).to_numpy()
