@@ -478,9 +478,8 @@ def test_a_training_reads_the_labels_of_its_attributes_alone(whole_settings, sma
         for name, labels in {"given": faces, "ruined": ruined}.items()
     ]
     assert set(results[0][1]) == {
-        "threads",
         f"{stage}_{n}" for stage in ("train", "validation") for n in ("loss", "ethnicity")
-    } | {"epoch"}
+    } | {"epoch", "threads"}
     pd.testing.assert_frame_equal(results[0][1], results[1][1])
 
 
