@@ -90,8 +90,8 @@ def speed() -> str:
             "`python -m benchmarks.report_time`",
         ],
         [
-            "the profile `full` on UTKFace: notebooks 01 to 04, on one thread beside another training; 05 to 09, two "
-            "at a time, at another time on a machine whose speed changes",
+            "the profile `full` on UTKFace: notebooks 01 to 04; 05 to 09, two at a time, on another machine, which was "
+            "slower",
             "; ".join(last),
             "`python -m benchmarks.run_cost facelib run ...`",
         ],
