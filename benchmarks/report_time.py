@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import ROBUSTNESS_RESULTS
+from benchmarks import ROBUSTNESS_RESULTS, beside
 from facelib import pipeline
 from facelib.formats import write_json
 from facelib.runs import processor, project_root
@@ -34,16 +34,11 @@ def measure(way: str, profile: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         folders = {"FACELIB_RUNS": folder, "FACELIB_CACHE": str(Path(folder) / "cache")}
         environment = os.environ | folders | {"PYTHONPATH": str(project_root())}
-        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
-        start = time.perf_counter()
-        try:
-            command = [sys.executable, "-c", COMMAND.format(setting, profile)]
+        command = [sys.executable, "-c", COMMAND.format(setting, profile)]
+        with beside(busy):
+            start = time.perf_counter()
             subprocess.run(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        finally:
-            for other in others:
-                other.kill()
-                other.wait()
-        return time.perf_counter() - start
+            return time.perf_counter() - start
 
 
 def main() -> None:

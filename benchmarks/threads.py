@@ -1,9 +1,9 @@
 """How fast a network learns beside other programs, by the number of threads and by how they wait for each other.
 
-Products are in bfloat16 where trainings use it.
 Threads of one product wait for the slowest, which another program may have pushed off its core: they look again and
 again (the library's default), or sleep. Every round measures each way alone, and beside one and two programs that never
-pause, in new processes. The loss after the steps says whether the ways give the same results.
+pause, in new processes; products are in bfloat16 where trainings use it. The loss after the steps says whether the ways
+give the same results.
 
 usage: python -m benchmarks.threads [--rounds 5], which writes reports/training/threads.json
 """
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks import TRAINING_RESULTS
+from benchmarks import TRAINING_RESULTS, beside
 from facelib.formats import write_json
 from facelib.runs import processor
 
@@ -50,15 +50,11 @@ print(json.dumps({"images_per_second": 64 * (len(done) - 2) / (done[-1] - done[1
 
 def measure(way: str, busy: int) -> dict:
     """Images a second, and the loss of the third step, in a new process beside `busy` others that never pause."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | WAYS[way]
-    try:
+    with beside(busy):
         done = subprocess.run(
             [sys.executable, "-c", STEPS], env=environment, capture_output=True, text=True, check=True
         )
-    finally:
-        for other in others:
-            other.kill()
     return json.loads(done.stdout)
 
 

@@ -18,7 +18,8 @@ OPENING = """# How good is the audit?
 Measured on UTKFace (23,704 photographs) by the commands below, which write their results into this folder.
 `python -m studies.audit_summary` makes this page from them. Intervals are 95 %. The numbers differ a little from those
 of the reference run: three photographs whose names lack a label were rejected when these were measured, and stay in a
-run with that label unknown; and the audit at the end leaves out the face network, which finds more copies.
+run with that label unknown; descriptors were in bfloat16, and are in single precision now; and the audit at the end
+leaves out the face network, which finds more copies.
 """
 COPIES = """
 ## Copies planted among 3,000 photographs

@@ -70,8 +70,8 @@ def planned(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame) -> list[T
 
     def holding_out(name: str, fold: np.ndarray) -> list[Training]:
         # A seed of its own for each fold: one seed would draw nearly the same calibration faces in all.
-        own = (split_seed + 1 + SPLITS + k for k in range(FOLDS))
-        tables = (hold_out(faces, fold == k, group_id, attributes, each, person_id) for k, each in enumerate(own))
+        first = split_seed + 1 + SPLITS
+        tables = (hold_out(faces, fold == k, group_id, attributes, first + k, person_id) for k in range(FOLDS))
         return [Training(f"{name}-{k}", table, seed) for k, table in enumerate(tables)]
 
     shares = [1 / FOLDS] * FOLDS

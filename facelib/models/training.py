@@ -1,7 +1,7 @@
 """Training with lightning: batches from the pixel cache, losses, schedule, exact resume.
 
 Making a batch adds 2 to 7 % to the network's step on two cores (`python -m benchmarks.training_step`). A training that
-is killed resumes to the same weights, bit for bit (`python -m benchmarks.kills`).
+is killed resumes to the same weights, bit for bit on as many threads (`python -m benchmarks.kills`).
 """
 
 import hashlib
@@ -200,6 +200,9 @@ class SparingThreads(lightning.Callback):
         torch.set_num_threads(threads_beside_others())
 
     def teardown(self, trainer, module, stage) -> None:
+        torch.set_num_threads(self.threads)
+
+    def on_exception(self, trainer, module, exception) -> None:
         torch.set_num_threads(self.threads)
 
 

@@ -103,6 +103,10 @@ def test_a_training_leaves_cores_to_others_unless_the_caller_chose_its_threads(
     try:
         history = fit_in_folder(module_of(settings), Batches(images, faces[COLUMNS]), ROWS, ROWS, tmp_path / "network")
         assert history["threads"].tolist() == used and torch.get_num_threads() == 2
+        monkeypatch.setattr(training, "threads_beside_others", lambda: 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            fit(watched_module(settings, power_cut(lambda module: True)), Batches(images, faces[COLUMNS]), ROWS)
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
