@@ -216,8 +216,13 @@ def main() -> None:
         keep_finished(Path(folder), name)
         found = compare({name: [name]})
     else:
-        settings = dict(pair.split("=", 1) for pair in options.set)
-        train_variant(options.run, options.variant, resolve("full", {"image_px": options.px, **settings}))
+        changed = dict(pair.split("=", 1) for pair in options.set)
+        settings = resolve("full", {"image_px": options.px, **changed})
+        print(
+            f"{options.variant}: recipe {settings.recipe}, {settings.training.epochs} epochs, {options.px} px",
+            flush=True,
+        )
+        train_variant(options.run, options.variant, settings)
         found = compare({options.variant: [options.variant]})
     for name, facts in found.items():
         minutes = f"{facts['seconds']['processor'] / 60:.1f} min of processor" if facts["seconds"] else "time not known"

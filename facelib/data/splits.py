@@ -146,10 +146,10 @@ def split_like(
     """Split the faces of an earlier run as it did, and assign the persons of all others by `split_faces`.
 
     Images are matched by content, identical ones in their order; they keep their representatives, so that both runs
-    test the same images. A new face of an earlier person lies where that person does. One that links persons of several
-    splits is left out: it has an id of its own, is not representative, and counts as tested. Earlier faces that this
-    run alone takes for copies or for one person stay where they are: `split_measures` counts them. Returns the table of
-    `split_faces`.
+    test the same images. A new face of an earlier person lies where that person does. Left out are new faces that link
+    persons of several splits, and faces that this run alone takes for copies of a tested one: each has an id of its
+    own, is not representative, and counts as tested. Otherwise, earlier faces that this run alone takes for copies or
+    for one person stay where they are: `split_measures` counts them. Returns the table of `split_faces`.
 
     Raises
     ------
@@ -171,16 +171,18 @@ def split_like(
     persons = theirs[known].groupby(person_id[known])["split"].agg(["first", "nunique"])
     met = ~known & np.isin(person_id, persons.index)
     split[met] = persons.loc[person_id[met], "first"]
-    linking = met.copy()
-    linking[met] = persons.loc[person_id[met], "nunique"] > 1
+    out = met.copy()
+    out[met] = persons.loc[person_id[met], "nunique"] > 1
+    out |= known & (split != "test") & np.isin(group_id, group_id[known & (split == "test")])
     group, person = group_id.copy(), person_id.copy()
-    split[linking], group[linking], person[linking] = "test", *2 * [-1 - np.arange(linking.sum())]
+    split[out], group[out], person[out] = "test", *2 * [-1 - np.arange(out.sum())]
+    representative[out] = False
     rest = ~known & ~met
     new = split_faces(faces[rest].reset_index(drop=True), group_id[rest], attributes, seed, person_id=person_id[rest])
     split[rest] = new["split"]
     # Groups of new faces, and earlier ones whose representative this data lack.
     copies = np.where(known, theirs["group_id"] + len(faces), group)
-    missing = ~linking & ~np.isin(copies, copies[representative]) & ~np.isin(group, group[representative])
+    missing = ~out & ~np.isin(copies, copies[representative]) & ~np.isin(group, group[representative])
     representative[missing] = representatives(faces[missing].reset_index(drop=True), copies[missing].astype(int))
     return _splits_table(faces, split, group, representative, person)
 

@@ -319,6 +319,25 @@ def test_a_new_face_that_links_persons_of_two_splits_is_neither_learned_nor_scor
     assert set(kept["person_id"][crossing]) == {kept["person_id"][first[0]]}
 
 
+def test_an_earlier_face_that_this_run_alone_takes_for_a_copy_of_a_tested_one_is_not_learned():
+    own, own_group = with_content(300, 0, "own")
+    splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
+    learned, tested = (splits["split"] == part for part in ("train", "test"))
+    copies = splits["group_id"].duplicated(keep=False)
+    # A representative among the training faces whose own copy this run does not find.
+    copied = int(splits.index[learned & copies & splits["representative"]][0])
+    group_id = own_group.copy()
+    group_id[copied] = group_id[int(splits.index[tested][0])]
+    kept = split_like(Earlier(own, splits), own, group_id, UTKFACE_ATTRIBUTES, 3, own_group)
+    assert kept["split"][copied] == "test" and not kept["representative"][copied]
+    assert leaking_pairs(kept) == 0 and not shared_with_training(kept).any()
+    assert kept["split"].drop(copied).equals(splits["split"].drop(copied))
+    # The copy that stays represents the photograph, and the tested images are the same.
+    earlier = splits["group_id"] == splits["group_id"][copied]
+    assert kept["representative"][earlier].sum() == 1
+    assert kept["representative"][tested].equals(splits["representative"][tested])
+
+
 def test_a_group_whose_representative_is_missing_gets_another():
     own, own_group = with_content(300, 0, "own")
     splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
