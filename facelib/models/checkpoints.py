@@ -16,7 +16,7 @@ from facelib.storage import atomic_path, write_text
 
 # Raise it with every change of code after which the same settings, seed and data train to weights that differ by more
 # than machines do in rounding: finished and interrupted trainings of earlier versions are then repeated.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 
 
 def load_checkpoint(path: Path) -> dict:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from facelib.embedding import network
-from facelib.embedding.network import AffineConvolution, Block, FaceRecognitionNet, embed_pixels, load_face_network
-from facelib.embedding.weights import filter_shapes
+from facelib.embedding.network import Block, FaceRecognitionNet, embed_pixels, load_face_network
+from facelib.embedding.weights import Convolution, FaceWeights, filter_shapes
 from facelib.synthetic.drawing import draw_face
 
 
@@ -60,21 +60,23 @@ def test_a_network_that_is_trained_does_not_change_the_shared_one(installed, chi
 
 
 def test_the_layers_have_the_shapes_of_the_file():
-    shapes = [
-        tuple(part.weight.shape) for part in FaceRecognitionNet().modules() if isinstance(part, AffineConvolution)
+    layers = [part for part in FaceRecognitionNet().modules() if isinstance(part, torch.nn.Conv2d)]
+    assert [tuple(layer.weight.shape) for layer in layers] == filter_shapes()
+
+
+def test_scales_and_shifts_are_folded_into_the_filters():
+    random = np.random.default_rng(0)
+    published = [
+        Convolution(*(random.normal(size=size).astype(np.float32) for size in (shape, *3 * [shape[:1]])))
+        for shape in filter_shapes()
     ]
-    assert shapes == filter_shapes()
-
-
-def test_scale_and_shift_follow_the_convolution():
-    layer = AffineConvolution(2, 3, 3, 1)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape))
-        images = torch.randn(2, 2, 6, 6)
-        plain = F.conv2d(images, layer.weight, layer.bias, padding=1)
-        expected = plain * layer.scale[:, None, None] + layer.shift[:, None, None]
-        torch.testing.assert_close(layer(images), expected, atol=1e-5, rtol=1e-5)
+    net = FaceRecognitionNet()
+    net.load_weights(FaceWeights(published, random.normal(size=(256, 128)).astype(np.float32)))
+    layer, (filters, bias, scale, shift) = net.layer2[0].first, published[7]
+    images = torch.randn(2, 32, 6, 6)
+    plain = F.conv2d(images, torch.tensor(filters), torch.tensor(bias), stride=2).detach().numpy()
+    expected = plain * scale[:, None, None] + shift[:, None, None]
+    np.testing.assert_allclose(layer(images).detach().numpy(), expected, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("edge", "expected"), [(8, 4), (7, 3), (4, 2)])
