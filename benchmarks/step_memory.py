@@ -1,8 +1,7 @@
 """Time of a training step that a fused optimizer and memory kept for reuse save.
 
-The step of the recipe `face_top` at its size, its first stages frozen, on images in memory and from random weights,
-which cost the same. Every round measures each way in a new process, since memory that is kept is kept for good. Writes
-step_memory.json.
+The step of the recipe `face` at its size, on images in memory and from random weights, which cost the same. Every
+round measures each way in a new process, since memory that is kept is kept for good. Writes step_memory.json.
 
 usage: python -m benchmarks.step_memory [--rounds 5]
 """
@@ -36,12 +35,10 @@ fused, kept = (word == "True" for word in sys.argv[1:])
 if kept:
     keep_freed_memory()
 torch.manual_seed(0)
-settings = resolve("full", {"recipe": "face_top"})
+settings = resolve("full", {"recipe": "face"})
 training, n, px = settings.training, settings.training.batch_size, settings.data.image_px
 network = FaceNet(UTKFACE_ATTRIBUTES, training.architecture).to(memory_format=torch.channels_last)
-for number, stage in enumerate(network.backbone.stages()):
-    stage.requires_grad_(number >= training.frozen_stages).train(number >= training.frozen_stages)
-parameters = [p for p in network.parameters() if p.requires_grad]
+parameters = list(network.parameters())
 optimizer = torch.optim.AdamW(parameters, fused=fused)
 images, done = torch.rand(n, 3, px, px), []
 labels = {"age": 80 * torch.rand(n)} | {name: torch.randint(0, 2, (n,)).float() for name in ("gender", "ethnicity")}

@@ -55,7 +55,7 @@ from studies.pages import interval, table
 FOLDER = project_root() / CROSS_DATA_RESULTS
 UTKFACE, FAIRFACE = "utkface", "fairface"
 FROM = {"utkface": (UTKFACE,), "fairface": (FAIRFACE,), "both": (UTKFACE, FAIRFACE)}
-SHORT = {"recipe": "face_top", "epochs": 5, "augmentation": "photographs"}
+SHORT = {"recipe": "face", "epochs": 5, "augmentation": "photographs"}
 RECIPES = {
     "face": SHORT,
     "face, equal": SHORT | {"sampler": "sources"},
@@ -120,7 +120,7 @@ def titled(text: str) -> str:
 
     Examples
     --------
-    >>> titled("both from face minus utkface (face_top), on fairface")
+    >>> titled("both from face minus utkface (face), on fairface")
     'both (face weights) minus reference network, on FairFace'
     """
     text = re.sub(r"utkface \(\w+\)", "reference network", re.sub(r"faces \(\w+\)", "network of both", text))
@@ -479,7 +479,7 @@ OPENING = """# What holds on other people's photographs?
 
 Networks learned from UTKFace, FairFace and both, each judged on held-out faces of both. Made by
 `python -m studies.cross_data RUN`, where RUN joins the two data sets:
-`facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face_top`.
+`facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
 data sets. The published networks keep the split of the reference run; few of its test faces show a person who is also
 elsewhere (0.2 % in the [data card](../faces/data_card.md)). The face network whose weights are the start may have seen

@@ -66,7 +66,7 @@ them one by one, in {workers} processes.
 MEMORY_NOTE = """
 ## Memory and update of a step
 
-`python -m benchmarks.step_memory`, on {device}, {rounds} rounds side by side: seconds of a step of `face_top`, and
+`python -m benchmarks.step_memory`, on {device}, {rounds} rounds side by side: seconds of a step of `face`, and
 their ratio to those of the first row in the same round. glibc returns freed memory to the system, whose pages have to
 be mapped and zeroed again in every step; a training keeps it.
 """

@@ -14,7 +14,7 @@ def value_of(name, text, profile="demo"):
 
 def test_photographs_are_learned_from_the_face_network_unless_something_else_is_named():
     usual, drawn = resolve("full", photographs=True), resolve("full")
-    assert (usual.recipe, usual.training.start_weights, usual.data.image_px) == ("face_top", "face", 150)
+    assert (usual.recipe, usual.training.start_weights, usual.data.image_px) == ("face", "face", 150)
     assert (drawn.recipe, drawn.training.start_weights, drawn.data.image_px) == ("reference", "none", 96)
     assert resolve("full", {"recipe": "reference"}, photographs=True) == drawn
     assert resolve("full", {"start_weights": "none"}, photographs=True) == drawn
@@ -121,14 +121,14 @@ def test_settings_that_are_not_named_stay():
 
 
 def test_every_recipe_is_made_of_training_settings_and_says_what_it_is():
-    assert set(RECIPES) == {"reference", "face_top", "face_joint", "source_a", "source_b"}
+    assert set(RECIPES) == {"reference", "face", "face_joint", "source_a", "source_b"}
     for name, recipe in RECIPES.items():
         assert set(recipe.settings) <= set(SECTIONS["training"].model_fields) and recipe.about
         assert "epochs" not in recipe.settings or "start_weights" in recipe.settings  # else the profile's
         chosen = resolve("full", {"recipe": name})
         assert chosen.recipe == name
         assert all(getattr(chosen.training, key) == value for key, value in recipe.settings.items())
-    with pytest.raises(UnknownSetting, match="no recipe 'other': choose one of reference, face_top, "):
+    with pytest.raises(UnknownSetting, match="no recipe 'other': choose one of reference, face, "):
         resolve("full", {"recipe": "other"})
 
 

@@ -75,7 +75,7 @@ def test_a_name_stands_for_its_settings(recipe):
     settings = settings_of(name_of("utkface", recipe, seed=2))
     assert settings.seed == 2 and RECIPES[recipe].items() <= settings.flat().items()
     assert settings.data.image_px == RECIPES[recipe].get("image_px", 150)
-    assert settings.training.frozen_stages == (0 if recipe == "random" else 3)
+    assert settings.training.frozen_stages == RECIPES[recipe].get("frozen_stages", 0)
     assert settings_of(name_of("utkface", recipe)).seed == 0
 
 
@@ -93,7 +93,7 @@ def test_the_page_says_first_what_learning_from_both_changes():
         "gains": {"both minus own": {"all": dict.fromkeys(GAINS, change)}},
         "calibration": {"both": {"utkface": {FAIRFACE: {"coverage": change}}}},
     }
-    tested = {"test": {"gains": {"faces (face_joint) minus utkface (face_top)": {"all": {"gender.accuracy": change}}}}}
+    tested = {"test": {"gains": {"faces (face_joint) minus utkface (face)": {"all": {"gender.accuracy": change}}}}}
     published, on_fairface, on_utkface, intervals = findings(found | tested).splitlines()
     assert published == "- Test faces, network of both minus reference network: gender +3.1 points (+1.0 to +5.0)."
     assert findings(found).splitlines() == [on_fairface, on_utkface, intervals]

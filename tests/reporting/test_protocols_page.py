@@ -9,7 +9,7 @@ from facelib.config import resolve
 from studies import protocols
 
 
-@pytest.mark.parametrize("recipe", ["reference", "face_top"])
+@pytest.mark.parametrize("recipe", ["reference", "face"])
 def test_the_commands_ask_for_the_runs_that_they_name(recipe):
     asked = resolve("full", {"epochs": 9, "attributes": ["age", "gender"], "recipe": recipe})
     settings = {"profile": "full", **asked.flat()}

@@ -16,7 +16,7 @@ def test_the_networks_stand_beside_each_other_on_each_data_set(tmp_path, monkeyp
     both = {"gender.accuracy": measured(0.031), "age.mae": measured(0.05), "age.bias": measured(-0.2)}
     gains = {"faces minus utkface, on utkface": {"all": both}}
     gains["faces minus utkface, on fairface"] = {"all": {"gender.accuracy": measured(0.2)}}
-    matrix = {"faces (face_joint)": joint, "utkface (face_top)": alone}
+    matrix = {"faces (face_joint)": joint, "utkface (face)": alone}
     write_json(results, {"test": {"matrix": matrix, "gains": gains}})
     said = docs_tables.photographs()
     assert "by +0.05 (+0.04 to +0.06) years, its age bias by -0.20 (-0.21 to -0.19) years, its gender" in said
