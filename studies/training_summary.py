@@ -28,8 +28,9 @@ RECIPE_NOTE = """
 
 Source A's recipe, with the face network, its weights and its learning rates in place of a ResNet with ImageNet's
 weights: the output layers first, then all layers. Source B's from random weights at 48 px, grey, in few epochs, which
-is not as published. The recipe of the reference run, with which both are compared. All learn the same three attributes,
-although source A learned no ethnicity. Time is that of one processor core, the mean over seeds.
+is not as published. They are compared with `{first}`, the project's recipe before the change of the next section: here
+and in source A's recipe the face network's scales are apart. All learn the same three attributes, although source A
+learned no ethnicity. Time is that of one processor core, the mean over seeds.
 
 `python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each training, with the settings below and a seed of its
 own, then `python -m studies.recipes --compare {names}`. All learned from the same training faces (copies reduced to
@@ -39,6 +40,20 @@ faces for `{first}` alone.
 ![Recipes, on validation](recipes.svg)
 
 Settings that differ from the profile `full`, for `{first}`, and from those of `{first}` for the others:
+
+"""
+START_NOTE = """
+## Learning from the face network
+
+The face network scales the output of each convolution. Apart from their scales its filters are so small, in the upper
+layers most of all, that one step of AdamW changes them by several per cent. Folded into the filters, the scales change
+no output of the start, but a step changes all layers by similar shares, and all of them can learn: so does the recipe
+`face`. `scales_apart` is the code before, at commit 114c4c3, with the first three of six stages fixed; `scales_folded`
+the same recipe by today's code; `all_stages` the recipe `face`; `twelve_epochs` learns longer, at a smaller rate.
+
+`python -m studies.recipes RUN NAME --px 150 --set KEY=VALUE ...` for each, then
+`python -m studies.recipes --compare {names} --into face_start.json`; one seed, {n:,} validation faces of a split of
+its own.
 
 """
 GREY_NOTE = """
@@ -99,7 +114,8 @@ def settings_list(found: dict[str, dict]) -> str:
     for name, facts in found.items():
         own = facts["settings"]
         other = set_of(own, usual_at(own) if own is first else first)
-        lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or 'as the profile is'}\n")
+        same = "as the profile is" if own is first else "the same"
+        lines.append(f"- `{name}`: {', '.join(f'`{text}`' for text in other) or same}\n")
     return "".join(lines)
 
 
@@ -178,6 +194,14 @@ def comparison() -> str:
     return opening + settings_list(found) + variant_table(found) + difference_table(found)
 
 
+def face_start() -> str:
+    """How the face network is learned from best."""
+    found = read_json(FOLDER / "face_start.json")
+    names = " ".join(map(argument, found, found.values()))
+    opening = START_NOTE.format(names=names, n=next(iter(found.values()))["measures"]["age.mae"]["n"])
+    return opening + settings_list(found) + variant_table(found) + difference_table(found)
+
+
 def grey() -> str:
     """What is reached on the CSV form of the data."""
     found = read_json(FOLDER / "grey48.json")
@@ -219,4 +243,4 @@ def step_memory() -> str:
 
 
 if __name__ == "__main__":
-    write_text(FOLDER / "README.md", OPENING + comparison() + grey() + training_step() + step_memory())
+    write_text(FOLDER / "README.md", OPENING + comparison() + face_start() + grey() + training_step() + step_memory())
