@@ -29,8 +29,8 @@ CHILD_YEARS = 17  # the oldest child, counted by single years
 OPENING = """# Errors on all faces, and on faces of unseen collection sessions
 
 Made by `python -m studies.crossfit {run}{settings}`, then `python -m studies.crossfit_page {run}`, on {faces:,} faces
-outside the test split of that run. The recipe: {epochs} epochs from {start} weights at {px} px. Ages are the network's
-own output. Probabilities and intervals are calibrated on each training's own calibration rows. Intervals are 95 %, by
+outside the test split of that run. The recipe: `{recipe}`, {epochs} epochs from {start} weights at {px} px. Ages are
+the network's own output. Probabilities and intervals are calibrated on each training's own calibration rows. Intervals are 95 %, by
 bootstrap over groups of copies, if nothing else is said; they leave out what another training or calibration changes.
 
 | trainings | finished | faces trained on | minutes each |
@@ -315,7 +315,8 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
     usual = run.settings.flat()
     changed = [f"{key}={value}" for key, value in first.items() if key != "seed" and usual[key] != _tuple(value)]
     note = {"settings": f" --set {' '.join(changed)}" if changed else "", "trainings": "\n".join(lines)}
-    note |= {"epochs": first["epochs"], "start": first["start_weights"], "px": first["image_px"]}
+    note |= {"recipe": first["recipe"], "epochs": first["epochs"], "start": first["start_weights"]}
+    note["px"] = first["image_px"]
     text = OPENING.format(run=run.name, faces=len(faces), **note)
     stored = {"trainings": facts}
     values = {name: values_of(run, frame) for name, frame in found.items()}
@@ -392,9 +393,10 @@ def front(run: RunFolder, stored: dict) -> str:
             for own in [measured[metric.key]]
         ]
         n = max(own["usual"].n for own in measured.values())
+        recipe = stored["trainings"][held[0]]["settings"]["recipe"]
         texts.append(
             f"Without training faces of the same collection session ([cross-fitted](reports/crossfit/README.md), "
-            f"n = {n:,}; intervals over sessions): {listed(phrases)}."
+            f"recipe `{recipe}`, n = {n:,}; intervals over sessions): {listed(phrases)}."
         )
     if measured := stored.get("repeats"):
         phrases = [
