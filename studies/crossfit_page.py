@@ -30,8 +30,9 @@ OPENING = """# Errors on all faces, and on faces of unseen collection sessions
 
 Made by `python -m studies.crossfit {run}{settings}`, then `python -m studies.crossfit_page {run}`, on {faces:,} faces
 outside the test split of that run. The recipe: `{recipe}`, {epochs} epochs from {start} weights at {px} px. Ages are
-the network's own output. Probabilities and intervals are calibrated on each training's own calibration rows. Intervals are 95 %, by
-bootstrap over groups of copies, if nothing else is said; they leave out what another training or calibration changes.
+the network's own output. Probabilities and intervals are calibrated on each training's own calibration rows.
+Intervals are 95 %, by bootstrap over groups of copies, if nothing else is said; they leave out what another training or
+calibration changes.
 
 | trainings | finished | faces trained on | minutes each |
 |---|---|---|---|
