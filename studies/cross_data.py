@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from facelib import metrics
+from facelib import config, metrics
 from facelib.audit import decisions
 from facelib.config import Settings, resolve
 from facelib.data.ingest import load_images
@@ -481,8 +481,8 @@ Networks learned from UTKFace, FairFace and both, each judged on held-out faces 
 `python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
-data sets. The published networks keep the split of the reference run; few of its test faces show a person who is also
-elsewhere (0.2 % in the [data card](../faces/data_card.md)). The face network whose weights are the start may have seen
+data sets. The published networks keep the split of the reference run; the [data card](../faces/data_card.md) says how
+many of its test faces show a person who is also elsewhere. The face network whose weights are the start may have seen
 some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces. They
 are not widened for the number of groups. Those of the coverage of age intervals do not include what another draw of
 calibration faces would change.
@@ -548,9 +548,29 @@ def matrix_table(found: dict, networks: dict, elsewhere: Collection[str] = ()) -
             cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in shown]
             n = max(value["n"] for value in measured.values())
             minutes = [minutes_of(networks[name])] if networks else []
-            rows.append([titled(name), *minutes, titled(source) + MARK * (name in elsewhere), f"{n:,}", *cells])
+            rows.append(
+                [
+                    titled(name) + earlier_recipe(networks.get(name)),
+                    *minutes,
+                    titled(source) + MARK * (name in elsewhere),
+                    f"{n:,}",
+                    *cells,
+                ]
+            )
     header = ["network", *(["minutes"] if networks else []), "judged on", "n"]
     return table([*header, *(MEASURES[m][0] for m in shown)], rows)
+
+
+def earlier_recipe(facts: dict | None) -> str:
+    """The recipe of a network, if the code no longer has it; else nothing.
+
+    Examples
+    --------
+    >>> earlier_recipe({"settings": {"recipe": "face_top"}}), earlier_recipe({"settings": {"recipe": "face"}})
+    (', by `face_top`', '')
+    """
+    recipe = facts["settings"]["recipe"] if facts else "reference"
+    return "" if recipe in config.RECIPES else f", by `{recipe}`"
 
 
 def minutes_of(facts: dict) -> str:
@@ -622,6 +642,11 @@ def page(found: dict) -> str:
         "at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a core of the "
         "machine that trained the network: machines differ.\n"
     )
+    if any(map(earlier_recipe, found["networks"].values())):
+        parts.append(
+            "\nA network by an earlier recipe says which "
+            "([what replaced it](../training/README.md#learning-from-the-face-network)).\n"
+        )
     elsewhere = judged_elsewhere(found["judged_on"])
     if elsewhere:
         parts.append(
