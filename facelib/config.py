@@ -223,8 +223,7 @@ PROFILES = {
 }
 # fmt: on
 
-# How photographs are learned where no recipe is named, chosen on validation. Drawn faces gain nothing from the face
-# network, which knows photographs.
+# How photographs are learned where no recipe is named, chosen on validation (reports/training).
 RECIPES_OF_PHOTOGRAPHS = {"quick": "face", "full": "face"}
 
 

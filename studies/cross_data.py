@@ -562,7 +562,7 @@ def matrix_table(found: dict, networks: dict, elsewhere: Collection[str] = ()) -
 
 
 def earlier_recipe(facts: dict | None) -> str:
-    """The recipe of a network, if the code no longer has it; else nothing.
+    """The recipe of a network, if the code no longer has one of its name; else nothing.
 
     Examples
     --------
@@ -601,17 +601,17 @@ def findings(found: dict) -> str:
         for measure, rows in measured.items():
             moved = [f"{INTERVENTIONS[key]} {interval(rows[key], '+.1%')}" for key in INTERVENTIONS if key in rows]
             lines.append(
-                f"Network of {titled(own)}, {MEASURES[measure][0]}: FairFace minus UTKFace "
-                f"{interval(rows['FairFace minus UTKFace'], '+.1%')}. On the same FairFace faces, one change at a "
-                f"time: {'; '.join(moved)}. The changes overlap, so they cannot be added."
+                f"Short trainings, validation faces, network of {titled(own)}, {MEASURES[measure][0]}: "
+                f"FairFace minus UTKFace {interval(rows['FairFace minus UTKFace'], '+.1%')}. On the same FairFace "
+                f"faces, one change at a time: {'; '.join(moved)}. The changes overlap, so they cannot be added."
             )
     for title, groups in found["gains"].items():
-        lines.append(f"UTKFace's validation faces, {titled(title)}: {changes_of(groups['all'])}.")
+        lines.append(f"Short trainings, UTKFace's validation faces, {titled(title)}: {changes_of(groups['all'])}.")
     for name, fitted in found["calibration"].items():
         shares = [
             f"{interval(fit[FAIRFACE]['coverage'], '.1%')} fitted on {titled(key)}" for key, fit in fitted.items()
         ]
-        lines.append(f"90 % age intervals of {titled(name)} hold on FairFace for {', '.join(shares)}.")
+        lines.append(f"Short trainings, 90 % age intervals of {titled(name)} hold on FairFace for {', '.join(shares)}.")
     return "".join(f"- {line}\n" for line in lines)
 
 
@@ -629,9 +629,10 @@ def page(found: dict) -> str:
             "\n## The published networks, on test faces\n\nThe [reference network](../utkface/README.md) learned from "
             "UTKFace, the [network of both](../faces/README.md) from FairFace too; their recipes differ in epochs and "
             "augmentation as well. Neither has learned from one of these images; copies across the split are "
-            "counted in the [report of both](../faces/README.md). Each has the temperatures, intervals and way to "
-            "predict age of its own validation and calibration faces; ages in years, which "
-            f"UTKFace alone has, decide the intervals. Scored {tested['scored'][:10]}.\n"
+            "counted in the [report of both](../faces/README.md), and faces of UTKFace that only the joined data show "
+            "to be copies of tested ones were left out of that network alone. Each has the temperatures, intervals and "
+            "way to predict age of its own validation and calibration faces; ages in years, which UTKFace alone has, "
+            f"decide the intervals. Scored {tested['scored'][:10]}.\n"
         ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():

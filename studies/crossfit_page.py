@@ -29,10 +29,10 @@ CHILD_YEARS = 17  # the oldest child, counted by single years
 OPENING = """# Errors on all faces, and on faces of unseen collection sessions
 
 Made by `python -m studies.crossfit {run}{settings}`, then `python -m studies.crossfit_page {run}`, on {faces:,} faces
-outside the test split of that run. The recipe: `{recipe}`, {epochs} epochs from {start} weights at {px} px. Ages are
-the network's own output. Probabilities and intervals are calibrated on each training's own calibration rows.
-Intervals are 95 %, by bootstrap over groups of copies, if nothing else is said; they leave out what another training or
-calibration changes.
+outside the test split that this run had at commit {commit}. The recipe: `{recipe}`, {epochs} epochs from {start}
+weights at {px} px. Ages are the network's own output. Probabilities and intervals are calibrated on each training's own
+calibration rows. Intervals are 95 %, by bootstrap over groups of copies, if nothing else is said; they leave out what
+another training or calibration changes.
 
 | trainings | finished | faces trained on | minutes each |
 |---|---|---|---|
@@ -42,7 +42,7 @@ ALL = """
 ## All faces, cross-fitted
 
 Five folds by recognised person; each face is predicted by the network that saw no recognised photograph of its person.
-One face per group of copies, labels as given, n = {n:,}. A fold trains on four fifths of the faces that the reference
+One face per group of copies, labels as given, n = {n:,}. A fold trains on four fifths of the faces that the run's
 network had.
 """
 SESSIONS = """
@@ -317,7 +317,7 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
     changed = [f"{key}={value}" for key, value in first.items() if key != "seed" and usual[key] != _tuple(value)]
     note = {"settings": f" --set {' '.join(changed)}" if changed else "", "trainings": "\n".join(lines)}
     note |= {"recipe": first["recipe"], "epochs": first["epochs"], "start": first["start_weights"]}
-    note["px"] = first["image_px"]
+    note |= {"px": first["image_px"], "commit": next(iter(facts.values()))["commit"]}
     text = OPENING.format(run=run.name, faces=len(faces), **note)
     stored = {"trainings": facts}
     values = {name: values_of(run, frame) for name, frame in found.items()}

@@ -90,7 +90,8 @@ def speed() -> str:
             "`python -m benchmarks.report_time`",
         ],
         [
-            "the profile `full` on UTKFace: notebooks 01 to 04; on another machine 05 to 09, two at a time",
+            "the profile `full` on UTKFace, by the earlier recipe `face_top`: notebooks 01 to 04; on another machine "
+            "05 to 09, two at a time",
             "; ".join(last),
             "`python -m benchmarks.run_cost facelib run ...`",
         ],
@@ -156,10 +157,10 @@ def context() -> str:
 
 LEFT_OUT = ("age.band_miss",)  # which reports/cross_data has
 HEADING = "### On other people's photographs\n\n"
-FOUND = """The reference network is worse on FairFace, which it has never seen. The network of `facelib predict`
-([card](reports/faces/model_card.md)) learned from both and is better on other photographs of FairFace;
-on an unknown source, test it with `facelib evaluate`. On UTKFace its age error differs from the reference's
-by {age} years, its age bias by {bias} years, its gender accuracy by {gender}
+FOUND = """The reference network is worse on FairFace, which it has never seen. For photographs there is the network
+of `facelib predict` ([card](reports/faces/model_card.md)), which learned from both and is better on other
+photographs of FairFace; evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error
+differs from the reference's by {age} years, its age bias by {bias} years, its gender accuracy by {gender}
 ([by group](reports/cross_data/README.md)); single trainings.
 """
 TITLES = {"age.held": "90 % age intervals meet the band"}  # FairFace labels ages by bands
@@ -189,8 +190,7 @@ def photographs() -> str:
 def worse() -> str:
     """For whom the reference network is shown to be worse, as its lead finding says, with the best group.
 
-    Beside them stands the group with the worst value of the cross-fitted faces outside the test split, which is not
-    adjusted for age.
+    Beside them stands the group with the worst value of the cross-fitted faces, which is not adjusted for age.
     """
     compared = read_json(published_run() / "metrics" / "06_groups.json")["details"]["comparisons"]
     gaps = read_json(ROOT / CROSSFIT_RESULTS / "results.json")["gaps"]

@@ -12,7 +12,10 @@ def interval(value: dict, form: str) -> str:
     '+4.7 points (-1.0 to +10.0)'
     >>> interval({"value": 0.0, "low": None, "high": None}, ".1%")
     '0.0 %'
+    >>> interval({"value": -0.001, "low": -0.1, "high": 0.1}, "+.2f")
+    '+0.00 (-0.10 to +0.10)'
     """
+    form = form.replace(".", "z.")  # no minus before what rounds to 0
     number = f"{value['value']:{form}}"
     if form.endswith("%"):
         number = f"{number[:-1]}{' points' if form.startswith('+') else ' %'}"

@@ -147,9 +147,10 @@ def split_like(
 
     Images are matched by content, identical ones in their order; they keep their representatives, so that both runs
     test the same images. A new face of an earlier person lies where that person does. Left out are new faces that link
-    persons of several splits, and faces that this run alone takes for copies of a tested one: each has an id of its
-    own, is not representative, and counts as tested. Otherwise, earlier faces that this run alone takes for copies or
-    for one person stay where they are: `split_measures` counts them. Returns the table of `split_faces`.
+    persons of several splits, and earlier ones that were not tested but are copies of a tested face by both runs'
+    groups together: each has an id of its own, is not representative, and counts as tested. All other earlier faces
+    stay where they were: `split_measures` counts the copies and persons among them that cross the split. Returns the
+    table of `split_faces`.
 
     Raises
     ------
@@ -173,14 +174,15 @@ def split_like(
     split[met] = persons.loc[person_id[met], "first"]
     out = met.copy()
     out[met] = persons.loc[person_id[met], "nunique"] > 1
-    out |= known & (split != "test") & np.isin(group_id, group_id[known & (split == "test")])
+    copies = joined(group_id, np.where(known, theirs["group_id"] + len(faces), np.arange(len(faces))).astype(int))
+    out |= known & (split != "test") & np.isin(copies, copies[known & (split == "test")])
     group, person = group_id.copy(), person_id.copy()
     split[out], group[out], person[out] = "test", *2 * [-1 - np.arange(out.sum())]
     representative[out] = False
     rest = ~known & ~met
     new = split_faces(faces[rest].reset_index(drop=True), group_id[rest], attributes, seed, person_id=person_id[rest])
     split[rest] = new["split"]
-    # Groups of new faces, and earlier ones whose representative this data lack.
+    # Groups of new faces, and earlier ones whose representative is not here or is left out.
     copies = np.where(known, theirs["group_id"] + len(faces), group)
     missing = ~out & ~np.isin(copies, copies[representative]) & ~np.isin(group, group[representative])
     representative[missing] = representatives(faces[missing].reset_index(drop=True), copies[missing].astype(int))
@@ -383,10 +385,11 @@ def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
         text = "The data do not say which images were collected together: no collection session can be held out."
         return Finding("split.sessions", text, n=int(tested.sum()))
     sessions = faces["session"].where(faces["session"] != "")
+    tested &= sessions.notna().to_numpy()  # of several data sets, not all may name sessions
     shared = rate(int(sessions[tested].isin(sessions[splits["split"] == "train"]).sum()), int(tested.sum()))
     text = (
-        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces are from a "
-        "session of which others are trained on, whose labels are alike."
+        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces whose session "
+        "is known are from one of which others are trained on, whose labels are alike."
         if shared.value
         else f"The test faces are from {sessions[tested].nunique():,} of {sessions.nunique():,} collection sessions, "
         "of which none is trained on."

@@ -71,12 +71,16 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
         return []
     if RunFolder(reference).params["created"] != run.params["created"]:
         return []
-    held, numbers = read_json(sessions)["sessions"], []
+    crossfit, numbers = read_json(sessions), []
+    held, trainings = crossfit["sessions"], crossfit["trainings"]
+    recipe = next(iter(trainings.values()))["settings"]["recipe"]
     matrix = read_json(others)["test"]["matrix"]
     (tested,) = (found["fairface"] for name, found in matrix.items() if name.startswith(f"{reference.name} "))
     for metric in (group_metrics([attribute])[0] for attribute in run.learned if not attribute.sensitive):
         known, unseen = (Estimate.from_dict(held[metric.key][which]) for which in ("usual", "held out"))
-        numbers += _number(unseen, f"{metric.title}, unseen collection sessions", f"known sessions {known.text}")
+        numbers += _number(
+            unseen, f"{metric.title}, unseen collection sessions", f"known {known.text}, recipe {recipe}"
+        )
     for metric in (metrics_of(attribute)[0] for attribute in run.learned):
         if metric.key in tested and metric.more_is_better:
             own = f"own test split {run.results()[f'test.{metric.key}'].text}"

@@ -319,23 +319,34 @@ def test_a_new_face_that_links_persons_of_two_splits_is_neither_learned_nor_scor
     assert set(kept["person_id"][crossing]) == {kept["person_id"][first[0]]}
 
 
-def test_an_earlier_face_that_this_run_alone_takes_for_a_copy_of_a_tested_one_is_not_learned():
+def test_earlier_faces_that_both_runs_together_take_for_copies_of_a_tested_one_are_not_learned():
     own, own_group = with_content(300, 0, "own")
     splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
     learned, tested = (splits["split"] == part for part in ("train", "test"))
-    copies = splits["group_id"].duplicated(keep=False)
-    # A representative among the training faces whose own copy this run does not find.
-    copied = int(splits.index[learned & copies & splits["representative"]][0])
+    copied = int(splits.index[learned & splits["group_id"].duplicated(keep=False) & splits["representative"]][0])
     group_id = own_group.copy()
-    group_id[copied] = group_id[int(splits.index[tested][0])]
+    group_id[copied] = group_id[int(splits.index[tested][0])]  # this run does not see the face's own copies
     kept = split_like(Earlier(own, splits), own, group_id, UTKFACE_ATTRIBUTES, 3, own_group)
-    assert kept["split"][copied] == "test" and not kept["representative"][copied]
+    out = splits["group_id"] == splits["group_id"][copied]
+    assert out.sum() > 1 and (kept["split"][out] == "test").all() and not kept["representative"][out].any()
     assert leaking_pairs(kept) == 0 and not shared_with_training(kept).any()
-    assert kept["split"].drop(copied).equals(splits["split"].drop(copied))
-    # The copy that stays represents the photograph, and the tested images are the same.
-    earlier = splits["group_id"] == splits["group_id"][copied]
-    assert kept["representative"][earlier].sum() == 1
+    assert kept["split"][~out].equals(splits["split"][~out])
     assert kept["representative"][tested].equals(splits["representative"][tested])
+
+
+def test_a_left_out_representative_of_copies_that_one_run_alone_sees_has_no_heir_in_training():
+    """A training face with a copy by this run alone, and both copies of a tested face by the earlier run's groups."""
+    own, own_group = with_content(300, 0, "own")
+    splits = split_faces(own, own_group, UTKFACE_ATTRIBUTES, 3)
+    single = ~splits["group_id"].duplicated(keep=False)
+    first, second = splits.index[single & (splits["split"] == "train")][:2]
+    tested = splits.index[single & (splits["split"] == "test")][0]
+    group_id = own_group.copy()
+    group_id[[first, second]] = group_id[tested]
+    kept = split_like(Earlier(own, splits), own, group_id, UTKFACE_ATTRIBUTES, 3, group_id)
+    assert (kept["split"][[first, second]] == "test").all() and kept["representative"].sum() == (
+        splits["representative"].sum() - 2
+    )
 
 
 def test_a_group_whose_representative_is_missing_gets_another():
