@@ -385,7 +385,7 @@ def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
         text = "The data do not say which images were collected together: no collection session can be held out."
         return Finding("split.sessions", text, n=int(tested.sum()))
     sessions = faces["session"].where(faces["session"] != "")
-    tested &= sessions.notna().to_numpy()  # of several data sets, not all may name sessions
+    tested = tested & sessions.notna().to_numpy()  # of several data sets, not all may name sessions
     shared = rate(int(sessions[tested].isin(sessions[splits["split"] == "train"]).sum()), int(tested.sum()))
     text = (
         f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces whose session "

@@ -102,6 +102,9 @@ def test_whole_sessions_are_tested_and_nothing_of_theirs_is_trained_on():
     usual = split_faces(faces, group_id, UTKFACE_ATTRIBUTES, 0, person_id=person_id)
     assert session_finding(faces, usual).estimate.value == 1 and session_finding(faces, splits).estimate.value == 0
     assert session_finding(faces.drop(columns="session"), usual).estimate is None
+    mixed = faces.assign(session=faces["session"].where(np.arange(len(faces)) % 2 == 0))  # the others name none
+    tested = (usual["split"] == "test") & usual["representative"] & mixed["session"].notna()
+    assert session_finding(mixed, usual).estimate.n == tested.sum() > 0
 
 
 def test_a_copy_within_the_held_out_rows_represents_its_group():
