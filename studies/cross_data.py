@@ -651,8 +651,9 @@ def page(found: dict) -> str:
     elsewhere = judged_elsewhere(found["judged_on"])
     if elsewhere:
         parts.append(
-            f"\n{MARK} Trained and judged on another draw of the split than most. A paired comparison with the other "
-            "rows is not possible, and the intervals leave out what another split or training changes.\n"
+            f"\n{MARK} Trained and judged on another draw of the split than the rows without a mark. A paired "
+            "comparison with these is not possible, and the intervals leave out what another split or training "
+            "changes.\n"
         )
     parts.append(matrix_table(found["validation"], found["networks"], elsewhere))
     if found["gains"]:
