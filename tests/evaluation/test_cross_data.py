@@ -98,7 +98,8 @@ def test_the_page_says_first_what_learning_from_both_changes():
     assert published == "- Test faces, network of both minus reference network: gender +3.1 points (+1.0 to +5.0)."
     assert findings(found).splitlines() == [on_fairface, on_utkface, intervals]
     assert on_fairface.startswith(
-        "- Network of UTKFace (face weights), gender: FairFace minus UTKFace -7.0 points (-9.0 to -5.0). On the same"
+        "- Short trainings, validation faces, network of UTKFace (face weights), gender: "
+        "FairFace minus UTKFace -7.0 points (-9.0 to -5.0). On the same"
     )
     assert "predicted by the network of both +3.1 points (+1.0 to +5.0). The changes overlap" in on_fairface
     assert difference(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])) == 0

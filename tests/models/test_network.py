@@ -289,7 +289,7 @@ def test_the_face_start_computes_the_features_of_the_face_network(installed):
     face = draw_face(30, 0, 0, np.random.default_rng(0), 150)[None]
     with torch.no_grad():
         np.testing.assert_allclose(backbone(as_tensor(face)).numpy(), embed_pixels(face)[0], rtol=0.05, atol=0.02)
-    assert [len(list(stage.parameters())) for stage in backbone.stages()] == [4, 24, 32, 24, 24, 8]
+    assert [len(list(stage.parameters())) for stage in backbone.stages()] == [2, 12, 16, 12, 12, 4]
 
 
 @pytest.mark.parametrize(("start", "architecture"), [("face", "resnet18"), ("imagenet", "face_resnet")])

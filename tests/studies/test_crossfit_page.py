@@ -83,6 +83,7 @@ def finished(empty_runs, tmp_path):
         predicted.parent.mkdir(exist_ok=True)
         table.to_parquet(predicted, index=False)
         facts = {"n": {"train": 400}, "seconds": {"training": 60.0}, "settings": run.settings.flat() | {"epochs": 3}}
+        facts["commit"] = "c0ffee"
         write_json(stored, facts)
     return run
 
@@ -93,7 +94,8 @@ def test_the_page_shows_what_is_finished_and_says_what_is_not(finished, tmp_path
     assert stored["headline"]["crossfit.age.mae"].value == pytest.approx(4, abs=0.5)
     assert stored["headline"]["crossfit.age.mae"].n == (finished.load_table("splits")["split"] != "test").sum()
     assert stored["annotator_floor"].empty and "not measured" in text  # no face has a copy
-    assert "--set epochs=3" in text and "Not finished" not in text and (tmp_path / "children_gender.svg").exists()
+    assert "--set epochs=3" in text and "at commit c0ffee" in text and "Not finished" not in text
+    assert (tmp_path / "children_gender.svg").exists()
     assert 0 < stored["repeats"]["age_mae"]["training"] < stored["repeats"]["age_mae"]["one training"]
     said = crossfit_page.front(finished, stored)
     assert "+4.0" in said and "standard deviations" in said and "bias" not in said
