@@ -548,20 +548,13 @@ def matrix_table(found: dict, networks: dict, elsewhere: Collection[str] = ()) -
             cells = [interval(measured[m], MEASURES[m][1]) if m in measured else "-" for m in shown]
             n = max(value["n"] for value in measured.values())
             minutes = [minutes_of(networks[name])] if networks else []
-            rows.append(
-                [
-                    titled(name) + earlier_recipe(networks.get(name)),
-                    *minutes,
-                    titled(source) + MARK * (name in elsewhere),
-                    f"{n:,}",
-                    *cells,
-                ]
-            )
+            network = titled(name) + (earlier_recipe(networks[name]) if networks else "")
+            rows.append([network, *minutes, titled(source) + MARK * (name in elsewhere), f"{n:,}", *cells])
     header = ["network", *(["minutes"] if networks else []), "judged on", "n"]
     return table([*header, *(MEASURES[m][0] for m in shown)], rows)
 
 
-def earlier_recipe(facts: dict | None) -> str:
+def earlier_recipe(facts: dict) -> str:
     """The recipe of a network, if the code no longer has one of its name; else nothing.
 
     Examples
@@ -569,7 +562,7 @@ def earlier_recipe(facts: dict | None) -> str:
     >>> earlier_recipe({"settings": {"recipe": "face_top"}}), earlier_recipe({"settings": {"recipe": "face"}})
     (', by `face_top`', '')
     """
-    recipe = facts["settings"]["recipe"] if facts else "reference"
+    recipe = facts["settings"]["recipe"]
     return "" if recipe in config.RECIPES else f", by `{recipe}`"
 
 

@@ -120,6 +120,26 @@ def threads() -> str:
     )
 
 
+def face_start() -> str:
+    """Validation errors of learning from the face network, with its scales apart and folded."""
+    folder = ROOT / TRAINING_RESULTS
+    logs = ("face_all_stages", "face_top", "face_drawn", "reference_drawn")
+    every, three, face, random = (pd.read_csv(folder / f"{name}_log.csv").iloc[-1] for name in logs)
+    ages = {name: facts["measures"]["age.mae"] for name, facts in read_json(folder / "face_start.json").items()}
+    apart, folded, all_stages = (ages[name]["value"] for name in ("scales_apart", "scales_folded", "all_stages"))
+    return (
+        f"On UTKFace the validation age error was {every['validation_age_mae']:.2f} years with scales apart and all "
+        f"stages learning, and {three['validation_age_mae']:.2f} with the first three of six stages fixed (last lines "
+        f"of `face_all_stages_log.csv` and `face_top_log.csv` in `reports/training`). On {ages['all_stages']['n']:,} "
+        f"other faces it is {apart:.2f} with scales apart and three stages fixed, {folded:.2f} with folded scales and "
+        f"three stages fixed, and {all_stages:.2f} with the recipe `face`, one training each "
+        "([measured](../reports/training/README.md#learning-from-the-face-network)). The face network knows "
+        "photographs: of drawn faces (`facelib run --profile demo --to 3`) the validation loss of ethnicity ends at "
+        f"{face['validation_ethnicity']:.2f} with `-p recipe face` and at {random['validation_ethnicity']:.2f} from "
+        "random weights, by which they are learned (`face_drawn_log.csv`, `reference_drawn_log.csv`).\n"
+    )
+
+
 def context() -> str:
     """Numbers that decide how published numbers can be compared."""
     results = read_json(published_run() / "results.json")
@@ -216,6 +236,7 @@ BLOCKS = {
     ("docs/reliability.md", "reliability"): reliability,
     ("docs/reliability.md", "speed"): speed,
     ("docs/training.md", "threads"): threads,
+    ("docs/training.md", "face start"): face_start,
     ("docs/method.md", "context"): context,
     ("README.md", "photographs"): photographs,
     ("README.md", "worse"): worse,

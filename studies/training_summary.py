@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from facelib.config import TrainingSettings, resolve
+from facelib.embedding.weights import read_weights, weights_file
 from facelib.formats import read_json
 from facelib.plots.style import error_bars, finish, new_figure, title, use_style
 from facelib.runs import project_root
@@ -46,9 +47,9 @@ START_NOTE = """
 ## Learning from the face network
 
 The face network scales the output of each convolution. Folded into the filters, the scales change no output of the
-start, but make filters 3 to 14 times larger. An update of AdamW is about as large as the learning rate whatever the
-size of a filter. At that of `face` it is 1 to 37 % of a filter's mean absolute value with scales apart, most in the
-upper layers, and 0.1 to 6 % with folded scales. `scales_apart` is the code of commit 114c4c3, `scales_folded` the same
+start, but make filters {larger} times larger. An update of AdamW is about as large as the learning rate whatever the
+size of a filter. At that of `face` it is {apart} of a filter's mean absolute value with scales apart, most in the
+upper layers, and {folded} with folded scales. `scales_apart` is the code of commit 114c4c3, `scales_folded` the same
 recipe by today's code (`--set recipe=face frozen_stages=3`), `all_stages` the recipe `face`; `twelve_epochs` learns
 longer, at a smaller rate, and was not chosen, since it takes longer. Most of the gain is that of folding. A smaller
 rate with scales apart was not tried.
@@ -200,7 +201,19 @@ def face_start() -> str:
     """How the face network is learned from best."""
     found = read_json(FOLDER / "face_start.json")
     names = " ".join(map(argument, found, found.values()))
-    opening = START_NOTE.format(names=names, n=next(iter(found.values()))["measures"]["age.mae"]["n"])
+    convolutions = read_weights(weights_file()).convolutions
+    scales = np.array([np.abs(layer.scale).mean() for layer in convolutions])
+    training = resolve("full", {"recipe": "face"}).training
+    filters = {
+        "apart": [layer.filters for layer in convolutions],
+        "folded": [layer.filters * layer.scale[:, None, None, None] for layer in convolutions],
+    }
+    shares = {}
+    for way, layers in filters.items():
+        updates = training.learning_rate * training.backbone_rate / np.array([np.abs(part).mean() for part in layers])
+        shares[way] = f"{100 * updates.min():.1g} to {100 * updates.max():.0f} %"
+    n = next(iter(found.values()))["measures"]["age.mae"]["n"]
+    opening = START_NOTE.format(names=names, n=n, larger=f"{scales.min():.0f} to {scales.max():.0f}", **shares)
     return opening + settings_list(found) + variant_table(found) + difference_table(found)
 
 

@@ -174,7 +174,8 @@ def split_like(
     split[met] = persons.loc[person_id[met], "first"]
     out = met.copy()
     out[met] = persons.loc[person_id[met], "nunique"] > 1
-    copies = joined(group_id, np.where(known, theirs["group_id"] + len(faces), np.arange(len(faces))).astype(int))
+    earlier_group = np.where(known, theirs["group_id"] + len(faces), group_id).astype(int)
+    copies = joined(group_id, earlier_group)
     out |= known & (split != "test") & np.isin(copies, copies[known & (split == "test")])
     group, person = group_id.copy(), person_id.copy()
     split[out], group[out], person[out] = "test", *2 * [-1 - np.arange(out.sum())]
@@ -183,9 +184,9 @@ def split_like(
     new = split_faces(faces[rest].reset_index(drop=True), group_id[rest], attributes, seed, person_id=person_id[rest])
     split[rest] = new["split"]
     # Groups of new faces, and earlier ones whose representative is not here or is left out.
-    copies = np.where(known, theirs["group_id"] + len(faces), group)
-    missing = ~out & ~np.isin(copies, copies[representative]) & ~np.isin(group, group[representative])
-    representative[missing] = representatives(faces[missing].reset_index(drop=True), copies[missing].astype(int))
+    represented = np.isin(earlier_group, earlier_group[representative]) | np.isin(group, group[representative])
+    missing = ~out & ~represented
+    representative[missing] = representatives(faces[missing].reset_index(drop=True), earlier_group[missing])
     return _splits_table(faces, split, group, representative, person)
 
 

@@ -20,7 +20,7 @@ BATCH = {"cpu": 16, "cuda": 256}  # on a processor, 32 and 8 take 10 % and 60 % 
 def convolution(inputs: int, outputs: int, edge: int, stride: int) -> nn.Conv2d:
     """A convolution with biases, which keeps the edge if its stride is 1; dlib's scales and shifts are folded into it.
 
-    The scales make filters 3 to 14 times larger. An update of AdamW is about as large as the learning rate, whatever
+    The scales make filters several times larger. An update of AdamW is about as large as the learning rate, whatever
     the size of a filter, and destroys those of dlib's upper layers if their scales are apart.
     """
     layer = nn.Conv2d(inputs, outputs, edge, stride, edge // 2 if stride == 1 else 0)

@@ -75,7 +75,7 @@ def test_a_name_stands_for_its_settings(recipe):
     settings = settings_of(name_of("utkface", recipe, seed=2))
     assert settings.seed == 2 and RECIPES[recipe].items() <= settings.flat().items()
     assert settings.data.image_px == RECIPES[recipe].get("image_px", 150)
-    assert settings.training.frozen_stages == RECIPES[recipe].get("frozen_stages", 0)
+    assert settings.training.frozen_stages == (3 if recipe == "ImageNet" else 0)
     assert settings_of(name_of("utkface", recipe)).seed == 0
 
 
