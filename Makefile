@@ -115,7 +115,7 @@ reference: data-given setup  ## run and publish the reference on DATA: reports/u
 
 # Tested on the reference's test faces and on those of MORE. It is to predict photographs: its stages learn little, and
 # its errors are neither clustered nor explained.
-predictor: more-given data-given setup  ## after `reference`: learn from DATA and MORE and publish what `facelib predict` uses: reports/faces
+predictor: more-given data-given setup  ## after `reference`: train the joint network of `facelib predict` on DATA and MORE, and publish it: reports/faces
 	$(BIN)/facelib run --data "$(DATA)" --data "$(MORE)" --profile full --run faces -p recipe face_joint -p split_of utkface \
 	  -p split_seed $(SPLIT_SEED) -p stage_epochs 1 -p views 1 --to 06 $(ARGS)
 	$(BIN)/python -m studies.cross_data faces --test utkface

@@ -31,7 +31,7 @@ WITH_PHOTOGRAPHS, WITHOUT_PHOTOGRAPHS = "with photographs", "without photographs
 PROGRESS = "progress.json"  # finished notebooks, written by the pipeline
 READINGS = "test_reads.csv"  # each scoring of a test split; outlasts fresh starts, and publications continue it
 READING_COLUMNS = ("date", "notebook", "commit", "profile", "faces", "n")
-# Published runs, below the root: the reference, and the network of several data sets that predicts photographs.
+# Published runs, below the root: the reference, and the joint network.
 REFERENCE, JOINT = "reports/utkface", "reports/faces"
 VERSIONED = ("torch", "torchvision", "lightning", "numpy", "pandas", "scikit-learn", "pillow", "matplotlib")
 
@@ -416,7 +416,7 @@ def published_run() -> Path:
 
 
 def published_predictor() -> Path:
-    """The published network for photographs, learned from several data sets; the reference where there is none."""
+    """The published joint network, trained on several data sets; the reference network where there is none."""
     path = project_root() / JOINT
     return path if (path / "checkpoints" / "predictor.json").exists() else published_run()
 

@@ -571,7 +571,7 @@ def all_known(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> np.ndarra
 def known_together(faces: pd.DataFrame, attributes: Iterable[Attribute]) -> tuple[Attribute, ...]:
     """The attributes, in order, without those that no face has a label of beside labels of all before.
 
-    Data sets that are learned from together may each lack what another has.
+    Data sets that are trained on together may each lack what another has.
 
     Examples
     --------

@@ -63,7 +63,7 @@ class Estimate:
 
     def _texts(self) -> list[str]:
         numbers = self.value, self.low, self.high
-        return [_fixed(number, self.unit, _decimals(*numbers)) for number in numbers]
+        return [_fixed(number, self.unit, _decimals(self.unit, *numbers)) for number in numbers]
 
     def to_dict(self) -> dict:
         """The same as a plain dictionary, for JSON."""
@@ -85,19 +85,21 @@ class Estimate:
 
 
 def format_value(value: float, unit: str = "") -> str:
-    """A number as text: shares in per cent; else two decimals from 1 on, three below, none from 100 on or where whole.
+    """A number as text: shares in per cent, years with two decimals; others with two from 1 on and three below.
+
+    Whole numbers, and those from 100 on, have no decimals.
 
     Examples
     --------
-    >>> format_value(4.857, "years"), format_value(2316.0), format_value(0.0), format_value(0.5, "share")
-    ('4.86 y', '2,316', '0', '50.0 %')
+    >>> format_value(0.7214, "years"), format_value(2316.0), format_value(0.7214), format_value(0.5, "share")
+    ('0.72 y', '2,316', '0.721', '50.0 %')
     """
-    return _fixed(value, unit, _decimals(value))
+    return _fixed(value, unit, _decimals(unit, value))
 
 
-def _decimals(value: float, *ends: float) -> int:
+def _decimals(unit: str, value: float, *ends: float) -> int:
     whole = all(float(number).is_integer() for number in (value, *ends) if np.isfinite(number))
-    return 0 if whole or abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    return 0 if whole or abs(value) >= 100 else 2 if abs(value) >= 1 or unit == YEARS else 3
 
 
 def _fixed(value: float, unit: str, decimals: int) -> str:
@@ -277,8 +279,8 @@ def largest_gap(
 
     All pairs of groups are compared, each in units of its own standard error, as Tukey and Kramer do for ranges of
     means; the largest of these for random groups says how many standard errors chance alone gives. The intervals of all
-    pairs hold together, so the largest difference lies between the largest of their lower and of their upper ends, and
-    groups that do not differ are found to do so at the promised rate.
+    pairs are simultaneous, so the largest difference lies between the largest of their lower and of their upper ends,
+    and groups that do not differ are found to do so at the nominal rate.
 
     Values, groups and strata have shape (n,). With strata, means are standardised to the strata's shares of all rows,
     and rows change their group only within their stratum: what strata explain is no difference between groups.

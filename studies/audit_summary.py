@@ -29,7 +29,7 @@ COPIES = """
 is a lower bound of precision. imagededup is its PHash at the default radius, which finds no mirror images.
 """
 ALTERED = """
-Altered copies, planted likewise: another window (85 to 96 % of the edge), turned (3 to 10 degrees), one of eight heavy
+Altered copies, planted likewise: cropped (85 to 96 % of the edge), rotated (3 to 10 degrees), one of eight heavy
 filters (sepia, contrast, posterised, blurred, grain, dark, yellow, dark corners), and all of these together.
 """
 ADDED = """
@@ -75,7 +75,7 @@ ABLATIONS = """
 
 Networks of an earlier recipe (64 px, ten epochs, one seed), trained on faces outside the test split with an earlier
 search for copies. The numbers are kept in ablations.json; the study is no longer part of the code. *Cleaned* training
-rows hold one image of each photograph with the labels that its copies agree on.
+rows have one image per photograph, with the labels that its copies agree on.
 """
 RANDOM = """
 Held-out faces with a copy in training are other photographs than those without one, and their labels contradict
@@ -84,7 +84,7 @@ themselves more often, so the last line does not isolate the gain from a seen co
 QUALITY = """
 ## Poor images
 
-`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them spoilt.
+`python -m studies.quality path/to/UTKFace`: a thousand photographs as they are, and two hundred of them degraded.
 Untouched photographs that are flagged may be truly poor. *No face found* (photographs upside down) and *oddly framed*
 (from further away) come from dlib's detector, which `--faces` asks for. *No upright face* is of another kind: all
 photographs, and 840 pictures planted among them (540 patches of other pictures, 300 turned photographs).
@@ -200,7 +200,7 @@ def quality() -> str:
         for name, found in results.items()
     ]
     found = {name: interval(results["upright"][key], ".4f") for name, key in UPRIGHT_AREAS.items()}
-    return table(["", "flagged as they are", "flagged when spoilt", "AUROC"], rows) + BY_NEIGHBOURS.format(**found)
+    return table(["", "flagged as they are", "flagged when degraded", "AUROC"], rows) + BY_NEIGHBOURS.format(**found)
 
 
 def found(file: str = "audit.csv") -> str:

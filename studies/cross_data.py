@@ -1,4 +1,4 @@
-"""What a network learns from one data set, and what holds on another: learned from each and from both, tested on each.
+"""What networks trained on one data set predict on another: trained on each and on both, tested on each.
 
 The run joins the data sets and splits each (`facelib run --data A --data B --run RUN --to 2`). Every network is trained
 on the run's training rows of its data sets and judged on the validation rows of all; each call trains what is missing,
@@ -77,7 +77,7 @@ TITLES = {UTKFACE: "UTKFace", FAIRFACE: "FairFace", "both": "both"}
 INTERVENTIONS = {
     "the same frame": "cropped to the frame of UTKFace's photographs",
     "the mix of UTKFace's groups": "reweighted to UTKFace's mix of groups",
-    "learning from both": "predicted by the network of both",
+    "learning from both": "predicted by a network trained on both",
     "Middle Eastern is White": "Middle Eastern counted as White",
 }
 FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by name in lower case
@@ -92,7 +92,7 @@ MEASURES = {
     "age.bias": ("age bias (years)", "+.2f"),
     "age.band_accuracy": ("age within the band", ".1%"),
     "age.band_miss": ("years outside the band", ".2f"),
-    "age.held": ("90 % age intervals hold", ".1%"),
+    "age.held": ("90 % age intervals cover", ".1%"),
     "gender.accuracy": ("gender", ".1%"),
     "five.accuracy": ("five classes", ".1%"),
     "race.accuracy": ("seven races", ".1%"),
@@ -123,7 +123,7 @@ def titled(text: str) -> str:
     >>> titled("both from face minus utkface (face), on fairface")
     'both (face weights) minus reference network, on FairFace'
     """
-    text = re.sub(r"utkface \(\w+\)", "reference network", re.sub(r"faces \(\w+\)", "network of both", text))
+    text = re.sub(r"utkface \(\w+\)", "reference network", re.sub(r"faces \(\w+\)", "joint network", text))
     starts = "|".join(sorted(STARTS, key=len, reverse=True))
     text = re.sub(rf"(\w+) from ({starts})\b", lambda found: f"{found[1]} ({STARTS[found[2]]})", text)
     return re.sub(rf"\b({UTKFACE}|{FAIRFACE})\b", lambda found: TITLES[found[0]], text)
@@ -210,7 +210,7 @@ def judge_test(names: list[str]) -> dict:
     for run in runs:
         theirs = run.load_table("splits").assign(sha256=run.load_table("faces")["sha256"])
         if contents.isin(theirs.loc[theirs["split"] != "test", "sha256"]).any():
-            raise SystemExit(f"{run.name} has learned from test faces of {first.name}: make one run with split_of")
+            raise SystemExit(f"{run.name} was trained on test faces of {first.name}: make one run with split_of")
     for run in runs:
         predictor, own = Predictor.load(run), run.load_table("splits")
         run.log_test_read("cross_data", own.loc[(own["split"] == "test") & own["representative"], "image_id"])
@@ -289,7 +289,7 @@ def scores(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def held(frame: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> pd.Series:
-    """Whether intervals hold the labelled age, or meet the labelled band; nan without a label or an interval."""
+    """Whether intervals cover the labelled age, or meet the labelled band; nan without a label or an interval."""
     first, last = (frame[column].to_numpy(float) for column in AGE.band_columns)
     ends = np.where(AGE.has_band(frame), (first, last), frame["age"].to_numpy(float))
     known = np.isfinite(ends[0]) & np.isfinite(np.asarray(low, float))
@@ -422,7 +422,7 @@ def nearest_label(frame: pd.DataFrame, ages: np.ndarray) -> np.ndarray:
 def calibrated(fitted_on: pd.DataFrame, judged_on: pd.DataFrame) -> dict:
     """Temperature of gender by one frame; coverage and width of 90 % age intervals by it, and calibration, of another.
 
-    An interval holds a band if the two meet; a band's conformity score is its distance from the prediction. The
+    An interval covers a band if the two meet; a band's conformity score is its distance from the prediction. The
     measures are by data set.
     """
     predicted = fitted_on["age_pred"].to_numpy()
@@ -475,24 +475,24 @@ def calibration(run: RunFolder, name: str) -> dict:
 
 # --- the page ------------------------------------------------------------------------------------------------
 
-OPENING = """# What holds on other people's photographs?
+OPENING = """# Transfer between UTKFace and FairFace
 
-Networks learned from UTKFace, FairFace and both, each judged on held-out faces of both. Made by
+Networks trained on UTKFace, FairFace and both, each judged on held-out faces of both. Made by
 `python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
 data sets. The published networks keep the split of the reference run; the [data card](../faces/data_card.md) says how
-many of its test faces show a person who is also elsewhere. The face network whose weights are the start may have seen
+many of its test faces show a person who is also in training. The face network whose weights are the start may have seen
 some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces. They
 are not widened for the number of groups. Those of the coverage of age intervals do not include what another draw of
 calibration faces would change.
 
-FairFace here is a part of its training photographs, split by this project. A network that learned from others of them
-knows how they were collected: for it this is no test on other people's photographs.
+FairFace here is a part of its training photographs, split by this project. For a network trained on others of them this
+is no test on another data set.
 
 The five classes are UTKFace's; FairFace's Latino_Hispanic and Middle Eastern count as Other there, unless a row says
 otherwise. FairFace labels ages by bands alone. An age interval is counted as right if it meets the band, so that it
-holds the true age less often. These are labels that people gave to photographs, not what people are.
+covers the true age less often. These are labels that people gave to photographs, not what people are.
 """
 
 
@@ -550,7 +550,7 @@ def matrix_table(found: dict, networks: dict, elsewhere: Collection[str] = ()) -
             minutes = [minutes_of(networks[name])] if networks else []
             network = titled(name) + (earlier_recipe(networks[name]) if networks else "")
             rows.append([network, *minutes, titled(source) + MARK * (name in elsewhere), f"{n:,}", *cells])
-    header = ["network", *(["minutes"] if networks else []), "judged on", "n"]
+    header = ["network", *(["minutes"] if networks else []), "evaluated on", "n"]
     return table([*header, *(MEASURES[m][0] for m in shown)], rows)
 
 
@@ -585,7 +585,7 @@ def gains_table(groups: dict) -> str:
 
 
 def findings(found: dict) -> str:
-    """What learning from both data sets changes, and whether intervals hold on the other one: a sentence each."""
+    """What training on both data sets changes, and what intervals cover on the other one: a sentence each."""
     lines = []
     for title, groups in found.get("test", {"gains": {}})["gains"].items():
         lines.append(f"Test faces, {titled(title)}: {changes_of(groups['all'])}.")
@@ -594,7 +594,7 @@ def findings(found: dict) -> str:
         for measure, rows in measured.items():
             moved = [f"{INTERVENTIONS[key]} {interval(rows[key], '+.1%')}" for key in INTERVENTIONS if key in rows]
             lines.append(
-                f"Short trainings, validation faces, network of {titled(own)}, {MEASURES[measure][0]}: "
+                f"Short trainings, validation faces, trained on {titled(own)}, {MEASURES[measure][0]}: "
                 f"FairFace minus UTKFace {interval(rows['FairFace minus UTKFace'], '+.1%')}. On the same FairFace "
                 f"faces, one change at a time: {'; '.join(moved)}. The changes overlap, so they cannot be added."
             )
@@ -604,7 +604,9 @@ def findings(found: dict) -> str:
         shares = [
             f"{interval(fit[FAIRFACE]['coverage'], '.1%')} fitted on {titled(key)}" for key, fit in fitted.items()
         ]
-        lines.append(f"Short trainings, 90 % age intervals of {titled(name)} hold on FairFace for {', '.join(shares)}.")
+        lines.append(
+            f"Short trainings, coverage of the 90 % age intervals of {titled(name)} on FairFace: {', '.join(shares)}."
+        )
     return "".join(f"- {line}\n" for line in lines)
 
 
@@ -619,27 +621,27 @@ def page(found: dict) -> str:
     parts = [OPENING, f"\n## What was found\n\n{summary}" if summary else ""]
     if tested := found.get("test"):
         parts += [
-            "\n## The published networks, on test faces\n\nThe [reference network](../utkface/README.md) learned from "
-            "UTKFace, the [network of both](../faces/README.md) from FairFace too; their recipes differ in epochs and "
-            "augmentation as well. Neither has learned from one of these images; copies across the split are "
-            "counted in the [report of both](../faces/README.md), and faces of UTKFace that only the joined data show "
-            "to be copies of tested ones were left out of that network alone. Each has the temperatures, intervals and "
-            "way to predict age of its own validation and calibration faces; ages in years, which UTKFace alone has, "
-            f"decide the intervals. Scored {tested['scored'][:10]}.\n"
+            "\n## The published networks, on test faces\n\nThe [reference network](../utkface/README.md) is "
+            "trained on UTKFace, the [joint network](../faces/README.md) on FairFace too; their recipes differ in "
+            "epochs and augmentation as well. Neither is trained on one of these images; copies across the split are "
+            "counted in the [joint network's report](../faces/README.md), and faces of UTKFace that only the joined "
+            "data show to be copies of tested ones were left out of the joint network's training alone. Each has the "
+            "temperatures, intervals and way to predict age of its own validation and calibration faces; ages in "
+            f"years, which UTKFace alone has, decide the intervals. Scored {tested['scored'][:10]}.\n"
         ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():
             parts += [f"\n### {titled(title)}, on the same faces\n", gains_table(groups)]
     parts.append(
-        "\n## Short trainings, on validation faces\n\nNetworks are named by what they learned from. Five epochs from "
+        "\n## Short trainings, on validation faces\n\nNetworks are named by what they are trained on. Five epochs from "
         "face weights at 150 px, eight from random ones at 64 px, five of EfficientNet-Lite0 from ImageNet's "
-        "at 112 px. Faces and epochs are others than above: compare within this table. Minutes are of a core of the "
-        "machine that trained the network: machines differ.\n"
+        "at 112 px. Faces and epochs differ from those above: compare only within this table. Minutes are of a core "
+        "of the machine that trained the network: machines differ.\n"
     )
     if any(map(earlier_recipe, found["networks"].values())):
         parts.append(
-            "\nA network by an earlier recipe says which "
-            "([what replaced it](../training/README.md#learning-from-the-face-network)).\n"
+            "\nNetworks of an earlier recipe name it "
+            "([what replaced it](../training/README.md#fine-tuning-the-face-network)).\n"
         )
     elsewhere = judged_elsewhere(found["judged_on"])
     if elsewhere:
@@ -655,7 +657,7 @@ def page(found: dict) -> str:
         parts += [f"\n### {titled(title)}\n", gains_table(groups)]
     for title, measured in found["shift"].items():
         parts += [
-            "\n## Why a network of UTKFace does worse on FairFace\n\n"
+            "\n## Why a network trained on UTKFace is worse on FairFace\n\n"
             f"Networks: {titled(title)}. The first rows are levels, of ages by FairFace's bands; the others are "
             "changes on the same FairFace faces by one intervention each.\n"
         ]
@@ -680,7 +682,7 @@ def page(found: dict) -> str:
              f"{values[source]['gender_log_loss']:.3f}"]
             for key, values in fitted.items() for source in (UTKFACE, FAIRFACE)
         ]  # fmt: skip
-        header = ["fitted on", "temperature", "judged on", "intervals hold", "width (years)",
+        header = ["fitted on", "temperature", "evaluated on", "coverage", "width (years)",
                   "gender calibration error", "gender log loss"]  # fmt: skip
         parts.append(table(header, rows))
     parts += ["\n## By group\n"]

@@ -26,12 +26,12 @@ from studies.crossfit import FOLDS, SEEDS, SPLITS, Training, outside_test, plann
 from studies.pages import table
 
 CHILD_YEARS = 17  # the oldest child, counted by single years
-OPENING = """# Errors on all faces, and on faces of unseen collection sessions
+OPENING = """# Cross-fitted errors outside the test split, and on unseen sessions
 
-Made by `python -m studies.crossfit {run}{settings}`, then `python -m studies.crossfit_page {run}`, on {faces:,} faces
-outside the test split that this run had at commit {commit}. The recipe: `{recipe}`, {epochs} epochs from {start}
+Made by `python -m studies.crossfit {run}{settings}`, then `python -m studies.crossfit_page {run}`, on the {faces:,}
+faces outside the run's test split, at commit {commit}. The recipe: `{recipe}`, {epochs} epochs from {start}
 weights at {px} px. Ages are the network's own output. Probabilities and intervals are calibrated on each training's own
-calibration rows. Intervals are 95 %, by bootstrap over groups of copies, if nothing else is said; they leave out what
+calibration rows. Intervals are 95 %, by bootstrap over groups of copies, unless stated otherwise; they leave out what
 another training or calibration changes.
 
 | trainings | finished | faces trained on | minutes each |
@@ -50,7 +50,7 @@ SESSIONS = """
 
 The same faces, predicted by networks that trained on other faces of their collection sessions (folds by person), and by
 networks that saw no face of these sessions. {sessions} sessions, {n:,} faces. These intervals are by bootstrap over
-sessions: they say what other sessions may show, and are wider than those above, over faces. Networks trained on
+sessions: they say what other sessions may show, and are wider than those above, over faces. They were trained on
 {usual:,} and {held:,} faces on average. {finished}
 """
 REPEATS = """
@@ -216,12 +216,12 @@ def gaps_table(apart: pd.DataFrame, metrics: dict[str, groups.GroupMetric]) -> s
 
 
 def coverages_table(coverage: pd.DataFrame) -> str:
-    """How many labels the intervals hold in each group, and how wide they are."""
+    """How many labels the intervals cover in each group, and how wide they are."""
     rows = [
         [str(row["group"]), with_interval(row, SHARE), format_value(row["width"], YEARS), f"{row['n']:,}"]
         for row in coverage.to_dict("records")
     ]
-    return table(["faces", "labels within", "mean width", "n"], rows)
+    return table(["faces", "coverage", "mean width", "n"], rows)
 
 
 def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict]:
@@ -239,7 +239,7 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     stored = {"headline": measured}
     if {AGE, GENDER, ETHNICITY} <= set(attributes):
         tested, same_ages = claims.assess(frame, bootstrap), claims.assess_at_equal_ages(frame, bootstrap)
-        text += "\n### Source A's claims\n\nIntervals hold together for all five claims (Bonferroni).\n"
+        text += "\n### Source A's claims\n\nIntervals are simultaneous for all five claims (Bonferroni).\n"
         text += claims_table(tested)
         text += f"\n{claims.claims_finding(tested, same_ages).text}\n"
         stored |= {"claims": tested, "claims_at_one_age_mix": same_ages}
@@ -259,7 +259,7 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
         kinds = {MONDRIAN: (aged["age_low"].to_numpy(), aged["age_high"].to_numpy())}
         by = [attribute.group_column for attribute in attributes]
         coverage = pd.concat([coverage_table(aged, column, kinds) for column in by], ignore_index=True)
-        text += "\n### Labels within the 90 % intervals\n" + coverages_table(coverage)
+        text += "\n### Coverage of the 90 % intervals\n" + coverages_table(coverage)
         stored["coverage"] = coverage
         for attribute in (a for a in class_attributes(attributes) if not a.sensitive):
             children = by_single_year(frame, attribute)
@@ -394,10 +394,9 @@ def front(run: RunFolder, stored: dict) -> str:
             for own in [measured[metric.key]]
         ]
         n = max(own["usual"].n for own in measured.values())
-        recipe = stored["trainings"][held[0]]["settings"]["recipe"]
         texts.append(
             f"Without training faces of the same collection session ([cross-fitted](reports/crossfit/README.md), "
-            f"recipe `{recipe}`, n = {n:,}; intervals over sessions): {listed(phrases)}."
+            f"n = {n:,}; intervals over sessions): {listed(phrases)}."
         )
     if measured := stored.get("repeats"):
         phrases = [

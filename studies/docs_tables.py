@@ -115,8 +115,8 @@ def threads() -> str:
     _, *used = found["ways"].values()  # the second way is how facelib lets threads wait, the last has one thread
     several, one = (way["images_per_second"] for way in used)
     return (
-        f"Alone, {found['cores']} threads learn {several['0']:.0f} small images a second and one learns "
-        f"{one['0']:.0f}; beside a busy program, {found['cores']} learn {several['1']:.0f} and one {one['1']:.0f}.\n"
+        f"Alone, {found['cores']} threads train on {several['0']:.0f} small images a second and one on "
+        f"{one['0']:.0f}; beside a busy program, on {several['1']:.0f} and {one['1']:.0f}.\n"
     )
 
 
@@ -128,15 +128,15 @@ def face_start() -> str:
     ages = {name: facts["measures"]["age.mae"] for name, facts in read_json(folder / "face_start.json").items()}
     apart, folded, all_stages = (ages[name]["value"] for name in ("scales_apart", "scales_folded", "all_stages"))
     return (
-        f"On UTKFace the validation age error was {every['validation_age_mae']:.2f} years with scales apart and all "
-        f"stages learning, and {three['validation_age_mae']:.2f} with the first three of six stages fixed (last lines "
+        f"On UTKFace the validation age error was {every['validation_age_mae']:.2f} years with unfolded scales and all "
+        f"stages trained, and {three['validation_age_mae']:.2f} with the first three of six stages frozen (last lines "
         f"of `face_all_stages_log.csv` and `face_top_log.csv` in `reports/training`). On {ages['all_stages']['n']:,} "
-        f"other faces it is {apart:.2f} with scales apart and three stages fixed, {folded:.2f} with folded scales and "
-        f"three stages fixed, and {all_stages:.2f} with the recipe `face`, one training each "
-        "([measured](../reports/training/README.md#learning-from-the-face-network)). The face network knows "
-        "photographs: of drawn faces (`facelib run --profile demo --to 3`) the validation loss of ethnicity ends at "
-        f"{face['validation_ethnicity']:.2f} with `-p recipe face` and at {random['validation_ethnicity']:.2f} from "
-        "random weights, by which they are learned (`face_drawn_log.csv`, `reference_drawn_log.csv`).\n"
+        f"other faces it is {apart:.2f} with unfolded scales and three stages frozen, {folded:.2f} with folded "
+        f"scales and three stages frozen, and {all_stages:.2f} with the recipe `face`, one training each "
+        "([measured](../reports/training/README.md#fine-tuning-the-face-network)). The face network knows "
+        "photographs: of synthetic faces (`facelib run --profile demo --to 3`) the validation loss of ethnicity ends "
+        f"at {face['validation_ethnicity']:.2f} with `-p recipe face` and at {random['validation_ethnicity']:.2f} from "
+        "random weights, the default for them (`face_drawn_log.csv`, `reference_drawn_log.csv`).\n"
     )
 
 
@@ -152,7 +152,7 @@ def context() -> str:
     rounding = [Estimate.from_dict(split["results"][f"test.{key}"]).text for key in ("age.cs5_whole_years", "age.cs5")]
     rows = [
         [
-            "age error if the true one of six bins is known and no image is seen",
+            "validation age error given the true one of six bins, without an image",
             f"{oracle}, n = {oracle.n:,}",
             "notebook 04 of the reference run",
         ],
@@ -162,7 +162,7 @@ def context() -> str:
             "[reports/audit](../reports/audit/README.md)",
         ],
         [
-            "another training, split and set of test faces: standard deviation of age error; of gender accuracy",
+            "standard deviation over seed, split and test faces: age error; gender accuracy",
             f"{age:.2f} y; {100 * gender:.1f} points",
             "[reports/crossfit](../reports/crossfit/README.md)",
         ],
@@ -176,15 +176,15 @@ def context() -> str:
 
 
 LEFT_OUT = ("age.band_miss",)  # which reports/cross_data has
-HEADING = "### On other people's photographs\n\n"
-FOUND = """The reference network is worse on FairFace, which it has never seen. For photographs there is the network
-of `facelib predict` ([card](reports/faces/model_card.md)), which learned from both and is better on other
-photographs of FairFace; evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error
-differs from the reference's by {age} years, its age bias by {bias} years, its gender accuracy by {gender}
+HEADING = "### On another data set\n\n"
+FOUND = """The reference network is worse on FairFace, which it has never seen. The *joint network* of
+`facelib predict` ([card](reports/faces/model_card.md)) is trained on both data sets and better on other photographs
+of FairFace; evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error
+differs from the reference's by {age} years, its gender accuracy by {gender}
 ([by group](reports/cross_data/README.md)); single trainings.
 """
 TITLES = {"age.held": "90 % age intervals meet the band"}  # FairFace labels ages by bands
-NETWORKS = {"utkface": "reference network", "faces": "learned from both"}  # by the names of their runs
+NETWORKS = {"utkface": "reference network", "faces": "joint network"}  # by the names of their runs
 
 
 def photographs() -> str:
@@ -202,8 +202,7 @@ def photographs() -> str:
                 [TITLES.get(measure, name), *(interval(estimate, form) if estimate else "-" for estimate in found)]
             )
     n = " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
-    age, bias = (interval(own[key], "+.2f") for key in ("age.mae", "age.bias"))
-    found = FOUND.format(age=age, bias=bias, gender=interval(own["gender.accuracy"], "+.1%"))
+    found = FOUND.format(age=interval(own["age.mae"], "+.2f"), gender=interval(own["gender.accuracy"], "+.1%"))
     return HEADING + found + table([f"FairFace, {n} test faces", *judged], rows)
 
 
@@ -223,13 +222,13 @@ def worse() -> str:
         (gap,) = (each for each in gaps if (each["by"], each["metric"]) == (row["by"], metric.key))
         end = "lowest" if metric.more_is_better else "highest"
         refitted = f"{gap[end]}, {format_value(gap[f'{end}_value'], metric.unit)}"
-        cells = (
-            f"{row[which].removeprefix('ages ').removeprefix('faces labelled ')}, "
-            f"{Estimate.from_dict(row[f'{which}_value'])}"
-            for which in ("worst", "best")
-        )
+        cells = []
+        for which in ("worst", "best"):
+            group = row[which].removeprefix("ages ").removeprefix("faces labelled ")
+            estimate = Estimate.from_dict(row[f"{which}_value"])
+            cells += [f"{group}, {estimate}", f"{estimate.n:,}"]
         rows.append([row["what"], *cells, refitted])
-    return table(["", "worst", "best", "worst, cross-fitted"], rows).lstrip("\n")
+    return table(["", "worst", "n", "best", "n", "worst, cross-fitted"], rows).lstrip("\n")
 
 
 BLOCKS = {

@@ -19,7 +19,7 @@ from studies import PROTOCOL_RESULTS
 from studies.pages import interval, table
 
 FOLDER = project_root() / PROTOCOL_RESULTS
-STARTS = {"none": "nothing", "face": "to recognise faces"}
+STARTS = {"none": "none", "face": "face recognition"}
 NETWORKS = {"resnet18": "ResNet-18", "face_resnet": "face ResNet"}
 PAGE = """# Numbers that others can compare
 
@@ -67,7 +67,7 @@ def made(found: dict) -> str:
 
 
 def published_rows(found: dict[str, dict]) -> list[list[str]]:
-    """One row per method: name, what it learned before, age error, share within 5 years."""
+    """One row per method: name, pretraining, age error, share within 5 years."""
     rows = []
     for start, run in found.items():
         settings = run["settings"]
@@ -81,7 +81,7 @@ def published_rows(found: dict[str, dict]) -> list[list[str]]:
 
 def published_table(found: dict[str, dict]) -> str:
     """Runs by published lists, by what they started from, beside others."""
-    return table(["", "learned before", "age MAE (years)", "within 5 years"], published_rows(found)).lstrip("\n")
+    return table(["", "pretraining", "age MAE (years)", "within 5 years"], published_rows(found)).lstrip("\n")
 
 
 def page(found: dict[str, dict]) -> str:

@@ -41,8 +41,8 @@ the dashed line is the error of one constant. Where sessions end early, images o
 {gaps}
 ## Sessions by the gap that ends them
 
-Whole sessions are dealt to {folds} folds; the {k} nearest images of the other folds predict. Means over {deals} deals,
-which vary, since few sessions are large.
+Whole sessions are assigned to {folds} folds; the {k} nearest images of other folds predict. Means over {deals}
+assignments, which vary, since few sessions are large.
 {sessions}
 ## Labels by distance in time
 {alike}"""

@@ -29,12 +29,12 @@ RECIPE_NOTE = """
 
 Source A's recipe, with the face network, its weights and its learning rates in place of a ResNet with ImageNet's
 weights: the output layers first, then all layers. Source B's from random weights at 48 px, grey, in few epochs, which
-is not as published. They are compared with `{first}`, the recipe `face_top`, before the change of the next section:
-there and in source A's recipe the face network's scales are apart. All learn the same three attributes, although source
-A learned no ethnicity. Time is that of one processor core, the mean over seeds.
+is not as published. They are compared with `{first}`, the earlier recipe `face_top`; in it and in source A's
+recipe the scales are not folded (next section). All predict three attributes; source A itself had no ethnicity. Time is
+CPU time, the mean over seeds.
 
 `python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each training, with the settings below and a seed of its
-own, then `python -m studies.recipes --compare {names}`. All learned from the same training faces (copies reduced to
+own, then `python -m studies.recipes --compare {names}`. All were trained on the same training faces (copies reduced to
 one) and were scored on the same {n:,} validation faces; the test split took no part. Recipes were chosen on such
 faces for `{first}` alone.
 
@@ -44,19 +44,19 @@ Settings that differ from the profile `full`, for `{first}`, and from those of `
 
 """
 START_NOTE = """
-## Learning from the face network
+## Fine-tuning the face network
 
 The face network scales the output of each convolution. Folded into the filters, the scales change no output of the
 start, but make filters {larger} times larger. An update of AdamW is about as large as the learning rate whatever the
-size of a filter. At that of `face` it is {apart} of a filter's mean absolute value with scales apart, most in the
+size of a filter. At that of `face` it is {apart} of a filter's mean absolute value with unfolded scales, most in the
 upper layers, and {folded} with folded scales. `scales_apart` is the code of commit 114c4c3, `scales_folded` the same
-recipe by today's code (`--set recipe=face frozen_stages=3`), `all_stages` the recipe `face`; `twelve_epochs` learns
-longer, at a smaller rate, and was not chosen, since it takes longer. Most of the gain is that of folding. A smaller
-rate with scales apart was not tried.
+recipe by today's code (`--set recipe=face frozen_stages=3`), `all_stages` the recipe `face`; `twelve_epochs` trains
+longer, at a smaller rate; it was not chosen for its cost. Most of the gain in age
+error is from folding; its interval touches 0. A smaller rate with unfolded scales was not tried.
 
 `python -m studies.recipes RUN NAME --px 150 --set KEY=VALUE ...` for each, then
 `python -m studies.recipes --compare {names} --into face_start.json`; one seed, {n:,} validation faces of a split of
-its own. `face_top` is `face` with the first three of six stages fixed.
+its own. `face_top` is `face` with the first three of six stages frozen.
 
 """
 GREY_NOTE = """
@@ -65,7 +65,8 @@ GREY_NOTE = """
 `python -m studies.recipes RUN grey48 --px {px} --set {settings}`, where RUN was begun on the CSV form of UTKFace,
 then `python -m studies.recipes --compare grey48 --into grey48.json`: the profile `full` with these settings on that
 form, {minutes}, one seed, on {n:,} validation faces. It was tuned on faces of UTKFace, but not on that form. Published
-for it, each by a test split of its own: gender 89 to 92 %, ethnicity 76 to 82 %, age error 5.9 to 6.7 years.
+for it, in one stage, each by a test split of its own: gender 89 to 92 %, ethnicity 76 to 82 %, age error 5.9 to 6.7
+years.
 
 """
 DIFFERENCE_NOTE = """
@@ -198,7 +199,7 @@ def comparison() -> str:
 
 
 def face_start() -> str:
-    """How the face network is learned from best."""
+    """How the start from the face network is best used."""
     found = read_json(FOLDER / "face_start.json")
     names = " ".join(map(argument, found, found.values()))
     convolutions = read_weights(weights_file()).convolutions

@@ -116,6 +116,8 @@ def test_the_readme_says_what_unseen_sessions_change(run):
     for ends in found["sessions"].values():
         ends |= {key: Estimate.from_dict(value) for key, value in ends.items()}
     assert block("README.md", "crossfit") == crossfit_page.front(run, found)
+    recipes = {each["settings"]["recipe"] for each in found["trainings"].values()}
+    assert recipes == {run.settings.recipe}, "`studies.crossfit` trains by today's recipe"
 
 
 def test_the_protocols_page_and_table_are_of_the_measured_results():

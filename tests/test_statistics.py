@@ -231,7 +231,7 @@ def test_an_estimate_reads_as_value_unit_and_interval():
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [((32, 30.09, 33.81), "32.00 y (30.09 to 33.81)"), ((1.02, 0.98, 1.06), "1.02 y (0.98 to 1.06)"),
-     ((99.5, 97, 101.2), "99.50 y (97.00 to 101.20)"), ((0, -0.25, 0.5), "0.000 y (-0.250 to 0.500)"),
+     ((99.5, 97, 101.2), "99.50 y (97.00 to 101.20)"), ((0, -0.25, 0.5), "0.00 y (-0.25 to 0.50)"),
      ((123.4, 98.7, 150), "123 y (99 to 150)"), ((32, 30, 34), "32 y (30 to 34)")],
 )  # fmt: skip
 def test_a_value_and_its_interval_have_the_same_decimals(numbers, text):

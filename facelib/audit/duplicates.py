@@ -1,8 +1,8 @@
 """Copies of one photograph: byte-identical ones, and near ones found by perceptual hash and confirmed by pixels.
 
 Aligned faces all look alike to a 64-bit hash, so a hash alone calls thousands of different people copies. Here it only
-proposes; a pair counts as a copy when the pictures, laid exactly upon each other, share their fine detail. Copies that
-were cropped, turned or filtered too much for the hash are proposed by the face network: they are alike as one person's.
+proposes; a pair counts as a copy when the pictures, laid exactly upon each other, share their fine detail. Copies
+cropped, rotated or filtered too much for the hash are proposed by the face network: they are alike as one person's.
 """
 
 from collections.abc import Iterator
@@ -264,9 +264,9 @@ def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarr
     """How many groups of copies there are."""
     groups = count(int((np.unique(group_id, return_counts=True)[1] > 1).sum()), "groups")
     text = (
-        f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups hold byte-identical files, "
-        f"{groups_of('near', pairs, group_id):,} a near copy, {groups_of('altered', pairs, group_id):,} one that is "
-        "cropped, turned or filtered; a group can hold several kinds."
+        f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups contain byte-identical files, "
+        f"{groups_of('near', pairs, group_id):,} a near copy, {groups_of('altered', pairs, group_id):,} a copy that is "
+        "cropped, rotated or filtered; some contain several kinds."
     )
     return Findings([Finding("copies.groups", text, groups)])
 

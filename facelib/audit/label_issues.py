@@ -132,6 +132,6 @@ def doubted_findings(issues: pd.DataFrame) -> Findings:
         for name, part in issues.groupby("attribute", sort=False)
     ]
     several = int((joint_suspicion(issues)["doubted"] > 1).sum())
-    text = f"{listed(parts)} are doubted by models that never saw them. "
-    text += f"{several:,} {'image has' if several == 1 else 'images have'} two doubted labels or more."
+    text = f"{listed(parts)} are flagged by out-of-fold models. "
+    text += f"{several:,} {'image has' if several == 1 else 'images have'} two flagged labels or more."
     return Findings([Finding("labels.doubted", text, rate(int(issues["is_issue"].sum()), len(issues)))])

@@ -1,7 +1,7 @@
-"""dlib's convolutional face detector (MMOD) in torch: the same scores as dlib's own, ten times as fast on a processor.
+"""dlib's convolutional face detector (MMOD) in torch: the same scores as dlib's own, in much less time on a CPU.
 
 `mmod_human_face_detector.dat` is a network of seven convolutions that scores each place of a picture as the centre of
-a face of 80 px; larger faces are found in reduced pictures. It learned from faces of public data sets and of
+a face of 80 px; larger faces are found in reduced pictures. It was trained on faces of public data sets and of
 photographs on the web, by their boxes alone ("Max-Margin Object Detection", King, 2015).
 """
 

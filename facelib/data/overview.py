@@ -59,7 +59,7 @@ def imbalance_finding(counts: pd.Series, faces: pd.DataFrame, attributes: Iterab
     """How many of `cells`'s combinations are thin, and how far the sizes of classes lie apart."""
     thin = int((counts < THIN).sum())
     names = listed(name.lower().replace("age", "age band") for name in counts.index.names)
-    text = f"{thin} of the {len(counts)} cells of {names} hold fewer than {THIN} images."
+    text = f"{thin} of the {len(counts)} cells of {names} contain fewer than {THIN} images."
     widest = max(class_attributes(attributes), key=lambda attribute: len(attribute.classes), default=None)
     if widest is not None:
         shares = widest.groups(faces[widest.name]).value_counts()
@@ -78,7 +78,7 @@ def images_finding(images: FaceImages) -> Finding:
     share = rate(int(grey.sum()), len(sample))
     text = (
         f"The images are cached as {images.px} x {images.px} RGB. In a sample of {len(sample)} the mean brightness is "
-        f"{sample.mean():.0f} of 255, and {share.text} hold no colour."
+        f"{sample.mean():.0f} of 255, and {share.text} are greyscale."
     )
     return Finding("data.images", text, share)
 

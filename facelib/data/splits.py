@@ -350,7 +350,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
         f"{within.text} between training, validation and calibration."
     )
     text = crossing if leaks.value else "No pair of detected copies crosses the split."
-    text += f" The test split holds {format_value(tested.mean(), 'share')} of the images."
+    text += f" The test split contains {format_value(tested.mean(), 'share')} of the images."
     findings = [
         Finding("split.leaks", text, leaks),
         Finding(
@@ -380,7 +380,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
 
 
 def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
-    """How many of the scored test faces were collected in a session of which others are trained on."""
+    """How many of the scored test faces were collected in a session with training faces."""
     tested = ((splits["split"] == "test") & splits["representative"]).to_numpy()
     if not has_sessions(faces):
         text = "The data do not say which images were collected together: no collection session can be held out."
@@ -389,11 +389,11 @@ def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
     tested = tested & sessions.notna().to_numpy()  # of several data sets, not all may name sessions
     shared = rate(int(sessions[tested].isin(sessions[splits["split"] == "train"]).sum()), int(tested.sum()))
     text = (
-        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces whose session "
-        "is known are from one of which others are trained on, whose labels are alike."
+        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces of known "
+        "session share it with training faces; labels within a session are alike."
         if shared.value
         else f"The test faces are from {sessions[tested].nunique():,} of {sessions.nunique():,} collection sessions, "
-        "of which none is trained on."
+        "none of which has training faces."
     )
     return Finding("split.sessions", text, shared)
 

@@ -23,7 +23,7 @@ from facelib.statistics import Estimate, rate
 # 4,714 faces of UTKFace: within it are 96 % of 429 pairs of near copies, 2 in 10,000 random pairs of the same labels
 # (an upper bound of false matches: some are of one person), and 52 of the 11 million pairs that are not copies.
 PERSON_DISTANCE = 0.50
-SEARCHED = 1.2  # times that distance: copies that were cropped, turned or filtered lie further apart
+SEARCHED = 1.2  # times that distance: copies that were cropped, rotated or filtered lie further apart
 COHORT = 3000  # faces, drawn at random, that stand for unrelated ones
 COHORT_SHARE, COHORT_RANK = 0.02, 10  # how many of them, at least, may be of the same person
 RANDOM_PAIRS = 200_000

@@ -28,7 +28,7 @@ def copies_held_out(
 ) -> pd.DataFrame:
     """How two labels of each photograph differ, and the model and a label, of groups of copies outside training.
 
-    `held_out`, bool (n,), marks rows that the model did not learn from; groups with another row are left out. Rows of
+    `held_out`, bool (n,), marks rows that the model was not trained on; groups with another row are left out. Rows of
     the predictions are those of the faces. Columns: group_id, labels (their number), label (their mean), two_labels,
     model: mean differences in years, or shares that differ. One row per group with two known labels or more.
     """

@@ -124,7 +124,7 @@ def _asian_men(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = Fal
         estimate = bootstrap.of_draws(log_ratios, int(n[0].sum()))
     measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
     if equal_ages:
-        measure = f"the same with one age mix, over ages of {sample.covered:.0%} of the faces"
+        measure = f"the same at equal ages, over ages of {sample.covered:.0%} of the faces"
     # Judged by the logarithm of the ratio, and given as ratios.
     claim = judge(ASIAN_MEN, measure, estimate, bootstrap.confidence)
     numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
@@ -158,7 +158,7 @@ def _spread(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False)
     used = large["band"].isin(common_bands(cell, large["band"])) if equal_ages else np.ones(len(large), bool)
     measure = f"largest difference of MAE between {len(set(cell))} groups of 20 and more, years"
     if equal_ages:
-        measure = f"the same with one age mix, over ages of {np.sum(used) / max(1, len(large)):.0%} of the faces"
+        measure = f"the same at equal ages, over ages of {np.sum(used) / max(1, len(large)):.0%} of the faces"
     error = (large["age_pred"] - large["age"]).abs()
     # Copies are one draw, as in the other claims.
     keys = {"cell": cell, "band": large["band"] if equal_ages else "", "copies": large["group_id"]}
@@ -173,8 +173,8 @@ def _spread(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False)
 
 
 def beside(claims: pd.DataFrame, same_ages: pd.DataFrame) -> pd.DataFrame:
-    """The claims that were tested in both ways: their answers and numbers, as measured and with one age mix."""
-    ways = ", as measured", ", one age mix"
+    """The claims that were tested in both ways: their answers and numbers, as measured and at equal ages."""
+    ways = ", as measured", ", equal ages"
     columns = [f"{name}{way}" for way in ways for name in ("answer", "value", "low", "high")]
     return claims.merge(same_ages, on="claim", suffixes=ways)[["claim", *columns]]
 
@@ -186,9 +186,9 @@ def claims_finding(claims: pd.DataFrame, same_ages: pd.DataFrame) -> Finding:
     for row in claims[claims["ruled_out"] != ""].to_dict("records"):
         text += f" These faces cannot test “{_short(row['claim'])}”: {row['ruled_out']}."
     for row in beside(claims, same_ages).to_dict("records"):
-        before, after = row["answer, as measured"], row["answer, one age mix"]
+        before, after = row["answer, as measured"], row["answer, equal ages"]
         if before != after:
-            text += f" At one age mix “{_short(row['claim'])}” goes from {before} to {after}."
+            text += f" At equal ages “{_short(row['claim'])}” goes from {before} to {after}."
     return Finding("claims.answers", text, n=int(claims["n"].max()))
 
 

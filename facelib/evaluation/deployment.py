@@ -17,7 +17,7 @@ from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate, adjusted, form
 # from everybody who looks younger than 25, as NIST's evaluation of age verification (IR 8525) does.
 LIMITS = ((18, 18), (25, 25), (18, 25))
 LAST_YEAR = 40  # of the single years by which passing is shown
-ANSWERED = (1.0, 0.9, 0.8, 0.5)  # shares of the faces, the surest, that are answered
+ANSWERED = (1.0, 0.9, 0.8, 0.5)  # shares of the faces, those of most confident predictions, that are answered
 ENDS = ("", "_low", "_high")
 
 
@@ -116,13 +116,13 @@ def limits_finding(limits: pd.DataFrame) -> Finding:
             for name, side in (("false_positive", "n_below"), ("false_negative", "n_above"))
         ]
         text = (
-            f"predicted {threshold} or older are {errors[0]} of those labelled under {limit} (n = {errors[0].n:,}), "
-            f"and younger {errors[1]} of those labelled {limit} or older"
+            f"of those labelled under {limit} (n = {errors[0].n:,}), {errors[0]} are predicted {threshold} or older; "
+            f"of those labelled {limit} or older, {errors[1]} are predicted younger"
         )
         groups = rows.iloc[1:].dropna(subset=["false_positive"])
         for row in groups.nlargest(1, "false_positive").to_dict("records"):
             most = Estimate(*(row[f"false_positive{end}"] for end in ENDS), row["n_below"], SHARE)
-            text += f"; the first rate is highest for faces labelled {row['group']}, {most}, n = {most.n:,}"
+            text += f"; the former is highest for faces labelled {row['group']}, {most}, n = {most.n:,}"
         parts.append(text)
     joined = ". ".join(part[0].upper() + part[1:] for part in parts)
     n = int(limits[["n_below", "n_above"]].iloc[0].sum()) if parts else 0
@@ -180,8 +180,9 @@ def odds_finding(gaps: pd.DataFrame) -> Finding:
     parts = []
     for (name, by), rows in gaps.groupby(["attribute", "by"], sort=False):
         row = rows.loc[rows["difference"].idxmax()]
-        estimate = Estimate(row["difference"], row["low"], row["high"], int(row["n"]), SHARE)
-        text = f"{estimate} for {name} by {by} (gap in {row['rate']} rate, {row['lowest']} against {row['highest']})"
+        value, low, high = (f"{100 * row[end]:.1f}" for end in ("difference", "low", "high"))
+        ends = f"gap in {row['rate']} rate, {row['lowest']} against {row['highest']}"
+        text = f"{value} points ({low} to {high}) for {name} by {by} ({ends})"
         parts.append(text + ("" if row["p_adjusted"] < SIGNIFICANT else ", which chance alone may explain"))
     text = f"Equalised odds are missed by {'; '.join(parts)}." if parts else (
         "Equalised odds need two classes and two groups with enough faces of each."
@@ -193,11 +194,11 @@ def odds_finding(gaps: pd.DataFrame) -> Finding:
 
 
 def ranked(frame: pd.DataFrame, attribute: Attribute) -> pd.DataFrame:
-    """The faces of an evaluation frame from the surest prediction to the least sure, with its `score`.
+    """The faces of an evaluation frame from the most to the least confident prediction, with its `score`.
 
-    Sure of a class is what gives it a high probability, of an age what has a narrow predicted distribution. The score
+    A class prediction is confident with a high probability, an age with a narrow predicted distribution. The score
     is 1 or 0 for right or wrong, or the absolute error in years, of a band those outside it. Empty where nothing says
-    how sure a prediction is.
+    how confident a prediction is.
     """
     known = frame[scored(frame, attribute)] if attribute.name in frame else frame[:0]
     if isinstance(attribute, ClassAttribute):
@@ -220,7 +221,7 @@ def _estimate(answered: pd.DataFrame, attribute: Attribute) -> Estimate:
 def selective(
     frame: pd.DataFrame, attributes: Iterable[Attribute], min_group: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How good predictions are if only the surest are answered, and whose faces these are.
+    """How good predictions are if only the most confident are answered, and whose faces these are.
 
     Columns of the first table: attribute, answered (each of `ANSWERED`), value (accuracy, or the mean absolute error in
     years), low, high, n, unit. Of the second, at the third of them: attribute, by, group, n, answered with _low and
@@ -244,18 +245,18 @@ def selective(
 
 
 def selective_finding(shares: pd.DataFrame, groups: pd.DataFrame) -> Finding:
-    """What withholding the least sure fifth gives, and whose faces stay unanswered."""
+    """What withholding the least confident fifth gives, and whose faces stay unanswered."""
     parts = []
     for name, rows in shares.groupby("attribute", sort=False):
         by_share = rows.set_index("answered").to_dict("index")
         few, everyone = (Estimate.from_dict(by_share[share]) for share in (ANSWERED[2], ANSWERED[0]))
         what = f"{name} is off by {few}, not {everyone.text}" if few.unit == YEARS else (
-            f"{name} is right for {few}, not {everyone.text}"
+            f"{name} matches the label for {few}, not {everyone.text}"
         )  # fmt: skip
         for row in groups[groups["attribute"] == name].nsmallest(1, "answered").to_dict("records"):
             what += f", but only {format_value(row['answered'], SHARE)} of {row['by']} {row['group']} are answered"
         parts.append(what)
-    text = f"With the surest {100 * ANSWERED[2]:.0f} % answered, {'; '.join(parts)}." if parts else (
-        "Nothing says how sure these predictions are."
+    text = f"With the most confident {100 * ANSWERED[2]:.0f} % answered, {'; '.join(parts)}." if parts else (
+        "Nothing says how confident these predictions are."
     )  # fmt: skip
     return Finding("deployment.selective", text, n=int(shares["n"].max()) if parts else 0)

@@ -130,7 +130,7 @@ def cluster_causes(
     A share w of wrong labels is flagged at a rate of w * recall + (1 - w) * false flags, which is solved for w. Its
     interval combines that of the flag rate (Wilson, widened for the number of clusters: Bonferroni) with that of the
     recall. The labels account for a cluster where more than half of its errors have a wrong one, the model where fewer
-    have; nothing can be told where the interval holds one half, or where the recall is below `MIN_RECALL`.
+    have; nothing can be told where the interval contains one half, or where the recall is below `MIN_RECALL`.
 
     Planted errors are easier to find than real ones, which makes the share too low; faces that the model mispredicts
     are flagged more often than others though their labels are right, which makes it too high.
@@ -201,7 +201,7 @@ def headline(kinds: pd.DataFrame, doubted: np.ndarray, facts: dict, causes: pd.D
 def causes_finding(
     kinds: pd.DataFrame, flags: pd.DataFrame, doubted: np.ndarray, causes: pd.DataFrame, wrong: np.ndarray | None
 ) -> Finding:
-    """How many errors have a doubted label, and which clusters point to the labels or to the model.
+    """How many errors have a flagged label, and which clusters point to the labels or to the model.
 
     `flags` are from `doubted_labels`, `doubted` and `wrong` from `errors_with`, `causes` from `cluster_causes`.
     """
@@ -209,10 +209,10 @@ def causes_finding(
     share, others = rate(doubted.sum(), len(doubted)), rate(flags[correct].any(axis=1).sum(), correct.sum())
     clusters = causes["fault"].value_counts()
     text = (
-        f"{share} of the errors have a doubted label, against {others.text} of the correct predictions. Of "
+        f"{share} of the errors have a flagged label, against {others.text} of the correct predictions. Of "
         f"{len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels, "
         f"{clusters.get(MODEL, 0)} to the model, and {clusters.get(UNTOLD, 0)} to neither. "
-        "The models that doubt labels find real errors less often than planted ones: this is a hint, not proof."
+        "These models find real errors less often than planted ones: this is a hint, not proof."
     )
     if wrong is not None:
         known = rate(wrong.sum(), len(wrong)).text

@@ -236,7 +236,7 @@ def evaluate_table(
 
 
 def _own_data(run: RunFolder, embedded: bool = True) -> FaceData:
-    """The faces that a run learned from, and features of those that it was not trained on, if they are `embedded`."""
+    """The faces that a run was trained on, and features of those that it was not trained on, if they are `embedded`."""
     faces, split = run.load_table("faces"), run.load_table("splits")
     seen = (split["split"] != "test").to_numpy()
     images = load_images(run, faces).take(np.flatnonzero(seen))
@@ -258,13 +258,13 @@ def _notes(run: RunFolder, data: str, known, learned, measured) -> Iterator[str]
     if bands := [attribute.name for attribute in measured if not attribute.exact]:
         yield f"measured by its bands: {listed(bands)}"
     if run.is_synthetic:
-        yield "the run learned from drawn faces: its numbers are meaningless for photographs"
+        yield "the run was trained on drawn faces: its numbers are meaningless for photographs"
 
 
 def _summary(results: dict[str, Estimate], own: dict[str, Estimate], tables: dict, n: int) -> Iterator[str]:
     """The results as a short table: each metric here, and on the run's own test split."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in tables["copies"]["kind"].value_counts().items()) or "none"
-    yield f"images with a copy among those the run learned from: {len(tables['copies']):,} of {n:,} ({kinds})"
+    yield f"images with a copy among the run's training images: {len(tables['copies']):,} of {n:,} ({kinds})"
     yield f"{'metric':<34}{'here, 95 %':<36}{'n':>8}   the run's own test"
     for key, estimate in results.items():
         test, _, metric = key.partition(".")

@@ -20,7 +20,7 @@ BANDS = "bands"
 AGE_ERRORS = AGE.name + "_mae", AGE.name + "_band_mae_least"
 _BAND_ENDS = "{}_from", "{}_to"
 SHOWN_GAPS = 5  # between groups at one age, in the sentence about them
-WITHIN_INTERVALS = f"labels within the {100 * COVERAGE:.0f} % intervals"
+WITHIN_INTERVALS = f"{100 * COVERAGE:.0f} % interval coverage"
 
 
 def _beyond(predicted: pd.Series, first: pd.Series, last: pd.Series) -> pd.Series:
@@ -226,11 +226,11 @@ def comparisons(
 
     Takes `group_tables`, whose masked groups take no part, the gaps of `standardised.standardise`, and the data set if
     there are several. `worst_value`
-    and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at one age mix
+    and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at equal ages
     (`yes`, `reversed`, `cannot tell`; empty where that was not measured). `stands`: they lie apart and ages do not
     explain it.
     """
-    rows, attributes, of = [], tuple(attributes), f" of {source}" if source else ""
+    rows, attributes, of = [], tuple(attributes), f" in {source}" if source else ""
     for metric in group_metrics(attributes):
         for column in (attribute.group_column for attribute in attributes):
             table = tables.get(column, pd.DataFrame())
@@ -267,7 +267,7 @@ def keeps_promise(what: str, worst: Estimate) -> bool:
 def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
     """The lead finding, for whom the predictor is shown to be worse, and one finding for each attribute, of n faces.
 
-    The lead leaves out intervals that are not shown to break their promise for the group where they hold least.
+    The lead leaves out intervals that are not shown to miss their coverage for the group where they cover least.
     """
     kept = [keeps_promise(*pair) for pair in zip(compared["what"], compared["worst_value"], strict=True)]
     told, worse = compared[~np.array(kept, dtype=bool)], {}
@@ -291,11 +291,11 @@ def _sentence(row: dict) -> str:
 
 
 def coverage_findings(compared: pd.DataFrame, n: int) -> Findings:
-    """Groups of `comparisons` between which the age intervals hold different shares of the labels at equal ages."""
+    """Groups of `comparisons` whose labels the age intervals cover to different shares at equal ages."""
     title = next(metric.title for metric in group_metrics((AGE,)) if metric.key == f"{AGE.name}_coverage")
     rows = compared[(compared["what"] == title) & compared["stands"] & (compared["by"] != "age band")]
     texts = [
-        f"The 90 % age intervals hold {row['worst_value']} for {row['worst']} and {row['best_value']} for "
+        f"The 90 % age intervals cover {row['worst_value']} for {row['worst']} and {row['best_value']} for "
         f"{row['best']}, and the gap is there at equal ages."
         for row in rows.to_dict("records")
     ]
@@ -386,19 +386,20 @@ def age_findings(
     """
     texts, gaps, shown = [], [], directions.dropna(subset=["bias_low"])
     for way, rows in shown.groupby("grouped_by"):
+        group, other = ("labelled", "predicted") if way == "label" else ("predicted as", "labelled")
         ends = [
-            f"ages {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} ({row['regression_alone']:+.1f} y "
-            f"if errors averaged 0 at every {'predicted' if way == 'label' else 'labelled'} age)"
+            f"faces {group} {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} "
+            f"({row['regression_alone']:+.1f} y if errors averaged 0 at every {other} age)"
             for side, row in _furthest(rows, "bias")
         ]
-        texts += [f"by {way}, {listed(ends)}"] if ends else []
+        texts += [listed(ends)] if ends else []
     banded = False
     for source, tables in parts.items():
-        of = f" of {source}" if source else ""
+        of = f" in {source}" if source else ""
         bands, bias = tables.get(AGE.group_column, pd.DataFrame()), f"{AGE.name}_band_bias"
         banded |= bias in bands
         ends = [
-            f"ages {row['age_band']}{of} are predicted at least {abs(row[bias]):.1f} y {side}"
+            f"faces labelled {row['age_band']}{of} are predicted at least {abs(row[bias]):.1f} y {side}"
             for side, row in (_furthest(bands, bias) if bias in bands else ())
         ]
         texts += [listed(ends)] if ends else []

@@ -81,7 +81,7 @@ METRICS = {
         Metric("{name}.cs5", "{title}: within 5 years", metrics.cs5, SHARE, True, ("{name}", "{name}_unrounded"),
                phrase="{} of the predictions are within 5 years"),
         Metric("{name}.cs5_whole_years", "{title}: within 5 years, in whole years", metrics.cs5, SHARE, True),
-        Metric("{name}.bias", "{title}: mean of predicted minus labelled", metrics.bias, YEARS),
+        Metric("{name}.bias", "{title}: bias (predicted minus labelled)", metrics.bias, YEARS),
         Metric("{name}.mae_le45", "{title}: error up to 45 years", metrics.mae, YEARS, False,
                ages=lambda age: age <= OLD_YEARS),
         Metric("{name}.mae_gt45", "{title}: error over 45 years", metrics.mae, YEARS, False,
@@ -91,7 +91,7 @@ METRICS = {
                baseline="always answering the most frequent bin"),
         *(Metric(f"{{name}}_stages.mae_{way}", f"Two-stage {{name}} error, {text}", metrics.mae, YEARS, False,
                  ("{name}", f"{{name}}_{way}"), baseline=baseline) for way, (text, baseline) in STAGE_WAYS.items()),
-        Metric("{name}.interval_coverage", "{title}: labels within the 90 % intervals",
+        Metric("{name}.interval_coverage", "{title}: coverage of the 90 % intervals",
                lambda y, low, high: float(np.mean((low <= y) & (y <= high))), SHARE, None, ("{name}", *_ENDS),
                baseline=_MIDDLE, calibrated=True),
         Metric("{name}.interval_width", "{title}: width of the 90 % intervals",
@@ -105,7 +105,7 @@ METRICS = {
     ),
     "classes": (
         Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True,
-               phrase="is predicted as labelled for {}"),
+               phrase="matches the label for {}"),
         Metric("{name}.accuracy_age5plus", "{title}: accuracy, 5 years and over", metrics.accuracy, SHARE, True,
                ages=lambda age: age >= 5, classes=lambda k: k == 2, phrase="{} from 5 years on"),
         Metric("{name}.auc", "{title}: area under the ROC curve", metrics.auc, "", True, ("{name}", "{second}"),
@@ -436,9 +436,9 @@ def calibration_points(
 
 
 def coverage_table(frame: pd.DataFrame, by: str, intervals: dict[str, tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
-    """The share of known ages that each kind of interval (lower and upper ends, years) holds, by group.
+    """The share of known ages that each kind of interval (lower and upper ends, years) covers, by group.
 
-    Columns: by, group, kind, value (share held), low, high (Wilson), n, width (years, mean).
+    Columns: by, group, kind, value (share covered), low, high (Wilson), n, width (years, mean).
     """
     rows = []
     for kind, (low, high) in intervals.items():
@@ -479,9 +479,10 @@ def readings_finding(run: RunFolder) -> Finding:
     own = [reading for reading in log if reading["faces"] == log[-1]["faces"]]
     versions = len({reading["commit"] for reading in own})
     text = (
-        f"When notebook 05 ran, the log ({READINGS}) listed {len(own)} scoring{'s' * (len(own) > 1)} of these test "
-        f"faces since {own[0]['date'][:10]}, its own included, by {versions} state{'s' * (versions > 1)} of the code. "
-        "Notebook 02 reads all labels, to find copies and doubtful labels; no network learns tested ones."
+        f"When notebook 05 ran, the log ({READINGS}) listed {len(own)} evaluation{'s' * (len(own) > 1)} on these test "
+        f"faces since {own[0]['date'][:10]}, this one included, with {versions} code version{'s' * (versions > 1)}. "
+        "Notebook 02 reads all labels, to find copies and doubtful labels; no network is trained on those of the test "
+        "split."
     )
     return Finding("test.readings", text, n=int(own[-1]["n"]))
 
@@ -512,7 +513,7 @@ def attribute_findings(
             others = []
         if alone := len(leading) == 1:
             others = [(metric, by_source[f"{leading[0]}.{metric.key}"]) for metric in each.pop(leading[0])[1:]]
-        title = f"{attribute.title} of {leading[0].removeprefix('test_')}" if alone else attribute.title
+        title = f"{attribute.title} on {leading[0].removeprefix('test_')}" if alone else attribute.title
         parts = [f"{title} {lead.phrase.format(estimate)}"]
         if row := rows.get(lead.key):
             baseline = Estimate.from_dict(row)
@@ -522,7 +523,7 @@ def attribute_findings(
         texts = ["; ".join(parts)]
         for source, own in each.items():
             phrases = "; ".join(metric.phrase.format(by_source[f"{source}.{metric.key}"]) for metric in own)
-            texts += [f"{attribute.title} of {source.removeprefix('test_')} {phrases}"] if own else []
+            texts += [f"{attribute.title} on {source.removeprefix('test_')} {phrases}"] if own else []
         findings.append(Finding(f"test.{attribute.name}", f"{'. '.join(texts)}.", estimate))
     findings += inverted_findings(results, attributes, "test")
     text = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items()) or "not measured"
@@ -537,7 +538,7 @@ def inverted_findings(results: dict[str, Estimate], attributes: Iterable[Attribu
         accuracy = results.get(f"{prefix}.{attribute.name}.accuracy")
         if accuracy and len(attribute.classes) == 2 and accuracy.high < INVERTED:
             text = (
-                f"WARNING: {attribute.name} is predicted as labelled for {accuracy.text}, far below one half: the "
+                f"WARNING: {attribute.name} matches the label for {accuracy.text}, far below one half: the "
                 f"labels may have {' and '.join(attribute.classes)} the other way round, which a label map can mend."
             )
             findings.append(Finding(f"{prefix}.{attribute.name}.inverted", text, accuracy))
@@ -581,7 +582,7 @@ def calibration_finding(errors: dict[str, CalibrationError], n: int) -> Finding:
 
 
 def interval_finding(run: RunFolder, coverage: pd.DataFrame, results: dict[str, Estimate]) -> Finding:
-    """Whether the age intervals hold 90 % (see `age_coverage`), and of which labelled ages they hold least."""
+    """Whether the age intervals cover 90 % (see `age_coverage`), and which labelled ages they cover least."""
     share, width = (results[f"test.age.interval_{name}"] for name in ("coverage", "width"))
     by = coverage.groupby(["by", "kind"])
     plain, promised = (by.get_group(("predicted_age", kind)) for kind in (PLAIN, MONDRIAN))
@@ -591,10 +592,10 @@ def interval_finding(run: RunFolder, coverage: pd.DataFrame, results: dict[str, 
     bands = bands[bands["n"] >= min(run.settings.evaluation.min_group, bands["n"].max())]
     least = bands.loc[bands["value"].idxmin()]
     text = (
-        f"The 90 % intervals hold {share} of the labelled ages; their mean width is {width.text}. In {held} of "
+        f"The 90 % intervals cover {share} of the labelled ages; their mean width is {width.text}. In {held} of "
         f"{len(promised)} categories of predicted age the share is compatible with 90 % (calibration sampling adds an "
-        f"SD of {100 * np.sqrt(0.09 / each):.1f} %); plain intervals hold {100 * plain['value'].min():.0f} to "
-        f"{100 * plain['value'].max():.0f} % there. By labelled age they hold least at {least['group']}: "
+        f"SD of {100 * np.sqrt(0.09 / each):.1f} %); plain intervals cover {100 * plain['value'].min():.0f} to "
+        f"{100 * plain['value'].max():.0f} % there. By labelled age they cover least at {least['group']}: "
         f"{rate(round(least['value'] * least['n']), least['n'])}."
     )
     return Finding("test.intervals", text, share)

@@ -57,7 +57,7 @@ MISALIGNMENTS = {
         0.0, (0.0, 0.03, 0.06, 0.1, 0.15, 0.2), 0.1,
     ),
     "rotation": Misalignment(
-        "Rotation, degrees", "turned by {:g} degrees", lambda frame, amount, side: frame.moved(turn=side * amount),
+        "Rotation, degrees", "rotated by {:g} degrees", lambda frame, amount, side: frame.moved(turn=side * amount),
         0.0, (0.0, 5.0, 10.0, 15.0, 25.0, 40.0), 15.0,
     ),
 }  # fmt: skip

@@ -52,7 +52,7 @@ class Resampled:
             return self.sums.sum(axis=-1) / self.counts.sum(axis=-1)
 
     def standardised(self) -> np.ndarray:
-        """Means of each group over the common bands with one age mix; nan where a sample lost all of a cell."""
+        """Means of each group over the common bands at equal ages; nan where a sample lost all of a cell."""
         shares = self.counts[0].sum(axis=0)[self.common]
         if not self.common.any():
             return np.full(self.sums.shape[:-1], np.nan)
@@ -116,7 +116,7 @@ def standardise(
     rates: by, group, metric, n, covered, and raw and standardised, each with _low and _high. Of the gaps, a row for two
     groups or more: by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the
     difference of these two raw, standardised and explained (raw minus standardised), each with _low and _high.
-    `answer`, of what the age mix does to the gap, is `cannot tell` where the interval of explained holds 0; else
+    `answer`, of what the age mix does to the gap, is `cannot tell` where the interval of explained contains 0; else
     `reverses it` where that of standardised lies below 0, `adds to it` or `hides part`.
     """
     rates, gaps, attributes = [], [], tuple(attributes)

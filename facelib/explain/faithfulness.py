@@ -80,8 +80,8 @@ def against_baselines(table: pd.DataFrame, explained: list[Explained]) -> pd.Dat
     """Whether each method is more faithful than each baseline on the same faces of the attributions table.
 
     head (the output), method, baseline, value (mean paired difference of faithfulness), low, high, n, unit, answer:
-    better (the whole interval is above 0), worse (below), cannot tell. The intervals of all rows hold together with
-    95 % (Bonferroni).
+    better (the whole interval is above 0), worse (below), cannot tell. The intervals are simultaneous over all
+    rows, at 95 % (Bonferroni).
     """
     wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
     rows, tests = [], list(product(explained, METHODS, BASELINES))

@@ -96,7 +96,7 @@ def against_shuffled(table: pd.DataFrame, shuffled: pd.DataFrame) -> pd.DataFram
     """Mean share of each region in the maps of `REGION_METHOD`, and of networks with shuffled weights.
 
     Paired by face. Columns: head (the output), region, value, low, high, n, unit; shuffled, difference with _low and
-    _high (all hold together with 95 %, Bonferroni), answer: less or more than shuffled, cannot tell.
+    _high (simultaneous over all rows at 95 %, Bonferroni), answer: less or more than shuffled, cannot tell.
     """
     own = table[table["method"] == REGION_METHOD].dropna(subset=SHARES)
     chance = shuffled.dropna(subset=SHARES).groupby(["head", "image_id"], sort=False)[SHARES].mean()
@@ -149,7 +149,7 @@ def background_findings(
         return " to ".join(dict.fromkeys(f"{100 * share:.1f} %" for share in (values.min(), values.max())))
 
     parts = [
-        f"{title} maps point more to the {place} than those of networks with shuffled weights for {named(rows)}"
+        f"{title} maps weight the {place} more than those of networks with shuffled weights for {named(rows)}"
         for place, answer in (("face", "less"), ("background", "more"))
         if (rows := passed & (background["answer"] == answer)).any()
     ]
@@ -158,7 +158,7 @@ def background_findings(
         text += f" Maps of {named(~passed)} fail a check: they do not beat every baseline, or may not depend on the"
         text += " network's weights."
     area = (
-        f"The background is {100 * region_area(sample.px)['background']:.1f} % of the picture. It holds "
+        f"The background is {100 * region_area(sample.px)['background']:.1f} % of the picture. It receives "
         f"{span('value')} of {title} maps, by output, {span('shuffled')} of those of networks with shuffled weights, "
         f"and {edges} of the edge map."
     )

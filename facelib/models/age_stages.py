@@ -150,7 +150,7 @@ def train_age_stages(
 
 
 def stage_labels(ages: np.ndarray, edges: np.ndarray) -> pd.DataFrame:
-    """What both stages learn from: age in years, and bin, -1 where the age is unknown."""
+    """The targets of both stages: age in years, and bin, -1 where the age is unknown."""
     return pd.DataFrame({"age": ages, "bin": np.where(np.isfinite(ages), to_bin(ages, edges), -1)})
 
 

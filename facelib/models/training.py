@@ -321,7 +321,7 @@ def train_multitask(
 ) -> tuple[FaceNet, pd.DataFrame]:  # fmt: skip
     """Train the multitask network on a column of labels per attribute; see `fit_in_folder`.
 
-    With start weights the output layers learn alone for `head_epochs`, then all layers. The `image_ids` are for
+    With start weights only the output layers are trained for `head_epochs`, then all layers. The `image_ids` are for
     messages. Losses by epoch have also `<stage>_<attribute>_mae` in years.
     """
     training, columns = settings.training, learned_labels(labels, attributes)

@@ -65,7 +65,7 @@ def odds(rates: pd.DataFrame, attributes: Iterable[Attribute], note: str = "") -
 
 
 def withheld(frame: pd.DataFrame, groups: pd.DataFrame, attributes: Iterable[Attribute], note: str = "") -> Figure:
-    """Accuracy against the share answered, the surest first, and whose faces are answered; see `selective`."""
+    """Accuracy against the share answered, the most confident first, and whose faces are answered; see `selective`."""
     named = class_attributes(attributes)
     rows = groups.drop_duplicates(["by", "group"])[["by", "group", "n"]].reset_index(drop=True)
     figure, ((left, right),) = new_figure(2, width=11, height=max(3.6, 1.2 + 0.26 * len(rows)))
@@ -85,7 +85,9 @@ def withheld(frame: pd.DataFrame, groups: pd.DataFrame, attributes: Iterable[Att
         error_bars(right, at, *ends, color=colour, capsize=2, markersize=4)
     n = len(frame)
     left.set(
-        xlabel="Share answered, the surest first", ylabel="Share right", title=f"Selective prediction, n = {n:,}{note}"
+        xlabel="Share answered, the most confident first",
+        ylabel="Share right",
+        title=f"Selective prediction, n = {n:,}{note}",
     )
     right.axvline(ANSWERED[2], color=GREY, linestyle="--", linewidth=1)
     labels = [f"{group}  (n = {count:,})" for group, count in zip(rows["group"], rows["n"], strict=True)]

@@ -64,12 +64,12 @@ def class_curves(
 
 
 def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
-    """The share of labels that each kind of age interval holds, by labelled age; see `headline.age_coverage`."""
+    """The share of labels that each kind of age interval covers, by labelled age; see `headline.age_coverage`."""
     rows = coverage[coverage["by"] == "age_band"]
     counts = rows.groupby("group", sort=False)["n"].first()
     figure, ((axis,),) = new_figure(width=8)
     axis.axhline(0.9, color=GREY, linestyle="--", linewidth=1)
-    ends = [("90 % promised", 0.9, GREY)]
+    ends = [("90 % nominal", 0.9, GREY)]
     for k, ((kind, part), colour) in enumerate(zip(rows.groupby("kind", sort=False), (GREY, GREEN), strict=False)):
         x = part["group"].map(list(counts.index).index) + 0.12 * k - 0.06
         look = {"vertical": True, "fmt": "o-", "color": colour, "linewidth": 1.5}

@@ -73,11 +73,7 @@ class FaceResult:
             return ""
         far = f"less like the training faces than {self.prediction['ood_percentile']:.4g} % of held-out faces"
         intervals = [attribute.name for attribute, values in self._values().items() if "low" in values]
-        unkept = (
-            f"; the {100 * COVERAGE:.0f} % of its {listed(intervals)} interval are not promised there"
-            if intervals
-            else ""
-        )
+        unkept = f"; its {100 * COVERAGE:.0f} % {listed(intervals)} interval may cover less there" if intervals else ""
         return f"{OOD}: {far}{unkept}"
 
     @property

@@ -61,7 +61,7 @@ class AgeIntervals:
 def fit_age_intervals(
     y_true: np.ndarray, age_pred: np.ndarray, coverage: float = COVERAGE, most: int = MONDRIAN_BINS
 ) -> AgeIntervals:
-    """Split-conformal intervals that hold a share `coverage` of true ages, from ages (n,) of rows not trained on.
+    """Split-conformal intervals that cover a share `coverage` of true ages, from ages (n,) of rows not trained on.
 
     Mondrian by predicted age where there are enough rows, in at most `most` categories; 1 gives one width for all.
     """

@@ -10,7 +10,7 @@ from facelib.schema import AGE, Attribute
 from facelib.statistics import Estimate
 
 ALL_AGES, CORAL_21_60 = "all_ages", "coral_21_60"
-COLUMNS = {"who": "", "protocol": "protocol", "start": "learned before"}
+COLUMNS = {"who": "", "protocol": "protocol", "start": "pretraining"}
 # Further columns are attributes, by name, and these two measures of age.
 TITLES = {AGE.name: "age error (years)", "cs5": "within 5 years", "bins": "six age bins"}
 
@@ -26,7 +26,7 @@ def published(table: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        who, protocol (faces, split, image size), start (what the network had learned before), age (mean absolute error
+        who, protocol (faces, split, image size), start (its pretraining), age (mean absolute error
         in years), cs5 (share within 5 years), bins (accuracy of six age bins) and a column per class attribute
         (accuracy).
     """

@@ -15,7 +15,7 @@ ALL, NONE = "all errors", "in no cluster"
 SORTS = (
     (" error", "largest {} error", False),
     (" label score", "most doubted {} label", True),
-    (" confidence", "surest of {}", False),
+    (" confidence", "most confident {}", False),
     (" interval width", "widest {} interval", False),
 )
 

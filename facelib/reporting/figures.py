@@ -115,7 +115,7 @@ SHOWN = {
         "Age error of direct and two-stage prediction", "age.chosen", "04_two_stage_errors.svg", _two_stages
     ),
     "intervals": Shown(
-        "Share of age labels within the 90 % intervals, by age", "test.intervals", "05_coverage_by_age.svg", _coverage
+        "Coverage of the 90 % age intervals, by age", "test.intervals", "05_coverage_by_age.svg", _coverage
     ),
     "limits": Shown(
         "Who passes an age limit of 18 or 25 years, by labelled age", "deployment.age_limits", "06_age_limits.svg"

@@ -44,7 +44,7 @@ QUESTIONS = (
         said="^The predictor is worse for ",
     ),
     Question(
-        "What decides in use?",
+        "What would matter in use?",
         "deployment.selective",
         ("deployment.age_limits", "deployment.odds", "deployment.even_errors"),
         "05_evaluate",
@@ -62,9 +62,9 @@ DATA_ROWS = {
     "data.rejected": "Files or rows rejected, with a reason",
     "audit.duplicates.exact_groups": "Groups of byte-identical copies",
     "audit.duplicates.near_groups": "Groups with a near copy",
-    "audit.duplicates.altered_groups": "Groups with a copy that is cropped, turned or filtered",
+    "audit.duplicates.altered_groups": "Groups with a copy that is cropped, rotated or filtered",
     "audit.contradicting_groups": "Share of copy groups in which a label differs, even by one year",
-    "audit.label_issues.{attribute}": "{title} labels doubted by out-of-fold models",
+    "audit.label_issues.{attribute}": "{title} labels flagged by out-of-fold models",
     "splits.leaking_pairs": "Pairs of detected copies across the split",
     "splits.copied_test_images": "Test images with a copy in training",
     "splits.recognised_test_images": "Test images of a person recognised in training, copies included",
@@ -72,7 +72,7 @@ DATA_ROWS = {
 
 
 BRIEF_WORDS = 12  # of a short answer, unless its first clause has more
-BY_TIME = "time of collection alone"  # the baseline that sees no face: see `evaluation.collection`
+BY_TIME = "collection time only"  # the baseline that sees no face: see `evaluation.collection`
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def brief(text: str) -> str:
     --------
     >>> brief("Age is off by 4.69 y (4.49 to 4.91) on average."), brief("Worse for (a) men; boys. More.")
     ('Age is off by 4.69 y on average', 'Worse for men; boys')
-    >>> brief("With the surest 80 % answered, age is off by 3 y, not 4 y, but only 30 % of men are answered.")
-    'With the surest 80 % answered, only 30 % of men are answered'
+    >>> brief("With the most confident 80 % answered, age is off by 3 y, not 4 y, but only 30 % of men are answered.")
+    'With the most confident 80 % answered, only 30 % of men are answered'
     """
     clauses = re.split(r": |\. |\.$", without_brackets(text), maxsplit=1)[0].split("; ")
     while len(clauses) > 1 and len(" ".join(clauses).split()) > BRIEF_WORDS:
@@ -228,7 +228,7 @@ def data_rows(run: RunFolder) -> list[dict]:
 
 
 def claim_rows(run: RunFolder) -> list[dict]:
-    """Rows of the tested claims, numbers as text, with the answer at one age mix where that was asked."""
+    """Rows of the tested claims, numbers as text, with the answer at equal ages where that was asked."""
     details = run.details("06_groups")
     same_ages = {row["claim"]: row["answer"] for row in details.get("claims_standardised", [])}
     rows = []

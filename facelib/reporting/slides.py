@@ -47,17 +47,17 @@ def headline_numbers(run: RunFolder) -> list[dict]:
     for row in (row for row in findings.headline_rows(run) if row["name"] in first):
         beside = [f"{row['interval']} (95 %)", f"n = {row['n']}"]
         beside += [f"without an image {row['baseline']}"] * bool(row["baseline"])
-        beside += [f"from the time alone {row['by_time']}"] * bool(row["by_time"])
+        beside += [f"collection time only {row['by_time']}"] * bool(row["by_time"])
         numbers.append({"value": row["value"], "name": row["name"], "note": "\n".join(beside)})
     return numbers
 
 
 def trust_numbers(run: RunFolder) -> list[dict]:
-    """What speaks for the numbers: no leaks, intervals that hold, test faces."""
+    """What speaks for the numbers: no leaks, coverage of the intervals, test faces."""
     results = run.results()
     numbers = _number(results.get("splits.leaking_pairs"), "pairs of detected copies across the split")
     numbers += _number(results.get("splits.recognised_test_images"), "test images of a person recognised in training")
-    return numbers + _number(results.get(f"test.{AGE.name}.interval_coverage"), "of age labels in their 90 % interval")
+    return numbers + _number(results.get(f"test.{AGE.name}.interval_coverage"), "coverage of the 90 % age intervals")
 
 
 def elsewhere_numbers(run: RunFolder) -> list[dict]:
@@ -71,16 +71,12 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
         return []
     if RunFolder(reference).params["created"] != run.params["created"]:
         return []
-    crossfit, numbers = read_json(sessions), []
-    held, trainings = crossfit["sessions"], crossfit["trainings"]
-    recipe = next(iter(trainings.values()))["settings"]["recipe"]
+    held, numbers = read_json(sessions)["sessions"], []
     matrix = read_json(others)["test"]["matrix"]
     (tested,) = (found["fairface"] for name, found in matrix.items() if name.startswith(f"{reference.name} "))
     for metric in (group_metrics([attribute])[0] for attribute in run.learned if not attribute.sensitive):
         known, unseen = (Estimate.from_dict(held[metric.key][which]) for which in ("usual", "held out"))
-        numbers += _number(
-            unseen, f"{metric.title}, unseen collection sessions", f"known {known.text}, recipe {recipe}"
-        )
+        numbers += _number(unseen, f"{metric.title}, unseen collection sessions", f"known sessions {known.text}")
     for metric in (metrics_of(attribute)[0] for attribute in run.learned):
         if metric.key in tested and metric.more_is_better:
             own = f"own test split {run.results()[f'test.{metric.key}'].text}"

@@ -72,11 +72,13 @@ def test_scales_and_shifts_are_folded_into_the_filters():
     ]
     net = FaceRecognitionNet()
     net.load_weights(FaceWeights(published, random.normal(size=(256, 128)).astype(np.float32)))
-    layer, (filters, bias, scale, shift) = net.layer2[0].first, published[7]
-    images = torch.randn(2, 32, 6, 6)
-    plain = F.conv2d(images, torch.tensor(filters), torch.tensor(bias), stride=2).detach().numpy()
-    expected = plain * scale[:, None, None] + shift[:, None, None]
-    np.testing.assert_allclose(layer(images).detach().numpy(), expected, atol=1e-3, rtol=1e-4)
+    layers = [module for module in net.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert layers[7] is net.layer2[0].first
+    for layer, (filters, bias, scale, shift) in zip(layers, published, strict=True):
+        images = torch.randn(2, layer.in_channels, 7, 7)
+        plain = F.conv2d(images, torch.tensor(filters), torch.tensor(bias), layer.stride, layer.padding).numpy()
+        expected = plain * scale[:, None, None] + shift[:, None, None]
+        np.testing.assert_allclose(layer(images).detach().numpy(), expected, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("edge", "expected"), [(8, 4), (7, 3), (4, 2)])

@@ -95,17 +95,17 @@ def test_the_page_says_first_what_learning_from_both_changes():
     }
     tested = {"test": {"gains": {"faces (face_joint) minus utkface (face)": {"all": {"gender.accuracy": change}}}}}
     published, on_fairface, on_utkface, intervals = findings(found | tested).splitlines()
-    assert published == "- Test faces, network of both minus reference network: gender +3.1 points (+1.0 to +5.0)."
+    assert published == "- Test faces, joint network minus reference network: gender +3.1 points (+1.0 to +5.0)."
     assert findings(found).splitlines() == [on_fairface, on_utkface, intervals]
     assert on_fairface.startswith(
-        "- Short trainings, validation faces, network of UTKFace (face weights), gender: "
+        "- Short trainings, validation faces, trained on UTKFace (face weights), gender: "
         "FairFace minus UTKFace -7.0 points (-9.0 to -5.0). On the same"
     )
-    assert "predicted by the network of both +3.1 points (+1.0 to +5.0). The changes overlap" in on_fairface
+    assert "predicted by a network trained on both +3.1 points (+1.0 to +5.0). The changes overlap" in on_fairface
     assert difference(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])) == 0
     assert np.isnan(difference(np.ones(2), np.ones(2)))
     assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
-    assert intervals.endswith("hold on FairFace for 3.1 % (1.0 to 5.0) fitted on UTKFace.")
+    assert intervals.endswith("on FairFace: 3.1 % (1.0 to 5.0) fitted on UTKFace.")
 
 
 def test_ages_are_judged_by_the_bands_of_another_data_set():

@@ -91,7 +91,7 @@ def test_withholding_the_least_sure_answers_by_hand():
     babies = groups[groups["group"] == "0-4"].set_index("attribute")
     assert babies["answered"].to_dict() == {"age": 0, "gender": 0} and (babies["n"] == 2).all()
     finding = deployment.selective_finding(shares, groups)
-    assert "gender is right for 87.5 %" in finding.text and "age band 0-4 are answered" in finding.text
+    assert "gender matches the label for 87.5 %" in finding.text and "age band 0-4 are answered" in finding.text
 
 
 @pytest.mark.parametrize("banded", [False, True])
@@ -111,4 +111,4 @@ def test_faces_without_ages_or_other_attributes_have_a_sentence_instead(banded):
     shares, groups = deployment.selective(frame, (AGE, GENDER) if banded else attributes, 5)
     assert set(shares["attribute"]) == set(groups["attribute"]) == {"gender"}
     silent = deployment.selective(frame[:0], attributes, 5)
-    assert deployment.selective_finding(*silent).text == "Nothing says how sure these predictions are."
+    assert deployment.selective_finding(*silent).text == "Nothing says how confident these predictions are."

@@ -303,7 +303,7 @@ def test_copies_of_what_the_run_learned_from_are_reported_and_left_out_of_a_seco
     for name in (learned[0], tested[0]):  # an image that the run did not learn from is no leak
         shutil.copy(run.params["data"]["path"] + "/" + name, data / name.replace("_2017", "_2099"))
     printed, results = evaluate(run, data, tmp_path / "out")
-    assert "the run learned from: 1 of 42 (1 exact)" in printed and "age.mae, without copies" in printed
+    assert "the run's training images: 1 of 42 (1 exact)" in printed and "age.mae, without copies" in printed
     assert pd.read_csv(tmp_path / "out" / "copies.csv")["copy_in_run"].tolist() == [learned[0]]
     assert results["transfer_unseen.age.mae"]["n"] == results["transfer.age.mae"]["n"] - 1
 

@@ -259,7 +259,7 @@ def test_biases_in_both_directions_and_what_regression_alone_gives():
     assert shifted.loc[("prediction", "46-59"), "bias"] == pytest.approx(-6, abs=0.6)
     assert shifted.loc[("prediction", "46-59"), "regression_alone"] > -2
     skewed, _ = age_findings(table.reset_index(), {}, (AGE,), 6000)
-    assert "by label, ages 75+ are predicted" in skewed.text
+    assert "faces labelled 75+ are predicted" in skewed.text
     assert f"({old['regression_alone']:+.1f} y if errors averaged 0 at every predicted age)" in skewed.text
     assert bias_directions(frame.drop(columns="age"), 10).empty
     banded = bias_directions(frame.assign(age=np.nan), 10)
@@ -297,15 +297,15 @@ def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
     columns = ["age_band", "gender_name", "n", "age_mae", "age_mae_low", "age_mae_high"]
     tables = {"age_band x gender_name": pd.DataFrame(rows, columns=columns)}
     skewed, unequal = age_findings(by_label, {"": tables}, (AGE, GENDER), 193)
-    assert "ages 75+ are predicted 8.1 y too young" in skewed.text
-    assert "ages 18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
+    assert "75+ are predicted 8.1 y too young" in skewed.text
+    assert "18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
     assert "8.5 y for female and 5.9 y for male at 46-59" in unequal.text
     assert "18-29" not in unequal.text and "75+" not in unequal.text and unequal.n == 193
     wider = tables["age_band x gender_name"].assign(age_mae=[9.5, 3.2, *[8.5, 5.9, 20.0, np.nan]])
     wider.loc[0, ["age_mae_low", "age_mae_high"]] = 9.0, 10.0
     of_many = {f"set {k}": {"age_band x gender_name": wider} for k in range(4)}
     text = age_findings(by_label, of_many, (AGE, GENDER), 193)[1].text
-    assert "the 5 widest of 8: 9.5 y for female and 3.2 y for male at 18-29 of set 3" in text
+    assert "the 5 widest of 8: 9.5 y for female and 3.2 y for male at 18-29 in set 3" in text
     assert text.count("at 18-29") == 4 and text.count("at 46-59") == 1
     nothing = age_findings(by_label[:0], {}, (AGE, GENDER), 0)
     assert [finding.key for finding in nothing] == ["groups.age_bias", "groups.same_age_gaps"]
@@ -335,7 +335,7 @@ def test_bands_have_group_numbers_of_their_own(both):
     assert table["age_band_accuracy"].tolist() == [0.5, 0.0] and table["age_band_mae_least"].tolist() == [1.5, 9.0]
     assert table["age_band_bias"].tolist() == [1.5, -9.0] and table["n"].tolist() == [4, 2]
     skewed, _ = age_findings(bias_directions(faces, 1), {"": {"age_band": table.reset_index()}}, (banded, GENDER), 3)
-    assert "ages 70+ are predicted at least 9.0 y too young" in skewed.text
+    assert "faces labelled 70+ are predicted at least 9.0 y too young" in skewed.text
 
 
 def test_numbers_of_all_are_those_that_every_data_set_allows_and_each_has_its_own(both):
@@ -357,9 +357,9 @@ def test_each_data_set_is_compared_by_itself_and_at_equal_ages(both):
     parts = source_tables(many, (AGE, GENDER, SMILE), FEW, min_group=1)
     found = source_comparisons(many, (AGE, GENDER, SMILE), parts, FEW, min_group=1)
     found = found.set_index(["attribute", "by", "best"]).sort_index()
-    age = found.loc[("age", "gender", "faces labelled female of utkface")]
-    assert (age["what"], age["worst"], age["worst_value"].value) == ("Age error", "faces labelled male of utkface", 3)
-    banded = found.loc[("age", "age band", "ages 3-9 of fairface")].iloc[-1]
-    assert banded["worst"] == "ages 70+ of fairface" and banded["worst_value"].value == 9
+    age = found.loc[("age", "gender", "faces labelled female in utkface")]
+    assert (age["what"], age["worst"], age["worst_value"].value) == ("Age error", "faces labelled male in utkface", 3)
+    banded = found.loc[("age", "age band", "ages 3-9 in fairface")].iloc[-1]
+    assert banded["worst"] == "ages 70+ in fairface" and banded["worst_value"].value == 9
     assert set(found.loc["smile", "best_value"].map(lambda value: value.n)) == {20}  # utkface alone has it
     assert (found.xs("gender", level="by")["same_ages"] != "").any()

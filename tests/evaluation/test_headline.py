@@ -577,10 +577,10 @@ def test_each_data_set_is_told_by_itself(headline, frame, tables):
     each = {f"test_{key}": Estimate(value, value, value, 50, "share") for key, value in values.items()}
     found = {finding.key: finding.text for finding in attribute_findings(headline, constant, UTKFACE_ATTRIBUTES, each)}
     age, gender = found["test.age"], found["test.gender"]
-    assert age.startswith(f"Age of a is off by {headline['test.age.mae']}") and "; 60.0 % of the predictions" in age
-    assert age.endswith(". Age of b 40.0 % (40.0 to 40.0) of the predictions are within 5 years.")
-    assert ". Gender of a is predicted as labelled for 90.0 %" in gender and "of b is predicted as labelled" in gender
-    assert gender.startswith(f"Gender is predicted as labelled for {headline['test.gender.accuracy']}, against")
+    assert age.startswith(f"Age on a is off by {headline['test.age.mae']}") and "; 60.0 % of the predictions" in age
+    assert age.endswith(". Age on b 40.0 % (40.0 to 40.0) of the predictions are within 5 years.")
+    assert ". Gender on a matches the label for 90.0 %" in gender and "on b matches the label" in gender
+    assert gender.startswith(f"Gender matches the label for {headline['test.gender.accuracy']}, against")
     assert " of " not in found["test.ethnicity"].partition("for always")[0]
 
 

@@ -140,7 +140,7 @@ def test_the_results_hold_the_reported_changes(tiny_predictor, noise_images, lab
     assert headline["validation.shift_0.1.age.mae_change"] == Estimate(*ends, 10, "years")
     assert finding.key == "photos.misalignment" and finding.n == 10
     assert finding.estimate == headline["validation.scale_1.4.age.mae_change"]
-    for phrase in ("As aligned: ", "Cropped 1.4 times as wide: ", "Shifted by 0.1 of", "Turned by 15 degrees: "):
+    for phrase in ("As aligned: ", "Cropped 1.4 times as wide: ", "Shifted by 0.1 of", "Rotated by 15 degrees: "):
         assert phrase in finding.text
 
 

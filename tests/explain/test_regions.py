@@ -157,8 +157,8 @@ def test_only_maps_that_pass_both_checks_say_face_or_background(sample, shares, 
     assert dict(zip(found["head"], found["value"], strict=True)) == pytest.approx(shares, abs=0.01)
     lead, numbers = background_findings(compared, edges, *checks(list(shares), fails), few)
     assert lead.key == "explain.regions" and numbers.key == "explain.background" and numbers.estimate == edges
-    assert ("to the face" in lead.text) == (face is not None) and (face or "") in lead.text
-    assert ("to the background" in lead.text) == (background is not None) and (background or "") in lead.text
+    assert ("weight the face" in lead.text) == (face is not None) and (face or "") in lead.text
+    assert ("weight the background" in lead.text) == (background is not None) and (background or "") in lead.text
     assert ("fail" in lead.text) == (untrusted is not None) and (untrusted or "") in lead.text
     assert f"{100 * region_area(32)['background']:.1f} % of the picture" in numbers.text and str(edges) in numbers.text
     assert "27.0 % of those of networks with shuffled weights" in numbers.text

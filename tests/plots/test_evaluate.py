@@ -58,7 +58,7 @@ def test_coverage_stands_by_age_with_both_kinds_side_by_side():
     (axis,) = coverage_by_age(coverage(), "; drawn").axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0-4\nn = 20", "5-17\nn = 20"]
     assert [kind.lines[0].get_ydata().tolist() for kind in axis.containers] == [[0.95] * 2, [0.85] * 2]
-    assert [text.get_text() for text in axis.texts] == ["by predicted age", "90 % promised", "plain"]
+    assert [text.get_text() for text in axis.texts] == ["by predicted age", "90 % nominal", "plain"]
     assert axis.get_title(loc="left").endswith("n = 40, 95 % intervals; drawn")
 
 

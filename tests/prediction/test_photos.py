@@ -341,8 +341,8 @@ def test_other_pictures_are_flagged(tmp_path, installed, tiny_network, noise_ima
     assert (near["ood_percentile"], near["out_of_distribution"]) == (0, False)
     assert (far["ood_percentile"], far["out_of_distribution"]) == (100, True)
     assert far["warnings"][0] == (
-        "out of distribution: less like the training faces than 100 % of held-out faces; the 90 % of its age interval "
-        "are not promised there"
+        "out of distribution: less like the training faces than 100 % of held-out faces; its 90 % age interval "
+        "may cover less there"
     )
 
 
@@ -368,7 +368,7 @@ def test_a_face_as_a_line():
     )
     far = "; OUT OF DISTRIBUTION: less like the training faces than 99.4 % of held-out faces"
     flagged = {"ood_percentile": 99.4, "out_of_distribution": True}
-    assert str(face(**flagged)).endswith(f"{far}; the 90 % of its age interval are not promised there")
+    assert str(face(**flagged)).endswith(f"{far}; its 90 % age interval may cover less there")
     assert str(face((GENDER,), **flagged)).endswith(far)
 
 
@@ -406,7 +406,7 @@ def test_an_age_learned_from_bands_has_no_interval():
     facts = child.to_dict()
     assert facts["age_years"] == 9 and {"age_low", "age_high"}.isdisjoint(facts) and facts["such_faces"]
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    assert ": 9 years, no interval; OUT OF" in str(child) and "promised" not in str(child) and "nan" not in str(child)
+    assert ": 9 years, no interval; OUT OF" in str(child) and "may cover" not in str(child) and "nan" not in str(child)
 
 
 def test_a_face_that_looks_under_18_carries_the_error_of_such_faces():

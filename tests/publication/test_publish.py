@@ -361,7 +361,7 @@ def test_a_publication_continues_the_log_of_the_one_before_and_keeps_its_version
     page = publish(finished, tmp_path / "out").read_text()
     after = (tmp_path / "out" / "test_reads.csv").read_text().splitlines()
     assert set(log) < set(after) and len(after) == 5 and after[-1].startswith("2026-06-06")
-    assert "2 readings of these test labels" in page
+    assert "2 evaluations on these test faces" in page
     other = page.partition("### Earlier versions, on other test faces")[2].partition("## ")[0]
     assert "| 4.80 y |" in other and "4.50 y" not in other
 

@@ -63,9 +63,9 @@ def test_choosing_a_cluster_or_an_order_begins_at_the_first_page(errors):
 
 def test_whatever_the_table_has_can_be_sorted_by(errors):
     browser = ErrorBrowser(errors)
-    titles = ("largest age error", "most doubted gender label", "surest of mood", "widest age interval", "image")
+    titles = ("largest age error", "most doubted gender label", "most confident mood", "widest age interval", "image")
     assert browser.sort.options == titles
-    browser.sort.value = "surest of mood"
+    browser.sort.value = "most confident mood"
     assert shown(browser) == [19, 18, 17, 16, 15, 14, 13, 12]
     assert ErrorBrowser(errors[["image_id", "cluster", "missed"]]).sort.options == ("image",)
 

@@ -36,7 +36,7 @@ def test_a_run_of_another_attribute_is_shown_by_its_own_findings(begun, fill):
     assert [finding.key for finding in good.details] == ["test.smile"]
     assert findings.title(begun) == "Smile from faces"
     assert [row["name"] for row in findings.headline_rows(begun)] == ["Smile: accuracy"]
-    assert {"name": "Smile labels doubted by out-of-fold models", "value": "7"} in findings.data_rows(begun)
+    assert {"name": "Smile labels flagged by out-of-fold models", "value": "7"} in findings.data_rows(begun)
 
 
 def test_the_title_names_what_is_learned(begun):

@@ -57,16 +57,13 @@ def test_the_published_run_alone_shows_what_was_measured_elsewhere(run, tmp_path
     both = [Estimate(value, value - 0.01, value + 0.01, 9, "share") for value in (0.94, 0.91)]
     ends = {"usual": both[0], "held out": both[1]}
     measured = {"age_mae": ends, "gender_accuracy": ends}
-    write_json(
-        tmp_path / "reports" / "crossfit" / "results.json",
-        {"sessions": measured, "trainings": {"folds-0": {"settings": {"recipe": "face_top"}}}},
-    )
+    write_json(tmp_path / "reports" / "crossfit" / "results.json", {"sessions": measured})
     networks = {"faces (b)": {}, "utkface (a)": {"fairface": {"gender.accuracy": both[1]}}}
     write_json(tmp_path / "reports" / "cross_data" / "results.json", {"test": {"matrix": networks}})
     shutil.copytree(run.path, tmp_path / "reports" / "utkface")
     shown = by_title(run, tmp_path)[title]["numbers"]
     assert [number["value"] for number in shown] == ["91.0 %"] * 3
-    assert "known 94.0 %, recipe face_top" in shown[0]["note"] and shown[2]["note"].endswith("own test split 95.0 %")
+    assert shown[0]["note"].endswith("known sessions 94.0 %") and shown[2]["note"].endswith("own test split 95.0 %")
     run.update_params(created="2026-01-01T00:00:00+00:00")
     assert title not in by_title(run, tmp_path)
 
