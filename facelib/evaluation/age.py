@@ -156,7 +156,7 @@ def heads_finding(
     better, worse, unclear = (answers.get(name, 0) for name in ("better", "worse", "cannot tell"))
     text = (
         f"Of {len(differences)} heads on the network's features, the error is lower than its own head's for {better}, "
-        f"higher for {worse}, and within chance for {unclear}. {best} has the lowest: {mae[best]:.2f} years on "
+        f"higher for {worse}, and within chance for {unclear}. It is lowest for {best}: {mae[best]:.2f} years on "
         f"validation and {on_training:.2f} years on augmented training images."
     )
     return Finding("age.heads", text, n=int(errors["n"].iloc[0]))

@@ -143,7 +143,7 @@ def test_the_best_head_is_compared_with_its_error_on_training_images():
         "own head's for 0",
         "higher for 1",
         "within chance for 1",
-        "b has the lowest: 4.00 years",
+        "It is lowest for b: 4.00 years",
         "2.00 years on augmented",
     ):
         assert part in finding.text
