@@ -119,7 +119,7 @@ def run_notebooks(
 ) -> None:
     """Run the notebooks into a run folder, resuming where an earlier call stopped, and render the report.
 
-    Without --data it draws synthetic faces; it trains on several data sets together.
+    Without --data it draws synthetic faces; several data sets are trained on together.
     """
     from facelib import pipeline
     from facelib.reporting.site import build_report

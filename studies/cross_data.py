@@ -1,8 +1,8 @@
 """What networks trained on one data set predict on another: trained on each and on both, tested on each.
 
 The run joins the data sets and splits each (`facelib run --data A --data B --run RUN --to 2`). Every network is trained
-on the run's training rows of its data sets and judged on the validation rows of all; each call trains what is missing,
-resumes what was killed, and keeps small results as each finishes. The test rows are judged by finished runs alone: one
+on the run's training rows of its data sets and evaluated on the validation rows of all; each call trains what is
+missing, resumes what was killed, and keeps small results as each finishes. The test rows are judged by finished runs alone: one
 that joins the data sets, and others whose split it keeps (setting `split_of`). The page is reports/cross_data.
 
 usage: python -m studies.cross_data RUN [--only NAME ...]
@@ -81,7 +81,7 @@ INTERVENTIONS = {
     "Middle Eastern is White": "Middle Eastern counted as White",
 }
 FAIRFACE_TO_FIVE = parse_map(FIVE_CLASSES).fields["ethnicity"].meanings  # by name in lower case
-MARK = "\\*"  # of rows that were judged on other faces than most
+MARK = "\\*"  # of rows that were evaluated on other faces than most
 # Share of a FairFace chip that UTKFace's chips show: left, top, edge.
 FRAME = (0.04, 0.04, 0.92)
 CHILD, SCHOOL = 18, 5
@@ -477,12 +477,12 @@ def calibration(run: RunFolder, name: str) -> dict:
 
 OPENING = """# Transfer between UTKFace and FairFace
 
-Networks trained on UTKFace, FairFace and both, each judged on held-out faces of both. Made by
+Networks trained on UTKFace, FairFace and both, each evaluated on held-out faces of both. Made by
 `python -m studies.cross_data RUN`, where RUN joins the two data sets:
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
 data sets. The published networks keep the split of the reference run; the [data card](../faces/data_card.md) says how
-many of its test faces show a person who is also in training. The face network whose weights are the start may have seen
+many of its test faces show a person who is also outside it. The face network whose weights are the start may have seen
 some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces. They
 are not widened for the number of groups. Those of the coverage of age intervals do not include what another draw of
 calibration faces would change.
@@ -527,7 +527,7 @@ def joined(known: dict, found: dict) -> dict:
 
 
 def judged_elsewhere(judged_on: dict[str, str]) -> list[str]:
-    """Networks that were judged on other faces than most, by the digest of the faces of each.
+    """Networks that were evaluated on other faces than most, by the digest of the faces of each.
 
     Examples
     --------
@@ -646,7 +646,7 @@ def page(found: dict) -> str:
     elsewhere = judged_elsewhere(found["judged_on"])
     if elsewhere:
         parts.append(
-            f"\n{MARK} Trained and judged on another draw of the split than the rows without a mark. A paired "
+            f"\n{MARK} Trained and evaluated on another draw of the split than the rows without a mark. A paired "
             "comparison with these is not possible, and the intervals leave out what another split or training "
             "changes.\n"
         )
@@ -688,7 +688,7 @@ def page(found: dict) -> str:
     parts += ["\n## By group\n"]
     for name in (name for name in found["groups"] if name.endswith(" from face")):
         for source, groups in found["groups"][name].items():
-            parts.append(f"\n### {titled(f'{name}, judged on {source}')}\n")
+            parts.append(f"\n### {titled(f'{name}, evaluated on {source}')}\n")
             shown = [m for m in MEASURES if any(m in values for values in groups.values())]
             rows = [[group, *(interval(values[m], MEASURES[m][1]) if m in values else "-" for m in shown)]
                     for group, values in groups.items() if values]  # fmt: skip

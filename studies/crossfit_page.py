@@ -39,7 +39,7 @@ another training or calibration changes.
 {trainings}
 """
 ALL = """
-## All faces, cross-fitted
+## Faces outside the test split, cross-fitted
 
 Five folds by recognised person; each face is predicted by the network that saw no recognised photograph of its person.
 One face per group of copies, labels as given, n = {n:,}. A fold trains on four fifths of the faces that the run's
@@ -50,8 +50,8 @@ SESSIONS = """
 
 The same faces, predicted by networks that trained on other faces of their collection sessions (folds by person), and by
 networks that saw no face of these sessions. {sessions} sessions, {n:,} faces. These intervals are by bootstrap over
-sessions: they say what other sessions may show, and are wider than those above, over faces. They were trained on
-{usual:,} and {held:,} faces on average. {finished}
+sessions: they say what other sessions may show, and are wider than those above, over faces. The networks were
+trained on {usual:,} and {held:,} faces on average. {finished}
 """
 REPEATS = """
 ## Training, split and faces

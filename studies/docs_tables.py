@@ -121,7 +121,7 @@ def threads() -> str:
 
 
 def face_start() -> str:
-    """Validation errors of learning from the face network, with its scales apart and folded."""
+    """Validation errors of learning from the face network, with unfolded and folded scales."""
     folder = ROOT / TRAINING_RESULTS
     logs = ("face_all_stages", "face_top", "face_drawn", "reference_drawn")
     every, three, face, random = (pd.read_csv(folder / f"{name}_log.csv").iloc[-1] for name in logs)
@@ -176,10 +176,10 @@ def context() -> str:
 
 
 LEFT_OUT = ("age.band_miss",)  # which reports/cross_data has
-HEADING = "### On another data set\n\n"
+HEADING = "### On FairFace\n\n"
 FOUND = """The reference network is worse on FairFace, which it has never seen. The *joint network* of
-`facelib predict` ([card](reports/faces/model_card.md)) is trained on both data sets and better on other photographs
-of FairFace; evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error
+`facelib predict` ([card](reports/faces/model_card.md)) is trained on UTKFace and FairFace, and better on other
+photographs of FairFace; evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error
 differs from the reference's by {age} years, its gender accuracy by {gender}
 ([by group](reports/cross_data/README.md)); single trainings.
 """

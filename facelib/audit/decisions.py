@@ -99,7 +99,7 @@ def _of_labels(issues: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.Da
     values = [label_name[row.attribute](row.suggested) for row in doubted.itertuples()]
     reasons = [
         f"{label_name[row.attribute](row.given)} given, {value} predicted (score {row.score:.4f})"
-        + (f"; {row.doubted} labels of this image are doubted" if row.doubted > 1 else "")
+        + (f"; {row.doubted} labels of this image are flagged" if row.doubted > 1 else "")
         for row, value in zip(doubted.itertuples(), values, strict=True)
     ]
     return _proposals(doubted, values, reasons)

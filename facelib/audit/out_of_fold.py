@@ -70,7 +70,7 @@ def score_out_of_fold(
 ) -> pd.DataFrame:
     """Predict every label by logistic regression that was fitted without the row's person and all copies.
 
-    Persons are dealt to `FOLDS` folds. Each row is predicted by the model of the other folds, which learns from one
+    Persons are assigned to `FOLDS` folds. Each row is predicted by the model of the other folds, trained on one
     representative of each photograph outside the test split.
 
     Parameters

@@ -128,7 +128,7 @@ class Audit:
     split : Path, optional
         A folder with train.csv and test.csv.
     network, find_faces : bool
-        Compute face features, which persons, altered copies, pictures without an upright face and doubted labels come
+        Compute face features, which persons, altered copies, pictures without an upright face and flagged labels come
         from; search every image for a frontal face.
     cluster : str
         See `cluster.on_cluster`.
@@ -259,7 +259,7 @@ class Audit:
         yield self._save(self.issues, "label_issues.csv")
         self.findings += doubted_findings(issues)
         flagged = issues.groupby("attribute", sort=False)["is_issue"].sum()
-        yield "doubted labels: " + ", ".join(f"{name} {n:,}" for name, n in flagged.items())
+        yield "flagged labels: " + ", ".join(f"{name} {n:,}" for name, n in flagged.items())
         self.rates = planted_flag_rates(faces, parts, scores, attributes, SEED)
         yield self._save(self.rates, "flag_rates.csv")
 

@@ -364,7 +364,7 @@ def split_findings(faces: pd.DataFrame, splits: pd.DataFrame, random_pairs: floa
     text = (
         f"The face network recognises {several.text} persons on several photographs, "
         f"{int(persons[persons > 1].sum()):,} in all. {round(recognised.value * recognised.n):,} of "
-        f"{recognised.n:,} test images show one who is also in another split; copies count."
+        f"{recognised.n:,} test images show one who is also outside the test split; copies count."
     )
     findings.append(Finding("split.persons", text, recognised))
     findings.append(session_finding(faces, splits))
@@ -389,11 +389,11 @@ def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
     tested = tested & sessions.notna().to_numpy()  # of several data sets, not all may name sessions
     shared = rate(int(sessions[tested].isin(sessions[splits["split"] == "train"]).sum()), int(tested.sum()))
     text = (
-        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces of known "
+        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces of a known "
         "session share it with training faces; labels within a session are alike."
         if shared.value
-        else f"The test faces are from {sessions[tested].nunique():,} of {sessions.nunique():,} collection sessions, "
-        "none of which has training faces."
+        else f"The test faces are from {sessions[tested].nunique():,} of {sessions.nunique():,} collection sessions; "
+        "these have no training faces."
     )
     return Finding("split.sessions", text, shared)
 

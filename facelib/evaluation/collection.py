@@ -49,7 +49,7 @@ def time_baseline(
 
 
 def time_finding(results: dict[str, Estimate], attributes: Iterable[Attribute]) -> Finding:
-    """How well the collection time only predicts each attribute."""
+    """How well collection time alone predicts each attribute."""
     phrases, n = [], 0
     for attribute in attributes:
         lead = metrics_of(attribute)[0]

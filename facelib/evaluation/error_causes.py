@@ -212,7 +212,7 @@ def causes_finding(
         f"{share} of the errors have a flagged label, against {others.text} of the correct predictions. Of "
         f"{len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels, "
         f"{clusters.get(MODEL, 0)} to the model, and {clusters.get(UNTOLD, 0)} to neither. "
-        "These models find real errors less often than planted ones: this is a hint, not proof."
+        "The models that flag labels find fewer real errors than planted ones: this is a hint, not proof."
     )
     if wrong is not None:
         known = rate(wrong.sum(), len(wrong)).text

@@ -171,7 +171,7 @@ def traits(
         for value in frame[attribute.group_column].dropna().unique():
             columns[title.format(value)] = frame[attribute.group_column] == value
     for name, rows in issues[issues["is_issue"].astype(bool)].groupby("attribute"):
-        columns[f"{name} label doubted"] = ids.isin(rows["image_id"])
+        columns[f"{name} label flagged"] = ids.isin(rows["image_id"])
     for flag in (column for column in quality if column.startswith("is_")):
         columns[f"quality: {flag.removeprefix('is_')}"] = ids.isin(quality.loc[quality[flag], "image_id"])
     for attribute in class_attributes(attributes):

@@ -481,7 +481,7 @@ def readings_finding(run: RunFolder) -> Finding:
     text = (
         f"When notebook 05 ran, the log ({READINGS}) listed {len(own)} evaluation{'s' * (len(own) > 1)} on these test "
         f"faces since {own[0]['date'][:10]}, this one included, with {versions} code version{'s' * (versions > 1)}. "
-        "Notebook 02 reads all labels, to find copies and doubtful labels; no network is trained on those of the test "
+        "Notebook 02 reads all labels, to find copies and doubtful labels; no network is trained on labels of the test "
         "split."
     )
     return Finding("test.readings", text, n=int(own[-1]["n"]))

@@ -120,5 +120,5 @@ def doubted_gallery(
     rows = worst[["attribute", "given", "suggested"]].itertuples(index=False)
     titles = [f"{label(name, given)},\nnot {label(name, suggested)}?" for name, given, suggested in rows]
     rows = pd.Series(range(len(faces)), index=faces["image_id"]).loc[worst["image_id"]]
-    heading = "The most doubted photographs: the label given, and the one that networks suggest"
+    heading = "The most suspicious labels: the label given, and the one that networks suggest"
     return image_grid(list(images[rows.to_numpy()]), titles, heading=heading)

@@ -76,8 +76,8 @@ def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
         error_bars(axis, x, part["value"], part["low"], part["high"], **look)
         ends.append((kind, part["value"].iloc[-1], colour))
     names = [f"{band}\nn = {n:,}" for band, n in counts.items()]
-    axis.set(xticks=range(len(counts)), xticklabels=names, xlabel="Age label (years)", ylabel="Share of labels held")
-    axis.set(title=f"Age labels within the 90 % intervals, n = {counts.sum():,}, 95 % intervals{note}")
+    axis.set(xticks=range(len(counts)), xticklabels=names, xlabel="Age label (years)", ylabel="Coverage")
+    axis.set(title=f"Coverage of the 90 % age intervals, n = {counts.sum():,}, 95 % intervals{note}")
     axis.yaxis.set_major_formatter("{x:.0%}")
     label_lines(axis, ends)
     return finish(figure)

@@ -248,7 +248,7 @@ def limits_of(run: RunFolder, scored: int = 1) -> Findings:
     `scored` models were scored on these test faces so far, this one among them.
     """
     clauses = [f"One model, one seed and {findings.data_sets_text(run)}"]
-    clauses += ["labels estimated by an algorithm"] * is_utkface(run)
+    clauses += ["labels estimated by an algorithm and checked by a person"] * is_utkface(run)
     clauses += [persons] if (persons := findings.persons_limit(run)) else []
     if scored > 1:
         clauses.append(

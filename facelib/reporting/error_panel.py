@@ -14,7 +14,7 @@ ALL, NONE = "all errors", "in no cluster"
 # come first.
 SORTS = (
     (" error", "largest {} error", False),
-    (" label score", "most doubted {} label", True),
+    (" label score", "most suspicious {} label", True),
     (" confidence", "most confident {}", False),
     (" interval width", "widest {} interval", False),
 )
@@ -26,7 +26,7 @@ def sorts(errors: pd.DataFrame) -> dict[str, tuple[str, bool]]:
     Examples
     --------
     >>> sorts(pd.DataFrame(columns=["image_id", "age label score", "age error"]))
-    {'largest age error': ('age error', False), 'most doubted age label': ('age label score', True), \
+    {'largest age error': ('age error', False), 'most suspicious age label': ('age label score', True), \
 'image': ('image_id', True)}
     """
     choices = {

@@ -84,8 +84,8 @@ def test_images_doubted_twice_come_first_then_by_suspicion_then_flagged_images(p
         ["c", "quality", "", ""],
     ]
     assert proposed["reason"].tolist() == [
-        "male given, female predicted (score 0.0001); 2 labels of this image are doubted",
-        "20 given, 61 predicted (score 0.0020); 2 labels of this image are doubted",
+        "male given, female predicted (score 0.0001); 2 labels of this image are flagged",
+        "20 given, 61 predicted (score 0.0020); 2 labels of this image are flagged",
         "Asian given, Other predicted (score 0.0100)",
         "dark, blurred",
         "blurred",

@@ -105,7 +105,7 @@ def test_the_page_says_first_what_learning_from_both_changes():
     assert difference(np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])) == 0
     assert np.isnan(difference(np.ones(2), np.ones(2)))
     assert "age MAE (years) +0.03 (+0.01 to +0.05)" in on_utkface
-    assert intervals.endswith("on FairFace: 3.1 % (1.0 to 5.0) fitted on UTKFace.")
+    assert "coverage of the 90 % age intervals of both on FairFace: 3.1 % (1.0 to 5.0) fitted on UTKFace." in intervals
 
 
 def test_ages_are_judged_by_the_bands_of_another_data_set():

@@ -71,7 +71,9 @@ def test_equalised_odds_by_hand_and_a_planted_gap_is_found():
     row = gaps.iloc[0]
     assert (row["lowest"], row["highest"]) == ("Black", "White") and row["low"] < 0.25 < row["high"]
     finding = deployment.odds_finding(gaps)
-    assert "for gender by ethnicity (gap in true positive rate, Black against White)" in finding.text
+    ends = [f"{100 * row[end]:.1f}" for end in ("difference", "low", "high")]
+    missed = f"{ends[0]} points ({ends[1]} to {ends[2]}) for gender by ethnicity"
+    assert f"by {missed} (gap in true positive rate, Black against White)" in finding.text
     assert "chance alone" not in finding.text
 
 

@@ -242,7 +242,7 @@ def test_traits_are_read_from_labels_issues_and_quality():
         "Asian": [1, 2],
         "smiling": [0],
         "neutral": [1],
-        "age label doubted": [1],
+        "age label flagged": [1],
         "quality: dark": [2],
         "gender confidence below 0.8": [1],
         "ethnicity confidence below 0.8": [2],

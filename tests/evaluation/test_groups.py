@@ -297,8 +297,13 @@ def test_what_cancels_on_average_and_unequal_errors_at_one_age_are_findings():
     columns = ["age_band", "gender_name", "n", "age_mae", "age_mae_low", "age_mae_high"]
     tables = {"age_band x gender_name": pd.DataFrame(rows, columns=columns)}
     skewed, unequal = age_findings(by_label, {"": tables}, (AGE, GENDER), 193)
-    assert "75+ are predicted 8.1 y too young" in skewed.text
-    assert "18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
+    assert "faces labelled 75+ are predicted 8.1 y too young (-1.0 y if errors averaged 0 at every pred" in skewed.text
+    assert "faces labelled 18-29 are predicted 1.9 y too old" in skewed.text and "30-45" not in skewed.text
+    by_prediction = by_label.assign(grouped_by="prediction")
+    (other, _) = age_findings(by_prediction, {"": tables}, (AGE, GENDER), 193)
+    assert (
+        "faces predicted as 75+ are predicted 8.1 y too young (-1.0 y if errors averaged 0 at every lab" in other.text
+    )
     assert "8.5 y for female and 5.9 y for male at 46-59" in unequal.text
     assert "18-29" not in unequal.text and "75+" not in unequal.text and unequal.n == 193
     wider = tables["age_band x gender_name"].assign(age_mae=[9.5, 3.2, *[8.5, 5.9, 20.0, np.nan]])

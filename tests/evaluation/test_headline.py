@@ -581,7 +581,7 @@ def test_each_data_set_is_told_by_itself(headline, frame, tables):
     assert age.endswith(". Age on b 40.0 % (40.0 to 40.0) of the predictions are within 5 years.")
     assert ". Gender on a matches the label for 90.0 %" in gender and "on b matches the label" in gender
     assert gender.startswith(f"Gender matches the label for {headline['test.gender.accuracy']}, against")
-    assert " of " not in found["test.ethnicity"].partition("for always")[0]
+    assert " on " not in found["test.ethnicity"].partition("for always")[0]
 
 
 def test_results_stand_by_title_beside_another_set(headline):

@@ -53,7 +53,7 @@ def test_choosing_a_cluster_or_an_order_begins_at_the_first_page(errors):
     browser.cluster.value = 1
     assert browser.number.value == browser.number.max == 1 and sorted(shown(browser)) == list(range(12, 17))
     browser.cluster.value = 0
-    browser.sort.value = "most doubted gender label"
+    browser.sort.value = "most suspicious gender label"
     assert shown(browser) == [11, 10, 9, 8, 7, 6, 5, 4]
     browser.number.value = 2
     assert shown(browser) == [3, 2, 1, 0]  # what has no score comes last
@@ -63,7 +63,13 @@ def test_choosing_a_cluster_or_an_order_begins_at_the_first_page(errors):
 
 def test_whatever_the_table_has_can_be_sorted_by(errors):
     browser = ErrorBrowser(errors)
-    titles = ("largest age error", "most doubted gender label", "most confident mood", "widest age interval", "image")
+    titles = (
+        "largest age error",
+        "most suspicious gender label",
+        "most confident mood",
+        "widest age interval",
+        "image",
+    )
     assert browser.sort.options == titles
     browser.sort.value = "most confident mood"
     assert shown(browser) == [19, 18, 17, 16, 15, 14, 13, 12]
