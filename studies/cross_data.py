@@ -2,8 +2,9 @@
 
 The run joins the data sets and splits each (`facelib run --data A --data B --run RUN --to 2`). Every network is trained
 on the run's training rows of its data sets and evaluated on the validation rows of all; each call trains what is
-missing, resumes what was killed, and keeps small results as each finishes. The test rows are judged by finished runs alone: one
-that joins the data sets, and others whose split it keeps (setting `split_of`). The page is reports/cross_data.
+missing, resumes what was killed, and keeps small results as each finishes. The test rows are judged by finished runs
+alone: one that joins the data sets, and others whose split it keeps (setting `split_of`). The page is
+reports/cross_data.
 
 usage: python -m studies.cross_data RUN [--only NAME ...]
        python -m studies.cross_data RUN --test OTHER [OTHER ...]
