@@ -192,7 +192,7 @@ def test_published_pages_say_what_the_run_measured_and_that_it_is_synthetic(fold
         assert "{{" not in text and str(runs.project_root()) not in text
     summary = markdown_summary(headline_rows(folder))
     assert summary in (published / "README.md").read_text()
-    assert f"{results['test.age.mae'].n:,} for the test" in (published / "model_card.md").read_text()
+    assert f"{results['test.age.mae'].n:,} for testing" in (published / "model_card.md").read_text()
     assert runs.RunFolder(published).results() == results
 
 
