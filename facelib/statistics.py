@@ -91,8 +91,10 @@ def format_value(value: float, unit: str = "") -> str:
 
     Examples
     --------
-    >>> format_value(0.7214, "years"), format_value(2316.0), format_value(0.7214), format_value(0.5, "share")
-    ('0.72 y', '2,316', '0.721', '50.0 %')
+    >>> format_value(4.857, "years"), format_value(0.7214, "years"), format_value(-0.001, "years")
+    ('4.86 y', '0.72 y', '0.00 y')
+    >>> format_value(2316.0), format_value(0.0), format_value(0.7214), format_value(0.5, "share")
+    ('2,316', '0', '0.721', '50.0 %')
     """
     return _fixed(value, unit, _decimals(unit, value))
 
@@ -105,7 +107,8 @@ def _decimals(unit: str, value: float, *ends: float) -> int:
 def _fixed(value: float, unit: str, decimals: int) -> str:
     if not np.isfinite(value):
         return "n/a"
-    return f"{100 * value:.1f} %" if unit == SHARE else f"{value:,.{decimals}f}{' y' * (unit == YEARS)}"
+    # z: no minus before what rounds to 0.
+    return f"{100 * value:z.1f} %" if unit == SHARE else f"{value:z,.{decimals}f}{' y' * (unit == YEARS)}"
 
 
 def count(n: int, unit: str = "") -> Estimate:

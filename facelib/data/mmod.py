@@ -1,4 +1,4 @@
-"""dlib's convolutional face detector (MMOD) in torch: the same scores as dlib's own, in much less time on a CPU.
+"""dlib's convolutional face detector (MMOD) in torch: the same scores as dlib's own.
 
 `mmod_human_face_detector.dat` is a network of seven convolutions that scores each place of a picture as the centre of
 a face of 80 px; larger faces are found in reduced pictures. It was trained on faces of public data sets and of
