@@ -18,7 +18,7 @@ from facelib.models.age_stages import StageHeads, bin_medians, stage_labels
 from facelib.models.augmentation import BatchRandom, augment
 from facelib.models.heads import age_quantile
 from facelib.models.losses import age_losses
-from facelib.models.network import PREDICT_BATCH, as_tensor
+from facelib.models.network import as_tensor
 from facelib.schema import MAX_AGE
 
 YEARS = MAX_AGE + 1
@@ -28,6 +28,7 @@ CORAL_SLOPE = 5.0  # logits per `AGE_SCALE` at the start
 CORN_START = 4.0  # logit: a chance of 1 in 55 that a face above k - 1 is not above k
 # "Mean-Variance Loss for Deep Age Estimation from a Face" (CVPR 2018).
 MEAN_WEIGHT, VARIANCE_WEIGHT = 0.2, 0.05
+AUGMENT_BATCH = 256  # rows augmented at once, on which their random numbers depend
 
 
 @torch.no_grad()
@@ -37,17 +38,18 @@ def augmented_features(
     """Features of rows of images, each augmented `views` times as in a long training: float16 (views, rows, width)."""
     device = pick_device()
     backbone = network.backbone.to(device).eval().to(memory_format=torch.channels_last)
-    features = []
+    features = np.empty((views, len(rows), network.backbone.width), np.float16)  # filled in place: see predict_outputs
     for view in range(views):
-        for start in range(0, len(rows), PREDICT_BATCH):
-            batch = as_tensor(images[rows[start : start + PREDICT_BATCH]]).to(device)
+        for start in range(0, len(rows), AUGMENT_BATCH):
+            chosen = slice(start, start + AUGMENT_BATCH)
+            batch = as_tensor(images[rows[chosen]]).to(device)
             generator = torch.Generator().manual_seed((seed * 1_009 + view) * 10_000_019 + start)
             augmented = augment(batch, BatchRandom(generator, len(batch)))
             # The result is in half precision anyway; bfloat16 is almost twice as fast.
             with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16()):
-                features.append(backbone(augmented).half().cpu().numpy())
+                features[view, chosen] = backbone(augmented).half().cpu().numpy()
     backbone.to("cpu")
-    return np.concatenate(features).reshape(views, len(rows), -1)
+    return features
 
 
 def expected_age(logits: torch.Tensor) -> torch.Tensor:
