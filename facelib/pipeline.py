@@ -39,7 +39,7 @@ from facelib.runs import (
     runs_root,
     start_run,
 )
-from facelib.schema import BRANCHES, NOTEBOOKS
+from facelib.schema import BRANCHES, NOTEBOOKS, UTKFACE_ATTRIBUTES, class_attributes
 from facelib.spreadsheets import unguard
 from facelib.storage import MEMORY_GB, PARTIAL, end_with_parent, held, memory_gb, sweep, writing
 
@@ -436,6 +436,9 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
     exact = {attribute.kind for attribute in run.learned if attribute.exact}
     others = {"sources": len(run.data_sets) > 1, "protocol": run.protocol}
     available = {attribute.name for attribute in run.learned} | exact | {name for name, has in others.items() if has}
+    utkface = {attribute.name: attribute for attribute in UTKFACE_ATTRIBUTES}
+    # Cells that need gender or ethnicity name their classes.
+    available -= {a.name for a in class_attributes(run.learned) if a.name in utkface and a != utkface[a.name]}
     cells, before = [], set()
     for cell in notebook.cells:
         needs = {tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")}
@@ -443,7 +446,7 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
         if not missing:
             cells.append(cell)
         elif not missing <= before:
-            absent = [text for name in sorted(missing) if (text := NEEDS.get(name, f"labels of {name}"))]
+            absent = [text for name in sorted(missing) if (text := NEEDS.get(name, f"labels of {name} like UTKFace's"))]
             text = f"*Skipped: this run has no {' or '.join(absent)}.*"
             cells += [nbformat.v4.new_markdown_cell(text, id=cell.id)] if absent else []
         before = missing

@@ -1,7 +1,7 @@
 """The attributes of a face, age bands, splits and the files of a run: each constant once.
 
-Labels are what annotators saw, not what people are. The attributes below are those of the UTKFace data set; a run's own
-come from its data and stand in its params.yaml.
+Labels are judgements of appearance, not what people are. The attributes below are those of the UTKFace data set; a
+run's own come from its data and stand in its params.yaml.
 """
 
 import re

@@ -74,14 +74,14 @@ class Estimate:
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
     def against(self, reference: float, below: str, above: str) -> str:
-        """`below` or `above` where the whole interval lies on one side of a number, else `cannot tell`.
+        """`below` or `above` where the whole interval lies on one side of a number, else `inconclusive`.
 
         Examples
         --------
         >>> Estimate(-0.3, -0.5, -0.1, 40).against(0, "better", "worse")
         'better'
         """
-        return below if self.high < reference else above if self.low > reference else "cannot tell"
+        return below if self.high < reference else above if self.low > reference else "inconclusive"
 
 
 def format_value(value: float, unit: str = "") -> str:

@@ -131,7 +131,7 @@ def train(
         name: np.flatnonzero((training.splits["split"] == name) & used)
         for name in ("train", "validation", "calibration")
     }
-    rows["test"] = np.flatnonzero(training.splits["split"] == "test")  # all copies: their labels measure annotators
+    rows["test"] = np.flatnonzero(training.splits["split"] == "test")  # all copies: their labels measure label noise
     own = settings.model_copy(update={"seed": training.seed})
     wall, processor = time.perf_counter(), time.process_time()
     both = rows["train"], rows["validation"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facelib.evaluation import annotators, claims, gaps, groups
+from facelib.evaluation import claims, gaps, groups, label_noise
 from facelib.evaluation.headline import MONDRIAN, coverage_table, evaluation_frame, headline_metrics, results_table
 from facelib.finding import listed
 from facelib.formats import read_json, write_json
@@ -276,11 +276,11 @@ def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, parts: list
     """The part of the page on photographs with two labels, and its numbers: the parts hold each of them out once."""
     predictions = pd.concat(parts).set_index("image_id").loc[faces["image_id"]].reset_index()
     group_id, everywhere = splits["group_id"].to_numpy(), np.ones(len(faces), bool)
-    measured = annotators.annotator_floor(faces, group_id, everywhere, predictions, run.learned, run.bootstrap)
-    noise = annotators.noise_alone(frame[:0], pd.DataFrame(), run.bootstrap)
+    measured = label_noise.label_disagreement(faces, group_id, everywhere, predictions, run.learned, run.bootstrap)
+    noise = label_noise.noise_alone(frame[:0], pd.DataFrame(), run.bootstrap)
     if AGE in run.learned:
-        differences = annotators.copies_held_out(faces, group_id, everywhere, predictions, AGE)
-        noise = annotators.noise_alone(frame, differences, run.bootstrap)
+        differences = label_noise.copies_held_out(faces, group_id, everywhere, predictions, AGE)
+        noise = label_noise.noise_alone(frame, differences, run.bootstrap)
     differing = [
         [row["attribute"], row["quantity"], with_interval(row, row["unit"]), f"{row['n']:,}"]
         for row in measured.to_dict("records")
@@ -289,12 +289,12 @@ def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, parts: list
         [row["age_band"], *(with_interval(row, YEARS, key) for key in ("bias", "noise")), f"{row['n']:,}"]
         for row in noise.to_dict("records")
     ]
-    text = "\n## The annotator floor\n"
+    text = "\n## Label disagreement\n"
     text += table(["attribute", "differing", "by", "n"], differing) if differing else ""
-    text += "".join(f"\n{finding.text}\n" for finding in annotators.floor_findings(measured, noise))
+    text += "".join(f"\n{finding.text}\n" for finding in label_noise.disagreement_findings(measured, noise))
     header = ["labelled age", "predicted minus labelled", "by noise of the labels alone", "n"]
     text += table(header, too_young) if too_young else ""
-    return text, {"annotator_floor": measured, "label_noise_bias": noise}
+    return text, {"label_disagreement": measured, "label_noise_bias": noise}
 
 
 def page(run: RunFolder, out: Path) -> tuple[str, dict]:

@@ -27,16 +27,16 @@ from them by `python -m studies.training_summary`. Intervals are 95 %; differenc
 RECIPE_NOTE = """
 ## Recipes
 
-Source A's recipe, with the face network, its weights and its learning rates in place of a ResNet with ImageNet's
-weights: the output layers first, then all layers. Source B's from random weights at 48 px, grey, in few epochs, which
-is not as published. They are compared with `{first}`, the earlier recipe `face_top`; in it and in source A's
-recipe the scales are not folded (next section). All predict three attributes; source A itself had no ethnicity. Time is
-CPU time, the mean over seeds.
+`{first}` is the recipe `face`, which photographs are trained with by default. `source_a` is source A's recipe with the
+face network, its weights and its learning rates in place of a ResNet with ImageNet's weights: the output layers are
+trained first, then all layers. `source_b` is source B's recipe from random weights, on grey images of 48 px and for few
+epochs, which is not as published. All predict three attributes; source A itself had no ethnicity. Time is CPU time, the
+mean over the trainings that were timed.
 
 `python -m studies.recipes RUN NAME --set KEY=VALUE ...` for each training, with the settings below and a seed of its
-own, then `python -m studies.recipes --compare {names}`. All were trained on the same training faces (copies reduced to
-one) and were scored on the same {n:,} validation faces; the test split took no part. Recipes were chosen on such
-faces for `{first}` alone.
+own, or `--finished FOLDER NAME` for the training of a finished run; then `python -m studies.recipes --compare {names}`.
+All were trained on the same training faces (copies reduced to one) and scored on the same {n:,} validation faces; the
+test split took no part. The settings of `{first}` alone were tuned on validation faces of UTKFace.
 
 ![Recipes, on validation](recipes.svg)
 

@@ -27,7 +27,7 @@ from facelib.pipeline import (
     split_parameters,
 )
 from facelib.runs import RunFolder, project_root, start_run
-from facelib.schema import AGE, BRANCHES, NOTEBOOKS, UTKFACE_ATTRIBUTES, WRITES, named
+from facelib.schema import AGE, BRANCHES, GENDER, NOTEBOOKS, UTKFACE_ATTRIBUTES, WRITES, ClassAttribute, named
 
 PARAMETERS = 'run = ""  # name of the run folder'
 
@@ -97,6 +97,14 @@ def test_cells_for_what_a_run_does_not_learn_are_left_out_and_named(run, learned
     for cell, text in zip(fitting.cells[1:], expected, strict=True):
         assert cell.source == text if text.startswith("cell") else text in cell.source and cell.cell_type == "markdown"
     assert len(notebook.cells) == 6  # the source stays whole
+
+
+def test_cells_that_name_classes_are_left_out_of_a_run_with_other_classes(run):
+    other = ClassAttribute("ethnicity", "Ethnicity", ("Asian", "White"))
+    run.set_attributes([GENDER, other], [GENDER, other])
+    cells = [v4.new_code_cell(tag, metadata={"tags": [f"needs-{tag}"]}) for tag in ("gender", "classes", "ethnicity")]
+    texts = [cell.source for cell in pipeline.leave_out(v4.new_notebook(cells=cells), run).cells]
+    assert texts == ["gender", "classes", "*Skipped: this run has no labels of ethnicity like UTKFace's.*"]
 
 
 def test_only_known_needs_are_tagged():

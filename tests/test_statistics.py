@@ -247,6 +247,6 @@ def test_an_estimate_survives_json_and_fills_the_columns_of_a_table():
     assert math.isnan(Estimate.from_dict({"value": None, "low": None, "high": None, "n": 0}).value)
 
 
-@pytest.mark.parametrize(("low", "high", "answer"), [(1, 2, "more"), (-2, -1, "less"), (-1, 2, "cannot tell")])
+@pytest.mark.parametrize(("low", "high", "answer"), [(1, 2, "more"), (-2, -1, "less"), (-1, 2, "inconclusive")])
 def test_an_interval_on_one_side_of_a_number_answers(low, high, answer):
     assert Estimate((low + high) / 2, low, high, 9).against(0, "less", "more") == answer

@@ -144,8 +144,11 @@ def labels_findings(conflicts: pd.DataFrame, pairs: pd.DataFrame, attributes: It
     exact = {
         attribute.name for attribute in attributes if not isinstance(attribute, ClassAttribute) and attribute.exact
     }
-    text = f"{contradicting:,} of {len(conflicts):,} groups of copies contradict themselves: at least one label differs"
-    text += ", if only by one year of age." if exact else "."
+    if conflicts.empty:
+        text = "There are no copies whose labels could differ."
+        return Findings([Finding("copies.labels_differ", text, rate(0, 0))])
+    text = f"In {contradicting:,} of {len(conflicts):,} groups of copies at least one label differs"
+    text += ", even if only by one year of age." if exact else "."
     for attribute in attributes:
         years = pairs.loc[pairs["attribute"] == attribute.name, "difference"].mean()
         if attribute.name in exact and years > 0:

@@ -263,10 +263,12 @@ def groups_of(kind: str, pairs: pd.DataFrame, group_id: np.ndarray) -> int:
 def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarray) -> Findings:
     """How many groups of copies there are."""
     groups = count(int((np.unique(group_id, return_counts=True)[1] > 1).sum()), "groups")
+    if not groups.value:
+        return Findings([Finding("copies.groups", "No photograph is found to occur more than once.", groups)])
     text = (
         f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups contain byte-identical files, "
         f"{groups_of('near', pairs, group_id):,} a near copy, {groups_of('altered', pairs, group_id):,} a copy that is "
-        "cropped, rotated or filtered; some contain several kinds."
+        "cropped, rotated or filtered; a group may contain several kinds."
     )
     return Findings([Finding("copies.groups", text, groups)])
 

@@ -26,9 +26,9 @@ def leaks_table(
     Returns
     -------
     DataFrame
-        test_image, train_image (the same, where both lists name it), kind (exact | near | near by way of another
-        copy | same person | same person by way of another photograph), distance; the closest one of each, copies before
-        persons. The distance of persons is relative: see `embedding.persons`.
+        test_image, train_image (the same, where both lists name it), kind (exact | near | altered | near by way of
+        another copy | same person | same person by way of another photograph), distance; the closest one of
+        each, copies before persons. The distance of persons is relative: see `embedding.persons`.
     """
     label, content = part.to_numpy(), faces["sha256"].to_numpy()
     tested, trained = (np.flatnonzero(np.isin(label, [side, "both"])) for side in ("test", "train"))

@@ -31,7 +31,8 @@ def faces_findings(
         findings.append(Finding(f"data.{attribute.name}s", text, rate(int(counts.iloc[0]), int(counts.sum()))))
     if AGE in attributes:
         years = faces[AGE.name].describe()
-        text = "Ages run from {min:.0f} to {max:.0f} years with a median of {50%:.0f}.".format(**years)
+        known = f"The {years['count']:,.0f} faces of known age" if years["count"] < len(faces) else "Ages"
+        text = "{} run from {min:.0f} to {max:.0f} years with a median of {50%:.0f}.".format(known, **years)
         findings.append(
             Finding("data.ages", text, Estimate(years["50%"], np.nan, np.nan, int(years["count"]), "years"))
         )
@@ -58,7 +59,7 @@ def cells(faces: pd.DataFrame, attributes: tuple[Attribute, ...]) -> pd.Series:
 def imbalance_finding(counts: pd.Series, faces: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
     """How many of `cells`'s combinations are thin, and how far the sizes of classes lie apart."""
     thin = int((counts < THIN).sum())
-    names = listed(name.lower().replace("age", "age band") for name in counts.index.names)
+    names = listed("age band" if name == AGE.title else name.lower() for name in counts.index.names)
     text = f"{thin} of the {len(counts)} cells of {names} contain fewer than {THIN} images."
     widest = max(class_attributes(attributes), key=lambda attribute: len(attribute.classes), default=None)
     if widest is not None:
@@ -66,7 +67,7 @@ def imbalance_finding(counts: pd.Series, faces: pd.DataFrame, attributes: Iterab
         shares = shares[shares > 0]
         text += (
             f" The largest {widest.name} label, {shares.index[0]}, has {shares.iloc[0] / shares.iloc[-1]:.1f} times "
-            f"the images of the smallest, {shares.index[-1]}: an average over all faces says little about small groups."
+            f"the images of the smallest, {shares.index[-1]}."
         )
     return Finding("data.imbalance", text, rate(thin, len(counts)))
 

@@ -389,8 +389,10 @@ def session_finding(faces: pd.DataFrame, splits: pd.DataFrame) -> Finding:
     tested = tested & sessions.notna().to_numpy()  # of several data sets, not all may name sessions
     shared = rate(int(sessions[tested].isin(sessions[splits["split"] == "train"]).sum()), int(tested.sum()))
     text = (
-        f"The images were collected in {sessions.nunique():,} sessions. {shared.text} of the test faces of a known "
-        "session share it with training faces; labels within a session are alike."
+        f"The images fall into {sessions.nunique():,} collection sessions, and no test face is of a known one."
+        if not shared.n
+        else f"The images fall into {sessions.nunique():,} collection sessions. {shared.text} of the test faces of a "
+        "known session share it with training faces; labels within a session may be alike."
         if shared.value
         else f"The test faces are from {sessions[tested].nunique():,} of {sessions.nunique():,} collection sessions; "
         "these have no training faces."

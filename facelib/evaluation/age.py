@@ -58,7 +58,7 @@ class Comparison:
     def differences(self, estimates: dict[str, np.ndarray], reference: str) -> pd.DataFrame:
         """Absolute error of each other estimate minus that of the reference, in years.
 
-        Columns: method, difference with _low and _high, n, answer (better, worse or cannot tell).
+        Columns: method, difference with _low and _high, n, answer (better, worse or inconclusive).
         """
         error = {method: np.abs(metrics.whole_years(age) - self.y_true) for method, age in estimates.items()}
         rows, own = [], error.pop(reference)
@@ -94,14 +94,15 @@ def choose_method(
     """The method of `AGE_METHODS` with the lowest validation error, and finding age.chosen."""
     mae = errors.set_index("method")["mae"]
     method = mae[list(AGE_METHODS)].idxmin()
-    answers = listed(f"{row.method}: {row.answer}" for row in differences.itertuples())
+    answers = listed(f"{row.method} is {row.answer}" for row in differences.itertuples())
     right = rate((true_bin == predicted_bin).sum(), len(true_bin))
     error = stage_metrics(errors)[f"validation.age_stages.mae_{method}"]
     text = (
-        f"The predictor uses {method}, {AGE_METHODS[method]}: it has the lowest error on validation, {error}. Against "
-        f"direct on the same faces, {answers}. The bin is predicted correctly for {right.text} of the faces. Given the "
-        f"true bin, the error would be {mae['routed'] - mae['oracle_bin']:.1f} years lower; the median age of the true "
-        f"bin alone, without an image, has an error of {mae['no_image']:.2f} years."
+        f"The predictor uses the method {method}, {AGE_METHODS[method]}: its validation error is lowest, {error}. "
+        f"Compared with direct on the same faces, {answers}. The bin is predicted correctly for {right.text} of the "
+        f"faces. Given the true bin, the two-stage (routed) error would be {mae['routed'] - mae['oracle_bin']:.1f} "
+        f"years lower; the median age of the true bin alone, without an image, has an error of {mae['no_image']:.2f} "
+        "years."
     )
     return method, Finding("age.chosen", text, error)
 
@@ -153,11 +154,12 @@ def heads_finding(
     mae = errors.set_index("method")["mae"].drop(OWN_HEAD)
     best, answers = mae.idxmin(), differences["answer"].value_counts()
     on_training = metrics.mae(train_ages, metrics.whole_years(trained[best]))
-    better, worse, unclear = (answers.get(name, 0) for name in ("better", "worse", "cannot tell"))
+    better, worse, unclear = (answers.get(name, 0) for name in ("better", "worse", "inconclusive"))
     text = (
-        f"Of {len(differences)} heads on the network's features, the error is lower than its own head's for {better}, "
-        f"higher for {worse}, and within chance for {unclear}. It is lowest for {best}: {mae[best]:.2f} years on "
-        f"validation and {on_training:.2f} years on augmented training images."
+        f"Of {len(differences)} combinations of head and decoding on the network's features, {better} have a lower "
+        f"error than the network's own head and {worse} a higher one; for {unclear} the interval includes 0. The error "
+        f"is lowest for {best}: {mae[best]:.2f} years on validation and {on_training:.2f} years on augmented training "
+        "images."
     )
     return Finding("age.heads", text, n=int(errors["n"].iloc[0]))
 
@@ -235,8 +237,10 @@ def shrinkage_finding(slopes: pd.DataFrame, errors: pd.DataFrame) -> Finding:
     slope = Estimate(row["slope"], row["slope_low"], row["slope_high"], int(row["n"]))
     text = (
         f"The predicted age grows by {slope} years per labelled year. De-shrinking the network's own head changes the "
-        f"mean error above {OLD_YEARS} from {own['bias_gt45']:+.1f} to {line['bias_gt45']:+.1f} years, the MAE there "
-        f"from {own['mae_gt45']:.2f} to {line['mae_gt45']:.2f} years, and the MAE up to {OLD_YEARS} from "
-        f"{own['mae_le45']:.2f} to {line['mae_le45']:.2f} years."
+        f"MAE up to {OLD_YEARS} from {own['mae_le45']:.2f} to {line['mae_le45']:.2f} years"
     )
+    text += "." if np.isnan(own["mae_gt45"]) else (
+        f", the MAE above {OLD_YEARS} from {own['mae_gt45']:.2f} to {line['mae_gt45']:.2f} years, and the mean error "
+        f"above {OLD_YEARS} from {own['bias_gt45']:+.1f} to {line['bias_gt45']:+.1f} years."
+    )  # fmt: skip
     return Finding("age.shrinkage", text, slope)

@@ -1,4 +1,4 @@
-"""The bias claims of an earlier analysis of UTKFace, each tested on this run: found, not found, or cannot tell.
+"""The bias claims of an earlier analysis of UTKFace, tested on this run: supported, not supported, inconclusive.
 
 The analysis is "Demographic Prediction from Facial Images", source A of docs/method.md. It is about age, gender and
 ethnicity as UTKFace labels them.
@@ -29,9 +29,10 @@ MALE, ASIAN = GENDER.parse("male"), ETHNICITY.parse("Asian")
 class Claim:
     """One tested claim: the number that decides it, with its interval widened for the number of claims (Bonferroni).
 
-    `answer` is `found` if the whole interval lies on the claim's side, `not found` if it lies on the other side or the
-    effect is certainly too small, else `cannot tell`. `smallest_effect` is the smallest true value that this n shows
-    with 80 % power; `ruled_out` says why these faces could not have given the answer `found`, else it is empty.
+    `answer` is `supported` if the whole interval lies on the claim's side, `not supported` if it lies on the other side
+    or the effect is certainly too small, else `inconclusive`. `smallest_effect` is the smallest true value that this n
+    shows with 80 % power; `ruled_out` says why these faces could not have given the answer `supported`, else it is
+    empty.
     """
 
     claim: str
@@ -51,13 +52,13 @@ def judge(claim: str, measure: str, estimate: Estimate, confidence: float) -> Cl
     Examples
     --------
     >>> judge("larger", "difference", Estimate(2.0, 1.0, 3.0, 50), 0.95).answer
-    'found'
+    'supported'
     >>> judge("larger", "difference", Estimate(0.5, -1.0, 2.0, 50), 0.95).answer
-    'cannot tell'
+    'inconclusive'
     """
-    answer, smallest = "cannot tell", float("nan")
+    answer, smallest = "inconclusive", float("nan")
     if np.isfinite([estimate.value, estimate.low, estimate.high]).all():
-        answer = estimate.against(0, "not found", "found")
+        answer = estimate.against(0, "not supported", "supported")
         z = stats.norm.ppf(0.5 + confidence / 2)
         error = (estimate.high - estimate.low) / (2 * z)
         smallest = (z + stats.norm.ppf(POWER)) * error
@@ -122,9 +123,9 @@ def _asian_men(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = Fal
         at = sample.groups.index(asian)
         log_ratios = np.log(rates[:, at] / np.delete(rates, at, axis=1).max(axis=1))
         estimate = bootstrap.of_draws(log_ratios, int(n[0].sum()))
-    measure = "gender error rate of adult men, Asian divided by the next group of 10 and more"
+    measure = "gender error rate of adult men, Asian divided by the highest rate of the other groups of 10 and more"
     if equal_ages:
-        measure = f"the same at equal ages, over ages of {sample.covered:.0%} of the faces"
+        measure = f"the same at equal ages, over ages of {100 * sample.covered:.0f} % of the faces"
     # Judged by the logarithm of the ratio, and given as ratios.
     claim = judge(ASIAN_MEN, measure, estimate, bootstrap.confidence)
     numbers = {name: float(np.exp(getattr(claim, name))) for name in ("value", "low", "high", "smallest_effect")}
@@ -135,7 +136,7 @@ def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     groups = [group for _, group in known[known["age"] > 60].groupby(["gender", "ethnicity"])]
     large = [group for group in groups if len(group) >= FEWEST]
     text = "People over 60 are under-predicted for every gender and ethnicity"
-    measure = f"least mean under-prediction in {len(large)} groups of 10 and more, of {len(groups)}, years"
+    measure = f"smallest mean under-prediction in the {len(large)} of {len(groups)} groups of 10 and more, years"
     small = f"{len(groups) - len(large)} of {len(groups)} groups have fewer than {FEWEST} faces"
     ruled_out = small if len(large) < len(groups) or not groups else ""
     if not large:
@@ -148,7 +149,7 @@ def _older(known: pd.DataFrame, bootstrap: Bootstrap) -> Claim:
     upper = [mean(*part, confidence=1 - (1 - bootstrap.confidence) / len(large)) for part in errors]
     ends = min(e.value for e in lower), min(e.low for e in lower), min(e.high for e in upper)
     claim = judge(text, measure, Estimate(*ends, sum(map(len, large))), bootstrap.confidence)
-    answer = "cannot tell" if ruled_out and claim.answer == "found" else claim.answer
+    answer = "inconclusive" if ruled_out and claim.answer == "supported" else claim.answer
     return replace(claim, answer=answer, ruled_out=ruled_out)
 
 
@@ -158,7 +159,7 @@ def _spread(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False)
     used = large["band"].isin(common_bands(cell, large["band"])) if equal_ages else np.ones(len(large), bool)
     measure = f"largest difference of MAE between {len(set(cell))} groups of 20 and more, years"
     if equal_ages:
-        measure = f"the same at equal ages, over ages of {np.sum(used) / max(1, len(large)):.0%} of the faces"
+        measure = f"the same at equal ages, over ages of {100 * np.sum(used) / max(1, len(large)):.0f} % of the faces"
     error = (large["age_pred"] - large["age"]).abs()
     # Copies are one draw, as in the other claims.
     keys = {"cell": cell, "band": large["band"] if equal_ages else "", "copies": large["group_id"]}
@@ -168,8 +169,8 @@ def _spread(known: pd.DataFrame, bootstrap: Bootstrap, equal_ages: bool = False)
         return replace(claim, ruled_out=f"fewer than two groups have {FEWEST_CELL} faces")
     gap = largest_gap(rows["error"], rows["cell"], bootstrap.seed, bootstrap.confidence, rows["band"])
     claim = replace(judge(SPREAD, measure, gap.estimate, bootstrap.confidence), smallest_effect=gap.smallest)
-    small = claim.answer == "cannot tell" and claim.high < NO_SPREAD
-    return replace(claim, answer="not found") if small else claim
+    small = claim.answer == "inconclusive" and claim.high < NO_SPREAD
+    return replace(claim, answer="not supported") if small else claim
 
 
 def beside(claims: pd.DataFrame, same_ages: pd.DataFrame) -> pd.DataFrame:
@@ -181,14 +182,17 @@ def beside(claims: pd.DataFrame, same_ages: pd.DataFrame) -> pd.DataFrame:
 
 def claims_finding(claims: pd.DataFrame, same_ages: pd.DataFrame) -> Finding:
     """The answers of `assess`, and those that differ in `assess_at_equal_ages`."""
-    answers = listed(f"{count} {answer}" for answer, count in claims["answer"].value_counts(sort=False).items())
-    text = f"Source A's {len(claims)} claims: {answers}."
+    answers = listed(
+        f"{count} {'is' if count == 1 else 'are'} {answer}"
+        for answer, count in claims["answer"].value_counts(sort=False).items()
+    )
+    text = f"Of source A's {len(claims)} claims, {answers}."
     for row in claims[claims["ruled_out"] != ""].to_dict("records"):
         text += f" These faces cannot test “{_short(row['claim'])}”: {row['ruled_out']}."
     for row in beside(claims, same_ages).to_dict("records"):
         before, after = row["answer, as measured"], row["answer, equal ages"]
         if before != after:
-            text += f" At equal ages “{_short(row['claim'])}” goes from {before} to {after}."
+            text += f" At equal ages “{_short(row['claim'])}” changes from {before} to {after}."
     return Finding("claims.answers", text, n=int(claims["n"].max()))
 
 

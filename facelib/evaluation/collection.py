@@ -59,7 +59,7 @@ def time_finding(results: dict[str, Estimate], attributes: Iterable[Attribute]) 
     if not phrases:
         return Finding("test.by_time", "The data do not say when images were collected: no baseline by time.", n=0)
     text = (
-        f"Without looking at a face, from the {NEIGHBOURS} training faces nearest in time of collection, "
+        f"Predicted from the labels of the {NEIGHBOURS} training faces nearest in collection time alone, "
         f"{listed(phrases)}."
     )
     return Finding("test.by_time", text, n=n)

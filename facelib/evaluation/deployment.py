@@ -1,6 +1,7 @@
 """What decides in use: errors that weigh all ages alike, age limits, equalised odds, and answers that are withheld."""
 
 from collections.abc import Iterable, Iterator
+from math import isfinite
 
 import numpy as np
 import pandas as pd
@@ -60,9 +61,12 @@ def even_errors(frame: pd.DataFrame, attributes: Iterable[Attribute], bootstrap:
 
 
 def even_finding(errors: pd.DataFrame) -> Finding:
-    """The age errors of `even_errors` beside each other."""
-    texts = [f"{Estimate.from_dict(row)} over {row['averaged_over']}" for row in errors.to_dict("records")]
-    text = f"The age error averages {listed(texts)}." if texts else f"Errors by single years {NEEDS_AGES}"
+    """The age errors of `even_errors`, each with the faces that it leaves out."""
+    texts = []
+    for row in errors.to_dict("records"):
+        left_out = f" ({row['left_out']:,} faces in small cells left out)" if row["left_out"] else ""
+        texts.append(f"{Estimate.from_dict(row)} over {row['averaged_over']}{left_out}")
+    text = f"The age MAE is {'; '.join(texts)}." if texts else f"Errors by single years {NEEDS_AGES}"
     return Finding("deployment.even_errors", text, n=int(errors["n"].max()) if texts else 0)
 
 
@@ -115,14 +119,20 @@ def limits_finding(limits: pd.DataFrame) -> Finding:
             Estimate(*(everyone[f"{name}{end}"] for end in ENDS), int(everyone[side]), SHARE)
             for name, side in (("false_positive", "n_below"), ("false_negative", "n_above"))
         ]
-        text = (
-            f"of those labelled under {limit} (n = {errors[0].n:,}), {errors[0]} are predicted {threshold} or older; "
-            f"of those labelled {limit} or older, {errors[1]} are predicted younger"
+        sides = (
+            (f"under {limit}", f"predicted {threshold} or older"),
+            (f"{limit} or older", f"predicted under {threshold}"),
+        )
+        text = "; ".join(
+            f"of those labelled {side} (n = {error.n:,}), {error} are {told}"
+            if isfinite(error.value)
+            else f"too few faces are labelled {side} (n = {error.n:,})"
+            for error, (side, told) in zip(errors, sides, strict=True)
         )
         groups = rows.iloc[1:].dropna(subset=["false_positive"])
         for row in groups.nlargest(1, "false_positive").to_dict("records"):
             most = Estimate(*(row[f"false_positive{end}"] for end in ENDS), row["n_below"], SHARE)
-            text += f"; the former is highest for faces labelled {row['group']}, {most}, n = {most.n:,}"
+            text += f"; false positives are most frequent among faces labelled {row['group']}, {most}, n = {most.n:,}"
         parts.append(text)
     joined = ". ".join(part[0].upper() + part[1:] for part in parts)
     n = int(limits[["n_below", "n_above"]].iloc[0].sum()) if parts else 0
@@ -175,19 +185,23 @@ def error_rates(
     return pd.DataFrame(rates, columns=columns), table.assign(p_adjusted=adjusted(table["p_adjusted"]))
 
 
-def odds_finding(gaps: pd.DataFrame) -> Finding:
-    """By how much equalised odds are missed: the larger gap of each grouping, where it exceeds chance."""
-    parts = []
+def odds_finding(gaps: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
+    """The gap of each grouping that is clearest beyond chance, and the groupings without one."""
+    positive, parts, within = {a.name: a.classes[1] for a in class_attributes(attributes)}, [], []
     for (name, by), rows in gaps.groupby(["attribute", "by"], sort=False):
-        row = rows.loc[rows["difference"].idxmax()]
+        row = rows.sort_values(["p_adjusted", "difference"], ascending=[True, False]).iloc[0]
         value, low, high = (f"{100 * row[end]:.1f}" for end in ("difference", "low", "high"))
-        ends = f"gap in {row['rate']} rate, {row['lowest']} against {row['highest']}"
-        text = f"{value} points ({low} to {high}) for {name} by {by} ({ends})"
-        parts.append(text + ("" if row["p_adjusted"] < SIGNIFICANT else ", which chance alone may explain"))
-    text = f"Equalised odds are missed by {'; '.join(parts)}." if parts else (
-        "Equalised odds need two classes and two groups with enough faces of each."
-    )  # fmt: skip
-    return Finding("deployment.odds", text, n=int(gaps["n"].max()) if parts else 0)
+        if row["p_adjusted"] < SIGNIFICANT:
+            parts.append(
+                f"for {name} by {by} the {row['rate']} rates ({positive[name]} is positive) of {row['lowest']} and "
+                f"{row['highest']} differ by {value} points ({low} to {high})"
+            )
+        else:
+            within.append(f"{name} by {by}")
+    text = f"Equalised odds are violated: {'; '.join(parts)}." if parts else ""
+    text += f"{' ' if parts else ''}No gap exceeds chance for {listed(within)}." if within else ""
+    text = text or "Equalised odds need two classes and two groups with enough faces of each."
+    return Finding("deployment.odds", text, n=int(gaps["n"].max()) if len(gaps) else 0)
 
 
 # --- selective prediction -----------------------------------------------------------------------------------
@@ -250,13 +264,12 @@ def selective_finding(shares: pd.DataFrame, groups: pd.DataFrame) -> Finding:
     for name, rows in shares.groupby("attribute", sort=False):
         by_share = rows.set_index("answered").to_dict("index")
         few, everyone = (Estimate.from_dict(by_share[share]) for share in (ANSWERED[2], ANSWERED[0]))
-        what = f"{name} is off by {few}, not {everyone.text}" if few.unit == YEARS else (
-            f"{name} matches the label for {few}, not {everyone.text}"
-        )  # fmt: skip
+        measure = "error" if few.unit == YEARS else "accuracy"
+        what = f"{name} {measure} is {few} instead of {everyone.text}"
         for row in groups[groups["attribute"] == name].nsmallest(1, "answered").to_dict("records"):
-            what += f", but only {format_value(row['answered'], SHARE)} of {row['by']} {row['group']} are answered"
+            what += f", but {format_value(row['answered'], SHARE)} of {row['by']} {row['group']} are kept"
         parts.append(what)
-    text = f"With the most confident {100 * ANSWERED[2]:.0f} % answered, {'; '.join(parts)}." if parts else (
-        "Nothing says how confident these predictions are."
-    )  # fmt: skip
+    text = "Nothing says how confident these predictions are."
+    if parts:
+        text = f"If only the most confident {100 * ANSWERED[2]:.0f} % of predictions are kept, {'; '.join(parts)}."
     return Finding("deployment.selective", text, n=int(shares["n"].max()) if parts else 0)

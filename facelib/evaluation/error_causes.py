@@ -12,7 +12,7 @@ from facelib.statistics import CONFIDENCE, Estimate, adjusted, count, rate
 
 HALF = 0.5  # of a cluster's errors
 LABELS, MODEL = "the labels", "the model"
-UNTOLD = "cannot tell"
+UNTOLD = "inconclusive"
 # Columns of `cluster_causes` that are shares.
 SHARES = ("doubted", "others", "recall", "false flags", "wrong labels", "low", "high", "really wrong")
 MIN_RECALL = 0.3  # of wrong labels that are flagged; with less, few flags say nothing
@@ -209,10 +209,11 @@ def causes_finding(
     share, others = rate(doubted.sum(), len(doubted)), rate(flags[correct].any(axis=1).sum(), correct.sum())
     clusters = causes["fault"].value_counts()
     text = (
-        f"{share} of the errors have a flagged label, against {others.text} of the correct predictions. Of "
-        f"{len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels, "
-        f"{clusters.get(MODEL, 0)} to the model, and {clusters.get(UNTOLD, 0)} to neither. "
-        "The models that flag labels find fewer real errors than planted ones: this is a hint, not proof."
+        f"In {share} of the errors the mispredicted label is flagged; of the other faces, {others.text} have a flagged "
+        "label. A part of this is expected: a flag, like an error, means that a model disagrees with the label. "
+        f"Of {len(causes)} clusters, {clusters.get(LABELS, 0)} point to the labels, "
+        f"{clusters.get(MODEL, 0)} to the model, and {clusters.get(UNTOLD, 0)} cannot be decided. "
+        "Real errors are probably harder to flag than planted ones: this is a hint, not proof."
     )
     if wrong is not None:
         known = rate(wrong.sum(), len(wrong)).text

@@ -90,9 +90,9 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
     if density["clusters"] < 2:
         why = f"HDBSCAN finds {density['clusters']}"
     elif density["noise"] >= MOST_NOISE:
-        why = f"HDBSCAN leaves out {density['noise']:.0%}"
+        why = f"HDBSCAN leaves out {100 * density['noise']:.0f} %"
     elif gains[0] > MARGIN and not gains[0] < gains[1] + MARGIN:
-        method, why = "HDBSCAN", f"it finds {density['clusters']} and leaves out {density['noise']:.0%}"
+        method, why = "HDBSCAN", f"it finds {density['clusters']} and leaves out {100 * density['noise']:.0f} %"
     methods = [{"method": name, "used": name == method, **measured} for name, measured in quality.items()]
     return clusterings[method], {"method": method, "why": why, **quality[method], "methods": methods}
 
@@ -212,11 +212,14 @@ def describe(labels: np.ndarray, is_error: np.ndarray, properties: pd.DataFrame,
 
 def clusters_finding(facts: dict, errors: int) -> Finding:
     """How many clusters there are, by which method, and how stable they are."""
-    text = f"{errors} errors form {facts['clusters']} clusters by {facts['method']} ({facts['why']})."
+    if not facts["clusters"]:
+        return Finding("errors.clusters", f"{errors} errors are too few to cluster.", n=errors)
+    clusters = f"{facts['clusters']} cluster{'s' * (facts['clusters'] > 1)}"
+    text = f"By {facts['method']}, {errors} errors divide into {clusters} ({facts['why']})."
     if np.isfinite(facts["stability"]):
-        text += f" Stability is {facts['stability']:.2f}, and up to {facts['null']:.2f} without any structure: " + (
-            "the other half of the errors gives similar clusters."
-            if facts["holds"]
-            else "these are parts of one cloud, which describe these errors only."
-        )
+        found = "The two halves of the errors give similar clusters."
+        if not facts["holds"]:
+            found = "The clusters are not shown to be more than an arbitrary partition."
+        text += f" Stability is {facts['stability']:.2f}; 95 % of sets without structure reach at most "
+        text += f"{facts['null']:.2f}. {found}"
     return Finding("errors.clusters", text, n=errors)

@@ -50,10 +50,14 @@ def gap_table(
 def gap_finding(gaps: pd.DataFrame) -> Finding:
     """How many gaps of a `gap_table` exceed chance, and the widest of them in age error."""
     beyond, tested = gaps[gaps["p_adjusted"] < SIGNIFICANT], int((gaps["groups"] > 1).sum())
-    text = f"{len(beyond)} of {tested} gaps between groups exceed chance (adjusted p below {SIGNIFICANT})."
+    if not tested:
+        return Finding("groups.beyond_chance", "No grouping has two groups large enough to compare.", n=0)
+    text = (
+        f"In {len(beyond)} of {tested} comparisons groups differ by more than chance (adjusted p below {SIGNIFICANT})."
+    )
     for row in beyond[beyond["metric"].isin(AGE_ERRORS)].nlargest(1, "difference").to_dict("records"):
         text += (
-            " The widest in age error is by {by}: {lowest_value:.1f} y for {lowest}, {highest_value:.1f} y for "
-            "{highest}; random groups of these sizes lie {by_chance:.1f} y apart.".format(**row)
+            " The widest range of age error is by {by}, from {lowest_value:.1f} y ({lowest}) to {highest_value:.1f} y "
+            "({highest}); random groups of these sizes differ by {by_chance:.1f} y on average.".format(**row)
         )
     return Finding("groups.beyond_chance", text, n=int(gaps["n"].max()) if len(gaps) else 0)

@@ -20,7 +20,7 @@ BANDS = "bands"
 AGE_ERRORS = AGE.name + "_mae", AGE.name + "_band_mae_least"
 _BAND_ENDS = "{}_from", "{}_to"
 SHOWN_GAPS = 5  # between groups at one age, in the sentence about them
-WITHIN_INTERVALS = f"{100 * COVERAGE:.0f} % interval coverage"
+WITHIN_INTERVALS = f"coverage of the {100 * COVERAGE:.0f} % intervals"
 
 
 def _beyond(predicted: pd.Series, first: pd.Series, last: pd.Series) -> pd.Series:
@@ -227,7 +227,7 @@ def comparisons(
     Takes `group_tables`, whose masked groups take no part, the gaps of `standardised.standardise`, and the data set if
     there are several. `worst_value`
     and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at equal ages
-    (`yes`, `reversed`, `cannot tell`; empty where that was not measured). `stands`: they lie apart and ages do not
+    (`yes`, `reversed`, `inconclusive`; empty where that was not measured). `stands`: they lie apart and ages do not
     explain it.
     """
     rows, attributes, of = [], tuple(attributes), f" in {source}" if source else ""
@@ -255,7 +255,7 @@ def _at_equal_ages(explained: pd.DataFrame | None, by: str, key: str, groups: se
     for row in () if explained is None else explained.to_dict("records"):
         if (row["by"], row["metric"], {row["lowest"], row["highest"]}) == (by, key, groups):
             low, high = row["standardised_low"], row["standardised_high"]
-            return "yes" if low > 0 else "reversed" if high < 0 else "cannot tell"
+            return "yes" if low > 0 else "reversed" if high < 0 else "inconclusive"
     return ""
 
 
@@ -285,7 +285,10 @@ def comparison_findings(compared: pd.DataFrame, n: int) -> Findings:
 
 def _sentence(row: dict) -> str:
     ends = (f"{row[f'{end}_value']} for {row[end]} (n = {row[f'{end}_value'].n:,})" for end in ("worst", "best"))
-    ages = {"cannot tell": "; cannot tell at equal ages", "reversed": "; reversed at equal ages"}
+    ages = {
+        "inconclusive": "; at equal ages the gap may be chance",
+        "reversed": "; at equal ages the order is reversed",
+    }
     overlap = "" if row["apart"] else "; the intervals overlap"
     return f"{row['what']} by {row['by']}: {' against '.join(ends)}{overlap}{ages.get(row['same_ages'], '')}."
 
@@ -293,10 +296,10 @@ def _sentence(row: dict) -> str:
 def coverage_findings(compared: pd.DataFrame, n: int) -> Findings:
     """Groups of `comparisons` whose labels the age intervals cover to different shares at equal ages."""
     title = next(metric.title for metric in group_metrics((AGE,)) if metric.key == f"{AGE.name}_coverage")
-    rows = compared[(compared["what"] == title) & compared["stands"] & (compared["by"] != "age band")]
+    rows = compared[(compared["what"] == title) & compared["stands"] & (compared["same_ages"] == "yes")]
     texts = [
         f"The 90 % age intervals cover {row['worst_value']} for {row['worst']} and {row['best_value']} for "
-        f"{row['best']}, and the gap is there at equal ages."
+        f"{row['best']}, and the gap remains at equal ages."
         for row in rows.to_dict("records")
     ]
     return Findings([Finding("groups.coverage", " ".join(texts), n=n)] if texts else [])
@@ -389,7 +392,7 @@ def age_findings(
         group, other = ("labelled", "predicted") if way == "label" else ("predicted as", "labelled")
         ends = [
             f"faces {group} {row['age_band']} are predicted {abs(row['bias']):.1f} y {side} "
-            f"({row['regression_alone']:+.1f} y if errors averaged 0 at every {other} age)"
+            f"({row['regression_alone']:+.1f} y expected from errors that average 0 at every {other} age)"
             for side, row in _furthest(rows, "bias")
         ]
         texts += [listed(ends)] if ends else []

@@ -16,7 +16,16 @@ from facelib.finding import Finding, Findings, listed
 from facelib.prediction.calibration import AgeIntervals, fit_age_intervals
 from facelib.runs import READINGS, RunFolder, read_readings
 from facelib.schema import AGE, OLD_YEARS, Attribute, ClassAttribute, class_attributes, mask_untrained
-from facelib.statistics import SHARE, YEARS, Bootstrap, CalibrationError, Estimate, calibration_error, rate
+from facelib.statistics import (
+    SHARE,
+    YEARS,
+    Bootstrap,
+    CalibrationError,
+    Estimate,
+    calibration_error,
+    format_value,
+    rate,
+)
 
 _CONSTANT, _MIDDLE = "always answering {constant}", "the middle 90 % of the training ages"
 STAGE_WAYS = {  # ages of a two-stage model, and the baseline of each
@@ -77,7 +86,7 @@ _BANDS, _NEXT = (tuple(f"{{name}}_{part}" for part in (*ends, "pred")) for ends 
 METRICS = {
     "years": (
         Metric("{name}.mae", "{title}: mean absolute error", metrics.mae, YEARS, False,
-               phrase="is off by {} on average"),
+               phrase="MAE is {}"),
         Metric("{name}.cs5", "{title}: within 5 years", metrics.cs5, SHARE, True, ("{name}", "{name}_unrounded"),
                phrase="{} of the predictions are within 5 years"),
         Metric("{name}.cs5_whole_years", "{title}: within 5 years, in whole years", metrics.cs5, SHARE, True),
@@ -105,9 +114,9 @@ METRICS = {
     ),
     "classes": (
         Metric("{name}.accuracy", "{title}: accuracy", metrics.accuracy, SHARE, True,
-               phrase="matches the label for {}"),
+               phrase="accuracy is {}"),
         Metric("{name}.accuracy_age5plus", "{title}: accuracy, 5 years and over", metrics.accuracy, SHARE, True,
-               ages=lambda age: age >= 5, classes=lambda k: k == 2, phrase="{} from 5 years on"),
+               ages=lambda age: age >= 5, classes=lambda k: k == 2, phrase="{} at 5 years and over"),
         Metric("{name}.auc", "{title}: area under the ROC curve", metrics.auc, "", True, ("{name}", "{second}"),
                classes=lambda k: k == 2),
         Metric("{name}.macro_f1", "{title}: macro F1", metrics.macro_f1, "", True, classes=lambda k: k > 2,
@@ -359,7 +368,7 @@ def baselines(
 
 
 def compare(estimate: Estimate, other: Estimate, more_is_better: bool) -> str:
-    """Whether two intervals lie apart, and which is better: `better`, `worse` or `cannot tell`.
+    """Whether two intervals lie apart, and which is better: `better`, `worse` or `inconclusive`.
 
     Stricter than a paired test.
 
@@ -368,10 +377,10 @@ def compare(estimate: Estimate, other: Estimate, more_is_better: bool) -> str:
     >>> compare(Estimate(4.5, 4, 5, 9), Estimate(15, 14, 16, 9), more_is_better=False)
     'better'
     >>> compare(Estimate(4.5, 4, 15, 9), Estimate(15, 14, 16, 9), more_is_better=False)
-    'cannot tell'
+    'inconclusive'
     """
     above, below = estimate.low > other.high, estimate.high < other.low
-    return "cannot tell" if not (above or below) else "better" if above == more_is_better else "worse"
+    return "inconclusive" if not (above or below) else "better" if above == more_is_better else "worse"
 
 
 def one_against_rest(
@@ -470,7 +479,9 @@ def age_coverage(run: RunFolder, frame: pd.DataFrame, intervals: AgeIntervals) -
 def faces_finding(run: RunFolder, frame: pd.DataFrame) -> Finding:
     """How many faces are tested, and how they were chosen."""
     chosen = f"as listed by {run.protocol['name']}" if run.protocol else "one per group of copies"
-    return Finding("test.faces", f"The test split has {len(frame):,} faces, {chosen}{run.note}.", n=len(frame))
+    return Finding(
+        "test.faces", f"{len(frame):,} faces of the test split are scored, {chosen}{run.note}.", n=len(frame)
+    )
 
 
 def readings_finding(run: RunFolder) -> Finding:
@@ -513,8 +524,8 @@ def attribute_findings(
             others = []
         if alone := len(leading) == 1:
             others = [(metric, by_source[f"{leading[0]}.{metric.key}"]) for metric in each.pop(leading[0])[1:]]
-        title = f"{attribute.title} on {leading[0].removeprefix('test_')}" if alone else attribute.title
-        parts = [f"{title} {lead.phrase.format(estimate)}"]
+        of = f" on {leading[0].removeprefix('test_')}" if alone else ""
+        parts = [f"{attribute.title} {lead.phrase.format(estimate)}{of}"]
         if row := rows.get(lead.key):
             baseline = Estimate.from_dict(row)
             verdicts.setdefault(compare(estimate, baseline, lead.more_is_better), []).append(attribute.name)
@@ -522,13 +533,16 @@ def attribute_findings(
         parts += [metric.phrase.format(other.text) for metric, other in others]
         texts = ["; ".join(parts)]
         for source, own in each.items():
-            phrases = "; ".join(metric.phrase.format(by_source[f"{source}.{metric.key}"]) for metric in own)
-            texts += [f"{attribute.title} on {source.removeprefix('test_')} {phrases}"] if own else []
+            phrases = [metric.phrase.format(by_source[f"{source}.{metric.key}"]) for metric in own]
+            texts += [f"On {source.removeprefix('test_')}, {attribute.name} {'; '.join(phrases)}"] if own else []
         findings.append(Finding(f"test.{attribute.name}", f"{'. '.join(texts)}.", estimate))
     findings += inverted_findings(results, attributes, "test")
-    text = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items()) or "not measured"
+    text = "The model is not compared with a baseline."
+    if verdicts:
+        told = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items())
+        text = f"Compared with the no-image baseline, the model is {told}."
     n = max((finding.estimate.n for finding in findings), default=0)
-    return Findings([*findings, Finding("test.baselines", f"Against a baseline that sees no image: {text}.", n=n)])
+    return Findings([*findings, Finding("test.baselines", text, n=n)])
 
 
 def inverted_findings(results: dict[str, Estimate], attributes: Iterable[Attribute], prefix: str) -> Findings:
@@ -538,7 +552,7 @@ def inverted_findings(results: dict[str, Estimate], attributes: Iterable[Attribu
         accuracy = results.get(f"{prefix}.{attribute.name}.accuracy")
         if accuracy and len(attribute.classes) == 2 and accuracy.high < INVERTED:
             text = (
-                f"WARNING: {attribute.name} matches the label for {accuracy.text}, far below one half: the "
+                f"WARNING: {attribute.name} accuracy is {accuracy.text}, far below one half: the "
                 f"labels may have {' and '.join(attribute.classes)} the other way round, which a label map can mend."
             )
             findings.append(Finding(f"{prefix}.{attribute.name}.inverted", text, accuracy))
@@ -548,7 +562,8 @@ def inverted_findings(results: dict[str, Estimate], attributes: Iterable[Attribu
 def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Estimate], Finding]:
     """With a published split, the metrics of test faces without a copy in training, below `test_unseen`."""
     if not run.protocol:
-        text = "The run makes its own split: no test face has a detected copy in training, so there is one number."
+        text = "The run makes its own split: no test face has a detected copy in training, so there are no separate "
+        text += "metrics without copies."
         return {}, Finding("test.protocol", text, n=len(frame))
     splits = run.load_table("splits")
     copied = frame["image_id"].isin(splits.loc[shared_with_training(splits), "image_id"])
@@ -559,14 +574,15 @@ def protocol_metrics(run: RunFolder, frame: pd.DataFrame) -> tuple[dict[str, Est
 
 
 def ranking_finding(ranking: pd.DataFrame) -> Finding:
-    """How well the rarest class is ranked."""
+    """How well the rarest of the ranked classes is ranked."""
     if ranking.empty:
-        return Finding("test.ranking", "No class has both faces within it and without.", n=0)
+        return Finding("test.ranking", "No class has both members and others among the test faces.", n=0)
     row = ranking.loc[ranking["base_rate"].idxmin()]
     precision = Estimate(*(row[f"average_precision{end}"] for end in ("", "_low", "_high")), int(row["n"]))
     text = (
-        f"{row['class']} is the rarest class, {100 * row['base_rate']:.0f} % of {row['n']:,} faces: its area under the "
-        f"ROC curve is {row['auc']:.2f}, its average precision {precision}."
+        f"The class with the fewest faces among those ranked is {row['class']} ({row['attribute']}), "
+        f"{format_value(row['base_rate'], SHARE)} of {row['n']:,} faces. Its area under the ROC curve is "
+        f"{row['auc']:.2f}, its average precision {precision}."
     )
     return Finding("test.ranking", text, precision)
 
@@ -594,8 +610,9 @@ def interval_finding(run: RunFolder, coverage: pd.DataFrame, results: dict[str, 
     text = (
         f"The 90 % intervals cover {share} of the labelled ages; their mean width is {width.text}. In {held} of "
         f"{len(promised)} categories of predicted age the share is compatible with 90 % (calibration sampling adds an "
-        f"SD of {100 * np.sqrt(0.09 / each):.1f} %); plain intervals cover {100 * plain['value'].min():.0f} to "
-        f"{100 * plain['value'].max():.0f} % there. By labelled age they cover least at {least['group']}: "
+        f"SD of {100 * np.sqrt(0.09 / each):.1f} points); intervals that ignore the category cover "
+        f"{100 * plain['value'].min():.0f} to {100 * plain['value'].max():.0f} % there. By labelled age, coverage is "
+        f"lowest for {least['group']}: "
         f"{rate(round(least['value'] * least['n']), least['n'])}."
     )
     return Finding("test.intervals", text, share)

@@ -94,7 +94,7 @@ def variation(table: pd.DataFrame, attributes: Iterable[Attribute]) -> Finding:
         texts.append(
             f"With {kind} from {rows['amount'].min():g} to {rows['amount'].max():g} they vary by {listed(ranges)}"
         )
-    return Finding("photos.crop", f"The predictions for one face. {'. '.join(texts)}.", n=1)
+    return Finding("photos.crop", f"The predictions for one face vary with its crop. {'. '.join(texts)}.", n=1)
 
 
 def sample_faces(run: RunFolder, attributes: Iterable[Attribute], most: int) -> np.ndarray:
@@ -179,5 +179,5 @@ def misalignment_results(study: pd.DataFrame, attributes: Iterable[Attribute]) -
             ends = (row[f"{AGE.name}_change{end}"] for end in ("", "_low", "_high"))
             headline[f"validation.{kind}_{amount:g}.{AGE.name}.mae_change"] = Estimate(*ends, int(row["n"]), YEARS)
     n = int(study["n"].iloc[0])
-    text = f"Validation faces (n = {n:,}) by their alignment. {'. '.join(texts)}."
+    text = f"Errors on {n:,} validation faces by their alignment. {'. '.join(texts)}."
     return headline, Finding("photos.misalignment", text, next(iter(headline.values()), None), n)

@@ -29,6 +29,9 @@ from facelib.schema import AGE, Attribute
 from facelib.statistics import Bootstrap
 
 MIN_CELL = 5  # faces; a rate of fewer would enter a standardised one with the weight of its whole band
+EFFECTS = {  # of the answers of `standardise`, in words
+    "adds to it": "widen", "hides part": "narrow", "reverses it": "reverse", "inconclusive": "have no clear effect on",
+}  # fmt: skip
 COLUMNS = [f"{way}{end}" for way in ("raw", "standardised", "explained") for end in ("", "_low", "_high")]
 
 
@@ -116,7 +119,7 @@ def standardise(
     rates: by, group, metric, n, covered, and raw and standardised, each with _low and _high. Of the gaps, a row for two
     groups or more: by, metric, lowest and highest (the groups with the extreme raw numbers), n, covered, and for the
     difference of these two raw, standardised and explained (raw minus standardised), each with _low and _high.
-    `answer`, of what the age mix does to the gap, is `cannot tell` where the interval of explained contains 0; else
+    `answer`, of what the age mix does to the gap, is `inconclusive` where the interval of explained contains 0; else
     `reverses it` where that of standardised lies below 0, `adds to it` or `hides part`.
     """
     rates, gaps, attributes = [], [], tuple(attributes)
@@ -160,20 +163,21 @@ def _gap(draws: dict[str, np.ndarray], groups: list[str], n: int, bootstrap: Boo
 
 
 def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
-    """What the age mix does to the gaps of `standardise` that exceed chance, and the last such gap in age error.
+    """What the age mix does to the gaps of `standardise` that exceed chance, and the widest such gap in age error.
 
     A pair chosen for lying furthest apart always does: the p values of `gaps.gap_table` decide which count.
     """
     p_values = gaps.set_index(["by", "metric"])["p_adjusted"]
     clear = p_values.reindex(pd.MultiIndex.from_frame(explained[["by", "metric"]])).to_numpy() < SIGNIFICANT
-    answers = listed(f"{answer} ({n})" for answer, n in explained.loc[clear, "answer"].value_counts().items())
+    answers = listed(f"{EFFECTS[answer]} {n}" for answer, n in explained.loc[clear, "answer"].value_counts().items())
     text = f"{clear.sum()} of {len(explained)} gaps between classes exceed chance"
-    text += f". Effect of the age mix on these: {answers}." if clear.any() else "."
+    text += f". The groups' ages {answers} of these." if clear.any() else "."
     in_years = explained[clear & explained["metric"].isin(AGE_ERRORS) & explained["explained_low"].notna()]
-    for row in in_years.tail(1).assign(covered=100 * in_years["covered"]).to_dict("records"):
+    for row in in_years.nlargest(1, "raw").assign(covered=100 * in_years["covered"]).to_dict("records"):
         text += (
-            " In age error {highest} lies {raw:.2f} y above {lowest}; their ages explain {explained:.2f} y "
-            "({explained_low:.2f} to {explained_high:.2f}), and {standardised:.2f} y ({standardised_low:.2f} to "
-            "{standardised_high:.2f}) remain at equal ages, in bands with {covered:.0f} % of the faces.".format(**row)
+            " The age error of the group {highest} is {raw:.2f} y above that of {lowest}; their ages explain "
+            "{explained:.2f} y ({explained_low:.2f} to {explained_high:.2f}), and {standardised:.2f} y "
+            "({standardised_low:.2f} to {standardised_high:.2f}) remain at equal ages, in bands with {covered:.0f} % "
+            "of the faces.".format(**row)
         )
     return Finding("groups.same_ages", text, n=int(explained["n"].max()) if len(explained) else 0)

@@ -49,11 +49,14 @@ def curve_finding(history: pd.DataFrame, training: TrainingSettings) -> Finding:
     used = used_epoch(history, training)
     at = history.loc[used]
     average = f", averaged over steps with a decay of {training.average_decay}" if training.average_decay else ""
-    start = "random" if training.start_weights == "none" else training.start_weights
+    named = {"none": "random weights", "face": "the face network's weights", "imagenet": "ImageNet's weights"}
+    start = named.get(training.start_weights, f"the weights of {training.start_weights}")
+    dropout = ", with dropout" if training.dropout else ""
+    before = " and before averaging" if training.average_decay else ""
     text = (
-        f"Training started from {start} weights. The weights after epoch {used + 1} of {len(history)} are "
+        f"Training started from {start}. The weights after epoch {used + 1} of {len(history)} are "
         f"used{average}: their loss is {at['validation_loss']:.3g} on validation; on augmented training images it was "
-        f"{at['train_loss']:.3g} during that epoch, with dropout."
+        f"{at['train_loss']:.3g} during that epoch{dropout}{before}."
     )
     return Finding("training.curve", text, n=len(history))
 
@@ -105,7 +108,7 @@ def ood_finding(flags: pd.Series, expected_share: float, n_calibration: int) -> 
     """The share of validation faces flagged as out-of-distribution beside the expected one."""
     flagged = rate(flags.sum(), len(flags))
     text = (
-        f"Of {flagged.n:,} validation faces {flagged} are flagged as out-of-distribution; by the distances of "
+        f"Of {flagged.n:,} validation faces {flagged} are flagged as out-of-distribution; by the scores of "
         f"{n_calibration:,} calibration faces {100 * expected_share:.1f} % are expected."
     )
     return flagged, Finding("prediction.ood", text, flagged)

@@ -80,7 +80,7 @@ def against_baselines(table: pd.DataFrame, explained: list[Explained]) -> pd.Dat
     """Whether each method is more faithful than each baseline on the same faces of the attributions table.
 
     head (the output), method, baseline, value (mean paired difference of faithfulness), low, high, n, unit, answer:
-    better (the whole interval is above 0), worse (below), cannot tell. The intervals are simultaneous over all
+    better (the whole interval is above 0), worse (below), inconclusive. The intervals are simultaneous over all
     rows, at 95 % (Bonferroni).
     """
     wide = table.pivot_table(index=["head", "image_id"], columns="method", values="faithfulness", sort=False)
@@ -164,7 +164,7 @@ def sanity_check(sample: Sample, maps: Maps, faces: int) -> pd.DataFrame:
 
     The test of Adebayo et al. (NeurIPS 2018): a map that hardly changes shows the picture, not the network. At most
     `faces` are compared, the first that every method explains. A table of head (the output), method, value (mean rank
-    correlation), low, high, n, answer: changes (the whole interval is below `SAME_MAP`), stays (above), cannot tell;
+    correlation), low, high, n, answer: changes (the whole interval is below `SAME_MAP`), stays (above), inconclusive;
     too few, where fewer than `MIN_CHECKED` faces have a map that is not flat.
     """
     run, few = sample.run, sample.head(min(faces, *map(len, maps.values())))

@@ -69,7 +69,7 @@ BASELINES = {
     "edges": Method("edge map", "#777777", _same(lambda images, settings: edge_maps(images))),
     "noise": Method("noise", "#111111", _same(lambda images, settings: noise_maps(images.shape[:3], settings.seed))),
 }
-REGION_METHOD = "layer_cam"  # fine enough to say where in a face a map points
+REGION_METHOD = "layer_cam"  # the finest of those that any network has; see `maps_finding` for how coarse it is
 
 
 def explained_faces(sample: Sample, name: str) -> Sample:
@@ -99,15 +99,18 @@ def map_edges(sample: Sample) -> dict[str, int]:
 def maps_finding(sample: Sample, maps: Maps, fits: Maps) -> Finding:
     """How fine maps are, how many are empty, and how well local models fit."""
     grids = listed(f"{METHODS[name].title} {edge} x {edge}" for name, edge in map_edges(sample).items())
-    text = f"Resolution of maps: {grids}; to separate regions of a face takes {FINE_EDGE} x {FINE_EDGE}. Empty maps: "
+    text = (
+        f"Resolution of maps: {grids}; below {FINE_EDGE} x {FINE_EDGE}, neighbouring regions of a face run into each "
+    )
+    text += "other. Empty maps: "
     empty = [
-        f"{np.mean([(maps[output.name, name].max(axis=(1, 2)) <= 0).mean() for output in sample.outputs]):.0%} "
+        f"{100 * np.mean([(maps[output.name, name].max(axis=(1, 2)) <= 0).mean() for output in sample.outputs]):.0f} % "
         f"({method.title})"
         for name, method in METHODS.items()
     ]
     text += f"{listed(empty)}."
     for name in dict.fromkeys(name for _, name in fits):
         shares = [fits[output.name, name].mean() for output in sample.outputs]
-        text += f" Local models of {METHODS[name].title} explain {min(shares):.0%} to {max(shares):.0%}"
+        text += f" Local models of {METHODS[name].title} explain {100 * min(shares):.0f} to {100 * max(shares):.0f} %"
         text += " of the variance."
     return Finding("explain.maps", text, n=len(sample.images))

@@ -96,7 +96,7 @@ def against_shuffled(table: pd.DataFrame, shuffled: pd.DataFrame) -> pd.DataFram
     """Mean share of each region in the maps of `REGION_METHOD`, and of networks with shuffled weights.
 
     Paired by face. Columns: head (the output), region, value, low, high, n, unit; shuffled, difference with _low and
-    _high (simultaneous over all rows at 95 %, Bonferroni), answer: less or more than shuffled, cannot tell.
+    _high (simultaneous over all rows at 95 %, Bonferroni), answer: less or more than shuffled, inconclusive.
     """
     own = table[table["method"] == REGION_METHOD].dropna(subset=SHARES)
     chance = shuffled.dropna(subset=SHARES).groupby(["head", "image_id"], sort=False)[SHARES].mean()
@@ -149,14 +149,14 @@ def background_findings(
         return " to ".join(dict.fromkeys(f"{100 * share:.1f} %" for share in (values.min(), values.max())))
 
     parts = [
-        f"{title} maps weight the {place} more than those of networks with shuffled weights for {named(rows)}"
-        for place, answer in (("face", "less"), ("background", "more"))
+        f"{title} maps put more weight on the {place} than those of networks with shuffled weights for {named(rows)}"
+        for place, answer in (("face and hair", "less"), ("background", "more"))
         if (rows := passed & (background["answer"] == answer)).any()
     ]
     text = f"{'; '.join(parts) or f'{title} maps do not tell whether networks use face or background'}."
     if not passed.all():
-        text += f" Maps of {named(~passed)} fail a check: they do not beat every baseline, or may not depend on the"
-        text += " network's weights."
+        text += f" Maps of {named(~passed)} do not pass both checks (more faithful than every baseline, and changed by"
+        text += " shuffled weights), or are too few to tell."
     area = (
         f"The background is {100 * region_area(sample.px)['background']:.1f} % of the picture. It receives "
         f"{span('value')} of {title} maps, by output, {span('shuffled')} of those of networks with shuffled weights, "
@@ -188,7 +188,7 @@ def correct_against_wrong(
     Mann-Whitney tests of the attributions table, adjusted for all outputs and regions together. `correct` is from
     `Sample.correct`; with fewer than `min_group` correct or wrong predictions nothing is compared. A table of head (the
     output), region, n_correct, n_wrong, value (mean share where correct minus where wrong), low, high, p_adjusted,
-    answer (found, where it is also at least `LEAST_DIFFERENCE`; cannot tell; too few).
+    answer (found, where it is also at least `LEAST_DIFFERENCE`; inconclusive; too few).
     """
     rows = []
     for head, part in table[table["method"] == REGION_METHOD].dropna(subset=SHARES).groupby("head", sort=False):
@@ -202,7 +202,7 @@ def correct_against_wrong(
                 estimate = bootstrap(_mean_difference, share, right)
                 p_value = stats.mannwhitneyu(share[right], share[~right]).pvalue
             numbers = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "p_adjusted": p_value}
-            answer = "cannot tell" if enough else "too few"
+            answer = "inconclusive" if enough else "too few"
             rows.append({"head": head, "region": region, **sizes, **numbers, "answer": answer})
     result = pd.DataFrame(rows)
     result["p_adjusted"] = adjusted(result["p_adjusted"])
@@ -215,12 +215,18 @@ def correct_finding(differences: pd.DataFrame, sample: Sample) -> Finding:
     """The regions in which correct and wrong predictions differ."""
     tested = differences[differences["answer"] != "too few"]
     clear = tested[tested["answer"] == "found"]
+    if tested.empty:
+        text = "No output has enough correct and wrong predictions to compare their maps."
+        return Finding("explain.correct_wrong", text, n=len(sample.images))
     texts = [
-        f"{titles([row.head], sample.outputs)[0]}, {row.region.replace('_', ' and ')} {100 * row.value:+.1f} points"
+        f"{100 * row.value:+.1f} points on {row.region.replace('_', ' and ')} ({titles([row.head], sample.outputs)[0]})"
         for row in clear.itertuples()
     ]
-    text = f"{METHODS[REGION_METHOD].title} maps of correct against wrong predictions, for {tested['head'].nunique()} "
-    text += f"outputs with enough of both: {'; '.join(texts) or 'no difference found'} (adjusted for all tests"
+    text = (
+        f"Weight of {METHODS[REGION_METHOD].title} maps where predictions are correct minus where they are wrong, for "
+    )
+    text += f"{tested['head'].nunique()} outputs with enough of both: {', '.join(texts) or 'no difference is shown'}"
+    text += " (adjusted for all tests"
     for exact in {o.attribute.exact for o in sample.outputs if not isinstance(o.attribute, ClassAttribute)}:
         text += f"; years count as correct within {CORRECT_YEARS if exact else 'their band'}"
     return Finding("explain.correct_wrong", f"{text}).", n=len(sample.images))

@@ -79,7 +79,7 @@ def copies_disagree(contradictions: pd.DataFrame, disagreements: pd.DataFrame, b
     values, low, high = ([getattr(estimate, end) for estimate in differ.values()] for end in ("value", "low", "high"))
     error_bars(middle, list(differ), values, low, high)
     middle.set_ylim(-0.5, max(1, len(differ)) - 0.5)
-    middle.set(xlabel="Chance for two copies (95 %)", title="Two labels disagree", xlim=(0, 1))
+    middle.set(xlabel="Probability for two copies (95 % interval)", title="Two labels disagree", xlim=(0, 1))
     middle.invert_yaxis()
     years = disagreements.loc[disagreements["attribute"] == AGE.name, "difference"]
     bins = {"binwidth": 2, "binrange": (0, max(2, years.max()))} if len(years) else {}

@@ -86,7 +86,7 @@ def withheld(frame: pd.DataFrame, groups: pd.DataFrame, attributes: Iterable[Att
     n = len(frame)
     left.set(
         xlabel="Share answered, the most confident first",
-        ylabel="Share right",
+        ylabel="Accuracy",
         title=f"Selective prediction, n = {n:,}{note}",
     )
     right.axvline(ANSWERED[2], color=GREY, linestyle="--", linewidth=1)

@@ -83,7 +83,7 @@ def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
     return finish(figure)
 
 
-def annotator_floor(floor: pd.DataFrame, note: str = "") -> Figure:
+def label_disagreement(floor: pd.DataFrame, note: str = "") -> Figure:
     """How far two labels of one photograph differ, and the model from a label and from the truth: a panel each."""
     names = floor["attribute"].unique()
     figure, axes = new_figure(len(names), height=2.2)

@@ -147,7 +147,7 @@ def age_figures(
         for attribute in (attribute for attribute in class_attributes(attributes) if len(attribute.classes) == 2):
             name, table = attribute.name, f"{AGE.group_column} x {attribute.group_column}"
             heading = f"{attribute.title} accuracy{ending}"
-            add(f"{name}_by_age", table, f"{name}_accuracy", "Share right", heading, attribute)
+            add(f"{name}_by_age", table, f"{name}_accuracy", "Accuracy", heading, attribute)
         for metric in group_metrics(attributes):
             name, measured = f"worse_{metric.key}{end}", metric.key in tables.get(AGE.group_column, ())
             if only in ("", name) and metric.more_is_better is not None and measured:

@@ -235,7 +235,7 @@ def photo_results(photos: list[PhotoResult]) -> tuple[dict[str, Estimate], Findi
     turned = sum(photo.rotation > 0 for photo in photos)
     flagged = count(sum(bool(face.prediction["out_of_distribution"]) for face in faces), "faces")
     text = f"A face was found in {total - missed:,} of {total:,} photographs"
-    text += f", {turned:,} of which had to be turned" if turned else ""
+    text += f", {turned:,} of them after a rotation" if turned else ""
     text += f"; nothing is predicted for the other {missed:,}." if missed else "."
     ood = f"{flagged.n:,} of {len(faces):,} faces are flagged as out of distribution"
     if faces and not isnan(first := faces[0].prediction["ood_percentile"]):

@@ -238,7 +238,7 @@ def sensitive_caveat(path: Path, attributes: Iterable[Attribute]) -> Finding:
         )
         stated = [_accuracy_text(attribute, headline, details.get("groups", {})) for attribute in sensitive]
     texts, estimates = zip(*stated, strict=True)
-    limits = "A prediction is what annotators would write, not what a person is."
+    limits = "A prediction is a judgement of appearance, not what a person is."
     return Finding("photos.sensitive", " ".join([*texts, limits]), estimates[0])
 
 

@@ -46,7 +46,7 @@ from facelib.runs import (
     read_readings,
     write_readings,
 )
-from facelib.schema import AGE, NOTEBOOKS
+from facelib.schema import AGE, NOTEBOOKS, ClassAttribute
 from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
@@ -247,7 +247,7 @@ def limits_of(run: RunFolder, scored: int = 1) -> Findings:
 
     `scored` models were scored on these test faces so far, this one among them.
     """
-    clauses = [f"One model, one seed and {findings.data_sets_text(run)}"]
+    clauses = [f"One training with one seed on {findings.data_sets_text(run)}"]
     clauses += ["labels estimated by an algorithm and checked by a person"] * is_utkface(run)
     clauses += [persons] if (persons := findings.persons_limit(run)) else []
     if scored > 1:
@@ -305,7 +305,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "sources": sources(run),
         "rows": rows,
         "summary": Markup(findings.markdown_summary(rows)),
-        "faces": splits[splits["representative"]].groupby("split").size().to_dict(),
+        "faces": splits[splits["representative"]].groupby("split").size().map("{:,}".format).to_dict(),
         "age_method": AGE_METHODS[predictor["age_method"]] if AGE in run.learned else "",
         "noise": [(row, Estimate.from_dict(row)) for row in run.details("02_clean").get("label_noise", [])],
         "figures": {
@@ -316,7 +316,16 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
         "provenance": findings.provenance(run) | course(run),
         "predictor": predictor,
         "megabytes": lambda folder: sum(path.stat().st_size for path in (target / folder).iterdir()) / 1e6,
-        "rounding": rounding,
+        "rounded": rounding["faces"],
+        "moved": {
+            attribute.name: {
+                "unit": attribute.unit or "probability",
+                "mean": np.mean([rounding[column]["mean"] for column in columns]),
+                "max": max(rounding[column]["max"] for column in columns),
+            }
+            for attribute in run.learned
+            if (columns := attribute.columns[: None if isinstance(attribute, ClassAttribute) else 1])
+        },
         "versions": versions(target, digest := digest_of_test_faces(run)),
         "others": [version for version in versions(target) if version["faces"] != digest],
         "readings": sum(reading["faces"] == digest for reading in read_readings(target / READINGS)),

@@ -66,8 +66,8 @@ DATA_ROWS = {
     "audit.contradicting_groups": "Share of copy groups in which a label differs, even by one year",
     "audit.label_issues.{attribute}": "{title} labels flagged by out-of-fold models",
     "splits.leaking_pairs": "Pairs of detected copies across the split",
-    "splits.copied_test_images": "Test images with a copy in training",
-    "splits.recognised_test_images": "Test images of a person recognised in training, copies included",
+    "splits.copied_test_images": "Test images with a copy outside the test split",
+    "splits.recognised_test_images": "Test images of a person recognised outside the test split, copies included",
 }
 
 
@@ -98,10 +98,10 @@ def brief(text: str) -> str:
 
     Examples
     --------
-    >>> brief("Age is off by 4.69 y (4.49 to 4.91) on average."), brief("Worse for (a) men; boys. More.")
-    ('Age is off by 4.69 y on average', 'Worse for men; boys')
-    >>> brief("With the most confident 80 % answered, age is off by 3 y, not 4 y, but only 30 % of men are answered.")
-    'With the most confident 80 % answered, only 30 % of men are answered'
+    >>> brief("Age MAE is 4.69 y (4.49 to 4.91)."), brief("Worse for (a) men; boys. More.")
+    ('Age MAE is 4.69 y', 'Worse for men; boys')
+    >>> brief("If 80 % are kept, age MAE is 3 y instead of 4 y, but only 30 % of men are kept.")
+    'If 80 % are kept, only 30 % of men are kept'
     """
     clauses = re.split(r": |\. |\.$", without_brackets(text), maxsplit=1)[0].split("; ")
     while len(clauses) > 1 and len(" ".join(clauses).split()) > BRIEF_WORDS:

@@ -43,8 +43,9 @@ def copies_numbers(run: RunFolder) -> list[dict]:
 
 def headline_numbers(run: RunFolder) -> list[dict]:
     """The first metric of each attribute, beside its baselines."""
-    first, numbers = {metrics_of(attribute)[0].title for attribute in run.learned}, []
-    for row in (row for row in findings.headline_rows(run) if row["name"] in first):
+    rows, numbers = {row["key"]: row for row in reversed(findings.headline_rows(run))}, []  # the first of each key
+    keys = (metrics_of(attribute)[0].key for attribute in run.learned)
+    for row in (rows[key] for key in keys if key in rows):
         beside = [f"{row['interval']} (95 %)", f"n = {row['n']}"]
         beside += [f"without an image {row['baseline']}"] * bool(row["baseline"])
         beside += [f"collection time only {row['by_time']}"] * bool(row["by_time"])
@@ -53,10 +54,12 @@ def headline_numbers(run: RunFolder) -> list[dict]:
 
 
 def trust_numbers(run: RunFolder) -> list[dict]:
-    """What speaks for the numbers: no leaks, coverage of the intervals, test faces."""
+    """What speaks for the numbers: no leaks, coverage of the intervals."""
     results = run.results()
     numbers = _number(results.get("splits.leaking_pairs"), "pairs of detected copies across the split")
-    numbers += _number(results.get("splits.recognised_test_images"), "test images of a person recognised in training")
+    numbers += _number(
+        results.get("splits.recognised_test_images"), "test images of a person recognised in other splits"
+    )
     return numbers + _number(results.get(f"test.{AGE.name}.interval_coverage"), "coverage of the 90 % age intervals")
 
 
@@ -129,13 +132,18 @@ SLIDES = (
     Slide("two_stages", notes=("age.heads",)),
     Slide("age_error", notes=("groups.age_bias",)),
     Slide("two_by_age"),
-    Slide("worse", points=("groups.age_bias",), notes=("groups.same_age_gaps", "groups.same_ages")),
+    Slide(
+        "worse",
+        "Age error by age band and class.",
+        ("groups.age_bias",),
+        ("groups.worst", "groups.same_age_gaps", "groups.same_ages"),
+    ),
     Slide(lead="claims.answers", table=claims_table, notes=("Intervals are widened for the number of claims.",)),
     Slide("intervals", notes=("test.calibration",)),
     Slide("clusters", points=("errors.causes",)),
     Slide("maps", notes=("explain.background", "explain.faithful", "explain.random_weights")),
     Slide(
-        lead="Photographs of other sessions and sources are predicted worse.",
+        lead="Photographs of other collection sessions and of another source.",
         numbers=elsewhere_numbers,
         notes=(
             "Cross-fitted networks that saw no face of a photograph's collection session, beside those that did.",

@@ -69,7 +69,7 @@ def test_a_difference_counts_only_where_its_interval_excludes_zero():
     assert table["answer"].to_dict() == {
         "smaller errors": "better",
         "larger errors": "worse",
-        "other errors": "cannot tell",
+        "other errors": "inconclusive",
     }
     assert table.loc["smaller errors", "difference"] == pytest.approx(-np.abs(noise).mean() / 2)
 
@@ -102,11 +102,11 @@ def stage_errors() -> pd.DataFrame:
 
 
 def test_the_method_with_the_lowest_error_is_chosen_among_those_that_do_not_see_the_label():
-    differences = pd.DataFrame({"method": ["routed", "soft"], "answer": ["worse", "cannot tell"]})
+    differences = pd.DataFrame({"method": ["routed", "soft"], "answer": ["worse", "inconclusive"]})
     method, finding = choose_method(stage_errors(), differences, np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1]))
     assert method == "soft" and finding.key == "age.chosen"
     assert (finding.estimate.value, finding.estimate.low, finding.estimate.n) == (4.5, 3.5, 40)
-    for number in ("4.50 y", "75.0 %", "4.0 years", "3.25 years", "routed: worse and soft: cannot tell"):
+    for number in ("4.50 y", "75.0 %", "4.0 years", "3.25 years", "routed is worse and soft is inconclusive"):
         assert number in finding.text
 
 
@@ -135,15 +135,15 @@ def test_numbers_of_bins_that_ties_make_equal_are_tried_once():
 
 def test_the_best_head_is_compared_with_its_error_on_training_images():
     errors = pd.DataFrame({"method": [OWN_HEAD, "a", "b"], "mae": [3.0, 5.0, 4.0], "n": 30})
-    differences = pd.DataFrame({"method": ["a", "b"], "answer": ["worse", "cannot tell"]})
+    differences = pd.DataFrame({"method": ["a", "b"], "answer": ["worse", "inconclusive"]})
     trained = {"a": np.array([9.0, 9.0]), "b": np.array([11.0, 23.4])}
     finding = heads_finding(errors, differences, trained, np.array([10.0, 20.0]))
     assert (finding.key, finding.n) == ("age.heads", 30)
     for part in (
-        "own head's for 0",
-        "higher for 1",
-        "within chance for 1",
-        "It is lowest for b: 4.00 years",
+        "0 have a lower error",
+        "and 1 a higher one",
+        "for 1 the interval includes 0",
+        "The error is lowest for b: 4.00 years",
         "2.00 years on augmented",
     ):
         assert part in finding.text

@@ -59,7 +59,7 @@ def plant(frame: pd.DataFrame, claim: int, seed: int = 1) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("low", "high", "answer"),
-    [(0.5, 3.0, "found"), (-1.0, 3.0, "cannot tell"), (-3.0, -0.5, "not found"), (0.0, 3.0, "cannot tell")],
+    [(0.5, 3.0, "supported"), (-1.0, 3.0, "inconclusive"), (-3.0, -0.5, "not supported"), (0.0, 3.0, "inconclusive")],
 )
 def test_the_whole_interval_decides(low, high, answer):
     assert judge("claim", "measure", Estimate((low + high) / 2, low, high, 50), 0.95).answer == answer
@@ -81,14 +81,14 @@ def test_an_effect_of_the_smallest_size_is_shown_four_times_in_five():
     smallest = judge("c", "m", Estimate(0.0, -z * error, z * error, 50), 0.95).smallest_effect
     seen = rng.normal(smallest, error, 4000)
     answers = [judge("c", "m", Estimate(s, s - z * error, s + z * error, 50), 0.95).answer for s in seen]
-    assert answers.count("found") / 4000 == pytest.approx(0.8, abs=0.025)
+    assert answers.count("supported") / 4000 == pytest.approx(0.8, abs=0.025)
 
 
 @pytest.mark.parametrize("gap", ["value", "low", "high"])
 def test_an_undefined_number_cannot_tell(gap):
     numbers = {"value": 2.0, "low": 1.0, "high": 3.0} | {gap: math.nan}
     claim = judge("c", "m", Estimate(**numbers, n=3), 0.95)
-    assert claim.answer == "cannot tell" and math.isnan(claim.smallest_effect)
+    assert claim.answer == "inconclusive" and math.isnan(claim.smallest_effect)
 
 
 # --- the five claims --------------------------------------------------------------------------------------
@@ -108,13 +108,13 @@ def test_there_are_five_claims_with_all_their_numbers(honest):
 
 @pytest.mark.parametrize("claim", range(5))
 def test_an_absent_effect_is_not_found(claim, honest):
-    assert honest.loc[claim, "answer"] != "found"
+    assert honest.loc[claim, "answer"] != "supported"
 
 
 @pytest.mark.parametrize("claim", range(5))
 def test_a_planted_effect_is_found(claim):
     table = assess(plant(simulate(), claim), Bootstrap(200))
-    assert table.loc[claim, "answer"] == "found"
+    assert table.loc[claim, "answer"] == "supported"
 
 
 def test_an_effect_the_other_way_round_is_not_found():
@@ -123,13 +123,13 @@ def test_an_effect_the_other_way_round_is_not_found():
     frame.loc[young, "gender_pred"] = frame.loc[young, "gender"]
     frame.loc[frame["age"] > 60, "age_pred"] += 5
     answers = assess(frame, Bootstrap(200))["answer"]
-    assert answers[[BABIES, BOYS, OLDER]].tolist() == ["not found"] * 3
+    assert answers[[BABIES, BOYS, OLDER]].tolist() == ["not supported"] * 3
 
 
 @pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised():
     tables = [assess(simulate(1200, seed), Bootstrap(300, seed)) for seed in range(200)]
-    alarms = sum((table["answer"] == "found").any() for table in tables)
+    alarms = sum((table["answer"] == "supported").any() for table in tables)
     # At most 5 % of families are promised: 19 or more of 200 come up once in 170 tries; a true 15 % shows 18 or fewer
     # once in 120.
     assert alarms <= 18
@@ -155,9 +155,9 @@ def test_one_group_that_is_not_under_predicted_decides_about_all():
     spared = (frame["age"] > 60) & (frame["gender"] == 0) & (frame["ethnicity"] == 3)
     frame.loc[spared, "age_pred"] += 5
     claim = assess(frame, Bootstrap(200)).loc[OLDER]
-    assert claim["answer"] != "found"
+    assert claim["answer"] != "supported"
     error = (frame["age"] - frame["age_pred"])[spared]
-    assert claim["value"] == pytest.approx(error.mean()) and claim["answer"] == "cannot tell"
+    assert claim["value"] == pytest.approx(error.mean()) and claim["answer"] == "inconclusive"
 
 
 def test_the_least_under_prediction_is_that_of_the_least_group_whatever_is_least_certain():
@@ -169,7 +169,7 @@ def test_the_least_under_prediction_is_that_of_the_least_group_whatever_is_least
     noise -= frame["gender"].map(pd.Series(noise).groupby(frame["gender"]).mean())
     frame["age_pred"] = frame["age"] + noise - np.where(frame["gender"] == 1, 5.3, 4.2)
     claim = assess(frame, Bootstrap(200)).loc[OLDER]
-    assert claim["value"] == pytest.approx(4.2) and claim["answer"] == "cannot tell"
+    assert claim["value"] == pytest.approx(4.2) and claim["answer"] == "inconclusive"
     assert claim["low"] < -5 and claim["high"] < 4.6  # the noisy group's lower end, and the certain group's upper end
 
 
@@ -178,7 +178,7 @@ def test_a_group_too_small_to_judge_keeps_the_claim_open():
     few = (frame["age"] > 60) & (frame["gender"] == 1) & (frame["ethnicity"] == 4)
     frame = frame.drop(frame.index[few][5:])
     tested = assess(frame, Bootstrap(200))
-    assert tested.loc[OLDER, "answer"] == "cannot tell"
+    assert tested.loc[OLDER, "answer"] == "inconclusive"
     assert tested["ruled_out"].tolist() == [""] * 3 + ["1 of 10 groups have fewer than 10 faces", ""]
     finding = claims_finding(tested, assess_at_equal_ages(frame, Bootstrap(20)))
     assert "gender and ethnicity”: 1 of 10 groups" in finding.text
@@ -195,7 +195,7 @@ def test_a_handful_of_faces_cannot_tell():
     rows = [(30, 0, 0, 0, 31, 0), (40, 1, 1, 1, 42, 1), (65, 0, 2, 1, 60, 2)]
     columns = ["age", "gender", "ethnicity", "gender_pred", "age_pred", "group_id"]
     frame = pd.DataFrame(rows, columns=columns, dtype=float)
-    assert set(assess(frame, Bootstrap(50))["answer"]) == {"cannot tell"}
+    assert set(assess(frame, Bootstrap(50))["answer"]) == {"inconclusive"}
 
 
 def test_intervals_are_widened_for_five_claims(monkeypatch):
@@ -226,12 +226,15 @@ def test_a_spread_that_is_certainly_small_is_not_found_and_a_noisy_one_stays_ope
     frame = simulate(2000)
     precise = frame.assign(age_pred=frame["age"] + (frame["age_pred"] - frame["age"]) / 10)
     answers = [assess(one, Bootstrap(20)).loc[SPREAD, "answer"] for one in (precise, frame)]
-    assert answers == ["not found", "cannot tell"]
+    assert answers == ["not supported", "inconclusive"]
 
 
 @pytest.mark.parametrize(
     ("error", "noisy_error", "answer"),
-    [(2.0, 0.0, "not found"), (-1.0, -5.0, "cannot tell")],  # certainly over-predicted; under-predicted, one not surely
+    [
+        (2.0, 0.0, "not supported"),
+        (-1.0, -5.0, "inconclusive"),
+    ],  # certainly over-predicted; under-predicted, one not surely
 )
 def test_one_group_that_certainly_refutes_decides(error, noisy_error, answer):
     rng = np.random.default_rng(0)
@@ -247,9 +250,9 @@ def test_one_group_that_certainly_refutes_decides(error, noisy_error, answer):
 def test_the_finding_counts_answers_and_names_those_that_one_age_mix_changes():
     frame = plant(simulate(), ASIAN_MEN)
     tested, same_ages = assess(frame, Bootstrap(50)), assess_at_equal_ages(frame, Bootstrap(50))
-    changed = same_ages.assign(answer=["not found", tested.loc[SPREAD, "answer"]])
+    changed = same_ages.assign(answer=["not supported", tested.loc[SPREAD, "answer"]])
     finding = claims_finding(tested, changed)
     for answer, count in tested["answer"].value_counts().items():
-        assert f"{count} {answer}" in finding.text
-    assert "goes from found to not found" in finding.text and finding.text.count("goes from") == 1
+        assert f"{count} {'is' if count == 1 else 'are'} {answer}" in finding.text
+    assert "changes from supported to not supported" in finding.text and finding.text.count("changes from") == 1
     assert finding.n == tested["n"].max() and finding.key == "claims.answers"

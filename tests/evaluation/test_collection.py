@@ -39,7 +39,7 @@ def test_it_beats_a_constant_where_labels_come_in_batches_and_never_reads_a_test
     spoilt = faces.assign(age=faces["age"].where(splits["split"] == "train", 99.0))
     same = time_predictions(spoilt, splits, [AGE]).equals(time_predictions(faces, splits, [AGE]))
     assert same
-    assert "nearest in time" in time_finding(measured, UTKFACE_ATTRIBUTES).text
+    assert "nearest in collection time" in time_finding(measured, UTKFACE_ATTRIBUTES).text
 
 
 def test_without_times_there_is_no_such_baseline():

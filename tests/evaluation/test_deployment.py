@@ -70,11 +70,14 @@ def test_equalised_odds_by_hand_and_a_planted_gap_is_found():
     assert (gaps["p_adjusted"] < 0.05).tolist() == [True, False]
     row = gaps.iloc[0]
     assert (row["lowest"], row["highest"]) == ("Black", "White") and row["low"] < 0.25 < row["high"]
-    finding = deployment.odds_finding(gaps)
+    finding = deployment.odds_finding(gaps, UTKFACE_ATTRIBUTES)
     ends = [f"{100 * row[end]:.1f}" for end in ("difference", "low", "high")]
-    missed = f"{ends[0]} points ({ends[1]} to {ends[2]}) for gender by ethnicity"
-    assert f"by {missed} (gap in true positive rate, Black against White)" in finding.text
-    assert "chance alone" not in finding.text
+    assert finding.text == (
+        "Equalised odds are violated: for gender by ethnicity the true positive rates (female is positive) of Black "
+        f"and White differ by {ends[0]} points ({ends[1]} to {ends[2]})."
+    )
+    chance = deployment.odds_finding(gaps.assign(p_adjusted=0.5), UTKFACE_ATTRIBUTES)
+    assert chance.text == "No gap exceeds chance for gender by ethnicity."
 
 
 def test_withholding_the_least_sure_answers_by_hand():
@@ -93,7 +96,7 @@ def test_withholding_the_least_sure_answers_by_hand():
     babies = groups[groups["group"] == "0-4"].set_index("attribute")
     assert babies["answered"].to_dict() == {"age": 0, "gender": 0} and (babies["n"] == 2).all()
     finding = deployment.selective_finding(shares, groups)
-    assert "gender matches the label for 87.5 %" in finding.text and "age band 0-4 are answered" in finding.text
+    assert "gender accuracy is 87.5 %" in finding.text and "age band 0-4 are kept" in finding.text
 
 
 @pytest.mark.parametrize("banded", [False, True])
@@ -109,7 +112,7 @@ def test_faces_without_ages_or_other_attributes_have_a_sentence_instead(banded):
     for finding in (deployment.even_finding(even), deployment.limits_finding(limits)):
         assert finding.text.endswith("need ages in years, which these faces are not labelled with.") and finding.n == 0
     rates, gaps = deployment.error_rates(frame, attributes, 5, seed=0)
-    assert rates.empty and "need two classes" in deployment.odds_finding(gaps).text
+    assert rates.empty and "need two classes" in deployment.odds_finding(gaps, UTKFACE_ATTRIBUTES).text
     shares, groups = deployment.selective(frame, (AGE, GENDER) if banded else attributes, 5)
     assert set(shares["attribute"]) == set(groups["attribute"]) == {"gender"}
     silent = deployment.selective(frame[:0], attributes, 5)

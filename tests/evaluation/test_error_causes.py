@@ -126,7 +126,7 @@ def test_causes_by_hand():
     doubted = np.zeros(100, bool)
     doubted[:24], doubted[40:44], doubted[80:83] = True, True, True
     table = cluster_causes(labels, doubted, chances_of(100, 0.7), wrong=np.arange(100) < 50)
-    assert table["fault"].tolist() == ["the labels", "the model", "cannot tell"]
+    assert table["fault"].tolist() == ["the labels", "the model", "inconclusive"]
     assert table["doubted"].tolist() == [0.6, 0.1, 0.5] and table["n"].tolist() == [40, 40, 6]
     assert table["wrong labels"].tolist() == pytest.approx([0.58 / 0.68, 0.08 / 0.68, 0.48 / 0.68])
     assert table["really wrong"].tolist() == [1, 0.25, 0]
@@ -142,9 +142,9 @@ def test_causes_by_hand():
 def test_few_flags_are_no_proof_where_few_wrong_labels_would_be_flagged():
     labels, doubted = np.zeros(60, int), np.arange(60) < 2
     assert cluster_causes(labels, doubted, chances_of(60, 0.8))["fault"].tolist() == ["the model"]
-    assert cluster_causes(labels, doubted, chances_of(60, 0.2))["fault"].tolist() == ["cannot tell"]
+    assert cluster_causes(labels, doubted, chances_of(60, 0.2))["fault"].tolist() == ["inconclusive"]
     table = cluster_causes(labels, np.zeros(60, bool), chances_of(60, 0.05, 0.06))  # flags say nothing at all
-    assert table["wrong labels"].tolist() == [1] and table["fault"].tolist() == ["cannot tell"]
+    assert table["wrong labels"].tolist() == [1] and table["fault"].tolist() == ["inconclusive"]
 
 
 @pytest.mark.parametrize(("wrong", "recall"), [(0.9, 0.4), (0.1, 0.6), (0.0, 0.4)])
@@ -213,11 +213,11 @@ def test_the_finding_compares_errors_with_correct_predictions():
     kinds = pd.DataFrame({"wrong_gender": [True] * 4 + [False] * 6, "any_error": [True] * 4 + [False] * 6})
     flags = pd.DataFrame({"gender": [True, True, True] + [False] * 7, "age": [False] * 4 + [True] + [False] * 5})
     doubted = errors_with(kinds, (GENDER,), flags)
-    causes = pd.DataFrame({"fault": ["the labels", "the labels", "the model", "cannot tell"]})
+    causes = pd.DataFrame({"fault": ["the labels", "the labels", "the model", "inconclusive"]})
     finding = causes_finding(kinds, flags, doubted, causes, None)
     assert finding.key == "errors.causes" and finding.estimate == rate(3, 4)
-    assert "16.7 % of the correct" in finding.text and "Of 4 clusters, 2 point" in finding.text
-    assert "1 to the model, and 1 to neither" in finding.text and "drawn" not in finding.text
+    assert "of the other faces, 16.7 % have" in finding.text and "Of 4 clusters, 2 point" in finding.text
+    assert "1 to the model, and 1 cannot be decided" in finding.text and "drawn" not in finding.text
     known = causes_finding(kinds, flags, doubted, causes, np.array([True, False, False, False]))
     assert "25.0 % of the errors have a wrong label" in known.text
 

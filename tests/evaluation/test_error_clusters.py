@@ -276,9 +276,16 @@ def test_a_runs_clusters_are_saved_with_their_kinds_and_positions(empty_runs):
     assert saved["cluster"].tolist() == labels.tolist() and (saved[["x", "y"]].to_numpy() == positions).all()
 
 
-@pytest.mark.parametrize(("stability", "kind"), [(0.7, "similar"), (0.2, "one cloud"), (np.nan, None)])
+@pytest.mark.parametrize(("stability", "kind"), [(0.7, "similar"), (0.2, "arbitrary partition"), (np.nan, None)])
 def test_the_finding_says_how_far_clusters_can_be_trusted(stability, kind):
-    facts = {"method": "HDBSCAN", "why": "it finds 3 and leaves out 5%", "clusters": 3, "stability": stability}
+    facts = {"method": "HDBSCAN", "why": "it finds 3 and leaves out 5 %", "clusters": 3, "stability": stability}
     finding = clusters_finding(facts | {"null": 0.3, "holds": stability > 0.35}, 120)
-    assert finding.key == "errors.clusters" and finding.n == 120 and "3 clusters by HDBSCAN" in finding.text
+    assert (
+        finding.key == "errors.clusters"
+        and finding.n == 120
+        and "By HDBSCAN, 120 errors divide into 3 clusters" in finding.text
+    )
     assert ("Stability" in finding.text) == (kind is not None) and (kind or "") in finding.text
+    one = facts | {"clusters": 1, "stability": np.nan}
+    assert clusters_finding(one, 12).text.startswith("By HDBSCAN, 12 errors divide into 1 cluster (")
+    assert clusters_finding(one | {"clusters": 0}, 5).text == "5 errors are too few to cluster."

@@ -107,8 +107,8 @@ def test_groups_without_an_age_in_common_cannot_be_compared():
     frame = frame[(frame["gender"] == 1) == (frame["age"] < 30)]
     rates, gaps = standardise(frame, [["gender_name"]], UTKFACE_ATTRIBUTES, Bootstrap(50), 10)
     assert rates["standardised"].isna().all() and rates["raw"].notna().all() and (rates["covered"] == 0).all()
-    assert set(gaps["answer"]) == {"cannot tell"}
-    assert claims.assess_at_equal_ages(frame, Bootstrap(50))["answer"].iloc[1] == "cannot tell"
+    assert set(gaps["answer"]) == {"inconclusive"}
+    assert claims.assess_at_equal_ages(frame, Bootstrap(50))["answer"].iloc[1] == "inconclusive"
 
 
 def test_missing_labels_small_and_empty_groups_are_no_obstacle():
@@ -119,7 +119,7 @@ def test_missing_labels_small_and_empty_groups_are_no_obstacle():
     for poor in (frame.iloc[:0], *poorer):
         rates, gaps = standardise(poor, [["gender_name"]], UTKFACE_ATTRIBUTES, Bootstrap(20), 10)
         assert rates.empty and gaps.empty and "standardised_low" in rates and "answer" in gaps
-        assert set(claims.assess_at_equal_ages(poor, Bootstrap(20))["answer"]) == {"cannot tell"}
+        assert set(claims.assess_at_equal_ages(poor, Bootstrap(20))["answer"]) == {"inconclusive"}
     rates, gaps = standardise(frame, [["gender_name"]], UTKFACE_ATTRIBUTES, Bootstrap(20), 150)
     assert gaps.empty and rates.empty
     one = frame[frame["gender"] == 1]
@@ -168,8 +168,8 @@ def test_only_gaps_beyond_chance_are_counted():
     finding = same_ages_finding(gaps, table)
     assert 0 < len(clear) < len(gaps) and finding.n == len(frame)
     assert finding.text.startswith(f"{len(clear)} of {len(gaps)} gaps")
-    assert f"adds to it ({(clear['answer'] == 'adds to it').sum()})" in finding.text
-    row = gaps[gaps["metric"] == "age_mae"].iloc[-1]
+    assert f"The groups' ages widen {(clear['answer'] == 'adds to it').sum()} of these" in finding.text
+    row = clear[clear["metric"] == "age_mae"].nlargest(1, "raw").iloc[0]
     assert f"{row['explained']:.2f} y ({row['explained_low']:.2f}" in finding.text
     assert same_ages_finding(gaps[:0], table).n == 0
 
@@ -188,7 +188,9 @@ def test_a_claim_that_only_the_age_mix_supports_is_not_found_any_more():
     frame.loc[wrong, "gender_pred"] = 1.0
     raw = claims.assess(frame, Bootstrap(200)).iloc[2]
     standardised = claims.assess_at_equal_ages(frame, Bootstrap(200)).iloc[0]
-    assert raw["claim"] == standardised["claim"] and raw["answer"] == "found" and standardised["answer"] != "found"
+    assert (
+        raw["claim"] == standardised["claim"] and raw["answer"] == "supported" and standardised["answer"] != "supported"
+    )
     assert standardised["value"] < 1.2 and raw["value"] > 1.5
 
 
@@ -197,7 +199,7 @@ def test_claims_about_a_real_bias_stay_found():
     asian_men = (frame["gender"] == 0) & (frame["ethnicity"] == 2)
     frame.loc[asian_men & (np.random.default_rng(5).random(len(frame)) < 0.2), "gender_pred"] = 1.0
     frame.loc[asian_men, "age_pred"] += 4 * np.sign(frame["age_pred"] - frame["age"])[asian_men]
-    assert claims.assess_at_equal_ages(frame, Bootstrap(200))["answer"].tolist() == ["found", "found"]
+    assert claims.assess_at_equal_ages(frame, Bootstrap(200))["answer"].tolist() == ["supported", "supported"]
 
 
 def test_a_spread_that_is_only_age_mix_is_no_spread():
@@ -206,5 +208,5 @@ def test_a_spread_that_is_only_age_mix_is_no_spread():
         claims.assess(frame, Bootstrap(20)).iloc[4],
         claims.assess_at_equal_ages(frame, Bootstrap(20)).iloc[1],
     )
-    assert raw["answer"] == "found" and standardised["answer"] != "found"
+    assert raw["answer"] == "supported" and standardised["answer"] != "supported"
     assert standardised["value"] < 0.35 * raw["value"]

@@ -180,7 +180,7 @@ def test_differences_are_paired_by_face(gains):
     # Faces differ ten times as much as methods do: only pairs tell the methods apart.
     answers = by_method["answer"]
     assert answers.xs("grad_cam").eq("better").all() and answers.xs("layer_cam").eq("worse").all()
-    assert answers.xs("lime").eq("cannot tell").all() and gains["unit"].eq("years").all()
+    assert answers.xs("lime").eq("inconclusive").all() and gains["unit"].eq("years").all()
     assert by_method["n"].xs("lime").eq(20).all() and by_method["n"].xs("grad_cam").eq(40).all()
     assert by_method.loc[("grad_cam", "edges"), "value"] == pytest.approx(1, abs=0.3)
 
@@ -199,7 +199,7 @@ def test_a_method_has_to_beat_every_baseline(gains):
         ("age", "lime"): False,
     }
     one_lost = (gains["method"] == "grad_cam") & (gains["baseline"] == "noise")
-    assert not beats_all(gains.assign(answer=gains["answer"].mask(one_lost, "cannot tell")))["age", "grad_cam"]
+    assert not beats_all(gains.assign(answer=gains["answer"].mask(one_lost, "inconclusive")))["age", "grad_cam"]
 
 
 def test_the_finding_names_the_outputs_of_each_faithful_method(gains):

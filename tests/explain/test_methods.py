@@ -54,7 +54,7 @@ def test_the_finding_counts_empty_maps_and_the_fit_of_local_models(sample):
     finding = maps_finding(sample, maps, fits)
     empty = 1 - 1 / len(names)
     assert finding.key == "explain.maps" and finding.n == 6
-    for text in (f"{empty:.0%} (Grad-CAM)", "0% (LayerCAM)", "100% (LIME)", "30% to 70%", "LayerCAM 4 x 4"):
+    for text in (f"{100 * empty:.0f} % (Grad-CAM)", "0 % (LayerCAM)", "100 % (LIME)", "30 to 70 %", "LayerCAM 4 x 4"):
         assert text in finding.text
 
 

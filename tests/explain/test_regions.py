@@ -130,7 +130,7 @@ def checks(outputs: list[str], fails: dict[str, str]) -> tuple[pd.DataFrame, pd.
     for head, check in fails.items():
         mine = (gains["head"] == head) & (gains["method"] == "layer_cam")
         if check == "baseline":
-            gains.loc[mine & (gains["baseline"] == "noise"), "answer"] = "cannot tell"
+            gains.loc[mine & (gains["baseline"] == "noise"), "answer"] = "inconclusive"
         else:
             sanity.loc[(sanity["head"] == head) & (sanity["method"] == "layer_cam"), "answer"] = "stays"
     return gains, sanity
@@ -157,9 +157,9 @@ def test_only_maps_that_pass_both_checks_say_face_or_background(sample, shares, 
     assert dict(zip(found["head"], found["value"], strict=True)) == pytest.approx(shares, abs=0.01)
     lead, numbers = background_findings(compared, edges, *checks(list(shares), fails), few)
     assert lead.key == "explain.regions" and numbers.key == "explain.background" and numbers.estimate == edges
-    assert ("weight the face" in lead.text) == (face is not None) and (face or "") in lead.text
-    assert ("weight the background" in lead.text) == (background is not None) and (background or "") in lead.text
-    assert ("fail" in lead.text) == (untrusted is not None) and (untrusted or "") in lead.text
+    assert ("weight on the face" in lead.text) == (face is not None) and (face or "") in lead.text
+    assert ("weight on the background" in lead.text) == (background is not None) and (background or "") in lead.text
+    assert ("do not pass" in lead.text) == (untrusted is not None) and (untrusted or "") in lead.text
     assert f"{100 * region_area(32)['background']:.1f} % of the picture" in numbers.text and str(edges) in numbers.text
     assert "27.0 % of those of networks with shuffled weights" in numbers.text
 
@@ -169,7 +169,7 @@ def test_a_share_that_networks_without_knowledge_have_too_says_nothing(sample):
     table, shares = background_table({"age": 0.14, "gender": 0.14}, 0.2), {"age": 0.14, "gender": 0.14}
     compared = against_shuffled(table, shuffled_table(list(shares), 0.14))
     found = compared[compared["region"] == "background"]
-    assert found["answer"].eq("cannot tell").all() and found["n"].eq(20).all()
+    assert found["answer"].eq("inconclusive").all() and found["n"].eq(20).all()
     lead, _ = background_findings(compared, edges_background(table), *checks(["age", "gender"], {}), sample)
     assert "do not tell" in lead.text and "fail" not in lead.text
 
@@ -236,16 +236,15 @@ def test_a_planted_difference_between_correct_and_wrong_is_found_and_no_other(sa
     differences = correct_against_wrong(table, correct, min_group=10, bootstrap=Bootstrap(200))
     result = differences.set_index("region")
     assert result.loc["background", "answer"] == "found" and -0.4 < result.loc["background", "value"] < -0.2
-    assert result["answer"].drop("background").eq("cannot tell").all()
+    assert result["answer"].drop("background").eq("inconclusive").all()
     assert result["n_correct"].eq(40).all() and result["n_wrong"].eq(40).all()
     assert result.loc["background", "low"] <= result.loc["background", "value"] <= result.loc["background", "high"] < 0
     tests = [stats.mannwhitneyu(table.loc[right, name], table.loc[~right, name]).pvalue for name in SHARES]
     assert result["p_adjusted"].tolist() == pytest.approx(stats.false_discovery_control(tests))
     finding = correct_finding(differences, sample)
     assert finding.key == "explain.correct_wrong" and finding.n == 6
-    assert (
-        f"age, background {100 * result.loc['background', 'value']:+.1f}" in finding.text and "nose" not in finding.text
-    )
+    assert f"{100 * result.loc['background', 'value']:+.1f} points on background (age)" in finding.text
+    assert "nose" not in finding.text
 
 
 def test_a_difference_below_a_hundredth_of_a_map_is_not_found():
@@ -254,7 +253,7 @@ def test_a_difference_below_a_hundredth_of_a_map_is_not_found():
     table["share_forehead"] += np.where(right, 0.006, 0) + np.linspace(0, 0.001, 80)
     correct = pd.DataFrame({"age": right.astype(float)}, index=table["image_id"])
     row = correct_against_wrong(table, correct, 10, Bootstrap(50)).set_index("region").loc["forehead"]
-    assert row["p_adjusted"] < 0.05 and row["answer"] == "cannot tell"
+    assert row["p_adjusted"] < 0.05 and row["answer"] == "inconclusive"
 
 
 def test_too_few_wrong_predictions_are_not_compared():

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from facelib.plots.evaluate import (
-    annotator_floor,
     class_curves,
     confusion,
     confusions,
     coverage_by_age,
+    label_disagreement,
     noise_bias,
 )
 from facelib.schema import ETHNICITY, GENDER, UTKFACE_ATTRIBUTES, ClassAttribute
@@ -62,7 +62,7 @@ def test_coverage_stands_by_age_with_both_kinds_side_by_side():
     assert axis.get_title(loc="left").endswith("n = 40, 95 % intervals; drawn")
 
 
-def test_the_annotator_floor_has_a_panel_an_attribute_and_noise_a_line_of_its_own():
+def test_the_label_disagreement_has_a_panel_an_attribute_and_noise_a_line_of_its_own():
     quantities = {"two labels": 0.3, "model and label": 0.4, "model and label minus two labels": 9}
     rows = [
         (name, quantity, value, value - 0.1, value + 0.1, 9, unit)
@@ -70,7 +70,7 @@ def test_the_annotator_floor_has_a_panel_an_attribute_and_noise_a_line_of_its_ow
         for quantity, value in quantities.items()
     ]
     floor = pd.DataFrame(rows, columns=["attribute", "quantity", "value", "low", "high", "n", "unit"])
-    figure = annotator_floor(floor)
+    figure = label_disagreement(floor)
     assert [axis.containers[0].lines[0].get_xdata().tolist() for axis in figure.axes] == [[0.3, 0.4]] * 2
     bands = pd.DataFrame({"age_band": ["60-74", "75+"], "n": [30, 9]})
     for name, values in (("bias", [-1.0, -6.0]), ("noise", [-0.5, -3.0])):

@@ -33,7 +33,7 @@ def gains_table(lost: tuple[str, str, str] = ("", "", "")) -> pd.DataFrame:
     rows = [
         {"head": head, "method": name, "baseline": baseline, "value": 0.1, "low": 0.05, "high": 0.2, "n": 20,
          "unit": "years" if head == "age" else "probability",
-         "answer": "cannot tell" if (head, name, baseline) == lost else "better"}
+         "answer": "inconclusive" if (head, name, baseline) == lost else "better"}
         for head in HEADS for name in METHODS for baseline in BASELINES
     ]  # fmt: skip
     return pd.DataFrame(rows)

@@ -475,7 +475,7 @@ def test_photographs_are_counted():
         "external.out_of_distribution": 1,
     }
     assert [(finding.key, finding.n) for finding in findings] == [("photos.faces", 2), ("photos.ood", 2)]
-    assert "1 of 2 photographs, 1 of which had to be turned; nothing is predicted for the other 1" in findings[0].text
+    assert "1 of 2 photographs, 1 of them after a rotation; nothing is predicted for the other 1" in findings[0].text
     assert "1 of 2 faces" in findings[1].text
     assert "0 of 0 faces" in photo_results(photos[1:])[1][1].text
 

@@ -236,7 +236,7 @@ def test_the_limits_of_synthetic_faces_name_no_people(empty_runs):
     run.set_attributes((SMILE,), (SMILE,))
     run.notebook("05_evaluate").save({"test.smile.accuracy": Estimate(0.94, 0.93, 0.95, 190, "share")})
     (limits,) = limits_of(run)
-    assert limits.text == "One model, one seed and one data set."
+    assert limits.text == "One training with one seed on one data set."
 
 
 def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
@@ -250,7 +250,7 @@ def test_blocks_hold_six_rows_at_most_and_all_numbers(tested, tmp_path):
     rows = written["README.md", "results"].splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["4.80 y", "50.0 %", "50.0 %", "50.0 %", "94.0 %"]
     assert "**4.80 y (4.50 to 5.00)**" in written["docs/method.md", "comparison"]
-    assert written["README.md", "limits"].startswith("- One model") and "earlier version" not in str(written)
+    assert written["README.md", "limits"].startswith("- One training") and "earlier version" not in str(written)
 
 
 def test_names_from_data_are_no_markup_in_the_readme(tested, tmp_path):

@@ -7,7 +7,7 @@ from facelib.runs import RunFolder, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES
 from facelib.statistics import Estimate, count
 
-CLAIM = {"claim": "Babies drive the errors", "measure": "error rate", "answer": "cannot tell", "n": 77}
+CLAIM = {"claim": "Babies drive the errors", "measure": "error rate", "answer": "inconclusive", "n": 77}
 CLAIM |= {"value": 0.012, "low": -0.02, "high": 0.04, "smallest_effect": None}
 
 
@@ -48,7 +48,7 @@ def filled_run(run: RunFolder) -> RunFolder:
     findings = found("test.baselines", *(f"test.{name}" for name in names), *others)
     run.notebook("05_evaluate").save(headline, findings, baselines=[baseline], coverage_by_age=covered)
     groups = found("groups.worst", "groups.age_bias", "groups.age", "groups.coverage", "claims.answers")
-    details = {"claims": [CLAIM], "claims_standardised": [{"claim": CLAIM["claim"], "answer": "not found"}]}
+    details = {"claims": [CLAIM], "claims_standardised": [{"claim": CLAIM["claim"], "answer": "not supported"}]}
     run.notebook("06_groups").save({}, groups, **details, groups=group_tables(names))
     for name in NOTEBOOKS[6:]:
         run.notebook(name).save({}, found("explain.regions") if name == "08_explain" else [])

@@ -92,7 +92,7 @@ def test_an_attribute_s_lead_is_its_first_metric():
 
 def test_claims_stand_beside_their_answer_at_one_age_mix(filled):
     (claim,) = findings.claim_rows(filled)
-    assert (claim["answer"], claim["same_ages"]) == ("cannot tell", "not found")
+    assert (claim["answer"], claim["same_ages"]) == ("inconclusive", "not supported")
     assert (claim["value"], claim["interval"], claim["smallest"], claim["n"]) == ("0.012", "-0.020 to 0.040", "n/a", 77)
 
 

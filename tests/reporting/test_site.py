@@ -159,7 +159,7 @@ def test_headline_numbers_carry_unit_interval_n_baseline_and_the_cleaned_value(s
     cells = re.findall(r">([^<>]+)</", row)
     assert cells == ["Age: mean absolute error", "4.86 y", "4.50 to 5.20", "1,234", "15.20 y", "4.70 y"]
     assert "91.2 %" in site["index.html"]
-    assert "cannot tell" in site["index.html"]
+    assert "inconclusive" in site["index.html"]
 
 
 def test_the_summary_is_the_headline_table_in_markdown(site, run):

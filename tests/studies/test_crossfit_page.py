@@ -93,7 +93,7 @@ def test_the_page_shows_what_is_finished_and_says_what_is_not(finished, tmp_path
     assert stored["sessions"]["age_mae"]["difference"].value == pytest.approx(4, abs=0.5)
     assert stored["headline"]["crossfit.age.mae"].value == pytest.approx(4, abs=0.5)
     assert stored["headline"]["crossfit.age.mae"].n == (finished.load_table("splits")["split"] != "test").sum()
-    assert stored["annotator_floor"].empty and "not measured" in text  # no face has a copy
+    assert stored["label_disagreement"].empty and "not measured" in text  # no face has a copy
     assert "--set epochs=3" in text and "at commit c0ffee" in text and "Not finished" not in text
     assert (tmp_path / "children_gender.svg").exists()
     assert 0 < stored["repeats"]["age_mae"]["training"] < stored["repeats"]["age_mae"]["one training"]

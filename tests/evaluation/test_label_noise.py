@@ -1,11 +1,17 @@
-"""The annotator floor: hand-counted differences, planted noise recovered, training rows left out, noise by itself."""
+"""Label disagreement: hand-counted differences, planted noise recovered, training rows left out, noise by itself."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from facelib.evaluation import annotators
-from facelib.evaluation.annotators import annotator_floor, copies_held_out, corrected_error, floor_findings, noise_alone
+from facelib.evaluation import label_noise
+from facelib.evaluation.label_noise import (
+    copies_held_out,
+    corrected_error,
+    disagreement_findings,
+    label_disagreement,
+    noise_alone,
+)
 from facelib.schema import AGE, ETHNICITY, GENDER
 from facelib.statistics import Bootstrap
 
@@ -41,7 +47,7 @@ def test_the_model_s_own_error_is_recovered_where_the_assumptions_hold():
     first, second, model = (rng.normal(0, sd, 200_000) for sd in (4, 4, 6))
     measured = np.abs(first - second).mean(), np.abs(model - first).mean()
     assert corrected_error(AGE, *measured) == pytest.approx(np.abs(model).mean(), rel=0.01)
-    assert corrected_error(AGE, 10.0, 2.0) == 0  # nearer to a label than another annotator
+    assert corrected_error(AGE, 10.0, 2.0) == 0  # nearer to a label than another label
 
 
 def copies(n: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
@@ -53,19 +59,19 @@ def copies(n: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, pd.Da
     return faces, np.tile(np.arange(n), 2), predictions
 
 
-def test_a_model_better_than_a_second_annotator_is_called_so():
+def test_a_model_better_than_a_second_label_is_called_so():
     faces, group_id, predictions = copies()
     held_out = np.ones(len(faces), bool)
-    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
+    floor = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
     values = floor.set_index("quantity")["value"]
-    assert values[annotators.LABELS] == pytest.approx(4 * 2 / np.sqrt(np.pi), rel=0.1)
-    assert values[annotators.CORRECTED] == pytest.approx(3 * np.sqrt(2 / np.pi), rel=0.25)
-    assert values[annotators.APART] == pytest.approx(values[annotators.MODEL] - values[annotators.LABELS])
-    findings = {finding.key: finding for finding in floor_findings(floor, pd.DataFrame())}
-    assert "less than two annotators" in findings["floor.age"].text and (floor["n"] == 400).all()
-    none = annotator_floor(faces, group_id, ~held_out, predictions, [AGE], BOOTSTRAP, 1)
-    few = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, minimum=401)
-    assert none.empty and few.empty and "not measured" in floor_findings(few, pd.DataFrame())[0].text
+    assert values[label_noise.LABELS] == pytest.approx(4 * 2 / np.sqrt(np.pi), rel=0.1)
+    assert values[label_noise.CORRECTED] == pytest.approx(3 * np.sqrt(2 / np.pi), rel=0.25)
+    assert values[label_noise.APART] == pytest.approx(values[label_noise.MODEL] - values[label_noise.LABELS])
+    findings = {finding.key: finding for finding in disagreement_findings(floor, pd.DataFrame())}
+    assert "the model differs less" in findings["disagreement.age"].text and (floor["n"] == 400).all()
+    none = label_disagreement(faces, group_id, ~held_out, predictions, [AGE], BOOTSTRAP, 1)
+    few = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, minimum=401)
+    assert none.empty and few.empty and "not measured" in disagreement_findings(few, pd.DataFrame())[0].text
 
 
 def test_noise_alone_makes_old_labels_look_under_predicted_and_none_makes_nothing():
@@ -85,6 +91,12 @@ def test_noise_alone_makes_old_labels_look_under_predicted_and_none_makes_nothin
     exact = noise_alone(frame, differences.assign(two_labels=0.0), BOOTSTRAP, draws=5)
     assert np.abs(exact["noise"]).max() <= 0.5  # rounding alone
     assert noise_alone(frame, differences[:0], BOOTSTRAP).empty
-    floor = annotator_floor(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
-    keys = [[f.key for f in floor_findings(floor, part.reset_index())] for part in (table, table.assign(bias=1.0))]
-    assert ["floor.old" in found for found in keys] == [True, False]  # nothing is said of people predicted too old
+    floor = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
+    keys = [
+        [f.key for f in disagreement_findings(floor, part.reset_index())]
+        for part in (table, table.assign(bias=1.0, bias_high=1.5))
+    ]
+    assert ["disagreement.old" in found for found in keys] == [
+        True,
+        False,
+    ]  # nothing is said of people predicted too old

@@ -1,7 +1,7 @@
-"""The annotator floor: how far two labels of one photograph differ, beside how far the model differs from a label.
+"""Label disagreement: how far two labels of one photograph differ, beside how far the model differs from a label.
 
 Photographs that occur twice carry two labels. Where no copy was trained on, the model predicts them as any new face,
-and the difference between their labels is what a model that predicts as another annotator does would show.
+and the difference between their labels is what a model that errs as labels do would show.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from facelib.audit.contradictions import disagreements, independent_error_rate
 from facelib.finding import Finding, Findings
 from facelib.runs import RunFolder
 from facelib.schema import AGE, Attribute, ClassAttribute
-from facelib.statistics import SHARE, Bootstrap, Estimate
+from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate
 
 FLOOR_COLUMNS = ["attribute", "quantity", "value", "low", "high", "n", "unit"]
 LABELS, MODEL, APART = "two labels", "model and label", "model and label minus two labels"
@@ -64,7 +64,7 @@ def corrected_error(attribute: Attribute, two_labels: float, model: float) -> fl
     return float(max(0.0, (model - wrong) / left)) if left > 0 else float("nan")
 
 
-def annotator_floor(
+def label_disagreement(
     faces: pd.DataFrame, group_id: np.ndarray, held_out: np.ndarray, predictions: pd.DataFrame,
     attributes: Iterable[Attribute], bootstrap: Bootstrap, minimum: int = 1,
 ) -> pd.DataFrame:  # fmt: skip
@@ -96,8 +96,8 @@ def annotator_floor(
     return pd.DataFrame(rows, columns=FLOOR_COLUMNS)
 
 
-def run_floor(run: RunFolder, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`annotator_floor` of a run's predictor outside its training split, and `noise_alone` on its test frame.
+def run_disagreement(run: RunFolder, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`label_disagreement` of a run's predictor outside its training split, and `noise_alone` on its test frame.
 
     The second is empty where no age in years is learned.
     """
@@ -106,7 +106,7 @@ def run_floor(run: RunFolder, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Dat
     predictions = predictions.set_index("image_id").loc[faces["image_id"]].reset_index()
     group_id, held_out = splits["group_id"].to_numpy(), (splits["split"] != "train").to_numpy()
     exact = [attribute for attribute in run.learned if getattr(attribute, "exact", True)]
-    floor = annotator_floor(
+    floor = label_disagreement(
         faces, group_id, held_out, predictions, exact, run.bootstrap, run.settings.evaluation.min_group
     )
     if AGE not in exact:
@@ -170,31 +170,33 @@ def noise_alone(
     return pd.DataFrame(rows, columns=BIAS_COLUMNS)
 
 
-def floor_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
-    """How the model compares with a second annotator, by attribute; and what noise makes of the oldest band's bias."""
+def disagreement_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
+    """How the model compares with a second label, by attribute; and what noise makes of the oldest band's bias."""
     findings = Findings()
     if floor.empty:
-        text = "Too few photographs outside training have two labels: what annotators disagree by is not measured."
-        return Findings([Finding("floor.none", text, n=0)])
+        text = "Too few photographs outside training have two labels: how far labels disagree is not measured."
+        return Findings([Finding("disagreement.none", text, n=0)])
     for name, part in floor.groupby("attribute", sort=False):
         rows = {row["quantity"]: Estimate.from_dict(row) for row in part.to_dict("records")}
+        by = "by" if rows[LABELS].unit == YEARS else "in"
         verdict = {
-            "better": "less than two annotators from each other",
-            "worse": "more than two annotators from each other",
-            "cannot tell": "as two annotators from each other, as far as these copies can tell",
+            "better": "the model differs less",
+            "worse": "the model differs more",
+            "inconclusive": "the interval of the difference includes 0",
         }[rows[APART].against(0, "better", "worse")]
         text = (
-            f"On {rows[LABELS].n:,} photographs with two {name} labels and none in training, two labels differ by "
-            f"{rows[LABELS]} and the model from a label by {rows[MODEL]}: {verdict}. If labels err independently, "
-            f"the model differs from the truth by about {rows[CORRECTED].text}."
+            f"On {rows[LABELS].n:,} photographs with two {name} labels and no copy in training, two labels differ "
+            f"{by} {rows[LABELS]} and the model and a label {by} {rows[MODEL]}: {verdict}."
         )
-        findings.append(Finding(f"floor.{name}", text, rows[APART]))
+        if np.isfinite(rows[CORRECTED].value):
+            text += f" If labels err independently, the model differs from the truth {by} about {rows[CORRECTED].text}."
+        findings.append(Finding(f"disagreement.{name}", text, rows[APART]))
     last = noise.iloc[-1] if len(noise) else None
-    if last is not None and np.isfinite(last["noise"]) and last["bias"] < 0:
+    if last is not None and last["bias_high"] < 0 and last["noise"] < 0:
         text = (
-            f"Faces labelled {last['age_band']} are predicted {-last['bias']:.1f} y too young. Noise of the labels "
-            f"alone makes {-last['noise']:.1f} y ({-last['noise_high']:.1f} to {-last['noise_low']:.1f}) of it: a "
-            "predictor without error would show that much."
+            f"Faces labelled {last['age_band']} are predicted {-last['bias']:.1f} y too young. If labels of copies are "
+            f"typical and err independently, label noise alone would make predictions without error appear "
+            f"{-last['noise']:.1f} y ({-last['noise_high']:.1f} to {-last['noise_low']:.1f}) too young."
         )
-        findings.append(Finding("floor.old", text, n=int(last["n"])))
+        findings.append(Finding("disagreement.old", text, n=int(last["n"])))
     return findings
