@@ -437,7 +437,7 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
     others = {"sources": len(run.data_sets) > 1, "protocol": run.protocol}
     available = {attribute.name for attribute in run.learned} | exact | {name for name, has in others.items() if has}
     utkface = {attribute.name: attribute for attribute in UTKFACE_ATTRIBUTES}
-    # Cells that need gender or ethnicity name their classes.
+    # Cells that need an attribute of classes by its name may name its classes, too.
     available -= {a.name for a in class_attributes(run.learned) if a.name in utkface and a != utkface[a.name]}
     cells, before = [], set()
     for cell in notebook.cells:

@@ -483,17 +483,17 @@ Networks trained on UTKFace, FairFace and both, each evaluated on held-out faces
 `facelib run --data path/to/UTKFace --data path/to/fairface --profile full --run RUN --to 2 -p recipe face`.
 The short trainings have a split of their own, with copies and recognised persons on one side of it, also across the
 data sets. The published networks keep the split of the reference run; the [data card](../faces/data_card.md) says how
-many of its test faces show a person who is also outside it. The face network whose weights are the start may have seen
-some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over faces. They
-are not widened for the number of groups. Those of the coverage of age intervals do not include what another draw of
-calibration faces would change.
+many of its test images show a person who was recognised in another split. The face network whose weights are the start
+may have seen some of these people, by identity and never by the labels used here. Intervals are 95 %, by bootstrap over
+faces. They are not widened for the number of groups. Those of the coverage of age intervals do not include what another
+draw of calibration faces would change.
 
-FairFace here is a part of its training photographs, split by this project. For a network trained on others of them this
-is no test on another data set.
+FairFace here is a part of its training photographs, split by this project: these figures cannot be compared with those
+on FairFace's own validation set. For a network trained on others of these photographs it is a test within the data set.
 
 The five classes are UTKFace's; FairFace's Latino_Hispanic and Middle Eastern count as Other there, unless a row says
-otherwise. FairFace labels ages by bands alone. An age interval is counted as right if it meets the band, so that it
-covers the true age less often. These are labels that people gave to photographs, not what people are.
+otherwise. FairFace labels ages by bands alone. An age interval counts as right if it meets the band, so that the
+coverage of true ages is overestimated. Labels are judgements of appearance, not what people are.
 """
 
 
@@ -628,7 +628,7 @@ def page(found: dict) -> str:
             "counted in the [joint network's report](../faces/README.md), and faces of UTKFace that only the joined "
             "data show to be copies of tested ones were left out of the joint network's training alone. Each has the "
             "temperatures, intervals and way to predict age of its own validation and calibration faces; ages in "
-            f"years, which UTKFace alone has, decide the intervals. Scored {tested['scored'][:10]}.\n"
+            f"years, which UTKFace alone has, determine the intervals. Scored {tested['scored'][:10]}.\n"
         ]
         parts.append(matrix_table(tested["matrix"], {}))
         for title, groups in tested["gains"].items():
@@ -636,7 +636,8 @@ def page(found: dict) -> str:
     parts.append(
         "\n## Short trainings, on validation faces\n\nNetworks are named by what they are trained on. Five epochs from "
         "face weights at 150 px, eight from random ones at 64 px, five of EfficientNet-Lite0 from ImageNet's "
-        "at 112 px. Faces and epochs differ from those above: compare only within this table. Minutes are of a core "
+        "at 112 px. Faces, epochs and resolution differ from those above and between start "
+        "weights: compare only rows of the same start weights and draw of the split. Minutes are of a core "
         "of the machine that trained the network: machines differ.\n"
     )
     if any(map(earlier_recipe, found["networks"].values())):
@@ -653,14 +654,17 @@ def page(found: dict) -> str:
         )
     parts.append(matrix_table(found["validation"], found["networks"], elsewhere))
     if found["gains"]:
-        parts.append("\n## Who gains on UTKFace\n\nOn the same faces. Age errors fall where negative.\n")
+        parts.append(
+            "\n## Who gains on UTKFace\n\nOn the same faces. Negative values of age MAE mean a lower error of the "
+            "network trained on both.\n"
+        )
     for title, groups in found["gains"].items():
         parts += [f"\n### {titled(title)}\n", gains_table(groups)]
     for title, measured in found["shift"].items():
         parts += [
-            "\n## Why a network trained on UTKFace is worse on FairFace\n\n"
+            "\n## What narrows the gap between UTKFace and FairFace\n\n"
             f"Networks: {titled(title)}. The first rows are levels, of ages by FairFace's bands; the others are "
-            "changes on the same FairFace faces by one intervention each.\n"
+            "changes on the same FairFace faces, one at a time.\n"
         ]
         keys = dict.fromkeys(key for rows in measured.values() for key in rows)
         keys = sorted(keys, key=lambda key: not key.startswith("on "))

@@ -395,8 +395,8 @@ def front(run: RunFolder, stored: dict) -> str:
         ]
         n = max(own["usual"].n for own in measured.values())
         texts.append(
-            f"Without training faces of the same collection session ([cross-fitted](reports/crossfit/README.md), "
-            f"n = {n:,}; intervals over sessions): {listed(phrases)}."
+            "Without training faces of the same collection session ([cross-fitted](reports/crossfit/README.md) on the "
+            f"{n:,} faces outside the test split; intervals over sessions): {listed(phrases)}."
         )
     if measured := stored.get("repeats"):
         phrases = [

@@ -38,15 +38,16 @@ COVERED = {"eyes": ("eyes_brows",), "mouth": ("mouth",), "forehead": ("forehead"
 OPENING = """# Damaged images
 
 Made by `python -m studies.image_damage {run} --most {most}`: {n:,} validation faces of run `{run}`, damaged as aligned
-crops of {px} px. Errors are against the labels as given; intervals are 95 %.
+crops of {px} px. The recipe and the way to predict age were chosen on such faces, so the first row is slightly
+optimistic. Errors are against the labels as given; intervals are 95 %.
 
 ![Errors by kind and amount of damage](damage.svg)
 
 ## All faces
 {all}
-## For whom it grows most
+## Which groups are affected most
 
-The strongest damage of each kind: the group whose error grows most and the one whose error grows least, among groups of
+The strongest damage of each kind: the groups whose measure becomes worse by most and by least, among groups of
 {fewest} and more, and p for a difference among the groups (permutation of the change, adjusted for all rows).
 {worst}"""
 
@@ -224,7 +225,8 @@ def page(run: RunFolder, found: pd.DataFrame, n: int, most: int, px: int) -> str
     for (kind, amount), part in everyone.groupby(["kind", "amount"], sort=False):
         of = part.set_index("metric")[["value", "value_low", "value_high"]]
         of = of.set_axis(["value", "low", "high"], axis=1).to_dict("index")
-        rows.append([kind, amount, *(interval(of[name], form) for name, form in forms.items())])
+        named = f"{kind} ({DAMAGES[kind].label})" if kind in DAMAGES else kind
+        rows.append([named, amount, *(interval(of[name], form) for name, form in forms.items())])
     worst = []
     for row in strongest(found, metrics).to_dict("records"):
         share = metrics[row["metric"]].unit == SHARE
@@ -238,7 +240,7 @@ def page(run: RunFolder, found: pd.DataFrame, n: int, most: int, px: int) -> str
     return OPENING.format(
         run=run.name, most=most, n=n, px=px, fewest=FEWEST,
         all=table(["damage", "amount", *titles], rows),
-        worst=table(["damage", "amount", "measure", "groups by", "grows most", "grows least", "p"], worst),
+        worst=table(["damage", "amount", "measure", "groups by", "affected most", "affected least", "p"], worst),
     )  # fmt: skip
 
 

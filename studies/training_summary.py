@@ -51,8 +51,8 @@ start, but make filters {larger} times larger. An update of AdamW is about as la
 size of a filter. At that of `face` it is {apart} of a filter's mean absolute value with unfolded scales, most in the
 upper layers, and {folded} with folded scales. `scales_apart` is the code of commit 114c4c3, `scales_folded` the same
 recipe by today's code (`--set recipe=face frozen_stages=3`), `all_stages` the recipe `face`; `twelve_epochs` trains
-longer, at a smaller rate; it was not chosen, because it costs more. Most of the gain in age
-error is from folding (first row of the differences). A smaller rate with unfolded scales was not tried.
+longer, at a smaller rate; it was not chosen, because it costs more. How much of the gain in age error is from folding
+is the first row of the differences. A smaller rate with unfolded scales was not tried.
 
 `python -m studies.recipes RUN NAME --px 150 --set KEY=VALUE ...` for each, then
 `python -m studies.recipes --compare {names} --into face_start.json`; one seed, {n:,} validation faces of a split of

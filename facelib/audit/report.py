@@ -72,7 +72,7 @@ def summarise(
             add("leaks", "test images with only another photograph of the person", rate(recognised, tested))
     if len(conflicts):
         contradicting = rate(int(conflicts["contradicts"].sum()), len(conflicts))
-        add("labels", "groups of copies that contradict themselves", contradicting)
+        add("labels", "groups of copies with labels that differ", contradicting)
     for row in noise.itertuples():
         given = "" if row.assumption == contradictions.NONE else f", if {row.assumption}"
         estimate = Estimate(row.value, row.low, row.high, row.n, row.unit)

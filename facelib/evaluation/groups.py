@@ -20,7 +20,7 @@ BANDS = "bands"
 AGE_ERRORS = AGE.name + "_mae", AGE.name + "_band_mae_least"
 _BAND_ENDS = "{}_from", "{}_to"
 SHOWN_GAPS = 5  # between groups at one age, in the sentence about them
-WITHIN_INTERVALS = f"coverage of the {100 * COVERAGE:.0f} % intervals"
+WITHIN_INTERVALS = f"{100 * COVERAGE:.0f} % interval coverage"
 
 
 def _beyond(predicted: pd.Series, first: pd.Series, last: pd.Series) -> pd.Series:

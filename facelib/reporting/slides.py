@@ -38,7 +38,7 @@ def copies_numbers(run: RunFolder) -> list[dict]:
     exact, near = (results.get(f"audit.duplicates.{kind}_groups") for kind in ("exact", "near"))
     differ = results.get("audit.contradicting_groups")
     numbers = _number(exact, "groups of byte-identical copies") + _number(near, "groups with a near copy")
-    return numbers + _number(differ, "of all groups of copies contradict themselves", "one year of age counts")
+    return numbers + _number(differ, "of all groups of copies have labels that differ", "one year of age counts")
 
 
 def headline_numbers(run: RunFolder) -> list[dict]:

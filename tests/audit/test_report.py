@@ -45,7 +45,7 @@ def test_every_topic_is_summed_up(summary):
     assert value["test images with a copy in training"] == 1 / 4
     assert value["test images with only another photograph of the person"] == 2 / 4
     assert value["recognised on several images, copies included"] == 2 and value["images of such persons"] == 5 / 6
-    assert value["groups of copies that contradict themselves"] == 1
+    assert value["groups of copies with labels that differ"] == 1
     assert value["age: difference of two labels"] == 10 and value["gender: two labels disagree"] == 0.5
     assert value["age labels doubted"] == 1 / 6
     assert value["flagged: dark"] == 2 / 6 and value["flagged: no face found"] == 0
