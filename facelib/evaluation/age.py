@@ -95,6 +95,7 @@ def choose_method(
     mae = errors.set_index("method")["mae"]
     method = mae[list(AGE_METHODS)].idxmin()
     answers = listed(f"{row.method} is {row.answer}" for row in differences.itertuples())
+    answers = answers.replace("inconclusive", "not shown to differ")
     right = rate((true_bin == predicted_bin).sum(), len(true_bin))
     error = stage_metrics(errors)[f"validation.age_stages.mae_{method}"]
     text = (

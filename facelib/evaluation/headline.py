@@ -540,6 +540,7 @@ def attribute_findings(
     text = "The model is not compared with a baseline."
     if verdicts:
         told = "; ".join(f"{verdict} for {listed(names)}" for verdict, names in verdicts.items())
+        told = told.replace("inconclusive", "not shown to differ")
         text = f"Compared with the no-image baseline, the model is {told}."
     n = max((finding.estimate.n for finding in findings), default=0)
     return Findings([*findings, Finding("test.baselines", text, n=n)])

@@ -106,7 +106,7 @@ def test_the_method_with_the_lowest_error_is_chosen_among_those_that_do_not_see_
     method, finding = choose_method(stage_errors(), differences, np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1]))
     assert method == "soft" and finding.key == "age.chosen"
     assert (finding.estimate.value, finding.estimate.low, finding.estimate.n) == (4.5, 3.5, 40)
-    for number in ("4.50 y", "75.0 %", "4.0 years", "3.25 years", "routed is worse and soft is inconclusive"):
+    for number in ("4.50 y", "75.0 %", "4.0 years", "3.25 years", "routed is worse and soft is not shown to differ"):
         assert number in finding.text
 
 
