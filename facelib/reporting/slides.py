@@ -88,9 +88,9 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
 
 
 def claims_table(run: RunFolder) -> list[list[str]]:
-    """The tested claims: claim, answer, and what was measured."""
+    """The tested claims: claim, answer, value with interval, and what that is."""
     rows = findings.claim_rows(run)
-    return [[row["claim"], row["answer"], f"{row['value']} ({row['interval']})"] for row in rows]
+    return [[row["claim"], row["answer"], f"{row['value']} ({row['interval']})", row["measure"]] for row in rows]
 
 
 @dataclass(frozen=True)

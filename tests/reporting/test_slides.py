@@ -46,7 +46,7 @@ def test_numbers_stand_with_interval_n_and_baseline(run, tmp_path):
     assert numbers[0]["name"] == "Age: mean absolute error"
     assert numbers[0]["note"] == "4.50 to 5.20 (95 %)\nn = 1,234\nwithout an image 15.20 y"
     (claim,) = by_title(run, tmp_path)["Text of claims.answers"]["table"]
-    assert claim == ["Babies drive the errors", "inconclusive", "0.012 (-0.020 to 0.040)"]
+    assert claim == ["Babies drive the errors", "inconclusive", "0.012 (-0.020 to 0.040)", "error rate"]
 
 
 def test_the_published_run_alone_shows_what_was_measured_elsewhere(run, tmp_path, monkeypatch):
