@@ -20,7 +20,7 @@ from facelib.reporting import figures, findings
 from facelib.reporting.site import TEMPLATES
 from facelib.runs import REFERENCE, RunFolder, project_root
 from facelib.schema import AGE, NOTEBOOKS
-from facelib.statistics import Estimate
+from facelib.statistics import SHARE, Estimate
 from facelib.storage import atomic_path, write_text
 
 
@@ -76,14 +76,21 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
         return []
     held, numbers = read_json(sessions)["sessions"], []
     matrix = read_json(others)["test"]["matrix"]
-    (tested,) = (found["fairface"] for name, found in matrix.items() if name.startswith(f"{reference.name} "))
+    tested, joint = (
+        next(found["fairface"] for name, found in matrix.items() if name.startswith(f"{network} "))
+        for network in (reference.name, "faces")
+    )
     for metric in (group_metrics([attribute])[0] for attribute in run.learned if not attribute.sensitive):
         known, unseen = (Estimate.from_dict(held[metric.key][which]) for which in ("usual", "held out"))
-        numbers += _number(unseen, f"{metric.title}, unseen collection sessions", f"known sessions {known.text}")
+        scale, form, unit = (100, "+.1f", "points") if metric.unit == SHARE else (1, "+.2f", "y")
+        value, low, high = (f"{scale * held[metric.key]['difference'][end]:{form}}" for end in ("value", "low", "high"))
+        beside = f"known sessions {known.text}\ndifference {value} {unit} ({low} to {high})"
+        numbers += _number(unseen, f"{metric.title}, unseen collection sessions", beside)
     for metric in (metrics_of(attribute)[0] for attribute in run.learned):
         if metric.key in tested and metric.more_is_better:
-            own = f"own test split {run.results()[f'test.{metric.key}'].text}"
-            numbers += _number(Estimate.from_dict(tested[metric.key]), f"{metric.title}, FairFace", own)
+            beside = f"own test split {run.results()[f'test.{metric.key}'].text}"
+            beside += f"\njoint network, trained on FairFace too, {Estimate.from_dict(joint[metric.key]).text}"
+            numbers += _number(Estimate.from_dict(tested[metric.key]), f"{metric.title}, FairFace", beside)
     return numbers
 
 

@@ -55,15 +55,19 @@ def test_the_published_run_alone_shows_what_was_measured_elsewhere(run, tmp_path
     assert title not in by_title(run, tmp_path)
     run.notebook("05_evaluate").save({"test.gender.accuracy": Estimate(0.95, 0.94, 0.96, 9, "share")})
     both = [Estimate(value, value - 0.01, value + 0.01, 9, "share") for value in (0.94, 0.91)]
-    ends = {"usual": both[0], "held out": both[1]}
+    ends = {"usual": both[0], "held out": both[1], "difference": Estimate(-0.03, -0.05, -0.01, 9)}
     measured = {"age_mae": ends, "gender_accuracy": ends}
     write_json(tmp_path / "reports" / "crossfit" / "results.json", {"sessions": measured})
-    networks = {"faces (b)": {}, "utkface (a)": {"fairface": {"gender.accuracy": both[1]}}}
+    networks = {
+        "faces (b)": {"fairface": {"gender.accuracy": both[0]}},
+        "utkface (a)": {"fairface": {"gender.accuracy": both[1]}},
+    }
     write_json(tmp_path / "reports" / "cross_data" / "results.json", {"test": {"matrix": networks}})
     shutil.copytree(run.path, tmp_path / "reports" / "utkface")
     shown = by_title(run, tmp_path)[title]["numbers"]
     assert [number["value"] for number in shown] == ["91.0 %"] * 3
-    assert shown[0]["note"].endswith("known sessions 94.0 %") and shown[2]["note"].endswith("own test split 95.0 %")
+    assert shown[1]["note"].endswith("known sessions 94.0 %\ndifference -3.0 points (-5.0 to -1.0)")
+    assert shown[2]["note"].endswith("own test split 95.0 %\njoint network, trained on FairFace too, 94.0 %")
     run.update_params(created="2026-01-01T00:00:00+00:00")
     assert title not in by_title(run, tmp_path)
 
