@@ -90,8 +90,7 @@ def speed() -> str:
             "`python -m benchmarks.report_time`",
         ],
         [
-            "the profile `full` on UTKFace: notebooks 01 to 04; by the earlier recipe `face_top` and on another "
-            "machine 05 to 09, two at a time",
+            "the profile `full` on UTKFace: notebooks 01 to 04; 05 to 09, two at a time",
             "; ".join(last),
             "`python -m benchmarks.run_cost facelib run ...`",
         ],
