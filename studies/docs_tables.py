@@ -177,11 +177,10 @@ def context() -> str:
 LEFT_OUT = ("age.band_miss",)  # which reports/cross_data has
 HEADING = "### On FairFace\n\n"
 FOUND = """The reference network is worse on FairFace, which it has never seen. The *joint network* of
-`facelib predict` ([card](reports/faces/model_card.md)) is trained on UTKFace and FairFace, and better on other
-photographs of FairFace; evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error
-differs from the reference's by {age} years, its gender accuracy by {gender}
-([by group](reports/cross_data/README.md)); single trainings. FairFace here is a part of its training photographs,
-split by this project; races that UTKFace lacks count as *Other*.
+`facelib predict` ([card](reports/faces/model_card.md)) is trained on UTKFace and FairFace, and better on FairFace;
+evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error differs from the reference's by
+{age} years, its gender accuracy by {gender} ([by group](reports/cross_data/README.md)); single trainings. FairFace here
+is part of its training photographs, split anew; races that UTKFace lacks count as *Other*.
 """
 TITLES = {"age.held": "90 % age intervals meet the band"}  # FairFace labels ages by bands
 NETWORKS = {"utkface": "reference network", "faces": "joint network"}  # by the names of their runs
