@@ -436,9 +436,10 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
     exact = {attribute.kind for attribute in run.learned if attribute.exact}
     others = {"sources": len(run.data_sets) > 1, "protocol": run.protocol}
     available = {attribute.name for attribute in run.learned} | exact | {name for name, has in others.items() if has}
-    utkface = {attribute.name: attribute for attribute in UTKFACE_ATTRIBUTES}
+    learned = {attribute.name for attribute in run.learned}
+    utkface = {attribute.name: attribute.classes for attribute in class_attributes(UTKFACE_ATTRIBUTES)}
     # Cells that need an attribute of classes by its name may name its classes, too.
-    available -= {a.name for a in class_attributes(run.learned) if a.name in utkface and a != utkface[a.name]}
+    available -= {a.name for a in class_attributes(run.learned) if utkface.get(a.name, a.classes) != a.classes}
     cells, before = [], set()
     for cell in notebook.cells:
         needs = {tag.removeprefix("needs-") for tag in cell.metadata.get("tags", ()) if tag.startswith("needs-")}
@@ -446,7 +447,11 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
         if not missing:
             cells.append(cell)
         elif not missing <= before:
-            absent = [text for name in sorted(missing) if (text := NEEDS.get(name, f"labels of {name} like UTKFace's"))]
+            absent = [
+                text
+                for name in sorted(missing)
+                if (text := NEEDS.get(name, f"labels of {name}" + " like UTKFace's" * (name in learned)))
+            ]
             text = f"*Skipped: this run has no {' or '.join(absent)}.*"
             cells += [nbformat.v4.new_markdown_cell(text, id=cell.id)] if absent else []
         before = missing

@@ -176,11 +176,12 @@ def context() -> str:
 
 LEFT_OUT = ("age.band_miss",)  # which reports/cross_data has
 HEADING = "### On FairFace\n\n"
-FOUND = """The reference network is worse on FairFace, which it has never seen. The *joint network* of
+FOUND = """The reference network is worse on FairFace, unseen in training. The *joint network* of
 `facelib predict` ([card](reports/faces/model_card.md)) is trained on UTKFace and FairFace, and better on FairFace;
-evaluate it (`facelib evaluate`) before use on another source. On UTKFace its age error differs from the reference's by
-{age} years, its gender accuracy by {gender} ([by group](reports/cross_data/README.md)); single trainings. FairFace here
-is part of its training photographs, split anew; races that UTKFace lacks count as *Other*.
+evaluate it (`facelib evaluate`) before other use. On UTKFace its age error differs from the reference's
+by {age} years, its gender accuracy by {gender}
+([by group](reports/cross_data/README.md)); single trainings. The FairFace faces are part of its published training set,
+re-split; races that UTKFace lacks count as *Other*.
 """
 TITLES = {"age.held": "90 % age intervals meet the band"}  # FairFace labels ages by bands
 NETWORKS = {"utkface": "reference network", "faces": "joint network"}  # by the names of their runs

@@ -100,8 +100,8 @@ def test_cells_for_what_a_run_does_not_learn_are_left_out_and_named(run, learned
 
 
 def test_cells_that_name_classes_are_left_out_of_a_run_with_other_classes(run):
-    other = ClassAttribute("ethnicity", "Ethnicity", ("Asian", "White"))
-    run.set_attributes([GENDER, other], [GENDER, other])
+    other, marked = ClassAttribute("ethnicity", "Ethnicity", ("Asian", "White")), replace(GENDER, sensitive=True)
+    run.set_attributes([marked, other], [marked, other])
     cells = [v4.new_code_cell(tag, metadata={"tags": [f"needs-{tag}"]}) for tag in ("gender", "classes", "ethnicity")]
     texts = [cell.source for cell in pipeline.leave_out(v4.new_notebook(cells=cells), run).cells]
     assert texts == ["gender", "classes", "*Skipped: this run has no labels of ethnicity like UTKFace's.*"]

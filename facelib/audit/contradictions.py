@@ -139,7 +139,7 @@ def _counted_wrong(attribute: Attribute, labels: pd.Series, group_id: np.ndarray
 
 
 def labels_findings(conflicts: pd.DataFrame, pairs: pd.DataFrame, attributes: Iterable[Attribute]) -> Findings:
-    """How many of `contradictions` contradict themselves, and how far ages lie apart, by `disagreements`."""
+    """In how many of `contradictions` a label differs, and how far ages lie apart, by `disagreements`."""
     contradicting = int(conflicts["contradicts"].sum())
     exact = {
         attribute.name for attribute in attributes if not isinstance(attribute, ClassAttribute) and attribute.exact

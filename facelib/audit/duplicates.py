@@ -266,7 +266,8 @@ def copies_findings(faces: pd.DataFrame, pairs: pd.DataFrame, group_id: np.ndarr
     if not groups.value:
         return Findings([Finding("copies.groups", "No photograph is found to occur more than once.", groups)])
     text = (
-        f"{groups.text} photographs occur more than once: {exact_groups(faces):,} groups contain byte-identical files, "
+        f"{groups.text} photograph{'s occur' if groups.value > 1 else ' occurs'} more than once: "
+        f"{exact_groups(faces):,} groups contain byte-identical files, "
         f"{groups_of('near', pairs, group_id):,} a near copy, {groups_of('altered', pairs, group_id):,} a copy that is "
         "cropped, rotated or filtered; a group may contain several kinds."
     )

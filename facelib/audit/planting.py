@@ -153,11 +153,11 @@ def planted_findings(results: dict[str, Estimate]) -> Findings:
     lowest = {key.split(".")[0]: value for key, value in results.items() if key.endswith("precision_at_k")}
     if not lowest:
         return Findings()
-    shares = listed(f"{value.text} of {value.n:,} {name} labels" for name, value in lowest.items() if value.n)
-    text = "Of the labels with the lowest scores, as many as errors were planted, planted errors are "
-    text = (
-        f"{text}{shares}. Errors that came with the data count as false alarms." if shares else "No error was planted."
-    )
+    shares = [f"{value.text} of {value.n:,} {name} labels" for name, value in lowest.items() if value.n]
+    text = "No error was planted."
+    if shares:
+        text = "Of the labels with the lowest scores, as many as errors were planted, planted errors are "
+        text += f"{listed(shares)}. Errors that came with the data count as false alarms."
     n = sum(value.n for value in lowest.values())
     hits = round(sum(value.value * value.n for value in lowest.values() if value.n))
     return Findings([Finding("labels.planted", text, rate(hits, n))])

@@ -148,7 +148,7 @@ def error_rates(
     """True and false positive rates of each attribute of two classes by the groups of the others, and their gaps.
 
     Positive is the second class. Equalised odds ask for equal rates in all groups (Hardt, Price and Srebro, 2016); the
-    larger of the two gaps is by how much they are missed. Columns of the rates: attribute, by, group, and of each rate
+    larger of the two gaps is how far they are from it. Columns of the rates: attribute, by, group, and of each rate
     its n, value, _low and _high (Wilson); groups with fewer than `min_group` faces of a class are masked there. Of the
     gaps: attribute, by, rate, groups, n, lowest, lowest_value, highest, highest_value, difference, low, high (see
     `statistics.largest_gap`), p_adjusted.

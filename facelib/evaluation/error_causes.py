@@ -207,6 +207,8 @@ def causes_finding(
     """
     correct = ~kinds["any_error"].to_numpy(bool)
     share, others = rate(doubted.sum(), len(doubted)), rate(flags[correct].any(axis=1).sum(), correct.sum())
+    if not len(doubted):
+        return Finding("errors.causes", "There are no errors.", share)
     clusters = causes["fault"].value_counts()
     text = (
         f"In {share} of the errors the mispredicted label is flagged; of the other faces, {others.text} have a flagged "

@@ -167,6 +167,8 @@ def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
 
     A pair chosen for lying furthest apart always does: the p values of `gaps.gap_table` decide which count.
     """
+    if explained.empty:
+        return Finding("groups.same_ages", "No grouping by class has two groups large enough to compare.", n=0)
     p_values = gaps.set_index(["by", "metric"])["p_adjusted"]
     clear = p_values.reindex(pd.MultiIndex.from_frame(explained[["by", "metric"]])).to_numpy() < SIGNIFICANT
     answers = listed(f"{EFFECTS[answer]} {n}" for answer, n in explained.loc[clear, "answer"].value_counts().items())
@@ -180,4 +182,4 @@ def same_ages_finding(explained: pd.DataFrame, gaps: pd.DataFrame) -> Finding:
             "({standardised_low:.2f} to {standardised_high:.2f}) remain at equal ages, in bands with {covered:.0f} % "
             "of the faces.".format(**row)
         )
-    return Finding("groups.same_ages", text, n=int(explained["n"].max()) if len(explained) else 0)
+    return Finding("groups.same_ages", text, n=int(explained["n"].max()))

@@ -100,8 +100,8 @@ def brief(text: str) -> str:
     --------
     >>> brief("Age MAE is 4.69 y (4.49 to 4.91)."), brief("Worse for (a) men; boys. More.")
     ('Age MAE is 4.69 y', 'Worse for men; boys')
-    >>> brief("If 80 % are kept, age MAE is 3 y instead of 4 y, but only 30 % of men are kept.")
-    'If 80 % are kept, only 30 % of men are kept'
+    >>> brief("If 80 % are kept, age MAE is 3 y instead of 4 y, but 30 % of men are kept.")
+    'If 80 % are kept, 30 % of men are kept'
     """
     clauses = re.split(r": |\. |\.$", without_brackets(text), maxsplit=1)[0].split("; ")
     while len(clauses) > 1 and len(" ".join(clauses).split()) > BRIEF_WORDS:

@@ -58,7 +58,7 @@ def trust_numbers(run: RunFolder) -> list[dict]:
     results = run.results()
     numbers = _number(results.get("splits.leaking_pairs"), "pairs of detected copies across the split")
     numbers += _number(
-        results.get("splits.recognised_test_images"), "test images of a person recognised in other splits"
+        results.get("splits.recognised_test_images"), "test images showing a person who was recognised in another split"
     )
     return numbers + _number(results.get(f"test.{AGE.name}.interval_coverage"), "coverage of the 90 % age intervals")
 
@@ -96,8 +96,12 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
 
 def claims_table(run: RunFolder) -> list[list[str]]:
     """The tested claims: claim, answer, value with interval, and what that is."""
-    rows = findings.claim_rows(run)
-    return [[row["claim"], row["answer"], f"{row['value']} ({row['interval']})", row["measure"]] for row in rows]
+    table = []
+    for row in findings.claim_rows(run):
+        changed = row["same_ages"] not in ("", row["answer"])
+        measure = row["measure"] + (f"; {row['same_ages']} at equal ages" if changed else "")
+        table.append([row["claim"], row["answer"], f"{row['value']} ({row['interval']})", measure])
+    return table
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ SLIDES = (
     Slide("clusters", points=("errors.causes",)),
     Slide("maps", notes=("explain.background", "explain.faithful", "explain.random_weights")),
     Slide(
-        lead="Photographs of other collection sessions and of another source.",
+        lead="Unseen collection sessions, and FairFace.",
         numbers=elsewhere_numbers,
         notes=(
             "Cross-fitted networks that saw no face of a photograph's collection session, beside those that did.",

@@ -17,7 +17,7 @@ from facelib.audit.planting import (
     score_ranking,
 )
 from facelib.schema import PLANTED_AGE_ERROR, UTKFACE_ATTRIBUTES, ClassAttribute
-from facelib.statistics import Bootstrap
+from facelib.statistics import Bootstrap, rate
 
 N = 2000
 
@@ -113,6 +113,7 @@ def test_each_attribute_is_measured_against_its_own_planted_errors(faces):
     (finding,) = planted_findings(results)
     assert (finding.key, finding.estimate.value, finding.estimate.n) == ("labels.planted", 1, 120)
     assert planted_findings({}) == []
+    assert planted_findings({"age.precision_at_k": rate(0, 0)})[0].text == "No error was planted."
 
 
 def test_an_attribute_of_more_classes_gets_errors_of_its_own():

@@ -1,4 +1,4 @@
-"""The five claims: a planted effect is found, an absent one is not, and too few rows cannot tell."""
+"""The five claims: a planted effect is found, an absent one is not, and too few rows are inconclusive."""
 
 import math
 

@@ -46,17 +46,23 @@ def test_numbers_stand_with_interval_n_and_baseline(run, tmp_path):
     assert numbers[0]["name"] == "Age: mean absolute error"
     assert numbers[0]["note"] == "4.50 to 5.20 (95 %)\nn = 1,234\nwithout an image 15.20 y"
     (claim,) = by_title(run, tmp_path)["Text of claims.answers"]["table"]
-    assert claim == ["Babies drive the errors", "inconclusive", "0.012 (-0.020 to 0.040)", "error rate"]
+    assert claim == [
+        "Babies drive the errors",
+        "inconclusive",
+        "0.012 (-0.020 to 0.040)",
+        "error rate; not supported at equal ages",
+    ]
 
 
 def test_the_published_run_alone_shows_what_was_measured_elsewhere(run, tmp_path, monkeypatch):
-    title = "Photographs of other collection sessions and of another source"
+    title = "Unseen collection sessions, and FairFace"
     monkeypatch.setattr(slides, "project_root", lambda: tmp_path)
     assert title not in by_title(run, tmp_path)
     run.notebook("05_evaluate").save({"test.gender.accuracy": Estimate(0.95, 0.94, 0.96, 9, "share")})
     both = [Estimate(value, value - 0.01, value + 0.01, 9, "share") for value in (0.94, 0.91)]
     ends = {"usual": both[0], "held out": both[1], "difference": Estimate(-0.03, -0.05, -0.01, 9)}
-    measured = {"age_mae": ends, "gender_accuracy": ends}
+    years = ends | {"difference": Estimate(0.36, 0.22, 0.63, 9)}
+    measured = {"age_mae": years, "gender_accuracy": ends}
     write_json(tmp_path / "reports" / "crossfit" / "results.json", {"sessions": measured})
     networks = {
         "faces (b)": {"fairface": {"gender.accuracy": both[0]}},
@@ -66,6 +72,7 @@ def test_the_published_run_alone_shows_what_was_measured_elsewhere(run, tmp_path
     shutil.copytree(run.path, tmp_path / "reports" / "utkface")
     shown = by_title(run, tmp_path)[title]["numbers"]
     assert [number["value"] for number in shown] == ["91.0 %"] * 3
+    assert shown[0]["note"].endswith("difference +0.36 y (+0.22 to +0.63)")
     assert shown[1]["note"].endswith("known sessions 94.0 %\ndifference -3.0 points (-5.0 to -1.0)")
     assert shown[2]["note"].endswith("own test split 95.0 %\njoint network, trained on FairFace too, 94.0 %")
     run.update_params(created="2026-01-01T00:00:00+00:00")
