@@ -100,7 +100,9 @@ def claims_table(run: RunFolder) -> list[list[str]]:
     for row in findings.claim_rows(run):
         changed = row["same_ages"] not in ("", row["answer"])
         measure = row["measure"] + (f"; {row['same_ages']} at equal ages" if changed else "")
-        table.append([row["claim"], row["answer"], f"{row['value']} ({row['interval']})", measure])
+        table.append(
+            [findings.without_brackets(row["claim"]), row["answer"], f"{row['value']} ({row['interval']})", measure]
+        )
     return table
 
 
