@@ -435,8 +435,8 @@ def leave_out(notebook: nbformat.NotebookNode, run: RunFolder) -> nbformat.Noteb
     """
     exact = {attribute.kind for attribute in run.learned if attribute.exact}
     others = {"sources": len(run.data_sets) > 1, "protocol": run.protocol}
-    available = {attribute.name for attribute in run.learned} | exact | {name for name, has in others.items() if has}
     learned = {attribute.name for attribute in run.learned}
+    available = learned | exact | {name for name, has in others.items() if has}
     utkface = {attribute.name: attribute.classes for attribute in class_attributes(UTKFACE_ATTRIBUTES)}
     # Cells that need an attribute of classes by its name may name its classes, too.
     available -= {a.name for a in class_attributes(run.learned) if utkface.get(a.name, a.classes) != a.classes}

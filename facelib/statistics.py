@@ -73,6 +73,18 @@ class Estimate:
         """The columns of a table that hold this estimate: name, name_low, name_high."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
+    def change_text(self, unit: str) -> str:
+        """A difference of numbers of a unit with its sign and its interval, of shares in percentage points.
+
+        Examples
+        --------
+        >>> Estimate(-0.03, -0.05, -0.01, 40).change_text("share"), Estimate(0.36, 0.22, 0.63, 40).change_text("years")
+        ('-3.0 points (-5.0 to -1.0)', '+0.36 y (+0.22 to +0.63)')
+        """
+        factor, form, name = (100, "+.1f", "points") if unit == SHARE else (1, "+.2f", "y")
+        value, low, high = (f"{factor * number:{form}}" for number in (self.value, self.low, self.high))
+        return f"{value} {name} ({low} to {high})"
+
     def against(self, reference: float, below: str, above: str) -> str:
         """`below` or `above` where the whole interval lies on one side of a number, else `inconclusive`.
 

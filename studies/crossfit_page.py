@@ -209,7 +209,7 @@ def gaps_table(apart: pd.DataFrame, metrics: dict[str, groups.GroupMetric]) -> s
     for row in apart[apart["groups"] > 1].to_dict("records"):
         unit = metrics[row["metric"]].unit
         ends = (f"{format_value(row[f'{end}_value'], unit)}, {row[end]}" for end in ("lowest", "highest"))
-        apart_by = points(Estimate(row["difference"], row["low"], row["high"], row["n"], unit), unit)
+        apart_by = Estimate(row["difference"], row["low"], row["high"], row["n"], unit).change_text(unit)
         chance = points_of(row["by_chance"], unit)
         rows.append([row["by"], metrics[row["metric"]].title, *ends, apart_by, chance, f"{row['p_adjusted']:.3f}"])
     return table(["by", "measure", "lowest", "highest", "difference", "by chance", "adjusted p"], rows)
@@ -272,7 +272,9 @@ def all_faces(run: RunFolder, frame: pd.DataFrame, out: Path) -> tuple[str, dict
     return text, stored
 
 
-def floor(run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, parts: list[pd.DataFrame], frame: pd.DataFrame):
+def two_labels(
+    run: RunFolder, faces: pd.DataFrame, splits: pd.DataFrame, parts: list[pd.DataFrame], frame: pd.DataFrame
+):
     """The part of the page on photographs with two labels, and its numbers: the parts hold each of them out once."""
     predictions = pd.concat(parts).set_index("image_id").loc[faces["image_id"]].reset_index()
     group_id, everywhere = splits["group_id"].to_numpy(), np.ones(len(faces), bool)
@@ -326,7 +328,9 @@ def page(run: RunFolder, out: Path) -> tuple[str, dict]:
         frame = pd.concat([found[name] for name in folds], ignore_index=True)
         part, numbers = all_faces(run, frame, out)
         text, stored = text + part, stored | numbers
-        part, numbers = floor(run, faces, splits, [pd.read_parquet(results_of(out, name)[0]) for name in folds], frame)
+        part, numbers = two_labels(
+            run, faces, splits, [pd.read_parquet(results_of(out, name)[0]) for name in folds], frame
+        )
         text, stored = text + part, stored | numbers
         held = [name for name in kinds["sessions"] if name in found]
         if held:
@@ -369,16 +373,13 @@ def measures_table(run: RunFolder, measured: dict[str, dict[str, Estimate]]) -> 
     for metric in groups.group_metrics(run.learned):
         own = measured[metric.key]
         rows.append(
-            [metric.title, *(f"{own[key]}" for key in ("usual", "held out")), points(own["difference"], metric.unit)]
+            [
+                metric.title,
+                *(f"{own[key]}" for key in ("usual", "held out")),
+                own["difference"].change_text(metric.unit),
+            ]
         )
     return table(["measure", "sessions trained on", "sessions held out", "difference"], rows)
-
-
-def points(difference: Estimate, unit: str) -> str:
-    """A difference with its interval, of shares in percentage points."""
-    factor, form, name = (100, "+.1f", "points") if unit == SHARE else (1, "+.2f", "y")
-    value, low, high = (f"{factor * number:{form}}" for number in (difference.value, difference.low, difference.high))
-    return f"{value} {name} ({low} to {high})"
 
 
 def front(run: RunFolder, stored: dict) -> str:
@@ -389,7 +390,7 @@ def front(run: RunFolder, stored: dict) -> str:
     if len(held) == FOLDS and (measured := stored.get("sessions")):
         phrases = [
             f"{metric.title.lower()} {own['held out'].text} against {own['usual'].text} "
-            f"({points(own['difference'], metric.unit).replace(' (', ', ')}"
+            f"({own['difference'].change_text(metric.unit).replace(' (', ', ')}"
             for metric in metrics
             for own in [measured[metric.key]]
         ]

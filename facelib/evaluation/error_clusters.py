@@ -70,8 +70,9 @@ def cluster(embeddings: np.ndarray, seed: int) -> tuple[np.ndarray, dict]:
 
     Stability is the mean adjusted Rand index of two clusterings, each of one half of the rows and extended to the other
     by the nearest clustered row. Even points without structure have some: the null is that of normally distributed
-    points with the same variances. K-means puts every row into a cluster and is used unless HDBSCAN is more stable
-    above its null by `MARGIN`, finds two clusters or more, and leaves out less than `MOST_NOISE`.
+    points with the same variances. K-means puts every row into a cluster and is used unless HDBSCAN finds two
+    clusters or more, leaves out less than `MOST_NOISE`, and is above its null by more than `MARGIN` and by at least
+    `MARGIN` more than k-means.
 
     Returns the cluster of each row, -1 for noise, and facts: method, why, clusters, noise (share), stability, null
     (95th percentile), holds (stability above it by `MARGIN`), silhouette (mean within clusters); `methods` has these of
@@ -219,7 +220,7 @@ def clusters_finding(facts: dict, errors: int) -> Finding:
     if np.isfinite(facts["stability"]):
         found = "The two halves of the errors give similar clusters."
         if not facts["holds"]:
-            found = "The clusters are not shown to be more than an arbitrary partition."
+            found = f"Less than {MARGIN} above that, clusters are not shown to be more than an arbitrary partition."
         text += f" Stability is {facts['stability']:.2f}; 95 % of sets without structure reach at most "
         text += f"{facts['null']:.2f}. {found}"
     return Finding("errors.clusters", text, n=errors)

@@ -225,10 +225,9 @@ def comparisons(
     """The worst and the best group of each measure by age band and by the classes of each attribute.
 
     Takes `group_tables`, whose masked groups take no part, the gaps of `standardised.standardise`, and the data set if
-    there are several. `worst_value`
-    and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the gap is there at equal ages
-    (`yes`, `reversed`, `inconclusive`; empty where that was not measured). `stands`: they lie apart and ages do not
-    explain it.
+    there are several. `worst_value` and `best_value` are estimates. `apart`: the intervals lie apart. `same_ages`: the
+    gap is there at equal ages (`yes`, `reversed`, `inconclusive`; empty where that was not measured). `stands`: they
+    lie apart and ages do not explain it.
     """
     rows, attributes, of = [], tuple(attributes), f" in {source}" if source else ""
     for metric in group_metrics(attributes):

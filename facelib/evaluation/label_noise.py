@@ -15,7 +15,7 @@ from facelib.runs import RunFolder
 from facelib.schema import AGE, Attribute, ClassAttribute
 from facelib.statistics import SHARE, YEARS, Bootstrap, Estimate
 
-FLOOR_COLUMNS = ["attribute", "quantity", "value", "low", "high", "n", "unit"]
+DISAGREEMENT_COLUMNS = ["attribute", "quantity", "value", "low", "high", "n", "unit"]
 LABELS, MODEL, APART = "two labels", "model and label", "model and label minus two labels"
 CORRECTED = "model and truth, if labels err independently"
 NOISE_DRAWS = 400
@@ -93,7 +93,7 @@ def label_disagreement(
         for quantity, statistic in quantities.items():
             estimate = bootstrap(statistic, *both, unit=unit)
             rows.append({"attribute": attribute.name, "quantity": quantity, **estimate.to_dict()})
-    return pd.DataFrame(rows, columns=FLOOR_COLUMNS)
+    return pd.DataFrame(rows, columns=DISAGREEMENT_COLUMNS)
 
 
 def run_disagreement(run: RunFolder, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,15 +106,15 @@ def run_disagreement(run: RunFolder, frame: pd.DataFrame) -> tuple[pd.DataFrame,
     predictions = predictions.set_index("image_id").loc[faces["image_id"]].reset_index()
     group_id, held_out = splits["group_id"].to_numpy(), (splits["split"] != "train").to_numpy()
     exact = [attribute for attribute in run.learned if getattr(attribute, "exact", True)]
-    floor = label_disagreement(
+    measured = label_disagreement(
         faces, group_id, held_out, predictions, exact, run.bootstrap, run.settings.evaluation.min_group
     )
     if AGE not in exact:
-        return floor, noise_alone(frame[:0], pd.DataFrame(), run.bootstrap)
+        return measured, noise_alone(frame[:0], pd.DataFrame(), run.bootstrap)
     # How noisy labels are is seen on all copies: no prediction enters.
     everywhere = np.ones(len(faces), bool)
     differences = copies_held_out(faces, group_id, everywhere, predictions, AGE)
-    return floor, noise_alone(frame, differences, run.bootstrap)
+    return measured, noise_alone(frame, differences, run.bootstrap)
 
 
 def noise_alone(
@@ -170,13 +170,13 @@ def noise_alone(
     return pd.DataFrame(rows, columns=BIAS_COLUMNS)
 
 
-def disagreement_findings(floor: pd.DataFrame, noise: pd.DataFrame) -> Findings:
+def disagreement_findings(measured: pd.DataFrame, noise: pd.DataFrame) -> Findings:
     """How the model compares with a second label, by attribute; and what noise makes of the oldest band's bias."""
     findings = Findings()
-    if floor.empty:
+    if measured.empty:
         text = "Too few photographs outside training have two labels: how far labels disagree is not measured."
         return Findings([Finding("disagreement.none", text, n=0)])
-    for name, part in floor.groupby("attribute", sort=False):
+    for name, part in measured.groupby("attribute", sort=False):
         rows = {row["quantity"]: Estimate.from_dict(row) for row in part.to_dict("records")}
         by = "by" if rows[LABELS].unit == YEARS else "in"
         verdict = {

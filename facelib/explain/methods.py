@@ -69,7 +69,7 @@ BASELINES = {
     "edges": Method("edge map", "#777777", _same(lambda images, settings: edge_maps(images))),
     "noise": Method("noise", "#111111", _same(lambda images, settings: noise_maps(images.shape[:3], settings.seed))),
 }
-REGION_METHOD = "layer_cam"  # the finest of those that any network has; see `maps_finding` for how coarse it is
+REGION_METHOD = "layer_cam"  # the finer of the two that follow a grid; `maps_finding` says how coarse
 
 
 def explained_faces(sample: Sample, name: str) -> Sample:
@@ -99,10 +99,8 @@ def map_edges(sample: Sample) -> dict[str, int]:
 def maps_finding(sample: Sample, maps: Maps, fits: Maps) -> Finding:
     """How fine maps are, how many are empty, and how well local models fit."""
     grids = listed(f"{METHODS[name].title} {edge} x {edge}" for name, edge in map_edges(sample).items())
-    text = (
-        f"Resolution of maps: {grids}; below {FINE_EDGE} x {FINE_EDGE}, neighbouring regions of a face run into each "
-    )
-    text += "other. Empty maps: "
+    text = f"Resolution of maps: {grids}; below {FINE_EDGE} x {FINE_EDGE}, neighbouring regions of a face run into "
+    text += "each other. Empty maps: "
     empty = [
         f"{100 * np.mean([(maps[output.name, name].max(axis=(1, 2)) <= 0).mean() for output in sample.outputs]):.0f} % "
         f"({method.title})"

@@ -222,10 +222,10 @@ def correct_finding(differences: pd.DataFrame, sample: Sample) -> Finding:
         f"{100 * row.value:+.1f} points on {row.region.replace('_', ' and ')} ({titles([row.head], sample.outputs)[0]})"
         for row in clear.itertuples()
     ]
-    text = (
-        f"Weight of {METHODS[REGION_METHOD].title} maps where predictions are correct minus where they are wrong, for "
+    text = f"Weight of {METHODS[REGION_METHOD].title} maps where predictions are correct minus where they are wrong, "
+    text += (
+        f"for {tested['head'].nunique()} outputs with enough of both: {', '.join(texts) or 'no difference is shown'}"
     )
-    text += f"{tested['head'].nunique()} outputs with enough of both: {', '.join(texts) or 'no difference is shown'}"
     text += " (adjusted for all tests"
     for exact in {o.attribute.exact for o in sample.outputs if not isinstance(o.attribute, ClassAttribute)}:
         text += f"; years count as correct within {CORRECT_YEARS if exact else 'their band'}"

@@ -29,7 +29,7 @@ from facelib.schema import MAX_AGE, Attribute, YearsAttribute, attribute_from_di
 
 # Mean and standard deviation of ImageNet's colours, which torchvision's weights expect.
 COLOUR_MEAN, COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PREDICT_BATCH = 64  # larger ones are no faster on a processor
+PREDICT_BATCH = 64  # images; memory grows with it
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,12 @@ def coverage_by_age(coverage: pd.DataFrame, note: str = "") -> Figure:
     return finish(figure)
 
 
-def label_disagreement(floor: pd.DataFrame, note: str = "") -> Figure:
+def label_disagreement(measured: pd.DataFrame, note: str = "") -> Figure:
     """How far two labels of one photograph differ, and the model from a label and from the truth: a panel each."""
-    names = floor["attribute"].unique()
+    names = measured["attribute"].unique()
     figure, axes = new_figure(len(names), height=2.2)
     for axis, name in zip(axes[0], names, strict=True):
-        part = floor[(floor["attribute"] == name) & ~floor["quantity"].str.contains("minus")]
+        part = measured[(measured["attribute"] == name) & ~measured["quantity"].str.contains("minus")]
         error_bars(axis, np.arange(len(part)), part["value"], part["low"], part["high"])
         axis.set_yticks(np.arange(len(part)), [text.partition(",")[0] for text in part["quantity"]])
         axis.set(title=f"{name}, n = {part['n'].iloc[0]:,}", xlabel=part["unit"].iloc[0], xlim=(0, None))

@@ -324,7 +324,7 @@ def _write_pages(run: RunFolder, target: Path, rounding: dict) -> None:
                 "max": max(rounding[column]["max"] for column in columns),
             }
             for attribute in run.learned
-            if (columns := attribute.columns[: None if isinstance(attribute, ClassAttribute) else 1])
+            for columns in [attribute.columns if isinstance(attribute, ClassAttribute) else attribute.columns[:1]]
         },
         "versions": versions(target, digest := digest_of_test_faces(run)),
         "others": [version for version in versions(target) if version["faces"] != digest],

@@ -20,7 +20,7 @@ from facelib.reporting import figures, findings
 from facelib.reporting.site import TEMPLATES
 from facelib.runs import REFERENCE, RunFolder, project_root
 from facelib.schema import AGE, NOTEBOOKS
-from facelib.statistics import SHARE, Estimate
+from facelib.statistics import Estimate
 from facelib.storage import atomic_path, write_text
 
 
@@ -82,9 +82,8 @@ def elsewhere_numbers(run: RunFolder) -> list[dict]:
     )
     for metric in (group_metrics([attribute])[0] for attribute in run.learned if not attribute.sensitive):
         known, unseen = (Estimate.from_dict(held[metric.key][which]) for which in ("usual", "held out"))
-        scale, form, unit = (100, "+.1f", "points") if metric.unit == SHARE else (1, "+.2f", "y")
-        value, low, high = (f"{scale * held[metric.key]['difference'][end]:{form}}" for end in ("value", "low", "high"))
-        beside = f"known sessions {known.text}\ndifference {value} {unit} ({low} to {high})"
+        change = Estimate.from_dict(held[metric.key]["difference"]).change_text(metric.unit)
+        beside = f"known sessions {known.text}\ndifference {change}"
         numbers += _number(unseen, f"{metric.title}, unseen collection sessions", beside)
     for metric in (metrics_of(attribute)[0] for attribute in run.learned):
         if metric.key in tested and metric.more_is_better:

@@ -62,13 +62,13 @@ def copies(n: int = 400, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, pd.Da
 def test_a_model_better_than_a_second_label_is_called_so():
     faces, group_id, predictions = copies()
     held_out = np.ones(len(faces), bool)
-    floor = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
-    values = floor.set_index("quantity")["value"]
+    measured = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
+    values = measured.set_index("quantity")["value"]
     assert values[label_noise.LABELS] == pytest.approx(4 * 2 / np.sqrt(np.pi), rel=0.1)
     assert values[label_noise.CORRECTED] == pytest.approx(3 * np.sqrt(2 / np.pi), rel=0.25)
     assert values[label_noise.APART] == pytest.approx(values[label_noise.MODEL] - values[label_noise.LABELS])
-    findings = {finding.key: finding for finding in disagreement_findings(floor, pd.DataFrame())}
-    assert "the model differs less" in findings["disagreement.age"].text and (floor["n"] == 400).all()
+    findings = {finding.key: finding for finding in disagreement_findings(measured, pd.DataFrame())}
+    assert "the model differs less" in findings["disagreement.age"].text and (measured["n"] == 400).all()
     none = label_disagreement(faces, group_id, ~held_out, predictions, [AGE], BOOTSTRAP, 1)
     few = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, minimum=401)
     assert none.empty and few.empty and "not measured" in disagreement_findings(few, pd.DataFrame())[0].text
@@ -91,9 +91,9 @@ def test_noise_alone_makes_old_labels_look_under_predicted_and_none_makes_nothin
     exact = noise_alone(frame, differences.assign(two_labels=0.0), BOOTSTRAP, draws=5)
     assert np.abs(exact["noise"]).max() <= 0.5  # rounding alone
     assert noise_alone(frame, differences[:0], BOOTSTRAP).empty
-    floor = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
+    measured = label_disagreement(faces, group_id, held_out, predictions, [AGE], BOOTSTRAP, 1)
     keys = [
-        [f.key for f in disagreement_findings(floor, part.reset_index())]
+        [f.key for f in disagreement_findings(measured, part.reset_index())]
         for part in (table, table.assign(bias=1.0, bias_high=1.5))
     ]
     assert ["disagreement.old" in found for found in keys] == [

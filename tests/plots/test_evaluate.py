@@ -69,8 +69,8 @@ def test_the_label_disagreement_has_a_panel_an_attribute_and_noise_a_line_of_its
         for name, unit in (("age", "years"), ("gender", "share"))
         for quantity, value in quantities.items()
     ]
-    floor = pd.DataFrame(rows, columns=["attribute", "quantity", "value", "low", "high", "n", "unit"])
-    figure = label_disagreement(floor)
+    measured = pd.DataFrame(rows, columns=["attribute", "quantity", "value", "low", "high", "n", "unit"])
+    figure = label_disagreement(measured)
     assert [axis.containers[0].lines[0].get_xdata().tolist() for axis in figure.axes] == [[0.3, 0.4]] * 2
     bands = pd.DataFrame({"age_band": ["60-74", "75+"], "n": [30, 9]})
     for name, values in (("bias", [-1.0, -6.0]), ("noise", [-0.5, -3.0])):

@@ -10,12 +10,14 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from facelib.evaluation.claims import judge
 from facelib.finding import Finding
 from facelib.reporting import findings
 from facelib.reporting.figures import SHOWN, shown, stored
-from facelib.reporting.site import TITLES, build_report
+from facelib.reporting.site import TEMPLATES, TITLES, build_report
 from facelib.runs import RunFolder, start_run
 from facelib.schema import NOTEBOOKS, UTKFACE_ATTRIBUTES, ClassAttribute
+from facelib.statistics import Estimate
 from facelib.storage import write_text
 
 SMILE = ClassAttribute("smile", classes=("no", "yes"))
@@ -160,6 +162,14 @@ def test_headline_numbers_carry_unit_interval_n_baseline_and_the_cleaned_value(s
     assert cells == ["Age: mean absolute error", "4.86 y", "4.50 to 5.20", "1,234", "15.20 y", "4.70 y"]
     assert "91.2 %" in site["index.html"]
     assert "inconclusive" in site["index.html"]
+
+
+@pytest.mark.parametrize("ends", [(1, 3), (-3, -1)])
+def test_an_answer_that_decides_a_claim_has_a_colour_of_its_own(ends):
+    answer = judge("a claim", "a difference", Estimate(sum(ends) / 2, *ends, 9), 0.95).answer
+    assert f".answer.{answer.replace(' ', '-')} " in (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    colours = re.search(r"#let answers = (.*)", (TEMPLATES / "slides.typ").read_text(encoding="utf-8")).group(1)
+    assert answer in re.findall(r'"?([a-z ]+)"?: rgb', colours)
 
 
 def test_the_summary_is_the_headline_table_in_markdown(site, run):
